@@ -1,0 +1,58 @@
+"""What the terminal shows while a run goes on: one changing line, or plain lines where it is none."""
+
+import time
+from collections.abc import Mapping
+from typing import TextIO
+
+PLAIN_EVERY_S = 10.0
+
+
+def duration(seconds: float) -> str:
+    """``45 s``, ``3 min``, ``2 h 05 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"
+
+
+def best_of(best: Mapping[str, float]) -> str:
+    """The cell with the best validation accuracy so far."""
+    if not best:
+        return "no result yet"
+    name = max(best, key=lambda cell: best[cell])
+    return f"best val. {best[name]:.2f} % ({name})"
+
+
+class ProgressLine:
+    """Shows how much is done. On a terminal one line is written over; elsewhere a line now and then."""
+
+    def __init__(self, stream: TextIO, what: str) -> None:
+        self.stream, self.what, self.live = stream, what, stream.isatty()
+        self.start = time.monotonic()
+        self._shown, self._width, self._last_done = 0.0, 0, -1
+
+    def _eta(self, done: int, total: int, before: int) -> str:
+        elapsed, fresh = time.monotonic() - self.start, done - before
+        if done >= total:
+            return f"took {duration(elapsed)}"
+        return f"ETA {duration(elapsed / fresh * (total - done))}" if fresh > 0 else "ETA unknown"
+
+    def show(self, done: int, total: int, detail: str, before: int = 0) -> None:
+        """``before``: how much was done when this driver started, for the estimate."""
+        text = f"{self.what}: {done}/{total} · {detail} · {self._eta(done, total, before)}"
+        now = time.monotonic()
+        if self.live:
+            self.stream.write("\r" + text.ljust(self._width))
+            self._width = len(text)
+        elif done != self._last_done and (done >= total or now - self._shown >= PLAIN_EVERY_S):
+            self.stream.write(text + "\n")
+            self._shown = now
+        self._last_done = done
+        self.stream.flush()
+
+    def end(self) -> None:
+        """Leave the changing line."""
+        if self.live and self._width:
+            self.stream.write("\n")
+            self.stream.flush()

@@ -1,0 +1,18 @@
+"""Data sets: one file each, found by its name. ``open_task`` gives what training sees of one."""
+
+from cotuning_tune.data._images import ArrayImages, DecodedImages, Images
+from cotuning_tune.data._task import DataSet, Listing, Split, Task, TaskConfig, data_set, names, open_task
+
+__all__ = [
+    "ArrayImages",
+    "DataSet",
+    "DecodedImages",
+    "Images",
+    "Listing",
+    "Split",
+    "Task",
+    "TaskConfig",
+    "data_set",
+    "names",
+    "open_task",
+]

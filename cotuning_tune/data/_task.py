@@ -1,0 +1,215 @@
+"""A task is a data set at a sampling rate, with one fixed split: what training may see of it.
+
+First the rate is sampled per class (``ceil(rate * n)``), then 20 % of that, stratified, become the
+validation part. Both follow the hash of (split seed, image name): no training seed touches them, and
+the sample of a lower rate is part of the sample of a higher one.
+"""
+
+import hashlib
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor
+
+from cotuning_tune import discovery
+from cotuning_tune.cache import content_key
+from cotuning_tune.data import _transforms
+from cotuning_tune.data._images import Images
+from cotuning_tune.errors import UserError
+from cotuning_tune.hyper import build, hyper, to_flat
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskConfig:
+    """How images are stored, cut and split; the published values are the defaults. Sides in pixels."""
+
+    size: int = hyper(224, doc="side of the images that the network sees")
+    resize: int = hyper(256, doc="side of the stored images, aspect lost")
+    smallest_crop: float = hyper(0.08, doc="least share of the area that a random crop keeps")
+    flip: bool = hyper(True, doc="mirror half of the training images")
+    val_fraction: float = hyper(0.2, doc="share of the sampled training images kept for validation")
+    split_seed: int = hyper(0, doc="part of the task, not of the training")
+
+    def __post_init__(self) -> None:
+        if not 0 < self.size <= self.resize:
+            raise UserError(
+                f"task.size = {self.size} must lie between 1 and task.resize = {self.resize}", "task.size"
+            )
+        if not 0 < self.val_fraction < 1:
+            raise UserError(
+                f"task.val_fraction = {self.val_fraction} must lie between 0 and 1, both excluded",
+                "task.val_fraction",
+            )
+        if not 0 < self.smallest_crop <= 1:
+            raise UserError(
+                f"task.smallest_crop = {self.smallest_crop} must lie above 0 and not above 1",
+                "task.smallest_crop",
+            )
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Images with a stable name and a class number each."""
+
+    names: Sequence[str]
+    labels: Sequence[int]
+    images: Images
+
+
+class DataSet(ABC):
+    """A data set: one file in this folder with one subclass, named after its file."""
+
+    Config: ClassVar[type]
+
+    def __init__(self, config: Any, stored_size: int) -> None:
+        self.config = config
+        self.stored_size = stored_size
+
+    @property
+    @abstractmethod
+    def class_names(self) -> tuple[str, ...]:
+        """The classes; a label is a position here."""
+
+    @abstractmethod
+    def train(self) -> Listing:
+        """The training part as its owners publish it."""
+
+    def val(self) -> Listing | None:
+        """The published validation part; None: the task splits one off the training part."""
+        return None
+
+    @abstractmethod
+    def test(self) -> Listing:
+        """The test part; called by ``Task.open_test`` alone."""
+
+
+class Split:
+    """Some images of a listing, by position: labels_N int64 and the stored images."""
+
+    def __init__(self, listing: Listing, positions: Sequence[int]) -> None:
+        self.images = listing.images
+        self.positions = list(positions)
+        self.names = [listing.names[p] for p in positions]
+        self.labels_N = torch.tensor([listing.labels[p] for p in positions], dtype=torch.int64)
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def stored(self, chosen: Sequence[int]) -> Tensor:
+        """The stored images at these places of the split, uint8 [B, 3, S, S]."""
+        return self.images.take([self.positions[c] for c in chosen])
+
+    def fingerprint(self) -> str:
+        """A key of images, order and labels."""
+        return content_key(self.images.fingerprint(), self.positions, self.labels_N.tolist())
+
+
+class Task:
+    """Training and validation part of a data set at a rate; the test part only through ``open_test``."""
+
+    def __init__(self, name: str, data: DataSet, rate: float, config: TaskConfig) -> None:
+        if not 0 < rate <= 1:
+            raise UserError(f"rate {rate:g} must lie above 0 and not above 1")
+        self.name, self.rate, self.config, self._data = name, rate, config, data
+        self.class_names = data.class_names
+        listing, val = data.train(), data.val()
+        kept = sample(listing, rate, config.split_seed)
+        if val is None:
+            train, held = hold_out(listing, kept, config.val_fraction, config.split_seed)
+            self.train, self.val = Split(listing, train), Split(listing, held)
+        else:
+            self.train, self.val = Split(listing, kept), Split(val, range(len(val.names)))
+        if not len(self.val):
+            raise UserError(f"{name}: no image is left for validation, every class has a single one")
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    def open_test(self) -> Split:
+        """The test part. Retraining alone may call this: a selection that saw it proves nothing."""
+        listing = self._data.test()
+        return Split(listing, range(len(listing.names)))
+
+    def training_images(self, chosen: Sequence[int], generator: torch.Generator) -> Tensor:
+        """Augmented training images, uint8 [B, 3, C, C]."""
+        c = self.config
+        stored = self.train.stored(chosen)
+        return _transforms.augment(stored, c.size, smallest=c.smallest_crop, flip=c.flip, generator=generator)
+
+    def plain_batches(self, split: Split, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All of a split in order without augmentation: centre crops uint8 [B, 3, C, C], labels [B]."""
+        for start in range(0, len(split), batch_size):
+            chosen = range(start, min(start + batch_size, len(split)))
+            yield (
+                _transforms.centre_crop(split.stored(chosen), self.config.size),
+                split.labels_N[start : start + batch_size],
+            )
+
+    def fingerprint(self) -> str:
+        """A key of all that training sees: images, labels, split, sizes."""
+        return content_key(self.train.fingerprint(), self.val.fingerprint(), to_flat(self.config))
+
+
+def _order(listing: Listing, positions: Sequence[int], seed: int, purpose: str) -> list[int]:
+    def key(position: int) -> str:
+        return hashlib.sha256(f"{purpose}/{seed}/{listing.names[position]}".encode()).hexdigest()
+
+    return sorted(positions, key=key)
+
+
+def _by_class(listing: Listing, positions: Sequence[int]) -> dict[int, list[int]]:
+    groups: dict[int, list[int]] = {}
+    for position in positions:
+        groups.setdefault(int(listing.labels[position]), []).append(position)
+    return groups
+
+
+def sample(listing: Listing, rate: float, seed: int) -> list[int]:
+    """Positions of ``ceil(rate * n)`` images of each class, in the listing's order."""
+    kept: list[int] = []
+    for group in _by_class(listing, range(len(listing.names))).values():
+        count = math.ceil(rate * len(group) - 1e-9)
+        kept += _order(listing, group, seed, "sample")[:count]
+    return sorted(kept)
+
+
+def hold_out(
+    listing: Listing, positions: Sequence[int], fraction: float, seed: int
+) -> tuple[list[int], list[int]]:
+    """Training and validation positions; of each class the rounded fraction, at least one of two or more."""
+    train: list[int] = []
+    held: list[int] = []
+    for group in _by_class(listing, positions).values():
+        count = min(max(round(fraction * len(group)), 1), len(group) - 1)
+        order = _order(listing, group, seed, "validation")
+        held += order[:count]
+        train += order[count:]
+    return sorted(train), sorted(held)
+
+
+def names() -> list[str]:
+    """The data sets there are: the files of this folder."""
+    from cotuning_tune import data
+
+    return discovery.module_names(data)
+
+
+def data_set(kind: str) -> type[DataSet]:
+    """The class of a data set; UserError that names all where there is none of that name."""
+    from cotuning_tune import data
+
+    return cast(type[DataSet], discovery.find_class(data, kind, DataSet, "data set"))
+
+
+def open_task(
+    name: str, rate: float, config: TaskConfig, options: dict[str, Any] | None = None, kind: str | None = None
+) -> Task:
+    """The task ``name`` (of data set ``kind``, by default the same word) with the data set's options."""
+    found = data_set(kind or name)
+    data = found(build(found.Config, options or {}, f"data.{name}"), config.resize)
+    return Task(name, data, rate, config)

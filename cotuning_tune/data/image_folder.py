@@ -1,0 +1,161 @@
+"""Your own images: ``train/CLASS/*.jpg``, ``test/CLASS/*.jpg``, optional ``val/``; or one folder of classes.
+
+A folder without ``train`` holds the classes themselves; a fixed share of each, chosen by the hash of
+the file names, then becomes the test part.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from cotuning_tune.data._images import DecodedImages, SomeImages
+from cotuning_tune.data._task import DataSet, Listing, hold_out
+from cotuning_tune.errors import UserError
+from cotuning_tune.hyper import hyper
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm")
+
+
+class ImageFolder(DataSet):
+    """Images in a folder a class. Raises UserError for a missing folder, an empty class, a broken file."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        root: str = hyper("", path=True, doc="the folder; needed")
+        test_fraction: float = hyper(0.2, doc="share of each class to test, where there is no train/")
+        split_seed: int = hyper(0, doc="of the test share")
+
+    def __init__(self, config: Config, stored_size: int) -> None:
+        super().__init__(config, stored_size)
+        if not config.root:
+            raise UserError("an image folder needs its path: set root in its [data.NAME] table")
+        self.root = Path(config.root).expanduser().resolve()
+        if not self.root.is_dir():
+            raise UserError(f"there is no folder {self.root} (root of an image folder)")
+        if self._parted and not (self.root / "test").is_dir():
+            raise UserError(f"{self.root} has train/ but no test/: add it, or give a folder of classes")
+
+    @property
+    def _parted(self) -> bool:
+        return (self.root / "train").is_dir()
+
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        base = self.root / "train" if self._parted else self.root
+        found = tuple(sorted(p.name for p in base.iterdir() if p.is_dir() and not p.name.startswith(".")))
+        if len(found) < 2:
+            raise UserError(f"{base} holds {len(found)} class folder(s); two or more are needed")
+        return found
+
+    def _files(self, part: str) -> tuple[list[str], list[int]]:
+        base = self.root / part
+        strange = {p.name for p in base.iterdir() if p.is_dir() and not p.name.startswith(".")}
+        if extra := sorted(strange - set(self.class_names)):
+            raise UserError(f"{base} has the class '{extra[0]}' that train/ lacks")
+        files, labels = [], []
+        for label, name in enumerate(self.class_names):
+            folder = base / name
+            found = sorted(folder.rglob("*")) if folder.is_dir() else []
+            images = [str(p.relative_to(self.root)) for p in found if p.suffix.lower() in ENDINGS]
+            if not images and part != "val":
+                raise UserError(f"class folder {folder} holds no readable image (known: {' '.join(ENDINGS)})")
+            files += images
+            labels += [label] * len(images)
+        return files, labels
+
+    def _listing(self, part: str) -> Listing:
+        files, labels = self._files(part)
+        return Listing(files, labels, DecodedImages(self.root, files, self.stored_size))
+
+    def _own_split(self) -> tuple[Listing, list[int], list[int]]:
+        whole = self._listing(".")
+        fraction, seed = self.config.test_fraction, self.config.split_seed
+        return whole, *hold_out(whole, range(len(whole.names)), fraction, seed)
+
+    def train(self) -> Listing:
+        if self._parted:
+            return self._listing("train")
+        whole, train, _ = self._own_split()
+        return _part(whole, train)
+
+    def val(self) -> Listing | None:
+        return self._listing("val") if self._parted and (self.root / "val").is_dir() else None
+
+    def test(self) -> Listing:
+        if self._parted:
+            return self._listing("test")
+        whole, _, test = self._own_split()
+        return _part(whole, test)
+
+
+def _parted(self) -> bool:
+        return (self.root / "train").is_dir()
+
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        base = self.root / "train" if self._parted else self.root
+        found = tuple(sorted(p.name for p in base.iterdir() if p.is_dir() and not p.name.startswith(".")))
+        if len(found) < 2:
+            raise UserError(f"{base} holds {len(found)} class folder(s); two or more are needed")
+        return found
+
+    def _files(self, part: str) -> tuple[list[str], list[int]]:
+        base = self.root / part
+        strange = {p.name for p in base.iterdir() if p.is_dir() and not p.name.startswith(".")}
+        if extra := sorted(strange - set(self.class_names)):
+            raise UserError(f"{base} has the class '{extra[0]}' that train/ lacks")
+        files, labels = [], []
+        for label, name in enumerate(self.class_names):
+            folder = base / name
+            found = sorted(folder.rglob("*")) if folder.is_dir() else []
+            images = [str(p.relative_to(self.root)) for p in found if p.suffix.lower() in ENDINGS]
+            if not images and part != "val":
+                raise UserError(f"class folder {folder} holds no readable image (known: {' '.join(ENDINGS)})")
+            files += images
+            labels += [label] * len(images)
+        return files, labels
+
+    def _listing(self, part: str) -> Listing:
+        files, labels = self._files(part)
+        return Listing(files, labels, DecodedImages(self.root, files, self.stored_size))
+
+    def _own_split(self) -> tuple[Listing, list[int], list[int]]:
+        whole = self._listing(".")
+        fraction, seed = self.config.test_fraction, self.config.split_seed
+        return whole, *hold_out(whole, range(len(whole.names)), fraction, seed)
+
+    def train(self) -> Listing:
+        if self._parted:
+            return self._listing("train")
+        whole, train, _ = self._own_split()
+        return _part(whole, train)
+
+    def val(self) -> Listing | None:
+        return self._listing("val") if self._parted and (self.root / "val").is_dir() else None
+
+    def test(self) -> Listing:
+        if self._parted:
+            return self._listing("test")
+        whole, _, test = self._own_split()
+        return _part(whole, test)
+
+
+class _Some:
+    """Some images of a larger set."""
+
+    def __init__(self, images: DecodedImages, positions: list[int]) -> None:
+        self.images, self.positions = images, positions
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def take(self, positions):  # type: ignore[no-untyped-def]
+        return self.images.take([self.positions[p] for p in positions])
+
+    def fingerprint(self) -> str:
+        return f"{self.images.fingerprint()} {self.positions}"
+
+
+def _part(whole: Listing, positions: list[int]) -> Listing:
+    names, labels = [whole.names[p] for p in positions], [whole.labels[p] for p in positions]
+    return Listing(names, labels, SomeImages(whole.images, positions))

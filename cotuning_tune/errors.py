@@ -1,0 +1,31 @@
+"""Errors that speak to the user: one line that says what is wrong and what is possible."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake in what the user gave; the command line prints its one line and exits with 2.
+
+    ``key``: the dotted key of the experiment file that is wrong, where there is one.
+    """
+
+    def __init__(self, message: str, key: str = "") -> None:
+        super().__init__(message)
+        self.key = key
+
+
+class TrainingFailed(Exception):
+    """The method's own failure (NaN, out of memory, a bug): the trial ends FAIL with this reason."""
+
+
+class Fenced(Exception):
+    """A newer driver owns the run; this worker must not write any more."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str], key: str = "") -> UserError:
+    """The error for a name that does not exist: names the nearest one and all known ones."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f", did you mean '{near[0]}'?" if near else ";"
+    return UserError(f"no {kind} '{name}'{hint} there are: {', '.join(names) or 'none'}", key)

@@ -1,0 +1,245 @@
+"""An experiment file: which cells there are, and the search space of each.
+
+A cell is a task at a sampling rate with a method. Every mistake in the file is a UserError that names
+file and line and what is possible instead.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from cotuning_tune import data, methods, models
+from cotuning_tune.errors import UserError, unknown
+from cotuning_tune.hyper import Choice, Parameter, Range, Space, build, fields_of, hyper, read_space
+from cotuning_tune.toml_text import format_tables, line_of
+from cotuning_tune.training import TrainConfig, TrainingSpec
+
+TABLES = ("experiment", "task", "data", "train", "methods", "resources")
+SEARCH_SEED = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentConfig:
+    """The ``[experiment]`` table."""
+
+    tasks: tuple[str, ...]
+    methods: tuple[str, ...]
+    backbone: str
+    name: str = hyper("", doc="default: the file's name")
+    rates: tuple[float, ...] = hyper((1.0,), doc="sampling rates, above 0 and at most 1")
+    weights: str = hyper("", doc="of the backbone: '' published, a file, 'random'")
+    trials: int = hyper(32, doc="for every method alike")
+    seeds: tuple[int, ...] = hyper((0, 1, 2), doc="of the retraining")
+    sampler: Literal["tpe", "random"] = hyper("tpe")
+    search_seed: int = hyper(SEARCH_SEED, doc="of the sampler and of training in the search")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """The ``[resources]`` table: what one trial takes."""
+
+    cpu_per_trial: int = hyper(1, doc="cores, and torch threads")
+    gpu_per_trial: float = hyper(-1.0, doc="share of a GPU; -1: one where there is one, else none")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A task at a rate with a method."""
+
+    task: str
+    rate: float
+    method: str
+
+    @property
+    def name(self) -> str:
+        rate = f"{self.rate:.2f}" if float(f"{self.rate:.2f}") == self.rate else repr(self.rate)
+        return f"{self.task}-{rate}-{self.method}"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A checked experiment file. ``train`` and ``methods`` hold the spaces, with flat keys."""
+
+    name: str
+    config: ExperimentConfig
+    resources: Resources
+    task: dict[str, Any]
+    data: dict[str, dict[str, Any]]
+    kinds: dict[str, str]
+    train: Space
+    methods: dict[str, Space]
+    text: str = field(repr=False)
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Every cell: tasks first, then rates, then methods, in the file's order."""
+        c = self.config
+        return [Cell(task, rate, name) for task in c.tasks for rate in c.rates for name in c.methods]
+
+    def space(self, method: str) -> Space:
+        """All parameters of a cell: the training's under their own keys, the method's as ``method/key``."""
+        train = dict(self.train)
+        if methods.method(method).replaces_weight_decay:
+            train["optim/weight_decay"] = Parameter(0.0)
+        return train | {f"{method}/{key}": p for key, p in self.methods[method].items()}
+
+    def spec(self, cell: Cell, values: Mapping[str, Any], seed: int) -> TrainingSpec:
+        """The training of a cell with the searched ``values``; the others are pinned."""
+        known = self.space(cell.method)
+        every = {key: values.get(key, p.first) for key, p in known.items()}
+        prefix = f"{cell.method}/"
+        return TrainingSpec(
+            task=cell.task,
+            kind=self.kinds[cell.task],
+            rate=cell.rate,
+            method=cell.method,
+            backbone=self.config.backbone,
+            weights=self.config.weights,
+            seed=seed,
+            task_config=self.task,
+            data_options=self.data.get(cell.task, {}),
+            train={k: v for k, v in every.items() if not k.startswith(prefix)},
+            method_config={k.removeprefix(prefix): v for k, v in every.items() if k.startswith(prefix)},
+        )
+
+    def space_text(self) -> str:
+        """``space.toml``: every range and pin of the run, resolved."""
+        tables: dict[str, dict[str, Any]] = {"train": {k: _shown(p) for k, p in self.train.items()}}
+        for name, space in self.methods.items():
+            tables[f"methods.{name}"] = {k: _shown(p) for k, p in space.items()}
+        return format_tables(tables)
+
+
+def _shown(parameter: Parameter) -> Any:
+    search = parameter.search
+    if isinstance(search, Range):
+        return {"low": search.low, "high": search.high, "log": search.log, "first": parameter.first}
+    if isinstance(search, Choice):
+        return {"options": list(search.options), "first": parameter.first}
+    return list(parameter.value) if isinstance(parameter.value, tuple) else parameter.value
+
+
+def _pinned(config_type: type, table: Mapping[str, Any], where: str, base: Path = Path()) -> dict[str, Any]:
+    """The flat values of a table in which nothing may be searched; paths are made absolute from ``base``."""
+    values: dict[str, Any] = {}
+    known = fields_of(config_type)
+    for key, parameter in read_space(config_type, table, where).items():
+        if parameter.search is not None:
+            raise UserError(f"{where}.{key} cannot be searched: give it one value", f"{where}.{key}")
+        value = parameter.value
+        if known[key][0].metadata.get("path") and value:
+            value = str(base.absolute() / Path(value).expanduser())
+        values[key] = value
+    build(config_type, values, where)
+    return values
+
+
+def _check(config: ExperimentConfig) -> None:
+    for name in ("tasks", "rates", "methods", "seeds"):
+        listed = getattr(config, name)
+        if not listed:
+            raise UserError(f"experiment.{name} is empty: list at least one", f"experiment.{name}")
+        if len(set(listed)) < len(listed):
+            raise UserError(f"experiment.{name} lists something twice: {list(listed)}", f"experiment.{name}")
+    for rate in config.rates:
+        if not 0 < rate <= 1:
+            problem = f"experiment.rates: {rate:g} is no sampling rate, it must lie above 0 and not above 1"
+            raise UserError(problem, "experiment.rates")
+    for name in config.methods:
+        if name not in methods.names():
+            raise unknown("method", name, methods.names(), "experiment.methods")
+    if config.backbone not in models.names():
+        raise unknown("backbone", config.backbone, models.names(), "experiment.backbone")
+    if config.trials < 1:
+        raise UserError(f"experiment.trials = {config.trials}: at least 1 is needed", "experiment.trials")
+    for name in (config.name, *config.tasks):
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+            raise UserError(f"'{name}' names a folder: letters, digits, '_', '-' and '.' only")
+
+
+def _check_resources(resources: Resources) -> None:
+    if resources.cpu_per_trial < 1:
+        problem = f"resources.cpu_per_trial = {resources.cpu_per_trial}: at least 1 is needed"
+        raise UserError(problem, "resources.cpu_per_trial")
+    share = resources.gpu_per_trial
+    if share != -1 and (share < 0 or (share > 1 and share != int(share))):
+        problem = f"resources.gpu_per_trial = {share:g}: a share from 0 to 1, or a whole number"
+        raise UserError(problem, "resources.gpu_per_trial")
+
+
+def parse(text: str, name: str, base: Path = Path()) -> Experiment:
+    """The experiment of a TOML text; ``name`` where the text gives none, ``base`` for relative paths.
+
+    Raises UserError.
+    """
+    tables = tomllib.loads(text)
+    for key, value in tables.items():
+        if key not in TABLES or not isinstance(value, Mapping):
+            raise unknown("table", key, TABLES, key)
+    values = _pinned(ExperimentConfig, {"name": name, **tables.get("experiment", {})}, "experiment")
+    if Path(values["weights"]).suffix:
+        values["weights"] = str(base.absolute() / Path(values["weights"]).expanduser())
+    config = build(ExperimentConfig, values, "experiment")
+    _check(config)
+    resources = build(Resources, _pinned(Resources, tables.get("resources", {}), "resources"), "resources")
+    _check_resources(resources)
+    options, kinds = _read_data(tables.get("data", {}), config, base)
+    given = tables.get("methods", {})
+    for method in given:
+        if method not in methods.names():
+            raise unknown("method", method, methods.names(), f"methods.{method}")
+    return Experiment(
+        name=config.name,
+        config=config,
+        resources=resources,
+        task=_pinned(data.TaskConfig, tables.get("task", {}), "task"),
+        data=options,
+        kinds=kinds,
+        train=_checked_train(read_space(TrainConfig, tables.get("train", {}), "train")),
+        methods={
+            m: read_space(methods.method(m).Config, given.get(m, {}), f"methods.{m}") for m in config.methods
+        },
+        text=text,
+    )
+
+
+def _checked_train(space: Space) -> Space:
+    build(TrainConfig, {key: parameter.first for key, parameter in space.items()}, "train")
+    return space
+
+
+def _read_data(
+    table: Mapping[str, Any], config: ExperimentConfig, base: Path
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Options and kind of each task; ``kind`` in [data.NAME] lets a task have a name of its own."""
+    for name in table:
+        if name not in config.tasks:
+            raise unknown("task in experiment.tasks for [data]", name, config.tasks, f"data.{name}")
+    options, kinds = {}, {}
+    for task in config.tasks:
+        given = dict(table.get(task, {}))
+        kinds[task] = kind = given.pop("kind", task)
+        if kind not in data.names():
+            key = "experiment.tasks" if kind == task else f"data.{task}.kind"
+            raise unknown("data set", kind, data.names(), key)
+        options[task] = _pinned(data.data_set(kind).Config, given, f"data.{task}", base)
+    return options, kinds
+
+
+def read_experiment(path: str | Path) -> Experiment:
+    """The experiment in a file. Raises UserError with file and, where it can be told, line."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as problem:
+        raise UserError(f"{path} cannot be read: {problem.strerror}") from None
+    try:
+        return parse(text, path.stem, path.absolute().parent)
+    except tomllib.TOMLDecodeError as problem:
+        raise UserError(f"{path}: {problem}") from None
+    except UserError as problem:
+        line = line_of(text, problem.key.split(".")) if problem.key else None
+        raise UserError(f"{path}{f' line {line}' if line else ''}: {problem}") from None

@@ -1,0 +1,59 @@
+"""The test ledger: every opening of a test split and its result, each line chained to the one before."""
+
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+START = "0" * 64
+
+
+def line_hash(line: str) -> str:
+    """SHA-256 of a ledger line without its line end."""
+    return hashlib.sha256(line.encode()).hexdigest()
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
+def append(path: Path, entry: dict[str, Any]) -> None:
+    """Add a line durably; ``time`` and ``previous`` (the hash of the line before) are filled in.
+
+    A half-written last line, left by a kill, is completed to a line of its own and stays in the chain.
+    """
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    lines = text.splitlines()
+    previous = line_hash(lines[-1]) if lines else START
+    line = json.dumps({**entry, "time": time.time(), "previous": previous}, sort_keys=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(("\n" if text and not text.endswith("\n") else "") + line + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The entries of a ledger; a damaged line counts as an empty entry."""
+    entries = []
+    for line in _lines(path):
+        try:
+            entries.append(json.loads(line))
+        except json.JSONDecodeError:
+            entries.append({})
+    return entries
+
+
+def broken_lines(path: Path) -> list[int]:
+    """Numbers (from 1) of the lines whose chain to the line before does not hold."""
+    broken, previous = [], START
+    for number, line in enumerate(_lines(path), 1):
+        try:
+            holds = json.loads(line).get("previous") == previous
+        except (json.JSONDecodeError, AttributeError):
+            holds = False
+        if not holds:
+            broken.append(number)
+        previous = line_hash(line)
+    return broken

@@ -1,0 +1,91 @@
+"""One driver a run: a lock with owner, host and age; a dead owner's lock is taken over."""
+
+import fcntl
+import getpass
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cotuning_tune.errors import UserError
+from cotuning_tune.run_dir import RunDir, write_json
+
+BEAT_S = 10.0
+DEAD_AFTER_S = 60.0
+
+
+def _started(pid: int) -> str | None:
+    """When a process of this host started, in clock ticks since boot; None where there is none."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except (OSError, IndexError):
+        return None
+    return None if fields[0] == "Z" else fields[19]
+
+
+def _owner() -> dict[str, Any]:
+    pid = os.getpid()
+    return {
+        "user": getpass.getuser(),
+        "host": socket.gethostname(),
+        "pid": pid,
+        "started": _started(pid),
+        "since": time.time(),
+    }
+
+
+def _lives(lock: Path, owner: dict[str, Any]) -> bool:
+    if owner.get("host") == socket.gethostname() and Path("/proc/self/stat").exists():
+        started = _started(int(owner.get("pid", 0)))
+        return started is not None and started == owner.get("started")
+    return time.time() - lock.stat().st_mtime < DEAD_AFTER_S
+
+
+def holder(run: RunDir) -> dict[str, Any] | None:
+    """The living driver of a run (user, host, pid, since), or None."""
+    try:
+        owner: dict[str, Any] = json.loads(run.lock.read_text())
+        return owner if _lives(run.lock, owner) else None
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+
+
+def _take(run: RunDir) -> dict[str, Any]:
+    with open(run.lock.with_suffix(".guard"), "w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        if other := holder(run):
+            minutes = (time.time() - other["since"]) / 60
+            raise UserError(
+                f"{run.path} is being worked on by {other['user']} on {other['host']}"
+                f" (process {other['pid']}, for {minutes:.0f} min): wait for it or stop it first"
+            )
+        mine = _owner()
+        write_json(run.lock, mine)
+        return mine
+
+
+def _beat(lock: Path, stopped: threading.Event) -> None:
+    while not stopped.wait(BEAT_S):
+        try:
+            os.utime(lock)
+        except OSError:
+            continue
+
+
+@contextmanager
+def driver_lock(run: RunDir) -> Iterator[None]:
+    """Hold the run for this process. Raises UserError where a living driver holds it."""
+    mine = _take(run)
+    stopped = threading.Event()
+    threading.Thread(target=_beat, args=(run.lock, stopped), daemon=True).start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        if run.lock.exists() and json.loads(run.lock.read_text()) == mine:
+            run.lock.unlink()

@@ -1,0 +1,103 @@
+"""What a method is: a module that adds scalar terms to the cross-entropy of the target head.
+
+Shapes: B images, C x C pixels, N of a split, S source classes, T target classes.
+"""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from cotuning_tune import discovery
+from cotuning_tune.data import Split, Task
+from cotuning_tune.errors import UserError
+from cotuning_tune.models import Backbone, Outputs, Pretrained, TransferModel
+
+
+class Batch(NamedTuple):
+    """One view or more of the same images [B, 3, C, C], labels [B], places in the training part [B]."""
+
+    views: tuple[Tensor, ...]
+    labels: Tensor
+    index: Tensor
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What ``Method.setup`` may look at: the task's training and validation part, un-augmented."""
+
+    task: Task
+    source: Pretrained
+    device: torch.device
+    batch_size: int = 64
+
+    def batches(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
+        """Centre crops [B, 3, C, C] and labels [B] of a split, in order, on the device."""
+        for images, labels in self.task.plain_batches(split, self.batch_size):
+            images = images.to(self.device).contiguous(memory_format=torch.channels_last)
+            yield images, labels.to(self.device)
+
+    def source_copy(self) -> tuple[Backbone, nn.Linear]:
+        """The pre-trained network on the device, in evaluation mode."""
+        backbone, head = copy.deepcopy(self.source.backbone), copy.deepcopy(self.source.source_head)
+        backbone.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return backbone.eval(), head.to(self.device).eval()
+
+    @torch.no_grad()
+    def source_logits(self, split: Split) -> Tensor:
+        """Logits of the pre-trained network for a split, [N, S] on the CPU."""
+        backbone, head = self.source_copy()
+        return torch.cat([head(backbone(images)[0]).cpu() for images, _ in self.batches(split)])
+
+
+class Method(nn.Module):
+    """Plain fine-tuning plus ``terms``. State lives in parameters and buffers, so it moves and resumes.
+
+    ``uses_source_head``: the source head is trained too, at the backbone's learning rate.
+    ``replaces_weight_decay``: the method brings its own penalty; the optimiser's is then 0.
+    ``rebuilt``: names of buffers and modules that ``__init__`` makes from the pre-trained weights; they
+    are not written into the state of an interrupted training.
+    """
+
+    Config: ClassVar[type]
+    views: ClassVar[int] = 1
+    uses_source_head: ClassVar[bool] = False
+    replaces_weight_decay: ClassVar[bool] = False
+    rebuilt: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, config: Any, model: TransferModel, task: Task) -> None:
+        """``model`` is at its pre-trained weights; a method may replace modules of it."""
+        super().__init__()
+        self.config = config
+
+    def check(self, source: Pretrained) -> None:
+        """Before anything runs: UserError where the method cannot serve this backbone."""
+
+    def setup(self, preparation: Preparation) -> None:
+        """One pass before training; not called again when an interrupted training goes on."""
+
+    def terms(self, batch: Batch, outputs: Outputs, model: TransferModel) -> dict[str, Tensor]:
+        """Scalar terms to add to the loss, already weighted, by the name under which they are logged."""
+        return {}
+
+    def refuse_without(self, condition: bool, reason: str) -> None:
+        """UserError with the method's name unless the condition holds."""
+        if not condition:
+            raise UserError(f"{type(self).__module__.rsplit('.', 1)[-1]} {reason}")
+
+
+def names() -> list[str]:
+    """The methods there are: the files of this folder."""
+    from cotuning_tune import methods
+
+    return discovery.module_names(methods)
+
+
+def method(name: str) -> type[Method]:
+    """The class of a method; UserError that names all where there is none of that name."""
+    from cotuning_tune import methods
+
+    return cast(type[Method], discovery.find_class(methods, name, Method, "method"))

@@ -1,0 +1,110 @@
+"""DELTA's channel attention: how much the loss rises when a channel of the source network is zeroed.
+
+Li et al., ICLR 2019, section 3.2: with only a new head trained, the filter of each tapped channel is
+zeroed in turn; attention = softmax(zscore(rise of the loss) / 5) over the channels of a layer.
+Shapes: N images of the training part, M of them looked at, C channels, D features, T classes.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from cotuning_tune.methods._base import Preparation
+from cotuning_tune.models import Backbone
+
+IMAGES = 64
+GROUP = 256
+HEAD_STEPS = 100
+
+
+def attention_of(importance_C: Tensor) -> Tensor:
+    """``softmax(zscore(importance) / 5)`` [C]; uniform where all channels matter alike."""
+    deviation = importance_C.std(unbiased=False)
+    centred = importance_C - importance_C.mean()
+    return torch.softmax(centred / deviation.clamp_min(1e-12) / 5.0, dim=0)
+
+
+def train_head(features_ND: Tensor, labels_N: Tensor, num_classes: int) -> nn.Linear:
+    """A linear head on frozen features, by ``HEAD_STEPS`` full-batch steps from zero (deterministic)."""
+    head = nn.Linear(features_ND.shape[1], num_classes).to(features_ND)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    optimiser = torch.optim.LBFGS(head.parameters(), max_iter=HEAD_STEPS, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        penalty = 5e-4 * head.weight.square().sum()
+        value = nn.functional.cross_entropy(head(features_ND), labels_N) + penalty
+        value.backward()
+        return value
+
+    with torch.enable_grad():
+        optimiser.step(loss)  # type: ignore[arg-type]
+    return head.requires_grad_(False)
+
+
+def _evenly(labels_N: Tensor, count: int) -> list[int]:
+    """Places of at most ``count`` images, the classes in turn."""
+    places: list[list[int]] = [torch.nonzero(labels_N == c).flatten().tolist() for c in labels_N.unique()]
+    order = [group[depth] for depth in range(max(map(len, places))) for group in places if depth < len(group)]
+    return sorted(order[:count])
+
+
+class _Zeroed:
+    """A forward hook that zeroes one channel in each group of images: image block g loses channel first + g."""
+
+    def __init__(self, images: int) -> None:
+        self.images, self.first = images, 0
+
+    def __call__(self, _module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        blocks = output.view(-1, self.images, *output.shape[1:])
+        channels = torch.arange(self.first, self.first + len(blocks), device=output.device)
+        mask = nn.functional.one_hot(channels, output.shape[1]).to(output.dtype)
+        return (blocks * (1 - mask)[:, None, :, None, None]).view_as(output)
+
+
+def _losses_without(
+    backbone: Backbone, stage: str, before: Tensor, head: nn.Linear, labels_M: Tensor
+) -> Tensor:
+    """The mean loss with each channel of a stage zeroed, [C]; ``before``: activations where its link starts."""
+    position, channels, images = backbone.tap_position(stage), backbone.tap(stage).out_channels, len(before)
+    assert isinstance(channels, int)
+    at_once = max(1, GROUP // images)
+    hook = _Zeroed(images)
+    handle = backbone.tap(stage).register_forward_hook(hook)
+    losses: list[Tensor] = []
+    try:
+        for first in range(0, channels, at_once):
+            count = min(at_once, channels - first)
+            hook.first = first
+            repeated = before.repeat(count, 1, 1, 1).contiguous(memory_format=torch.channels_last)
+            features = backbone.run(repeated, position, len(backbone.chain))
+            each = nn.functional.cross_entropy(head(features), labels_M.repeat(count), reduction="none")
+            losses.append(each.view(count, images).mean(1))
+    finally:
+        handle.remove()
+    return torch.cat(losses)
+
+
+@torch.no_grad()
+def channel_attention(preparation: Preparation) -> dict[str, Tensor]:
+    """Attention [C] for each stage, from at most ``IMAGES`` training images.
+
+    Each stage starts from the activations before its own link, kept from one pass, and the images of
+    several channels go through the rest of the network together.
+    """
+    backbone, _ = preparation.source_copy()
+    split = preparation.task.train
+    batches = list(preparation.batches(split))
+    labels_N = torch.cat([labels for _, labels in batches])
+    features_ND = torch.cat([backbone(images)[0] for images, _ in batches])
+    head = train_head(features_ND, labels_N, preparation.task.num_classes)
+    chosen = _evenly(labels_N, IMAGES)
+    images_M = torch.cat([images for images, _ in batches])[chosen]
+    labels_M = labels_N[chosen]
+    base = nn.functional.cross_entropy(head(features_ND[chosen]), labels_M)
+    x, reached, attention = backbone.normalised(images_M), 0, {}
+    for stage in backbone.taps:
+        position = backbone.tap_position(stage)
+        x, reached = backbone.run(x, reached, position), position
+        attention[stage] = attention_of(_losses_without(backbone, stage, x, head, labels_M) - base)
+    return attention

@@ -1,0 +1,48 @@
+"""BSS, batch spectral shrinkage: pushes down the smallest singular values of a batch's features.
+
+Chen, Wang, Fu, Long, Wang, *Catastrophic Forgetting Meets Negative Transfer: Batch Spectral
+Shrinkage for Safe Transfer Learning*, NeurIPS 2019, equation 3. Shapes: B images, D features.
+
+>>> import torch
+>>> features_BD = torch.tensor([[3.0, 0.0, 0.0], [0.0, 2.0, 0.0]])
+>>> shrinkage(features_BD, k=1)
+tensor(4.)
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cotuning_tune.hyper import Range, hyper
+from cotuning_tune.methods._base import Batch, Method
+from cotuning_tune.models import Outputs, TransferModel
+
+
+def shrinkage(features_BD: Tensor, k: int) -> Tensor:
+    """Sum of the k smallest squared singular values of ``features_BD``; all of them where k > min(B, D).
+
+    No singular value decomposition of B x D: the left (or right) singular vectors of the smallest
+    values are eigenvectors U of the smaller Gram matrix, the sum is ``|U^T F|^2``, and with U held
+    fixed its gradient ``2 U U^T F`` is the exact one.
+    """
+    if k < 1:
+        raise ValueError(f"k = {k}: at least one singular value is needed")
+    wide = features_BD if features_BD.shape[0] <= features_BD.shape[1] else features_BD.T
+    with torch.no_grad(), torch.autocast(wide.device.type, enabled=False):
+        exact = wide.detach().double()
+        vectors = torch.linalg.eigh(exact @ exact.T).eigenvectors[:, :k]
+    kept = wide if wide.dtype == torch.float64 else wide.float()
+    return (vectors.to(kept.dtype).T @ kept).square().sum()
+
+
+class BatchSpectralShrinkage(Method):
+    """Adds ``weight * shrinkage(features, k)``."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        weight: float = hyper(1e-3, Range(1e-5, 1e-1, log=True), off=0.0, doc="eta of the paper")
+        k: int = hyper(1, doc="how many singular values")
+
+    def terms(self, batch: Batch, outputs: Outputs, model: TransferModel) -> dict[str, Tensor]:
+        return {"shrinkage": self.config.weight * shrinkage(outputs.features, self.config.k)}

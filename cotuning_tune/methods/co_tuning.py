@@ -1,0 +1,83 @@
+"""Co-tuning: the source head is kept and trained on what the source classes say of each target class.
+
+You, Kou, Long, Wang, *Co-Tuning for Transfer Learning*, NeurIPS 2020, equation 2 and Algorithm 1.
+Shapes: B images, S source classes, T target classes.
+
+>>> import torch
+>>> soft_cross_entropy(torch.zeros(1, 4), torch.full((1, 4), 0.25))
+tensor(1.3863)
+"""
+
+import logging
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cotuning_tune.cache import cached_arrays, content_key
+from cotuning_tune.data import Task
+from cotuning_tune.hyper import Range, hyper
+from cotuning_tune.methods._base import Batch, Method, Preparation
+from cotuning_tune.models import Outputs, Pretrained, TransferModel
+from cotuning_tune.relationship import learn_relationship
+
+log = logging.getLogger(__name__)
+VERSION = "relationship 1"
+
+
+def soft_cross_entropy(logits_BS: Tensor, target_BS: Tensor) -> Tensor:
+    """Mean over images of ``-sum_s target_s * log_softmax(logits)_s``."""
+    return -(target_BS * torch.log_softmax(logits_BS, dim=1)).sum(dim=1).mean()
+
+
+class CoTuning(Method):
+    """Adds ``weight * CE_soft(source_head(features), p(source class | target class))``."""
+
+    uses_source_head = True
+    relationship_TS: Tensor
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        weight: float = hyper(2.3, Range(0.0, 5.0), off=0.0, doc="lambda of the paper")
+        approach: Literal["reverse", "direct"] = hyper("reverse", doc="how the relationship is learned")
+        temperature: float = hyper(0.0, doc="calibration of the source head; 0: the published value, else 1")
+
+    def __init__(self, config: Any, model: TransferModel, task: Task) -> None:
+        super().__init__(config, model, task)
+        shape = (task.num_classes, model.source_head.out_features)
+        self.register_buffer("relationship_TS", torch.full(shape, 1.0 / shape[1]))
+
+    def check(self, source: Pretrained) -> None:
+        """Refuses a head that was not trained with its backbone; warns where no temperature is known."""
+        self.refuse_without(source.head_is_trained, "needs the head that the backbone was trained with")
+        if not self.config.temperature and source.temperature is None:
+            log.warning("co_tuning: no calibration temperature is known for %s, 1 is taken", source.name)
+
+    def setup(self, preparation: Preparation) -> None:
+        """Learn the relationship, or take it from the cache; shared by all trials of the task."""
+        source, task, config = preparation.source, preparation.task, self.config
+        self.check(source)
+        temperature = config.temperature or source.temperature or 1.0
+
+        def compute() -> dict[str, np.ndarray]:
+            learned = learn_relationship(
+                preparation.source_logits(task.train),
+                task.train.labels_N,
+                preparation.source_logits(task.val),
+                task.val.labels_N,
+                num_classes=task.num_classes,
+                temperature=temperature,
+                approach=config.approach,
+            )
+            return {"matrix_TS": learned.matrix_TS.numpy()}
+
+        key = content_key(VERSION, task.fingerprint(), source.fingerprint, temperature, config.approach)
+        matrix_TS = torch.from_numpy(cached_arrays("relationship", key, compute)["matrix_TS"])
+        self.relationship_TS.copy_(matrix_TS)
+
+    def terms(self, batch: Batch, outputs: Outputs, model: TransferModel) -> dict[str, Tensor]:
+        logits_BS = model.source_head(outputs.features)
+        loss = soft_cross_entropy(logits_BS, self.relationship_TS[batch.labels])
+        return {"co_tuning": self.config.weight * loss}

@@ -1,0 +1,13 @@
+"""Backbones with the head that they were trained with: one file a family, found by its name."""
+
+from cotuning_tune.models._transfer_model import (
+    Backbone,
+    Outputs,
+    Pretrained,
+    TransferModel,
+    families,
+    names,
+    pretrained,
+)
+
+__all__ = ["Backbone", "Outputs", "Pretrained", "TransferModel", "families", "names", "pretrained"]

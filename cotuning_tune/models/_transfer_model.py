@@ -1,0 +1,163 @@
+"""One network for every method: a pre-trained backbone with its source head, and a new target head.
+
+Shapes: B images, C x C pixels, D features, S source classes, T target classes, H x W a map's side.
+"""
+
+import copy
+import functools
+import importlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cotuning_tune import discovery
+from cotuning_tune.cache import content_key
+from cotuning_tune.errors import unknown
+
+
+class Outputs(NamedTuple):
+    """What a forward pass gives: logits [B, T], features [B, D], maps by stage [B, channels, H, W]."""
+
+    logits: Tensor
+    features: Tensor
+    maps: dict[str, Tensor]
+
+
+class Backbone(nn.Module):
+    """A chain of modules from images to features, with taps at the last convolution of each stage.
+
+    Takes images [B, 3, C, C] in grey levels 0..255 (uint8 or float) and normalises them itself:
+    (x - mean) / std. ``taps`` names convolutions by their path in ``chain``; a backbone without
+    stages (a transformer) has none.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, chain: Iterable[nn.Module], taps: dict[str, str], mean: list[float], std: list[float]
+    ) -> None:
+        super().__init__()
+        self.chain = nn.ModuleList(chain)
+        self.taps = dict(taps)
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+
+    def tap(self, stage: str) -> nn.Module:
+        """The convolution whose output is the stage's map."""
+        return self.chain.get_submodule(self.taps[stage])
+
+    def tap_position(self, stage: str) -> int:
+        """Where in the chain that convolution stands."""
+        return int(self.taps[stage].split(".")[0])
+
+    def normalised(self, images_B3CC: Tensor) -> Tensor:
+        """Images as the pre-trained weights expect them."""
+        return (images_B3CC.to(self.mean.dtype) - self.mean) / self.std
+
+    def run(self, x: Tensor, start: int, stop: int) -> Tensor:
+        """Apply the links of the chain from ``start`` up to, not including, ``stop``."""
+        for position in range(start, stop):
+            x = self.chain[position](x)
+        return x
+
+    def forward(self, images_B3CC: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Features [B, D], and the map of each stage."""
+        maps: dict[str, Tensor] = {}
+        handles = []
+        for stage in self.taps:
+
+            def keep(_m: nn.Module, _i: object, output: Tensor, stage: str = stage) -> None:
+                maps[stage] = output
+
+            handles.append(self.tap(stage).register_forward_hook(keep))
+        try:
+            features_BD = self.run(self.normalised(images_B3CC), 0, len(self.chain))
+        finally:
+            for handle in handles:
+                handle.remove()
+        return features_BD, maps
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A backbone with the head it was trained with, as published. Never trained itself: copied.
+
+    ``temperature`` calibrates the head on source data (paper, Algorithm 2); None: not known.
+    ``head_is_trained`` is False where the head does not belong to these weights.
+    """
+
+    name: str
+    backbone: Backbone
+    source_head: nn.Linear
+    temperature: float | None = None
+    head_is_trained: bool = True
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """A key of all weights and of the normalisation."""
+        parts: list[object] = [self.name]
+        for module in (self.backbone, self.source_head):
+            for key, value in module.state_dict().items():
+                parts += [key, np.asarray(value.detach().cpu())]
+        return content_key(*parts)
+
+
+class TransferModel(nn.Module):
+    """Backbone and source head at their pre-trained weights, and a new head N(0, 0.01) with bias 0."""
+
+    def __init__(self, source: Pretrained, num_classes: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.backbone = copy.deepcopy(source.backbone)
+        self.source_head = copy.deepcopy(source.source_head)
+        self.head = nn.Linear(source.source_head.in_features, num_classes)
+        with torch.no_grad():
+            self.head.weight.normal_(0.0, 0.01, generator=generator)
+            self.head.bias.zero_()
+
+    def forward(self, images_B3CC: Tensor) -> Outputs:
+        """The same in training and in evaluation; ``source_head(outputs.features)`` gives source logits."""
+        features_BD, maps = self.backbone(images_B3CC)
+        return Outputs(self.head(features_BD), features_BD, maps)
+
+
+class Family(Protocol):
+    """What a file of this folder offers."""
+
+    def names(self) -> list[str]: ...
+
+    def build(self, name: str, weights: str) -> Pretrained: ...
+
+
+def families() -> list[str]:
+    """The files of this folder."""
+    from cotuning_tune import models
+
+    return discovery.module_names(models)
+
+
+def _family(name: str) -> Family:
+    return cast(Family, importlib.import_module(f"cotuning_tune.models.{name}"))
+
+
+def names() -> list[str]:
+    """Every backbone that some family offers."""
+    return sorted(name for family in families() for name in _family(family).names())
+
+
+@functools.lru_cache(maxsize=4)
+def pretrained(name: str, weights: str = "") -> Pretrained:
+    """A backbone with its head; read once a process.
+
+    ``weights``: "" the published ones, a path to a file of them, or "random" (to test or to compare).
+    Raises UserError for an unknown name or weights that are not to be had.
+    """
+    for family in families():
+        module = _family(family)
+        if name in module.names():
+            return module.build(name, weights)
+    raise unknown("backbone", name, names())

@@ -1,0 +1,5 @@
+"""The report: reads a run's files and nothing else, so it starts fast and runs anywhere."""
+
+from cotuning_tune.report.write import Report, build_report, write_report
+
+__all__ = ["Report", "build_report", "write_report"]

@@ -1,0 +1,75 @@
+"""What a run's files say of each cell."""
+
+import statistics
+from dataclasses import dataclass
+from typing import Any
+
+from cotuning_tune.errors import UserError
+from cotuning_tune.run_dir import CellDir, RunDir, read_json
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """A cell: its study's trials, the selection (None: no trial succeeded), the retrained seeds."""
+
+    task: str
+    rate: float
+    method: str
+    asked: int
+    given_up: bool
+    trials: list[dict[str, Any]]
+    selection: dict[str, Any] | None
+    seeds: list[dict[str, Any]]
+
+    def count(self, state: str) -> int:
+        """Trials in a state of Optuna's: COMPLETE, PRUNED, FAIL, RUNNING."""
+        return sum(trial["state"] == state for trial in self.trials)
+
+    @property
+    def search_epochs(self) -> int:
+        return sum(trial["epochs"] for trial in self.trials)
+
+    @property
+    def search_seconds(self) -> float:
+        return sum(float(trial["seconds"]) for trial in self.trials)
+
+    @property
+    def retrain_seconds(self) -> float:
+        return sum(float(seed["seconds"]) for seed in self.seeds)
+
+    @property
+    def accuracies(self) -> list[float]:
+        """Test accuracies (%) of the seeds that came to an end."""
+        return [seed["test_accuracy"] for seed in self.seeds if seed["state"] == "COMPLETE"]
+
+
+def mean_std(values: list[float]) -> str:
+    """``mean +- sample standard deviation``; the mean alone of one value, a dash of none."""
+    if not values:
+        return "-"
+    if len(values) == 1:
+        return f"{values[0]:.2f} (n = 1)"
+    return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
+
+
+def _read_cell(folder: CellDir) -> CellResult:
+    study = read_json(folder.summary)
+    seeds = [read_json(path) for path in sorted(folder.path.glob("retrain/seed*/result.json"))]
+    return CellResult(
+        task=study["task"],
+        rate=study["rate"],
+        method=study["method"],
+        asked=study["asked"],
+        given_up=study["given_up"],
+        trials=study["trials"],
+        selection=read_json(folder.selection) if folder.selection.exists() else None,
+        seeds=sorted(seeds, key=lambda seed: int(seed["seed"])),
+    )
+
+
+def read_results(run: RunDir, methods: list[str]) -> list[CellResult]:
+    """All cells that the search has summed up, methods in the experiment's order. UserError for none."""
+    cells = [_read_cell(folder) for folder in run.cells() if folder.summary.exists()]
+    if not cells:
+        raise UserError(f"{run.path} has nothing to report yet: its search has not ended (see status)")
+    return sorted(cells, key=lambda c: (c.task, c.rate, methods.index(c.method)))

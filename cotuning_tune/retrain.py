@@ -1,0 +1,187 @@
+"""Retraining: the chosen configuration of each cell over the seeds, then one look at the test part.
+
+The only place that opens a test split. The driver writes the ledger line before a split is opened, so
+that no opening goes unrecorded, whatever is killed.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cotuning_tune import ledger
+from cotuning_tune.cluster import Slots
+from cotuning_tune.errors import TrainingFailed, UserError
+from cotuning_tune.events import TrainingEvents
+from cotuning_tune.run_dir import CellDir, RunDir, TrialDir, read_json, write_json, write_lines
+from cotuning_tune.training import TrainingJob, TrainingSpec
+
+Watcher = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Retraining:
+    """One seed of one cell's chosen configuration."""
+
+    cell: CellDir
+    seed: int
+    selection: dict[str, Any]
+
+    @property
+    def folder(self) -> TrialDir:
+        return self.cell.retrain(self.seed)
+
+    @property
+    def spec(self) -> TrainingSpec:
+        return replace(TrainingSpec.from_json(self.selection["spec"]), seed=self.seed)
+
+    @property
+    def config_hash(self) -> str:
+        """The first 16 digits of the SHA-256 of the configuration, seed left out."""
+        text = json.dumps(self.selection["spec"], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _train(spec: dict[str, Any], folder: str, threads: int) -> dict[str, Any]:
+    """Train one seed to its end, going on from its state; keep the weights of the best epoch.
+
+    Runs in a worker. Returns the history, and ``failed`` with the reason where the method failed.
+    """
+    import torch
+    from safetensors.torch import save
+
+    from cotuning_tune.run_dir import write_bytes
+
+    torch.set_num_threads(threads)
+    job = TrainingJob(TrainingSpec.from_json(spec), TrialDir(Path(folder)), keep_best=True)
+    try:
+        while not job.finished:
+            job.advance()
+    except TrainingFailed as problem:
+        return {"history": job.history, "failed": str(problem)}
+    job.load_best()
+    weights = {k: v.contiguous().cpu() for k, v in job.trainer.model.state_dict().items()}
+    write_bytes(TrialDir(Path(folder)).model, save(weights))
+    return {"history": job.history, "failed": ""}
+
+
+def _test(spec: dict[str, Any], folder: str, threads: int) -> dict[str, Any]:
+    """Open the test part once with the kept weights. Runs in a worker."""
+    import torch
+    from safetensors.torch import load_file
+
+    torch.set_num_threads(threads)
+    job = TrainingJob(TrainingSpec.from_json(spec))
+    job.trainer.model.load_state_dict(load_file(TrialDir(Path(folder)).model))
+    tested = job.trainer.evaluate(job.trainer.task.open_test())
+    return {"test_accuracy": tested.accuracy, "test_loss": tested.loss, "test_images": tested.count}
+
+
+def planned(run: RunDir, seeds: tuple[int, ...]) -> list[Retraining]:
+    """Every retraining of the run. Raises UserError where no cell has a selection."""
+    cells = [cell for cell in run.cells() if cell.selection.exists()]
+    if not cells:
+        raise UserError(f"{run.path} has no selected configuration: search first (cotuning-tune resume)")
+    return [Retraining(cell, seed, read_json(cell.selection)) for cell in cells for seed in seeds]
+
+
+def run_retraining(
+    run: RunDir, seeds: tuple[int, ...], slots: Slots, watch: Watcher = lambda done, total, last: None
+) -> None:
+    """Retrain what has no result yet, side by side on the connected cluster; resumable at any moment."""
+    every = planned(run, seeds)
+    for work in every:
+        _discard_other_configuration(work)
+    todo = [work for work in every if not work.folder.result.exists()]
+    done = len(every) - len(todo)
+    watch(done, len(every), "")
+    for work, trained, tested in _executed(run, todo, slots):
+        _write_result(run, work, trained, tested)
+        done += 1
+        shown = f"{tested['test_accuracy']:.2f} %" if tested else f"failed: {trained['failed']}"
+        watch(done, len(every), f"{work.cell.name} seed {work.seed}: test {shown}")
+
+
+def _discard_other_configuration(work: Retraining) -> None:
+    """Start afresh where the folder holds a retraining of an earlier selection."""
+    folder = work.folder
+    if folder.config.exists() and read_json(folder.config)["config"] != work.config_hash:
+        for path in (folder.result, folder.state, folder.best_weights, folder.model, folder.metrics):
+            path.unlink(missing_ok=True)
+    config = {"config": work.config_hash, "seed": work.seed, "spec": work.spec.to_json()}
+    write_json(folder.config, config, durable=False)
+
+
+def _executed(
+    run: RunDir, todo: list[Retraining], slots: Slots
+) -> Iterator[tuple[Retraining, dict[str, Any], dict[str, Any]]]:
+    """Train, then test, all of ``todo`` as Ray tasks; yields each as it ends. Tests go first."""
+    import ray
+
+    options: dict[str, Any] = {"num_cpus": slots.cpus, "num_gpus": slots.gpus, "max_retries": 3}
+    train, test = ray.remote(_train).options(**options), ray.remote(_test).options(**options)
+    waiting = list(reversed(todo))
+    running: dict[Any, tuple[Retraining, dict[str, Any] | None]] = {}
+    while waiting or running:
+        while waiting and len(running) < slots.count:
+            work = waiting.pop()
+            running[train.remote(work.spec.to_json(), str(work.folder.path), slots.cpus)] = work, None
+        (ended,), _ = ray.wait(list(running), num_returns=1)
+        work, trained = running.pop(ended)
+        answer = ray.get(ended)
+        if trained is None and not answer["failed"]:
+            ledger.append(run.ledger, {"event": "open", **_entry(work)})
+            running[test.remote(work.spec.to_json(), str(work.folder.path), slots.cpus)] = work, answer
+        else:
+            yield (work, answer, {}) if trained is None else (work, trained, answer)
+
+
+def _entry(work: Retraining) -> dict[str, Any]:
+    spec = work.spec
+    cell = {"task": spec.task, "rate": spec.rate, "method": spec.method, "cell": work.cell.name}
+    return {**cell, "seed": work.seed, "config": work.config_hash, "purpose": "retrain"}
+
+
+def _write_result(run: RunDir, work: Retraining, trained: dict[str, Any], tested: dict[str, Any]) -> None:
+    """Files and events of an ended retraining; the result is written last, its hash into the ledger."""
+    history, folder = trained["history"], work.folder
+    write_lines(folder.metrics, history)
+    best = max(history, key=lambda row: (row["val_accuracy"], -row["epoch"]), default={})
+    result = {
+        "state": "COMPLETE" if tested else "FAIL",
+        "seed": work.seed,
+        "config": work.config_hash,
+        "val_accuracy": best.get("val_accuracy"),
+        "best_epoch": best.get("epoch"),
+        "epochs": len(history),
+        "seconds": sum(row["seconds"] for row in history),
+        "reason": trained["failed"],
+        **tested,
+    }
+    _write_events(run, work, history, tested)
+    if tested:
+        digest = hashlib.sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()
+        accuracy = tested["test_accuracy"]
+        ledger.append(
+            run.ledger, {"event": "result", **_entry(work), "test_accuracy": accuracy, "result": digest}
+        )
+    write_json(folder.result, result)
+    for path in (folder.state, folder.best_weights):
+        path.unlink(missing_ok=True)
+
+
+def _write_events(
+    run: RunDir, work: Retraining, history: list[dict[str, Any]], tested: dict[str, Any]
+) -> None:
+    """One TensorBoard session a seed; the seeds of a configuration form one group."""
+    spec = work.spec
+    hparams = {"task": spec.task, "rate": f"{spec.rate:g}", "method": spec.method, "stage": "retrain"}
+    group = f"retrain {work.cell.name} {work.config_hash}"
+    path = run.tensorboard / "retrain" / work.cell.name / f"seed{work.seed}"
+    with TrainingEvents(path, {**hparams, **work.selection["hparams"]}, group) as events:
+        events.write_history(history)
+        if tested:
+            events.write_scalar("test/accuracy", tested["test_accuracy"], step=len(history))
+        events.close("success" if tested else "failure")

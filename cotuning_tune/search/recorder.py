@@ -1,0 +1,74 @@
+"""What the driver writes of each trial: ``trials/NNNN/`` and its TensorBoard events. One writer."""
+
+from typing import Any
+
+from cotuning_tune.events import TrainingEvents, write_schema
+from cotuning_tune.experiment import Cell, Experiment
+from cotuning_tune.hyper import Parameter
+from cotuning_tune.run_dir import RunDir, write_json, write_lines
+from cotuning_tune.search.study import Issue
+
+
+def columns_of(experiment: Experiment) -> dict[str, list[Parameter]]:
+    """The parameters that every trial is compared by: the searched ones, and every method's weights."""
+    columns: dict[str, list[Parameter]] = {}
+    for name in experiment.config.methods:
+        for key, parameter in experiment.space(name).items():
+            if parameter.search is not None or parameter.off is not None:
+                columns.setdefault(key, []).append(parameter)
+    return columns
+
+
+def column_values(experiment: Experiment, cell: Cell, values: dict[str, Any]) -> dict[str, Any]:
+    """A trial's values of ``columns_of``; parameters of other methods are left out."""
+    space = experiment.space(cell.method)
+    return {k: values.get(k, space[k].first) for k in columns_of(experiment) if k in space}
+
+
+class Recorder:
+    """Writes config, metrics and result of trials; keeps the event files of the running ones open."""
+
+    def __init__(self, run: RunDir, experiment: Experiment) -> None:
+        self.run, self.experiment = run, experiment
+        self._open: dict[tuple[str, int], TrainingEvents] = {}
+        c = experiment.config
+        fixed = {"task": list(c.tasks), "rate": [f"{rate:g}" for rate in c.rates], "method": list(c.methods)}
+        write_schema(run.tensorboard, {**fixed, "stage": ["search", "retrain"]}, columns_of(experiment))
+
+    def _hparams(self, issue: Issue) -> dict[str, Any]:
+        cell = issue.cell
+        values = column_values(self.experiment, cell, issue.values)
+        return {
+            "task": cell.task,
+            "rate": f"{cell.rate:g}",
+            "method": cell.method,
+            "stage": "search",
+            **values,
+        }
+
+    def start(self, issue: Issue, spec: dict[str, Any]) -> None:
+        """A trial begins, or goes on: its config and the start of its TensorBoard session."""
+        folder = self.run.cell(issue.cell.name).trial(issue.number)
+        write_json(
+            folder.config, {"trial": issue.number, "values": issue.values, "spec": spec}, durable=False
+        )
+        events = self.run.tensorboard / "search" / issue.cell.name / f"{issue.number:04d}"
+        group = f"{issue.cell.name}/{issue.number:04d}"
+        self._open[issue.cell.name, issue.number] = TrainingEvents(events, self._hparams(issue), group)
+
+    def report(self, issue: Issue, history: list[dict[str, Any]]) -> None:
+        """The epochs so far."""
+        write_lines(self.run.cell(issue.cell.name).trial(issue.number).metrics, history)
+        self._open[issue.cell.name, issue.number].write_history(history)
+
+    def finish(self, issue: Issue, result: dict[str, Any]) -> None:
+        """The result, written last; after it the state that resumes the trial is not needed."""
+        folder = self.run.cell(issue.cell.name).trial(issue.number)
+        ok = result["state"] == "COMPLETE"
+        self._open.pop((issue.cell.name, issue.number)).close("success" if ok else "failure")
+        write_json(folder.result, result)
+        folder.state.unlink(missing_ok=True)
+
+    def lose(self, issue: Issue) -> None:
+        """The infrastructure lost the trial: it will start again, its session stays open."""
+        self._open.pop((issue.cell.name, issue.number)).close()

@@ -1,0 +1,100 @@
+"""The seam to Ray Tune: a searcher that deals out the studies' trials and takes their reports back."""
+
+from collections.abc import Callable
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from cotuning_tune.run_dir import RunDir
+from cotuning_tune.search.recorder import Recorder
+from cotuning_tune.search.study import Issue, Studies
+
+Changed = Callable[[], None]
+
+
+class StudySearcher(Searcher):
+    """Tune executes; what is true stands in the studies. Nothing here needs to be saved or restored.
+
+    The order of writes makes any kill harmless: files first, then the study. A trial whose result is
+    on disk but RUNNING in the study is issued again, finds itself finished, and is told then.
+    """
+
+    def __init__(
+        self,
+        studies: Studies,
+        recorder: Recorder,
+        run: RunDir,
+        incarnation: int,
+        threads: int,
+        changed: Changed = lambda: None,
+    ) -> None:
+        super().__init__(metric="best_val_acc", mode="max")
+        self.studies, self.recorder, self.run = studies, recorder, run
+        self.incarnation, self.threads, self.changed = incarnation, threads, changed
+        self.issued: dict[str, Issue] = {}
+
+    def suggest(self, trial_id: str) -> Any:
+        """A config for a new Tune trial; None while something runs that may need a successor."""
+        issue = self.studies.next()
+        if issue is None:
+            return Searcher.FINISHED if self.studies.finished else None
+        self.issued[trial_id] = issue
+        seed = self.studies.experiment.config.search_seed
+        spec = self.studies.experiment.spec(issue.cell, issue.values, seed).to_json()
+        self.recorder.start(issue, spec)
+        return {
+            "spec": spec,
+            "folder": str(self.run.cell(issue.cell.name).trial(issue.number).path),
+            "run": str(self.run.path),
+            "incarnation": self.incarnation,
+            "threads": self.threads,
+        }
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """A report carries the whole history: the study fills what a killed driver missed."""
+        issue = self.issued[trial_id]
+        self.recorder.report(issue, result["history"])
+        self.studies.cells[issue.cell.name].report(issue.number, result["history"])
+        self.changed()
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """The end of a Tune trial: COMPLETE, the method's own FAIL, or lost by the infrastructure."""
+        issue = self.issued.get(trial_id)
+        if issue is None:
+            return
+        if error or not result or "history" not in result:
+            self._lost(issue)
+        else:
+            self.on_trial_result(trial_id, result)
+            self._ended(issue, result)
+        del self.issued[trial_id]
+        self.changed()
+
+    def _ended(self, issue: Issue, result: dict[str, Any]) -> None:
+        study, history = self.studies.cells[issue.cell.name], result["history"]
+        seconds = sum(row["seconds"] for row in history)
+        record = {"epochs": len(history), "seconds": seconds, "reason": result["failed"]}
+        if result["failed"]:
+            self.recorder.finish(issue, {"state": "FAIL", "value": None, **record})
+            study.fail(issue.number, result["failed"], seconds)
+        else:
+            self.recorder.finish(issue, {"state": "COMPLETE", "value": result["best_val_acc"], **record})
+            study.complete(issue.number, result["best_val_acc"], seconds)
+
+    def _lost(self, issue: Issue) -> None:
+        study = self.studies.cells[issue.cell.name]
+        if study.reissue(issue.number, "the worker or its node died"):
+            self.recorder.lose(issue)
+            return
+        reason = "infrastructure: lost more often than it may be issued again"
+        record = {"state": "FAIL", "value": None, "epochs": 0, "seconds": 0.0, "reason": reason}
+        self.recorder.finish(issue, record)
+        study.fail(issue.number, reason)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the studies are the only truth."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing, see ``save``."""

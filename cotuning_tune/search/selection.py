@@ -1,0 +1,78 @@
+"""What the search hands over: each cell's study as a file, and the configuration that was chosen."""
+
+import math
+from typing import Any
+
+from optuna.trial import FrozenTrial
+
+from cotuning_tune.experiment import Experiment
+from cotuning_tune.hyper import Choice, Range
+from cotuning_tune.run_dir import RunDir, write_json
+from cotuning_tune.search.recorder import column_values
+from cotuning_tune.search.study import CellStudy, Studies
+
+RULE = "best validation accuracy among trials of full length; the earliest of equals"
+EDGE = 0.05
+
+
+def _row(trial: FrozenTrial) -> dict[str, Any]:
+    attrs = trial.user_attrs
+    return {
+        "number": trial.number,
+        "state": trial.state.name,
+        "value": trial.value,
+        "values": dict(trial.params),
+        "epochs": len(trial.intermediate_values),
+        "seconds": attrs.get("seconds", 0.0),
+        "reason": attrs.get("reason", ""),
+        "reissued": attrs.get("reissued", 0),
+    }
+
+
+def at_edge(experiment: Experiment, method: str, values: dict[str, Any]) -> list[str]:
+    """The searched numbers that lie within 5 % of an end of their range (of its logarithm)."""
+    found = []
+    for key, parameter in experiment.space(method).items():
+        search = parameter.search
+        if key not in values or search is None:
+            continue
+        if isinstance(search, Choice):
+            numbers = [o for o in search.options if isinstance(o, (int, float)) and not isinstance(o, bool)]
+            if len(numbers) > 2 and values[key] in (min(numbers), max(numbers)):
+                found.append(key)
+        elif isinstance(search, Range):
+            low, high, value = search.low, search.high, values[key]
+            if search.log:
+                low, high, value = math.log(low), math.log(high), math.log(value)
+            if not EDGE <= (value - low) / (high - low) <= 1 - EDGE:
+                found.append(key)
+    return found
+
+
+def _write_cell(run: RunDir, experiment: Experiment, study: CellStudy) -> None:
+    folder = run.cell(study.cell.name)
+    cell = {"task": study.cell.task, "rate": study.cell.rate, "method": study.cell.method}
+    rows = [_row(trial) for trial in study.trials()]
+    write_json(folder.summary, {**cell, "asked": study.budget, "given_up": study.given_up, "trials": rows})
+    best = study.best()
+    if best is None:
+        folder.selection.unlink(missing_ok=True)
+        return
+    spec = experiment.spec(study.cell, best.params, seed=experiment.config.search_seed)
+    selection = {
+        **cell,
+        "trial": best.number,
+        "val_accuracy": best.value,
+        "values": dict(best.params),
+        "hparams": column_values(experiment, study.cell, best.params),
+        "at_edge": at_edge(experiment, study.cell.method, best.params),
+        "rule": RULE,
+        "spec": spec.to_json(),
+    }
+    write_json(folder.selection, selection)
+
+
+def write_selections(run: RunDir, experiment: Experiment, studies: Studies) -> None:
+    """``study.json`` and ``selection.json`` of every cell; no selection where no trial succeeded."""
+    for study in studies.cells.values():
+        _write_cell(run, experiment, study)

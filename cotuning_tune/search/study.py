@@ -1,0 +1,190 @@
+"""The studies of a run: which trial comes next, what has been reported, how each ended.
+
+Knows Optuna and nothing of Ray. All that a resumed search needs to know stands here: trials that are
+RUNNING and that no living driver owns are handed out first, then new ones are asked for until
+COMPLETE + PRUNED + RUNNING reaches the cell's budget.
+"""
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from cotuning_tune.experiment import Cell, Experiment
+from cotuning_tune.run_dir import RunDir
+from cotuning_tune.search.space import distributions, first_points
+from cotuning_tune.training.seeding import derive_seed
+
+RANDOM_FIRST = 6
+REISSUES = 3
+COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+
+
+def open_storage(run: RunDir) -> BaseStorage:
+    """The journal in the run's folder."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return JournalStorage(JournalFileBackend(str(run.studies)))
+
+
+def make_sampler(kind: str, seed: int) -> optuna.samplers.BaseSampler:
+    """A sampler whose draws follow from ``seed`` and, for TPE, from the trials that it sees."""
+    if kind == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    return optuna.samplers.TPESampler(
+        seed=seed, n_startup_trials=RANDOM_FIRST, multivariate=True, constant_liar=True
+    )
+
+
+@dataclass(frozen=True)
+class Issue:
+    """A trial handed out: cell, number, values of the searched parameters."""
+
+    cell: Cell
+    number: int
+    values: dict[str, Any]
+
+
+@dataclass
+class CellStudy:
+    """One cell's study and what this driver knows of it."""
+
+    cell: Cell
+    study: optuna.Study
+    experiment: Experiment
+    orphans: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        space = self.experiment.space(self.cell.method)
+        self.distributions = distributions(space)
+        self.firsts = first_points(space)
+        self.orphans = [t.number for t in self.trials() if t.state == TrialState.RUNNING]
+
+    @property
+    def budget(self) -> int:
+        return self.experiment.config.trials
+
+    def trials(self) -> list[FrozenTrial]:
+        """All trials by number, uncopied: do not change them."""
+        return self.study.get_trials(deepcopy=False)
+
+    def counts(self) -> Counter[TrialState]:
+        return Counter(t.state for t in self.trials())
+
+    @property
+    def given_up(self) -> bool:
+        """So many trials failed that the method itself must be at fault."""
+        return self.counts()[TrialState.FAIL] > max(REISSUES, self.budget)
+
+    @property
+    def open(self) -> int:
+        """How many trials are still to be asked for."""
+        if self.given_up:
+            return 0
+        counts = self.counts()
+        return max(0, self.budget - sum(counts[state] for state in COUNTED))
+
+    @property
+    def busy(self) -> bool:
+        return self.counts()[TrialState.RUNNING] > 0
+
+    def issue(self) -> Issue:
+        """The next trial: an interrupted one first, else a new one. Draws depend on the number alone.
+
+        The first points are queued one by one: a driver killed between queueing and asking leaves a
+        WAITING trial, which is the next to be asked for.
+        """
+        if self.orphans:
+            return self._issued(self.trials()[self.orphans.pop(0)])
+        trials = self.trials()
+        waiting = [t.number for t in trials if t.state == TrialState.WAITING]
+        number = waiting[0] if waiting else len(trials)
+        if not waiting and number < len(self.firsts):
+            self.study.enqueue_trial(self.firsts[number])
+        config = self.experiment.config
+        seed = derive_seed(config.search_seed, self.cell.name, number)
+        self.study.sampler = make_sampler(config.sampler, seed % 2**32)
+        asked = self.study.ask(self.distributions)
+        return self._issued(self.trials()[asked.number])
+
+    def _issued(self, trial: FrozenTrial) -> Issue:
+        return Issue(self.cell, trial.number, dict(trial.params))
+
+    def _set(self, number: int, name: str, value: Any) -> None:
+        storage, trial = self.study._storage, self.trials()[number]
+        storage.set_trial_user_attr(trial._trial_id, name, value)
+
+    def report(self, number: int, history: list[dict[str, Any]]) -> None:
+        """Fill in the validation accuracies that the study misses, also those a killed driver missed."""
+        trial = self.trials()[number]
+        for row in history:
+            if row["epoch"] not in trial.intermediate_values:
+                value = float(row["val_accuracy"])
+                self.study._storage.set_trial_intermediate_value(trial._trial_id, row["epoch"], value)
+
+    def complete(self, number: int, value: float, seconds: float) -> None:
+        """COMPLETE with the best validation accuracy (%)."""
+        self._set(number, "seconds", seconds)
+        self.study.tell(number, value)
+
+    def fail(self, number: int, reason: str, seconds: float = 0.0) -> None:
+        """FAIL, with its reason: the method's own fault, or an infrastructure that failed too often."""
+        self._set(number, "seconds", seconds)
+        self._set(number, "reason", reason)
+        self.study.tell(number, state=TrialState.FAIL)
+
+    def reissue(self, number: int, reason: str) -> bool:
+        """Put a trial back that the infrastructure lost; False where it was lost too often already."""
+        times = self.trials()[number].user_attrs.get("reissued", 0) + 1
+        self._set(number, "reissued", times)
+        self._set(number, "lost", reason)
+        if times > REISSUES:
+            return False
+        self.orphans.append(number)
+        return True
+
+    def best(self) -> FrozenTrial | None:
+        """The finished trial with the best validation accuracy; the earliest of equals."""
+        done = [t for t in self.trials() if t.state == TrialState.COMPLETE and t.value is not None]
+        return max(
+            done, key=lambda t: (t.value if t.value is not None else -math.inf, -t.number), default=None
+        )
+
+
+class Studies:
+    """The studies of all cells, in one storage; deals out trials evenly over the cells."""
+
+    def __init__(self, experiment: Experiment, storage: BaseStorage) -> None:
+        self.experiment = experiment
+        self.cells = {
+            cell.name: CellStudy(
+                cell,
+                optuna.create_study(
+                    storage=storage,
+                    study_name=f"{experiment.name}/{cell.name}",
+                    direction="maximize",
+                    load_if_exists=True,
+                ),
+                experiment,
+            )
+            for cell in experiment.cells
+        }
+
+    def next(self) -> Issue | None:
+        """The next trial to run, None where there is none at the moment."""
+        for cell in self.cells.values():
+            if cell.orphans:
+                return cell.issue()
+        open_cells = [cell for cell in self.cells.values() if cell.open]
+        if not open_cells:
+            return None
+        return min(open_cells, key=lambda cell: len(cell.trials())).issue()
+
+    @property
+    def finished(self) -> bool:
+        """Every cell has its budget, or has been given up; nothing runs that could need a successor."""
+        return not any(cell.open or cell.busy for cell in self.cells.values())

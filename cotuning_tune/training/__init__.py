@@ -1,0 +1,7 @@
+"""Training of one configuration: the loop, its state, and the folder that lets it go on after a kill."""
+
+from cotuning_tune.training.config import OptimConfig, TrainConfig, TrainingSpec
+from cotuning_tune.training.job import TrainingJob
+from cotuning_tune.training.trainer import Evaluation, Trainer
+
+__all__ = ["Evaluation", "OptimConfig", "TrainConfig", "Trainer", "TrainingJob", "TrainingSpec"]

@@ -1,0 +1,68 @@
+"""What a training is told: the published setting as defaults, ranges where a search looks.
+
+Defaults: You et al., NeurIPS 2020, section 5: SGD, momentum 0.9, batch 48, ten-fold head learning rate.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cotuning_tune.errors import UserError
+from cotuning_tune.hyper import Choice, Range, hyper
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """SGD. ``lr`` is the backbone's and the source head's; the new head learns at ``lr * head_lr_factor``."""
+
+    lr: float = hyper(1e-3, Range(1e-4, 3e-2, log=True), doc="of the backbone")
+    head_lr_factor: float = hyper(10.0, Choice((1.0, 10.0, 30.0)), doc="new head over backbone")
+    momentum: float = hyper(0.9)
+    nesterov: bool = hyper(True)
+    weight_decay: float = hyper(5e-4, doc="0 for methods that bring their own")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training; every field may be searched by an experiment file."""
+
+    optim: OptimConfig = OptimConfig()
+    epochs: int = hyper(30, doc="passes over the training part")
+    batch_size: int = hyper(48, doc="images; batches of an epoch differ by one at most, none is dropped")
+    schedule: Literal["multistep", "cosine"] = hyper("multistep", doc="multistep: x 0.1 after 2/3")
+    batch_norm: Literal["train", "frozen"] = hyper("train", doc="frozen: pre-trained statistics are kept")
+    precision: Literal["auto", "float32", "bf16"] = hyper("auto", doc="auto: bf16 autocast on a GPU")
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise UserError(
+                    f"train.{name} = {getattr(self, name)}: at least 1 is needed", f"train.{name}"
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSpec:
+    """All that determines a training, JSON-able; equal specs give equal results on the same machine.
+
+    ``train`` and ``method_config`` are flat ``outer/inner`` values, see ``hyper.build``.
+    """
+
+    task: str
+    rate: float
+    method: str
+    backbone: str
+    seed: int
+    kind: str = ""
+    weights: str = ""
+    task_config: dict[str, Any] = dataclasses.field(default_factory=dict)
+    data_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    train: dict[str, Any] = dataclasses.field(default_factory=dict)
+    method_config: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "TrainingSpec":
+        return cls(**values)

@@ -1,0 +1,163 @@
+"""One training in a folder of its own: after each epoch its state is on disk, and it goes on from there."""
+
+import functools
+import io
+import json
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cotuning_tune.data import Task, TaskConfig, open_task
+from cotuning_tune.errors import TrainingFailed
+from cotuning_tune.hyper import build
+from cotuning_tune.methods import Preparation, method
+from cotuning_tune.models import TransferModel, pretrained
+from cotuning_tune.run_dir import TrialDir, write_bytes
+from cotuning_tune.training import seeding
+from cotuning_tune.training.config import TrainConfig, TrainingSpec
+from cotuning_tune.training.trainer import Evaluation, Trainer
+
+log = logging.getLogger(__name__)
+Row = dict[str, Any]
+
+
+@functools.lru_cache(maxsize=4)
+def _open_task(name: str, rate: float, task_config: str, options: str, kind: str) -> Task:
+    config = build(TaskConfig, json.loads(task_config), "task")
+    return open_task(name, rate, config, json.loads(options), kind or None)
+
+
+def task_of(spec: TrainingSpec) -> Task:
+    """The task of a spec, opened once a process."""
+    texts = [json.dumps(part, sort_keys=True) for part in (spec.task_config, spec.data_options)]
+    return _open_task(spec.task, spec.rate, texts[0], texts[1], spec.kind)
+
+
+def default_device() -> torch.device:
+    """The first visible GPU, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def make_trainer(spec: TrainingSpec, device: torch.device | None = None, *, setup: bool = True) -> Trainer:
+    """Model, method and trainer of a spec at the start of training; ``setup=False``: a state follows."""
+    device = device or default_device()
+    task, source = task_of(spec), pretrained(spec.backbone, spec.weights)
+    train = build(TrainConfig, spec.train, "train")
+    seeding.seed_all(seeding.derive_seed(spec.seed, "weights"))
+    generator = torch.Generator().manual_seed(seeding.derive_seed(spec.seed, "head"))
+    model = TransferModel(source, task.num_classes, generator)
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    kind = method(spec.method)
+    config = build(kind.Config, spec.method_config, f"methods.{spec.method}")
+    made = kind(config, model, task).to(device)
+    if setup:
+        made.setup(Preparation(task, source, device))
+    # After setup, for what setup drew depends on whether its result came from the cache.
+    seeding.seed_all(seeding.derive_seed(spec.seed, "training"))
+    return Trainer(model, made, task, train, spec.seed)
+
+
+def _save(path: Path, value: Any) -> None:
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+class TrainingJob:
+    """The training of a spec: ``advance`` does one epoch, ``history`` holds a row for each.
+
+    ``folder`` keeps the state of an interrupted job (none: nothing is written). ``may_write`` is called
+    before each write and raises where this process must not write any more. ``keep_best`` keeps the
+    weights of the epoch with the best validation accuracy (the first of equals).
+    """
+
+    def __init__(
+        self,
+        spec: TrainingSpec,
+        folder: TrialDir | None = None,
+        *,
+        keep_best: bool = False,
+        may_write: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.spec, self.folder, self.keep_best, self.may_write = spec, folder, keep_best, may_write
+        self.epochs = build(TrainConfig, spec.train, "train").epochs
+        self.history: list[Row] = []
+        self._trainer: Trainer | None = None
+        self._state = self._read_state()
+        if self._state is not None:
+            self.history = self._state["history"]
+
+    def _read_state(self) -> dict[str, Any] | None:
+        if self.folder is None or not self.folder.state.exists():
+            return None
+        state: dict[str, Any] = torch.load(self.folder.state, map_location="cpu", weights_only=True)
+        return state
+
+    @property
+    def finished(self) -> bool:
+        return len(self.history) >= self.epochs
+
+    @property
+    def best(self) -> float:
+        """The best validation accuracy so far, in percent."""
+        return max((row["val_accuracy"] for row in self.history), default=float("nan"))
+
+    @property
+    def trainer(self) -> Trainer:
+        """Made when first needed: a finished job costs nothing."""
+        if self._trainer is None:
+            try:
+                self._trainer = make_trainer(self.spec, setup=self._state is None)
+                if self._state is not None:
+                    self._trainer.load_state_dict(self._state["trainer"])
+            except torch.OutOfMemoryError as problem:
+                raise TrainingFailed(f"out of memory: {str(problem).splitlines()[0]}") from problem
+            self._state = None
+        return self._trainer
+
+    def advance(self) -> Row:
+        """Train and validate one epoch, keep the state; returns the epoch's row.
+
+        Raises TrainingFailed for NaN or lack of memory.
+        """
+        start = time.time()
+        try:
+            trained = self.trainer.train_epoch()
+            validated = self.trainer.evaluate(self.trainer.task.val)
+        except torch.OutOfMemoryError as problem:
+            raise TrainingFailed(f"out of memory: {str(problem).splitlines()[0]}") from problem
+        improved = not self.history or validated.accuracy > self.best
+        row = {
+            "epoch": len(self.history) + 1,
+            "val_accuracy": validated.accuracy,
+            "val_loss": validated.loss,
+            **{f"train_{name}": value for name, value in trained.items() if name != "lr"},
+            "lr": trained["lr"],
+            "seconds": time.time() - start,
+            "time": time.time(),
+        }
+        self.history.append(row)
+        self._keep(improved)
+        return row
+
+    def _keep(self, improved: bool) -> None:
+        if self.folder is None:
+            return
+        self.may_write()
+        if self.keep_best and improved:
+            _save(self.folder.best_weights, self.trainer.model.state_dict())
+        _save(self.folder.state, {"history": self.history, "trainer": self.trainer.state_dict()})
+
+    def load_best(self) -> None:
+        """Put the model at the weights that ``keep_best`` kept."""
+        assert self.folder is not None
+        weights = torch.load(self.folder.best_weights, map_location=self.trainer.device, weights_only=True)
+        self.trainer.model.load_state_dict(weights)
+
+    def validate(self) -> Evaluation:
+        """Evaluate on the validation part as the model stands."""
+        return self.trainer.evaluate(self.trainer.task.val)
