@@ -37,7 +37,7 @@ def content_key(*parts: Any) -> str:
 def _only_one(path: Path) -> Iterator[None]:
     """Hold a lock beside ``path``; freed by the kernel when its holder dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_suffix(".lock"), "w") as file:
+    with path.with_suffix(".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -1,4 +1,4 @@
-"""The command ``cotuning-tune``. Each command imports its stage inside: ``--help`` and ``report`` are fast."""
+"""The command ``cotuning-tune``. Each command imports its stage inside, so that ``--help`` is fast."""
 
 import argparse
 import sys
@@ -27,7 +27,7 @@ def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="cotuning-tune",
-        description="Hyper-parameter search for transfer learning: co-tuning and its baselines on equal terms.",
+        description="Hyper-parameter search for transfer learning: co-tuning and baselines on equal terms.",
         epilog="Exit codes: 0 done, 2 a mistake in what was given, 85 unfinished: resume goes on, 1 failed.",
     )
     parser.add_argument("--version", action="version", version=f"cotuning-tune {__version__}")
@@ -122,9 +122,8 @@ def _work(run: Any, experiment: Any, options: argparse.Namespace, *, search: boo
     complete = True
     with driver_lock(run), connected(options.address, options.num_cpus):
         slots = find_slots(experiment.resources)
-        print(
-            f"{run.path}: {len(experiment.cells)} cells x {experiment.config.trials} trials, {slots.count} at a time"
-        )
+        size = f"{len(experiment.cells)} cells x {experiment.config.trials} trials"
+        print(f"{run.path}: {size}, {slots.count} at a time")
         if search:
             with _ProgressOf("search") as line:
                 complete = run_search(run, experiment, slots, line.searched)

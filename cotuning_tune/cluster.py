@@ -87,7 +87,7 @@ def find_slots(resources: Resources) -> Slots:
         )
     if resources.cpu_per_trial > most_cpus:
         raise UserError(
-            f"resources.cpu_per_trial = {resources.cpu_per_trial}, but the largest node has {most_cpus:g} cores"
+            f"resources.cpu_per_trial = {resources.cpu_per_trial}: the largest node has {most_cpus:g} cores"
         )
     count = sum(_fit(node, resources.cpu_per_trial, gpus) for node in nodes)
     return Slots(resources.cpu_per_trial, gpus, max(count, 1))

@@ -6,6 +6,7 @@ There is no registry and no list to edit. Files whose name starts with an unders
 import importlib
 import importlib.util
 import pkgutil
+from pathlib import Path
 from types import ModuleType
 
 from cotuning_tune.errors import unknown
@@ -40,5 +41,5 @@ def first_line(package: ModuleType, name: str) -> str:
     spec = importlib.util.find_spec(f"{package.__name__}.{name}")
     if spec is None or spec.origin is None:
         return ""
-    with open(spec.origin, encoding="utf-8") as file:
+    with Path(spec.origin).open(encoding="utf-8") as file:
         return file.readline().strip().strip('"').strip()

@@ -15,11 +15,11 @@ class UserError(Exception):
         self.key = key
 
 
-class TrainingFailed(Exception):
+class TrainingFailed(Exception):  # noqa: N818 - what happened, not a fault of the program
     """The method's own failure (NaN, out of memory, a bug): the trial ends FAIL with this reason."""
 
 
-class Fenced(Exception):
+class Fenced(Exception):  # noqa: N818 - what happened, not a fault of the program
     """A newer driver owns the run; this worker must not write any more."""
 
 

@@ -137,7 +137,7 @@ def _pinned(config_type: type, table: Mapping[str, Any], where: str, base: Path 
     return values
 
 
-def _check(config: ExperimentConfig) -> None:
+def _check_lists(config: ExperimentConfig) -> None:
     for name in ("tasks", "rates", "methods", "seeds"):
         listed = getattr(config, name)
         if not listed:
@@ -148,6 +148,10 @@ def _check(config: ExperimentConfig) -> None:
         if not 0 < rate <= 1:
             problem = f"experiment.rates: {rate:g} is no sampling rate, it must lie above 0 and not above 1"
             raise UserError(problem, "experiment.rates")
+
+
+def _check(config: ExperimentConfig) -> None:
+    _check_lists(config)
     for name in config.methods:
         if name not in methods.names():
             raise unknown("method", name, methods.names(), "experiment.methods")

@@ -56,7 +56,7 @@ def holder(run: RunDir) -> dict[str, Any] | None:
 
 
 def _take(run: RunDir) -> dict[str, Any]:
-    with open(run.lock.with_suffix(".guard"), "w") as guard:
+    with run.lock.with_suffix(".guard").open("w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
         if other := holder(run):
             minutes = (time.time() - other["since"]) / 60

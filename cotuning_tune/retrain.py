@@ -148,7 +148,9 @@ def _write_result(run: RunDir, work: Retraining, trained: dict[str, Any], tested
     """Files and events of an ended retraining; the result is written last, its hash into the ledger."""
     history, folder = trained["history"], work.folder
     write_lines(folder.metrics, history)
-    best = max(history, key=lambda row: (row["val_accuracy"], -row["epoch"]), default={})
+    best: dict[str, Any] = {}
+    if history:
+        best = max(history, key=lambda row: (row["val_accuracy"], -row["epoch"]))
     result = {
         "state": "COMPLETE" if tested else "FAIL",
         "seed": work.seed,

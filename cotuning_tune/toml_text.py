@@ -27,7 +27,7 @@ def line_of(text: str, path: Sequence[str]) -> int | None:
                 and list(path[: len(here)]) == here
                 and re.search(rf"\b{re.escape(rest[0])}\s*=", pair[2])
             ):
-                here = here + [rest[0]]
+                here = [*here, rest[0]]
         else:
             continue
         common = len(here) if list(path[: len(here)]) == here else 0

@@ -22,7 +22,7 @@ class Batch(NamedTuple):
 
     views: tuple[Tensor, ...]
     labels: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def _evenly(labels_N: Tensor, count: int) -> list[int]:
 
 
 class _Zeroed:
-    """A forward hook that zeroes one channel in each group of images: image block g loses channel first + g."""
+    """A forward hook that zeroes a channel for each block of images: block g loses channel first + g."""
 
     def __init__(self, images: int) -> None:
         self.images, self.first = images, 0
@@ -65,9 +65,8 @@ class _Zeroed:
 def _losses_without(
     backbone: Backbone, stage: str, before: Tensor, head: nn.Linear, labels_M: Tensor
 ) -> Tensor:
-    """The mean loss with each channel of a stage zeroed, [C]; ``before``: activations where its link starts."""
+    """The mean loss [C] with each channel of a stage zeroed; ``before``: the input of the stage's link."""
     position, channels, images = backbone.tap_position(stage), backbone.tap(stage).out_channels, len(before)
-    assert isinstance(channels, int)
     at_once = max(1, GROUP // images)
     hook = _Zeroed(images)
     handle = backbone.tap(stage).register_forward_hook(hook)

@@ -47,9 +47,9 @@ class Backbone(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 
-    def tap(self, stage: str) -> nn.Module:
+    def tap(self, stage: str) -> nn.Conv2d:
         """The convolution whose output is the stage's map."""
-        return self.chain.get_submodule(self.taps[stage])
+        return cast(nn.Conv2d, self.chain.get_submodule(self.taps[stage]))
 
     def tap_position(self, stage: str) -> int:
         """Where in the chain that convolution stands."""

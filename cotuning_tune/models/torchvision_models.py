@@ -40,7 +40,7 @@ def _weights_of(name: str, weights: str) -> tuple[dict[str, Tensor], str]:
     wanted = {item.name: item for item in known}
     if weights and weights not in wanted and weights != "DEFAULT":
         return read_weights(weights), ""
-    chosen = wanted[weights] if weights in wanted else known.DEFAULT
+    chosen = wanted.get(weights, known.DEFAULT)
     try:
         return chosen.get_state_dict(progress=False), chosen.name
     except (OSError, RuntimeError) as problem:
@@ -73,11 +73,12 @@ def chain_of(network: nn.Module) -> list[nn.Module]:
         links = [m for name, m in children.items() if name != "fc"]
         return [*[link for m in links for link in _flat(m)], nn.Flatten(1)]
     if list(children) == ["features", "avgpool", "classifier"]:
-        flatten = [] if isinstance(children["classifier"][1], nn.Flatten) else [nn.Flatten(1)]
-        return [*_flat(children["features"]), children["avgpool"], *flatten, *_flat(children["classifier"])]
+        classifier = _flat(children["classifier"])
+        flatten = [] if any(isinstance(link, nn.Flatten) for link in classifier) else [nn.Flatten(1)]
+        return [*_flat(children["features"]), children["avgpool"], *flatten, *classifier]
     if list(children) == ["stem", "trunk_output", "avgpool", "fc"]:
         stem, trunk = children["stem"], children["trunk_output"]
-        blocks = [block for stage in trunk for block in stage]
+        blocks = [block for stage in trunk.children() for block in stage.children()]
         return [stem, *blocks, children["avgpool"], nn.Flatten(1)]
     if list(children) == ["features", "classifier"] and type(network).__name__ == "DenseNet":
         pool = [nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d((1, 1)), nn.Flatten(1)]
@@ -100,7 +101,7 @@ def taps_of(chain: list[nn.Module], side: int = 224) -> dict[str, str]:
             last[x.shape[-1]] = ".".join(filter(None, (str(position), inside[-1])))
     for path in last.values():
         if "." not in path and hasattr(follower := chain[int(path) + 1], "inplace"):
-            follower.inplace = False  # else it would overwrite the map that the tap keeps
+            setattr(follower, "inplace", False)  # noqa: B010 - else it would overwrite the map that the tap keeps
     paths = [last[side] for side in sorted(last, reverse=True)][-STAGES:]
     return {f"stage{number}": path for number, path in enumerate(paths, 1)}
 

@@ -73,7 +73,7 @@ def configuration_table(cells: list[CellResult]) -> Table:
         validation = f"{chosen['val_accuracy']:.2f}"
         rows.append([cell.method, where, str(chosen["trial"]), validation, ", ".join(values) or "all pinned"])
     header = ["method", "cell", "trial", "val. acc.", "configuration"]
-    note = "Chosen by the best validation accuracy (%); the test part was not looked at. * at the edge of its range."
+    note = "Chosen by the best validation accuracy (%), never by a test part. * at the edge of its range."
     return Table("configurations", "Best configurations", header, rows, note)
 
 
@@ -132,7 +132,7 @@ def _ledger_remark(run: RunDir, cells: list[CellResult]) -> list[str]:
     opened = Counter(entry.get("cell") for entry in ledger.read(run.ledger) if entry.get("event") == "open")
     needed = sum(len(cell.accuracies) for cell in cells)
     remarks = [
-        f"The test part was opened {opened.total()} times for {needed} retrained models (ledger: {run.ledger.name})."
+        f"Test parts were opened {opened.total()} times for {needed} retrained models ({run.ledger.name})."
     ]
     if broken := ledger.broken_lines(run.ledger):
         remarks.append(f"WARNING: the test ledger's chain is broken at line {broken[0]}: it has been edited.")
