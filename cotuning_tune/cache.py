@@ -26,7 +26,7 @@ def content_key(*parts: Any) -> str:
             digest.update(f"array {part.dtype} {part.shape}".encode())
             digest.update(np.ascontiguousarray(part).data)
         elif isinstance(part, bytes):
-            digest.update(part)
+            digest.update(b"bytes %d " % len(part) + part)
         else:
             digest.update(json.dumps(part, sort_keys=True).encode())
         digest.update(b"\0")

@@ -1,5 +1,6 @@
 """What the terminal shows while a run goes on: one changing line, or plain lines where it is none."""
 
+import shutil
 import time
 from collections.abc import Mapping
 from typing import TextIO
@@ -43,6 +44,7 @@ class ProgressLine:
         text = f"{self.what}: {done}/{total} · {detail} · {self._eta(done, total, before)}"
         now = time.monotonic()
         if self.live:
+            text = text[: shutil.get_terminal_size().columns - 1]  # a wrapped line cannot be written over
             self.stream.write("\r" + text.ljust(self._width))
             self._width = len(text)
         elif done != self._last_done and (done >= total or now - self._shown >= PLAIN_EVERY_S):

@@ -181,8 +181,10 @@ def parse(text: str, name: str, base: Path = Path()) -> Experiment:
     """
     tables = tomllib.loads(text)
     for key, value in tables.items():
-        if key not in TABLES or not isinstance(value, Mapping):
+        if key not in TABLES:
             raise unknown("table", key, TABLES, key)
+        if not isinstance(value, Mapping):
+            raise UserError(f"{key} = {value!r}: [{key}] is a table", key)
     values = _pinned(ExperimentConfig, {"name": name, **tables.get("experiment", {})}, "experiment")
     if Path(values["weights"]).suffix:
         values["weights"] = str(base.absolute() / Path(values["weights"]).expanduser())
@@ -195,6 +197,7 @@ def parse(text: str, name: str, base: Path = Path()) -> Experiment:
     for method in given:
         if method not in methods.names():
             raise unknown("method", method, methods.names(), f"methods.{method}")
+        read_space(methods.method(method).Config, given[method], f"methods.{method}")
     return Experiment(
         name=config.name,
         config=config,
@@ -222,13 +225,15 @@ def _read_data(
     for name in table:
         if name not in config.tasks:
             raise unknown("task in experiment.tasks for [data]", name, config.tasks, f"data.{name}")
+        if not isinstance(table[name], Mapping):
+            raise UserError(f"data.{name} = {table[name]!r}: a table of keys is needed", f"data.{name}")
     options, kinds = {}, {}
     for task in config.tasks:
         given = dict(table.get(task, {}))
         kinds[task] = kind = given.pop("kind", task)
         if kind not in data.names():
             key = "experiment.tasks" if kind == task else f"data.{task}.kind"
-            raise unknown("data set", kind, data.names(), key)
+            raise unknown("data set", str(kind), data.names(), key)
         options[task] = _pinned(data.data_set(kind).Config, given, f"data.{task}", base)
     return options, kinds
 
@@ -240,6 +245,8 @@ def read_experiment(path: str | Path) -> Experiment:
         text = path.read_text(encoding="utf-8")
     except OSError as problem:
         raise UserError(f"{path} cannot be read: {problem.strerror}") from None
+    except UnicodeDecodeError as problem:
+        raise UserError(f"{path} is no UTF-8 text: {problem}") from None
     try:
         return parse(text, path.stem, path.absolute().parent)
     except tomllib.TOMLDecodeError as problem:

@@ -141,6 +141,8 @@ def read_space(config_type: type, table: Mapping[str, Any], where: str) -> Space
     Raises UserError for an unknown key (naming the known ones), a wrong type, an impossible range.
     """
     known = fields_of(config_type)
+    if not isinstance(table, Mapping):
+        raise UserError(f"{where} = {table!r}: a table of keys is needed", where)
     given = _flatten(table, known, where)
     space: Space = {}
     for key, (item, hint) in known.items():
@@ -161,6 +163,8 @@ def _flatten(table: Mapping[str, Any], known: Mapping[str, Any], where: str) -> 
             inner = {k.removeprefix(f"{key}/"): v for k, v in known.items() if k.startswith(f"{key}/")}
             nested = _flatten(value, inner, f"{where}.{key}")
             flat.update({f"{key}/{k}": v for k, v in nested.items()})
+        elif key in groups:
+            raise UserError(f"{where}.{key} = {value!r}: a table of keys is needed", f"{where}.{key}")
         elif key in known:
             flat[key] = value
         else:

@@ -66,7 +66,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8").split("\n"):  # splitlines() also cuts at U+2028
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:

@@ -17,8 +17,9 @@ class Table:
 
     def markdown(self) -> str:
         """Aligned, so that it reads well in a terminal too; first column left, the others right."""
-        every = [self.header, *self.rows]
-        widths = [max(len(row[c]) for row in every) for c in range(len(self.header))]
+        plain = [[text.replace("|", "\\|").replace("\n", " ") for text in row] for row in self.rows]
+        every = [self.header, *plain]
+        widths = [max(2, *(len(row[c]) for row in every)) for c in range(len(self.header))]
 
         def line(row: list[str]) -> str:
             padded = [
@@ -28,7 +29,7 @@ class Table:
             return "| " + " | ".join(padded) + " |"
 
         rules = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-        return "\n".join([line(self.header), "| " + " | ".join(rules) + " |", *map(line, self.rows)])
+        return "\n".join([line(self.header), "| " + " | ".join(rules) + " |", *map(line, plain)])
 
     def csv(self) -> str:
         buffer = io.StringIO()

@@ -1,5 +1,6 @@
 """TOML as text: where a key stands, for error messages; and writing plain tables (tomllib only reads)."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -37,7 +38,7 @@ def line_of(text: str, path: Sequence[str]) -> int | None:
 
 
 def _key(name: str) -> str:
-    return name if BARE.fullmatch(name) else '"' + name.replace('"', '\\"') + '"'
+    return name if BARE.fullmatch(name) else format_value(name)
 
 
 def format_value(value: Any) -> str:
@@ -47,8 +48,7 @@ def format_value(value: Any) -> str:
     if isinstance(value, (int, float)):
         return repr(value)
     if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-        return f'"{escaped}"'
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{_key(k)} = {format_value(v)}" for k, v in value.items()) + " }"
     if isinstance(value, (list, tuple)):

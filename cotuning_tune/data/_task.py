@@ -173,7 +173,7 @@ def sample(listing: Listing, rate: float, seed: int) -> list[int]:
     """Positions of ``ceil(rate * n)`` images of each class, in the listing's order."""
     kept: list[int] = []
     for group in _by_class(listing, range(len(listing.names))).values():
-        count = math.ceil(rate * len(group) - 1e-9)
+        count = max(1, math.ceil(rate * len(group) - 1e-9))
         kept += _order(listing, group, seed, "sample")[:count]
     return sorted(kept)
 

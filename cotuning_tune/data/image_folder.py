@@ -29,6 +29,10 @@ class ImageFolder(DataSet):
         super().__init__(config, stored_size)
         if not config.root:
             raise UserError("an image folder needs its path: set root in its [data.NAME] table")
+        if not 0 < config.test_fraction < 1:
+            raise UserError(
+                f"test_fraction = {config.test_fraction:g} must lie between 0 and 1, both excluded"
+            )
         self.root = Path(config.root).expanduser().resolve()
         if not self.root.is_dir():
             raise UserError(f"there is no folder {self.root} (root of an image folder)")
@@ -56,7 +60,8 @@ class ImageFolder(DataSet):
         for label, name in enumerate(self.class_names):
             folder = base / name
             found = sorted(folder.rglob("*")) if folder.is_dir() else []
-            images = [str(p.relative_to(self.root)) for p in found if p.suffix.lower() in ENDINGS]
+            known = [p for p in found if p.suffix.lower() in ENDINGS and not p.name.startswith(".")]
+            images = [str(p.relative_to(self.root)) for p in known]
             if not images and part != "val":
                 raise UserError(f"class folder {folder} holds no readable image (known: {' '.join(ENDINGS)})")
             files += images

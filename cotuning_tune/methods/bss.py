@@ -19,6 +19,13 @@ from cotuning_tune.methods._base import Batch, Method
 from cotuning_tune.models import Outputs, TransferModel
 
 
+def _smallest_vectors(wide: Tensor, k: int) -> Tensor:
+    """The left singular vectors of the k smallest singular values, as columns."""
+    # eigh raises where an entry is not finite; without it the NaN reaches the sum and is reported as such.
+    gram = torch.nan_to_num(wide @ wide.T, nan=0.0, posinf=0.0, neginf=0.0)
+    return torch.linalg.eigh(gram).eigenvectors[:, :k]
+
+
 def shrinkage(features_BD: Tensor, k: int) -> Tensor:
     """Sum of the k smallest squared singular values of ``features_BD``; all of them where k > min(B, D).
 
@@ -29,11 +36,10 @@ def shrinkage(features_BD: Tensor, k: int) -> Tensor:
     if k < 1:
         raise ValueError(f"k = {k}: at least one singular value is needed")
     wide = features_BD if features_BD.shape[0] <= features_BD.shape[1] else features_BD.T
-    with torch.no_grad(), torch.autocast(wide.device.type, enabled=False):
-        exact = wide.detach().double()
-        vectors = torch.linalg.eigh(exact @ exact.T).eigenvectors[:, :k]
     kept = wide if wide.dtype == torch.float64 else wide.float()
-    return (vectors.to(kept.dtype).T @ kept).square().sum()
+    with torch.autocast(wide.device.type, enabled=False):
+        vectors = _smallest_vectors(kept.detach().double(), k).to(kept.dtype)
+        return (vectors.T @ kept).square().sum()
 
 
 class BatchSpectralShrinkage(Method):

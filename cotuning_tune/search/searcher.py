@@ -42,6 +42,7 @@ class StudySearcher(Searcher):
         seed = self.studies.experiment.config.search_seed
         spec = self.studies.experiment.spec(issue.cell, issue.values, seed).to_json()
         self.recorder.start(issue, spec)
+        self.changed()
         return {
             "spec": spec,
             "folder": str(self.run.cell(issue.cell.name).trial(issue.number).path),

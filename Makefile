@@ -1,0 +1,39 @@
+# make demo   the main job on the embedded default: five methods, three seeds, one table
+# make test   every test
+# make check  format, lint, types, import contracts
+# make bench  every speed figure, as ratios of two things run in turn
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+
+.PHONY: demo test check bench setup format clean
+
+demo: $(STAMP)
+	$(BIN)/cotuning-tune run search_spaces/demo.toml --storage runs
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -q
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache > .build-imports.log || (cat .build-imports.log; rm .build-imports.log; exit 1)
+	@tail -n 12 .build-imports.log; rm .build-imports.log
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/run_all.py
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+setup: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml scripts/make_venv.sh
+	PYTHON=$(PYTHON) VENV=$(VENV) sh scripts/make_venv.sh
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,416 @@
+"""What a source class says about a target class: p(source class | target class), and the temperature before it.
+
+Source: You, Kou, Long, Wang, "Co-Tuning for Transfer Learning", NeurIPS 2020: Algorithm 1 (relationship) and
+Algorithm 2 (calibration). Torch and the standard library only; works on the device of the logits it is given.
+
+Shapes: N training images, M validation images, B images of either part, S source classes, T target classes,
+K target classes that have a training image, R kept directions of the source probabilities (R <= min(N, S)).
+
+How the 17 logistic regressions are made fast. Nothing here but the tolerances changes what is computed.
+
+1. The probabilities are rotated into the eigenbasis of their Gram matrix. The L2 penalty does not notice.
+   A direction with c * eigenvalue << 1 is hardly curved, so for each c only the directions above a threshold are
+   iterated on, and one exact gradient step sets the others. With N < S at most N directions are left.
+2. The path runs from the smallest c to the largest, each fit starting where a parabola through the last three
+   (in log c) points. It never stops early: all 17 accuracies are computed.
+3. Each fit is a Newton method whose linear systems are solved by conjugate gradients. The preconditioner is the
+   diagonal of the Hessian after the classes, too, have been rotated: into the eigenbasis of their mean covariance.
+4. Up to `_EXACT_LIMIT` numbers (N * S * K) all fits are in float64 and converged. Beyond, the path is in float32
+   and each objective is within about 1e-4 nats an image of its minimum; only the chosen fit is taken further.
+   There the choice of c is a heuristic: where two accuracies differ by a few images in a thousand it may fall on
+   another c than converged fits would choose.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["Relationship", "fit_temperature", "learn_relationship"]
+
+_APPROACHES = ("direct", "reverse")
+_C_VALUES = (1e4, 3e3, 1e3, 3e2, 1e2, 3e1, 1e1, 3.0, 1.0, 3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
+_EXACT_LIMIT = 2**26
+_FINALISTS = 3
+_NEAR_TIE = 0.005
+_SEPARATED_NLL = 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class Relationship:
+    """p(source class | target class), each row summing to 1, and what was chosen on the way (None for direct)."""
+
+    matrix_TS: Tensor
+    chosen_c: float | None
+    scale: float | None
+    val_accuracy: float | None
+
+
+@dataclass(frozen=True)
+class _Effort:
+    """How far a fit is taken.
+
+    `gap`: squared preconditioned gradient, in nats an image, at which it ends. `forcing`: relative residual at which
+    conjugate gradients end. `curved`: directions with c * eigenvalue above it are iterated on.
+    """
+
+    dtype: torch.dtype
+    gap: float
+    forcing: float
+    curved: float
+
+
+_EXACT = _Effort(torch.float64, gap=1e-12, forcing=0.1, curved=1e-9)
+_SEARCH = _Effort(torch.float32, gap=2e-4, forcing=0.3, curved=1e-1)
+_POLISH = _Effort(torch.float32, gap=1e-5, forcing=0.1, curved=1e-3)
+
+
+@dataclass(frozen=True, eq=False)
+class _Images:
+    """The training images in the eigenbasis of their source probabilities, largest eigenvalue first."""
+
+    features_RN: Tensor
+    squares_RN: Tensor
+    eigenvalues_R: Tensor
+    targets_NK: Tensor
+
+
+def learn_relationship(
+    train_logits_NS: Tensor,
+    train_labels_N: Tensor,
+    val_logits_MS: Tensor,
+    val_labels_M: Tensor,
+    *,
+    num_classes: int,
+    temperature: float = 1.0,
+    approach: str = "reverse",
+) -> Relationship:
+    """p(source class | target class) from the source network's logits of the target images (Algorithm 1).
+
+    Any floating dtype and device; the result is float64 on the CPU. `temperature` divides the logits (see
+    `fit_temperature`). Each row of the matrix sums to 1.
+
+    reverse: multinomial logistic regression from source probabilities to target classes (L2, no intercept, the
+    objective of scikit-learn), fitted on the training part for 17 values of C, chosen by accuracy on the validation
+    part (ties go to the larger C), its logits calibrated there by one positive scale; then Bayes, with p(source
+    class) the mean of all images. With two classes the weights are [-w, w], w being scikit-learn's single row.
+    direct: mean source probabilities of each class's images, both parts together.
+
+    A class without images (reverse: without training images) gets the row p(source class). In reverse its logit is
+    left out of every softmax, and its validation images count as wrong and are not used by the calibration. If no
+    other validation image is left, the scale is 1.
+
+    Raises ValueError on shapes that disagree, labels out of range, logits that are not finite, a temperature that is
+    not positive, an unknown approach, no training image and, in reverse, no validation image.
+    """
+    if approach not in _APPROACHES:
+        raise ValueError(f"no approach {approach!r}; there are {', '.join(_APPROACHES)}")
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise ValueError(f"temperature is {temperature}; it must be positive and finite")
+    _check_part("training", train_logits_NS, train_labels_N, num_classes)
+    _check_part("validation", val_logits_MS, val_labels_M, num_classes)
+    _check_parts_agree(train_logits_NS, val_logits_MS, approach)
+    device = train_logits_NS.device
+    train_NS = _probabilities(train_logits_NS, temperature)
+    val_MS = _probabilities(val_logits_MS.to(device), temperature)
+    train_N, val_M = train_labels_N.to(device).long(), val_labels_M.to(device).long()
+    if approach == "direct":
+        return Relationship(_direct(train_NS, train_N, val_MS, val_M, num_classes).cpu(), None, None, None)
+    return _reverse(train_NS, train_N, val_MS, val_M, num_classes)
+
+
+def fit_temperature(logits_BS: Tensor, labels_B: Tensor) -> float:
+    """The t > 0 that minimises the mean NLL of softmax(logits / t) (Algorithm 2).
+
+    The NLL is convex in 1 / t; the search is Newton's over log t inside a shrinking bracket, so t stays positive.
+    fit_temperature(a * logits) = a * fit_temperature(logits). Logits equal within each image give 1.
+
+    Data without a minimum: where every label already has the largest logit the NLL falls to 0 as t does, and t is
+    the largest one with a mean NLL of 1e-4; where the logits say nothing or the contrary, t is the upper end of the
+    interval. The interval is 1e-6 to 1e6 times the largest difference of a logit from its label's.
+    """
+    _check_part("calibration", logits_BS, labels_B, logits_BS.shape[-1] if logits_BS.ndim else 0)
+    if not len(labels_B):
+        raise ValueError("there is no image to fit a temperature on; give at least one")
+    logits_BS = logits_BS.double()
+    gaps_BS = logits_BS - logits_BS.gather(1, labels_B.to(logits_BS.device).long()[:, None])
+    widest = gaps_BS.abs().max().item()
+    return 1.0 / _fit_scale(gaps_BS, widest) if widest > 0 else 1.0
+
+
+def _fit_scale(gaps_BS: Tensor, widest: float) -> float:
+    """The s > 0 that minimises the mean of logsumexp(s * gaps); gaps are logits less their label's logit."""
+    low, high = 1e-6 / widest, 1e6 / widest
+    scale = min(max(1.0, low), high)
+    for _ in range(200):
+        nll, slope, curvature = _scale_derivatives(gaps_BS, scale)
+        if slope > 0 or nll < _SEPARATED_NLL:
+            high = scale
+        else:
+            low = scale
+        newton = -slope / (scale * curvature) if curvature > 0 else math.inf
+        proposal = scale * math.exp(min(max(newton, -50.0), 50.0))
+        if not low < proposal < high:
+            proposal = math.sqrt(low * high)
+        if abs(math.log(proposal / scale)) < 1e-12:
+            break
+        scale = proposal
+    return scale
+
+
+def _scale_derivatives(gaps_BS: Tensor, scale: float) -> tuple[float, float, float]:
+    """Mean NLL and its first and second derivative with respect to the scale."""
+    scaled_BS = gaps_BS * scale
+    nll_B = torch.logsumexp(scaled_BS, dim=1)
+    weighted_BS = torch.exp(scaled_BS - nll_B[:, None]) * gaps_BS
+    mean_B = weighted_BS.sum(1)
+    square_B = (weighted_BS * gaps_BS).sum(1)
+    nll, slope, curvature = torch.stack([nll_B, mean_B, square_B - mean_B**2]).mean(1).tolist()
+    return nll, slope, curvature
+
+
+def _check_part(name: str, logits_BS: Tensor, labels_B: Tensor, num_classes: int) -> None:
+    """ValueError unless the logits are finite [images, classes] and the labels one integer in range for each."""
+    if logits_BS.ndim != 2 or not logits_BS.is_floating_point() or logits_BS.shape[1] == 0:
+        raise ValueError(
+            f"{name} logits are {logits_BS.dtype} of shape {tuple(logits_BS.shape)}; "
+            "expected floating point of shape [images, source classes]"
+        )
+    if labels_B.is_floating_point() or labels_B.is_complex() or labels_B.dtype == torch.bool:
+        raise ValueError(f"{name} labels are {labels_B.dtype}; expected integers")
+    if labels_B.shape != logits_BS.shape[:1]:
+        raise ValueError(
+            f"{name} labels have shape {tuple(labels_B.shape)}; expected [{logits_BS.shape[0]}], one for each row of logits"
+        )
+    if not torch.isfinite(logits_BS).all():
+        raise ValueError(f"{name} logits hold values that are not finite (nan or inf); all must be finite")
+    if num_classes < 1:
+        raise ValueError(f"num_classes is {num_classes}; it must be at least 1")
+    if len(labels_B) and not 0 <= int(labels_B.min()) <= int(labels_B.max()) < num_classes:
+        raise ValueError(
+            f"{name} labels run from {int(labels_B.min())} to {int(labels_B.max())}; "
+            f"with {num_classes} classes they must lie in 0..{num_classes - 1}"
+        )
+
+
+def _check_parts_agree(train_NS: Tensor, val_MS: Tensor, approach: str) -> None:
+    """ValueError unless both parts have the same source classes and images enough for the approach."""
+    if train_NS.shape[1] != val_MS.shape[1]:
+        raise ValueError(
+            f"training logits have {train_NS.shape[1]} source classes and validation logits {val_MS.shape[1]}; "
+            "both must come from one source network"
+        )
+    if not len(train_NS):
+        raise ValueError("the training part is empty; give at least one image")
+    if approach == "reverse" and not len(val_MS):
+        raise ValueError(
+            "the validation part is empty, and the reverse approach chooses C and the scale on it; "
+            "hold out at least one image or use approach='direct'"
+        )
+
+
+def _probabilities(logits_BS: Tensor, temperature: float) -> Tensor:
+    return torch.softmax(logits_BS.double() / temperature, dim=1)
+
+
+def _marginal(train_NS: Tensor, val_MS: Tensor) -> Tensor:
+    """p(source class): the mean probabilities of all images."""
+    return (train_NS.sum(0) + val_MS.sum(0)) / (len(train_NS) + len(val_MS))
+
+
+def _direct(train_NS: Tensor, train_N: Tensor, val_MS: Tensor, val_M: Tensor, num_classes: int) -> Tensor:
+    """[T, S] mean source probabilities of each class's images; p(source class) where a class has none."""
+    totals_TS = train_NS.new_zeros(num_classes, train_NS.shape[1])
+    totals_TS.index_add_(0, train_N, train_NS).index_add_(0, val_M, val_MS)
+    counts_T = torch.bincount(torch.cat([train_N, val_M]), minlength=num_classes)
+    means_TS = totals_TS / totals_TS.sum(1, keepdim=True)
+    return torch.where(counts_T[:, None] > 0, means_TS, _marginal(train_NS, val_MS))
+
+
+def _reverse(
+    train_NS: Tensor, train_N: Tensor, val_MS: Tensor, val_M: Tensor, num_classes: int
+) -> Relationship:
+    """Algorithm 1 on probabilities: fit, calibrate, Bayes. Class k of the fit is the k-th class seen in training."""
+    seen_K, positions_N = torch.unique(train_N, return_inverse=True)
+    known_M = torch.isin(val_M, seen_K)
+    positions_M = torch.searchsorted(seen_K, val_M).masked_fill(~known_M, -1)
+    weights_SK, chosen_c, accuracy = _choose_classifier(
+        train_NS, positions_N, val_MS, positions_M, len(seen_K)
+    )
+    scale = 1.0
+    if known_M.any():
+        scale = 1.0 / fit_temperature(val_MS[known_M] @ weights_SK, positions_M[known_M])
+    marginal_S = _marginal(train_NS, val_MS)
+    joint_KS = torch.log_softmax(weights_SK * scale, dim=1).T + marginal_S.log()
+    matrix_TS = marginal_S.repeat(num_classes, 1)
+    matrix_TS[seen_K] = torch.softmax(joint_KS, dim=1)
+    return Relationship(matrix_TS.cpu(), chosen_c, scale, accuracy)
+
+
+@dataclass(frozen=True, eq=False)
+class _Classifier:
+    """One point of the path. `hits`: the validation images it gets right."""
+
+    c: float
+    weights_RK: Tensor
+    hits: int
+
+    def merit(self) -> tuple[int, float]:
+        """The greatest wins: more images right, then the larger C."""
+        return self.hits, self.c
+
+
+def _choose_classifier(
+    train_NS: Tensor, labels_N: Tensor, val_MS: Tensor, labels_M: Tensor, num_seen: int
+) -> tuple[Tensor, float, float]:
+    """The logistic regression [S, K] of best validation accuracy, its C and that accuracy."""
+    exact = train_NS.numel() * num_seen <= _EXACT_LIMIT
+    effort = _EXACT if exact else _SEARCH
+    basis_SR, images = _rotate(train_NS, labels_N, num_seen, effort.dtype)
+    val_MR = val_MS.to(effort.dtype) @ basis_SR
+    # scikit-learn fits one row for two classes; half of its C gives the same fit with two rows, w / 2 and -w / 2
+    halving = 2.0 if num_seen == 2 else 1.0
+
+    def classifier(c: float, start_RK: Tensor, effort: _Effort) -> _Classifier:
+        weights_RK = _fit(images, start_RK, c / halving, effort)
+        return _Classifier(c, weights_RK, int(((val_MR @ weights_RK).argmax(1) == labels_M).sum()))
+
+    path: list[_Classifier] = []
+    for c in sorted(_C_VALUES):
+        path.append(classifier(c, _extrapolate(path[-3:], c, images), effort))
+    if not exact:
+        finalists = sorted(path, key=_Classifier.merit)[-_FINALISTS:]
+        least = finalists[-1].hits - _NEAR_TIE * len(labels_M)
+        path = [classifier(point.c, point.weights_RK, _POLISH) for point in finalists if point.hits >= least]
+    best = max(path, key=_Classifier.merit)
+    return halving * (basis_SR @ best.weights_RK).double(), best.c, best.hits / len(labels_M)
+
+
+def _rotate(
+    train_NS: Tensor, labels_N: Tensor, num_seen: int, dtype: torch.dtype
+) -> tuple[Tensor, _Images]:
+    """Orthonormal eigenbasis [S, R] of the probabilities' Gram matrix, and the images in it."""
+    if len(train_NS) >= train_NS.shape[1]:
+        eigenvalues_R, basis_SR = torch.linalg.eigh(train_NS.T @ train_NS)
+    else:
+        eigenvalues_R, left_NR = torch.linalg.eigh(train_NS @ train_NS.T)
+        basis_SR = train_NS.T @ (left_NR / eigenvalues_R.clamp_min(1e-300).sqrt())
+    kept = eigenvalues_R > 1e-12 * eigenvalues_R[-1]
+    basis_SR = basis_SR[:, kept].flip(1).to(dtype)
+    features_RN = basis_SR.T @ train_NS.T.to(dtype)
+    targets_NK = torch.eye(num_seen, dtype=dtype, device=train_NS.device)[labels_N]
+    return basis_SR, _Images(features_RN, features_RN**2, eigenvalues_R[kept].flip(0), targets_NK)
+
+
+def _extrapolate(points: list[_Classifier], c: float, images: _Images) -> Tensor:
+    """Weights at c on the polynomial in log c through the points (Lagrange's form); zeros without any."""
+    start_RK = images.features_RN.new_zeros(len(images.features_RN), images.targets_NK.shape[1])
+    for point in points:
+        others = [other.c for other in points if other is not point]
+        factor = math.prod(math.log(c / other) / math.log(point.c / other) for other in others)
+        start_RK += factor * point.weights_RK
+    return start_RK
+
+
+def _fit(images: _Images, start_RK: Tensor, c: float, effort: _Effort) -> Tensor:
+    """Minimiser of c * NLL + ||W||^2 / 2: Newton's method on the curved directions, one gradient step on the others."""
+    rank = int((images.eigenvalues_R * c > effort.curved).sum())
+    features_RN, squares_RN = images.features_RN[:rank], images.squares_RN[:rank]
+    weights_RK = start_RK[:rank]
+    logits_NK = features_RN.T @ weights_RK
+    enough = effort.gap * c * len(logits_NK)
+    for _ in range(100):
+        probabilities_NK = torch.softmax(logits_NK, dim=1)
+        gradient_RK = c * (features_RN @ (probabilities_NK - images.targets_NK)) + weights_RK
+        precondition = _preconditioner(squares_RN, probabilities_NK, c)
+        if _dot(gradient_RK, precondition(gradient_RK)) <= enough:
+            break
+        hessian = _Hessian(features_RN, probabilities_NK, c)
+        step_RK, change_NK = _newton_step(hessian, gradient_RK, precondition, effort.forcing)
+        length = _step_length(images, (weights_RK, logits_NK), (step_RK, change_NK), gradient_RK, c)
+        if length == 0.0:
+            break
+        weights_RK = weights_RK + length * step_RK
+        logits_NK = logits_NK + length * change_NK
+    residual_NK = torch.softmax(logits_NK, dim=1) - images.targets_NK
+    return torch.cat([weights_RK, -c * (images.features_RN[rank:] @ residual_NK)])
+
+
+@dataclass(frozen=True, eq=False)
+class _Hessian:
+    """Second derivative of c * NLL + ||W||^2 / 2 at given probabilities, applied and never formed."""
+
+    features_RN: Tensor
+    probabilities_NK: Tensor
+    c: float
+
+    def times(self, step_RK: Tensor, change_NK: Tensor) -> Tensor:
+        """The Hessian times a step that changes the logits by `change_NK`."""
+        weighted_NK = self.probabilities_NK * change_NK
+        weighted_NK -= self.probabilities_NK * weighted_NK.sum(1, keepdim=True)
+        return torch.add(step_RK, self.features_RN @ weighted_NK, alpha=self.c)
+
+
+def _preconditioner(squares_RN: Tensor, probabilities_NK: Tensor, c: float) -> Callable[[Tensor], Tensor]:
+    """Divides by the Hessian's diagonal in the eigenbasis of the mean covariance of the predicted classes."""
+    mean_K = probabilities_NK.mean(0)
+    covariance_KK = torch.diag(mean_K) - probabilities_NK.T @ probabilities_NK / len(probabilities_NK)
+    rotation_KK = torch.linalg.eigh(covariance_KK)[1]
+    variances_NK = probabilities_NK @ rotation_KK**2 - (probabilities_NK @ rotation_KK) ** 2
+    diagonal_RK = 1.0 + c * (squares_RN @ variances_NK.clamp_min(0.0))
+    return lambda vector_RK: ((vector_RK @ rotation_KK) / diagonal_RK) @ rotation_KK.T
+
+
+def _newton_step(
+    hessian: _Hessian, gradient_RK: Tensor, precondition: Callable[[Tensor], Tensor], forcing: float
+) -> tuple[Tensor, Tensor]:
+    """Newton step and the change of logits it makes, by conjugate gradients down to the relative residual."""
+    step_RK, residual_RK = torch.zeros_like(gradient_RK), -gradient_RK
+    change_NK = torch.zeros_like(hessian.probabilities_NK)
+    direction_RK = precondition(residual_RK)
+    size = first = _dot(residual_RK, direction_RK)
+    for _ in range(500):
+        along_NK = hessian.features_RN.T @ direction_RK
+        curved_RK = hessian.times(direction_RK, along_NK)
+        length = size / _dot(direction_RK, curved_RK)
+        step_RK.add_(direction_RK, alpha=length)
+        change_NK.add_(along_NK, alpha=length)
+        residual_RK.add_(curved_RK, alpha=-length)
+        conditioned_RK = precondition(residual_RK)
+        previous, size = size, _dot(residual_RK, conditioned_RK)
+        if size <= forcing**2 * first:
+            break
+        direction_RK = conditioned_RK.add_(direction_RK, alpha=size / previous)
+    return step_RK, change_NK
+
+
+def _step_length(
+    images: _Images, at: tuple[Tensor, Tensor], step: tuple[Tensor, Tensor], gradient_RK: Tensor, c: float
+) -> float:
+    """The longest of 1, 1/2, 1/4 ... that lowers the objective enough (Armijo), 0 if rounding hides every descent."""
+    weights_RK, logits_NK = at
+    step_RK, change_NK = step
+    slope = _dot(gradient_RK, step_RK)
+    before = _objective(images, weights_RK, logits_NK, c)
+    rounding = 4 * torch.finfo(weights_RK.dtype).eps * abs(before)
+    for halvings in range(30):
+        length = 0.5**halvings
+        after = _objective(images, weights_RK + length * step_RK, logits_NK + length * change_NK, c)
+        if after <= before + 1e-4 * length * slope + rounding:
+            return length
+    return 0.0
+
+
+def _objective(images: _Images, weights_RK: Tensor, logits_NK: Tensor, c: float) -> float:
+    """c * NLL + ||W||^2 / 2, summed in float64."""
+    label_logits_N = (logits_NK * images.targets_NK).sum(1)
+    nll = (torch.logsumexp(logits_NK, dim=1) - label_logits_N).sum(dtype=torch.float64)
+    return float(c * nll + 0.5 * (weights_RK**2).sum(dtype=torch.float64))
+
+
+def _dot(left: Tensor, right: Tensor) -> float:
+    return float((left * right).sum(dtype=torch.float64))

@@ -1,0 +1,52 @@
+"""What tests share: one torch thread, a cache folder of the session, image folders made on the spot."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or writes the user's cache; processes that a test starts inherit the folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COTUNING_TUNE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """Tests share the machine; and what runs on one thread is the same every time."""
+    torch.set_num_threads(1)
+
+
+def _write_image(path: Path, seed: int = 0, mode: str = "RGB", side: tuple[int, int] = (20, 16)) -> Path:
+    """An image file of random colours in the format of its ending."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (side[1], side[0], 3)).astype(np.uint8)
+    Image.fromarray(pixels).convert(mode).save(path)
+    return path
+
+
+@pytest.fixture
+def write_image() -> Callable[..., Path]:
+    """``write_image(path, seed, mode, side)`` makes an image file, and the folders above it."""
+    return _write_image
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path) -> Callable[..., Path]:
+    """``image_folder(parts, classes, count)`` makes a folder of JPEG files and returns its path."""
+
+    def make(parts: tuple[str, ...] = ("train", "test"), classes: str = "ab", count: int = 4) -> Path:
+        root = tmp_path / "pictures"
+        for seed, (part, name, number) in enumerate(
+            (part, name, number) for part in parts or (".",) for name in classes for number in range(count)
+        ):
+            _write_image(root / part / name / f"{number}.jpg", seed)
+        return root
+
+    return make

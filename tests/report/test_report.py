@@ -1,0 +1,184 @@
+"""The report says what the files say, in numbers worked out by hand, and hides no loss."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cotuning_tune import ledger
+from cotuning_tune.errors import UserError
+from cotuning_tune.report import build_report, write_report
+from cotuning_tune.report.results import mean_std
+from cotuning_tune.run_dir import RunDir, write_json
+
+METHODS = ("fine_tune", "bss")
+
+
+def trial(
+    number: int, value: float | None, state: str = "COMPLETE", epochs: int = 3, reason: str = ""
+) -> dict[str, Any]:
+    return {
+        "number": number,
+        "state": state,
+        "value": value,
+        "values": {"optim/lr": 0.01},
+        "epochs": epochs,
+        "seconds": 36.0,
+        "reason": reason,
+        "reissued": 0,
+    }
+
+
+def seed(number: int, accuracy: float | None) -> dict[str, Any]:
+    state = "FAIL" if accuracy is None else "COMPLETE"
+    return {
+        "seed": number,
+        "state": state,
+        "test_accuracy": accuracy,
+        "seconds": 72.0,
+        "reason": "lr too high",
+    }
+
+
+def write_cell(
+    run: RunDir, method: str, rate: float, trials: list[dict[str, Any]], seeds: list[dict[str, Any]]
+) -> None:
+    folder = run.cell(f"birds-{rate:.2f}-{method}")
+    cell = {"task": "birds", "rate": rate, "method": method}
+    write_json(folder.summary, {**cell, "asked": 2, "given_up": False, "trials": trials})
+    done = [t for t in trials if t["state"] == "COMPLETE"]
+    if done:
+        best = max(done, key=lambda t: t["value"])
+        chosen = {"trial": best["number"], "val_accuracy": best["value"], "values": best["values"]}
+        write_json(folder.selection, {**cell, **chosen, "at_edge": ["optim/lr"]})
+    for result in seeds:
+        write_json(folder.retrain(result["seed"]).result, result)
+        if result["state"] == "COMPLETE":
+            ledger.append(run.ledger, {"event": "open", "cell": folder.name, "seed": result["seed"]})
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    """Two methods at two rates, two trials each, seeds 60, 62, 64 and 50, 50, 56."""
+    made = RunDir(tmp_path / "birds")
+    write_json(made.environment, {"gpus": []})
+    made.experiment_file.write_text(
+        f'[experiment]\nmethods = {json.dumps(list(METHODS))}\nbackbone = "resnet50"\ntasks = ["birds"]\n'
+    )
+    for rate in (0.15, 1.0):
+        for method, accuracies in zip(METHODS, ((60, 62, 64), (50, 50, 56)), strict=True):
+            seeds = [seed(n, float(a)) for n, a in enumerate(accuracies)]
+            write_cell(made, method, rate, [trial(0, 70.0), trial(1, 80.0)], seeds)
+    return made
+
+
+def table(run: RunDir, name: str) -> list[dict[str, str]]:
+    """A table of the written report, read back from its CSV file."""
+    write_report(run)
+    return list(csv.DictReader(io.StringIO((run.report / f"{name}.csv").read_text())))
+
+
+def test_mean_and_deviation_by_hand() -> None:
+    """60, 62, 64 have mean 62 and sample deviation 2; one value has no deviation, none is a dash."""
+    assert mean_std([60.0, 62.0, 64.0]) == "62.00 ± 2.00"
+    assert mean_std([60.0]) == "60.00 (n = 1)"
+    assert mean_std([]) == "-"
+
+
+def test_main_table(run: RunDir) -> None:
+    """Methods in the experiment's order, columns by rate, the mean over cells at the end."""
+    rows = table(run, "main")
+    assert [row["method"] for row in rows] == ["fine_tune", "bss"]
+    assert rows[0] == {
+        "method": "fine_tune",
+        "birds 15 %": "62.00 ± 2.00",
+        "birds 100 %": "62.00 ± 2.00",
+        "average": "62.00",
+    }
+    assert rows[1]["average"] == "52.00"
+
+
+def test_budget_table(run: RunDir) -> None:
+    """Trials, epochs and hours are sums over a method's cells."""
+    row = table(run, "budget")[0]
+    assert row["trials asked"] == row["complete"] == "4"
+    assert row["epochs"] == "12"
+    assert row["search slot-h"] == "0.040"
+    assert row["retrain slot-h"] == "0.120"
+
+
+def test_configurations_mark_the_edge(run: RunDir) -> None:
+    """The chosen trial with its validation accuracy; a value at the edge of its range carries a star."""
+    row = table(run, "configurations")[0]
+    assert (row["trial"], row["val. acc."], row["configuration"]) == ("1", "80.00", "optim/lr = 0.01*")
+
+
+def test_equal_terms_are_stated_only_when_true(run: RunDir) -> None:
+    """A cell with fewer epochs turns the remark into a warning."""
+    assert any(r.startswith("Equal terms") for r in build_report(run).remarks)
+    write_cell(run, "bss", 1.0, [trial(0, 70.0), trial(1, 80.0, epochs=2)], [])
+    assert any(r.startswith("UNEQUAL TERMS") for r in build_report(run).remarks)
+
+
+def test_failures_are_told_with_their_reason(run: RunDir) -> None:
+    """Failed trials and failed seeds stand in the remarks, and the mean counts the others only."""
+    failed = [trial(0, 70.0), trial(1, 80.0), trial(2, None, "FAIL", 1, "not finite in epoch 1")]
+    write_cell(run, "bss", 1.0, failed, [seed(2, None)])
+    report = build_report(run)
+    assert "bss on birds at 100 %: 1 trial(s) failed: not finite in epoch 1" in report.remarks
+    assert "bss on birds at 100 %: seed 2 failed: lr too high" in report.remarks
+    assert report.tables[0].rows[1][2] == "50.00 ± 0.00"
+
+
+def test_a_cell_without_success_is_shown(run: RunDir) -> None:
+    """A method whose every trial failed keeps its row."""
+    run.cell("birds-1.00-bss").selection.unlink()
+    rows = table(run, "configurations")
+    assert [row["configuration"] for row in rows].count("no trial succeeded") == 1
+
+
+def test_an_edited_ledger_is_named(run: RunDir) -> None:
+    """The openings are counted; a changed line is named with its number."""
+    assert (
+        "Test parts were opened 12 times for 12 retrained models (test_ledger.jsonl)."
+        in build_report(run).remarks
+    )
+    lines = run.ledger.read_text().splitlines()
+    lines[4] = lines[4].replace('"seed": 1', '"seed": 9')
+    run.ledger.write_text("\n".join(lines) + "\n")
+    assert any("broken at line 6" in remark for remark in build_report(run).remarks)
+
+
+def test_nothing_to_report_yet(tmp_path: Path) -> None:
+    """A run whose search has not ended is said to be so."""
+    made = RunDir(tmp_path)
+    made.experiment_file.write_text('[experiment]\nmethods = ["bss"]\nbackbone = "x"\n')
+    with pytest.raises(UserError, match="nothing to report yet"):
+        build_report(made)
+
+
+def test_the_report_can_be_deleted(run: RunDir) -> None:
+    """``report`` rebuilds the same files."""
+    write_report(run)
+    first = {p.name: p.read_bytes() for p in run.report.iterdir()}
+    for path in run.report.iterdir():
+        path.unlink()
+    write_report(run)
+    assert {p.name: p.read_bytes() for p in run.report.iterdir()} == first
+    assert {"report.md", "main.csv", "configurations.csv", "budget.csv"} == set(first)
+
+
+def test_the_report_loads_no_heavy_package(run: RunDir) -> None:
+    """``report`` imports neither torch, numpy, ray nor optuna: it starts at once."""
+    script = (
+        "import sys\nfrom cotuning_tune.cli import main\n"
+        f"code = main(['report', {str(run.path)!r}])\n"
+        "print([m for m in ('torch', 'numpy', 'ray', 'optuna') if m in sys.modules], code)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[] 0"

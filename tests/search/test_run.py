@@ -1,0 +1,116 @@
+"""A whole run of the tiny experiment through Ray: what it leaves behind."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import optuna
+import pytest
+
+from cotuning_tune import ledger
+from cotuning_tune.run_dir import RunDir
+from cotuning_tune.search.study import open_storage
+
+CELLS = [f"synthetic-1.00-{method}" for method in ("fine_tune", "bss", "co_tuning")]
+Tiny = tuple[Path, str]
+
+
+def load(run: Path, cell: str) -> optuna.Study:
+    """The study of a cell, from the run's journal."""
+    return optuna.load_study(study_name=f"tiny/{cell}", storage=open_storage(RunDir(run)))
+
+
+def test_there_is_one_study_a_cell(tiny_run: Tiny) -> None:
+    """The journal holds one study a cell and no other."""
+    names = optuna.get_all_study_names(open_storage(RunDir(tiny_run[0])))
+    assert sorted(names) == sorted(f"tiny/{cell}" for cell in CELLS)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_each_study_has_the_asked_trials(tiny_run: Tiny, cell: str) -> None:
+    """Exactly the asked number of trials, all COMPLETE, the best validation accuracy as value."""
+    trials = load(tiny_run[0], cell).trials
+    assert [t.number for t in trials] == [0, 1, 2, 3]
+    for trial in trials:
+        assert trial.state == optuna.trial.TrialState.COMPLETE
+        assert sorted(trial.intermediate_values) == [1, 2, 3]
+        assert trial.value == max(trial.intermediate_values.values())
+
+
+def test_first_points_are_defaults_and_off(tiny_run: Tiny) -> None:
+    """Trial 0 is the published default, trial 1 the same with the method off or at its weakest."""
+    first = load(tiny_run[0], "synthetic-1.00-co_tuning").trials[:2]
+    assert first[0].params == {"optim/lr": 1e-3, "optim/head_lr_factor": 10.0, "co_tuning/weight": 2.3}
+    assert first[1].params == {**first[0].params, "co_tuning/weight": 0.0}
+    weakest = load(tiny_run[0], "synthetic-1.00-bss").trials[1]
+    assert weakest.params["bss/weight"] == 1e-5
+
+
+def test_trial_folders_say_what_the_study_says(tiny_run: Tiny) -> None:
+    """``result.json`` and ``metrics.jsonl`` agree with the study; no state of a finished trial is left."""
+    run = RunDir(tiny_run[0])
+    for cell in CELLS:
+        for trial in load(tiny_run[0], cell).trials:
+            folder = run.cell(cell).trial(trial.number)
+            rows = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
+            assert {row["epoch"]: row["val_accuracy"] for row in rows} == trial.intermediate_values
+            assert json.loads(folder.result.read_text())["value"] == trial.value
+            assert not folder.state.exists()
+
+
+def test_selection_is_the_best_of_validation(tiny_run: Tiny) -> None:
+    """The selection is the study's best trial; the search left no file that names a test accuracy."""
+    run = RunDir(tiny_run[0])
+    for cell in CELLS:
+        selection = json.loads(run.cell(cell).selection.read_text())
+        assert selection["val_accuracy"] == load(tiny_run[0], cell).best_value
+    searched = [p for p in run.path.rglob("*.json*") if "retrain" not in p.parts and p != run.ledger]
+    assert searched
+    assert not [p for p in searched if '"test_accuracy"' in p.read_text()]
+
+
+def test_each_seed_opened_the_test_part_once(tiny_run: Tiny) -> None:
+    """One opening and one result line a cell and seed, in an unbroken chain."""
+    run = RunDir(tiny_run[0])
+    assert ledger.broken_lines(run.ledger) == []
+    entries = ledger.read(run.ledger)
+    for event in ("open", "result"):
+        found = sorted((e["cell"], e["seed"]) for e in entries if e["event"] == event)
+        assert found == sorted((cell, seed) for cell in CELLS for seed in (0, 1, 2))
+
+
+def test_seeds_differ_and_models_are_kept(tiny_run: Tiny) -> None:
+    """Each seed is a training of its own, its model kept as safetensors."""
+    folders = [RunDir(tiny_run[0]).cell(CELLS[0]).retrain(seed) for seed in (0, 1, 2)]
+    losses = {json.loads(f.result.read_text())["test_loss"] for f in folders}
+    assert len(losses) == 3
+    assert all(f.model.stat().st_size > 10_000 for f in folders)
+
+
+def test_output_ends_in_tables(tiny_run: Tiny) -> None:
+    """The terminal shows all methods with mean and deviation, equal budgets, and where the report is."""
+    path, output = tiny_run
+    for method in ("fine_tune", "bss", "co_tuning"):
+        assert f"| {method} " in output
+    assert output.count(" ± ") >= 3
+    assert "Equal terms: every cell finished 4 trials and 12 epochs" in output
+    assert str(path / "report" / "report.md") in output
+    assert "Traceback" not in output
+
+
+def test_journal_opens_with_plain_optuna(tiny_run: Tiny) -> None:
+    """A user's own script reads the run with Optuna alone."""
+    script = (
+        "import sys, optuna\n"
+        "from optuna.storages import JournalStorage\n"
+        "from optuna.storages.journal import JournalFileBackend\n"
+        "storage = JournalStorage(JournalFileBackend(sys.argv[1]))\n"
+        "for s in optuna.get_all_study_summaries(storage): print(s.study_name, s.n_trials, s.best_trial.value)\n"
+    )
+    journal = RunDir(tiny_run[0]).studies
+    shown = subprocess.run(
+        [sys.executable, "-c", script, str(journal)], capture_output=True, text=True, check=True
+    )
+    lines = [line.split() for line in shown.stdout.splitlines()]
+    assert sorted(line[:2] for line in lines) == sorted([f"tiny/{cell}", "4"] for cell in CELLS)

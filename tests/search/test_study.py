@@ -1,0 +1,132 @@
+"""The studies deal out trials evenly, exactly, and the same way after any interruption."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+
+from cotuning_tune.experiment import Experiment, parse
+from cotuning_tune.run_dir import RunDir
+from cotuning_tune.search.study import REISSUES, Issue, Studies, open_storage
+
+TEXT = """
+[experiment]
+tasks = ["synthetic"]
+methods = ["fine_tune", "bss"]
+backbone = "tiny_cnn"
+trials = 6
+sampler = "{sampler}"
+"""
+
+
+def experiment(sampler: str = "random") -> Experiment:
+    return parse(TEXT.format(sampler=sampler), "deal")
+
+
+def row(epoch: int, accuracy: float) -> dict[str, float]:
+    return {"epoch": epoch, "val_accuracy": accuracy}
+
+
+def finish(studies: Studies, issue: Issue) -> None:
+    """Complete a trial with a value that follows from its parameters alone."""
+    value = 50.0 + 1000 * issue.values["optim/lr"]
+    studies.cells[issue.cell.name].complete(issue.number, value, 1.0)
+
+
+def deal_all(studies: Studies) -> list[Issue]:
+    """Deal out and complete every trial, one after the other."""
+    issues = []
+    while (issue := studies.next()) is not None:
+        issues.append(issue)
+        finish(studies, issue)
+    return issues
+
+
+def test_trials_are_dealt_evenly(tmp_path: Path) -> None:
+    """Cells take turns, and each gets exactly its budget."""
+    issues = deal_all(Studies(experiment(), open_storage(RunDir(tmp_path))))
+    assert [i.cell.method for i in issues] == ["fine_tune", "bss"] * 6
+    assert [i.number for i in issues if i.cell.method == "bss"] == list(range(6))
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_restarts_do_not_change_the_draws(tmp_path: Path, sampler: str) -> None:
+    """A driver started anew before each trial asks for the same parameters as one that lives through."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    through = deal_all(Studies(experiment(sampler), open_storage(RunDir(tmp_path / "a"))))
+    anew = []
+    while issue := (studies := Studies(experiment(sampler), open_storage(RunDir(tmp_path / "b")))).next():
+        anew.append(issue)
+        finish(studies, issue)
+    assert anew == through
+    assert len({str(issue.values) for issue in through}) == len(through)
+
+
+def test_an_interrupted_trial_comes_first(tmp_path: Path) -> None:
+    """A trial that is RUNNING when a driver starts is handed out again, with its number and parameters."""
+    first = Studies(experiment(), open_storage(RunDir(tmp_path)))
+    lost = [first.next(), first.next(), first.next()]
+    second = Studies(experiment(), open_storage(RunDir(tmp_path)))
+    again = [second.next(), second.next(), second.next()]
+    assert sorted(again, key=str) == sorted(lost, key=str)
+    fresh = second.next()
+    assert fresh not in again
+
+
+def test_a_driver_killed_between_queueing_and_asking_loses_nothing(tmp_path: Path) -> None:
+    """A queued first point is the next trial, not one more."""
+    studies = Studies(experiment(), open_storage(RunDir(tmp_path)))
+    cell = studies.cells["synthetic-1.00-bss"]
+    cell.study.enqueue_trial(cell.firsts[0])
+    issues = [
+        i for i in deal_all(Studies(experiment(), open_storage(RunDir(tmp_path)))) if i.cell.method == "bss"
+    ]
+    assert [i.number for i in issues] == list(range(6))
+    assert issues[0].values == cell.firsts[0]
+
+
+def test_a_report_fills_what_was_missed(tmp_path: Path) -> None:
+    """Reports carry the whole history: epochs that a killed driver missed are filled in, none overwritten."""
+    cell = Studies(experiment(), open_storage(RunDir(tmp_path))).cells["synthetic-1.00-bss"]
+    number = cell.issue().number
+    cell.report(number, [row(1, 10.0)])
+    cell.report(number, [row(1, 99.0), row(2, 20.0), row(3, 30.0)])
+    assert cell.trials()[number].intermediate_values == {1: 10.0, 2: 20.0, 3: 30.0}
+
+
+def test_failures_get_successors_up_to_a_limit(tmp_path: Path) -> None:
+    """A FAIL does not fill the budget; a cell in which everything fails is given up, and the others go on."""
+    studies = Studies(experiment(), open_storage(RunDir(tmp_path)))
+    while (issue := studies.next()) is not None:
+        if issue.cell.method == "bss":
+            studies.cells[issue.cell.name].fail(issue.number, "broken")
+        else:
+            finish(studies, issue)
+    counts = {name: cell.counts() for name, cell in studies.cells.items()}
+    assert counts["synthetic-1.00-fine_tune"] == Counter({TrialState.COMPLETE: 6})
+    assert counts["synthetic-1.00-bss"] == Counter({TrialState.FAIL: 7})
+    assert studies.cells["synthetic-1.00-bss"].given_up
+    assert studies.finished
+
+
+def test_the_infrastructure_may_lose_a_trial_three_times(tmp_path: Path) -> None:
+    """Then it is not issued again."""
+    cell = Studies(experiment(), open_storage(RunDir(tmp_path))).cells["synthetic-1.00-bss"]
+    number = cell.issue().number
+    for _ in range(REISSUES):
+        assert cell.reissue(number, "killed")
+        assert cell.issue().number == number
+    assert not cell.reissue(number, "killed")
+    assert cell.trials()[number].user_attrs["reissued"] == REISSUES + 1
+
+
+def test_the_earliest_of_equals_is_best(tmp_path: Path) -> None:
+    """Ties of validation accuracy go to the trial that was asked for first."""
+    cell = Studies(experiment(), open_storage(RunDir(tmp_path))).cells["synthetic-1.00-bss"]
+    for value in (40.0, 60.0, 60.0):
+        cell.complete(cell.issue().number, value, 1.0)
+    best = cell.best()
+    assert best is not None
+    assert best.number == 1

@@ -1,0 +1,224 @@
+"""A training in its folder: what is written when, and that every way to its end gives one result."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from cotuning_tune import methods
+from cotuning_tune.cache import cache_root
+from cotuning_tune.errors import Fenced, TrainingFailed
+from cotuning_tune.run_dir import TrialDir
+from cotuning_tune.training import Evaluation, TrainingJob, TrainingSpec, job
+
+ACCURACIES = [50.0, 75.0, 75.0, 60.0]
+
+
+def spec_of(method: str = "fine_tune", seed: int = 0, **train) -> TrainingSpec:
+    data = {"task_config": {"size": 32, "resize": 36}, "data_options": {"classes": 3}}
+    pins = {"epochs": 4, "batch_size": 10, "optim/lr": 0.01, **train}
+    return TrainingSpec(
+        task="synthetic", rate=1.0, method=method, backbone="tiny_cnn", seed=seed, train=pins, **data
+    )
+
+
+def outcome(spec: TrainingSpec) -> tuple[list[dict], dict[str, Tensor]]:
+    """All that a whole training leaves: its rows without the clock, its weights."""
+    training = TrainingJob(spec)
+    while not training.finished:
+        training.advance()
+    return without_clock(training.history), training.trainer.model.state_dict()
+
+
+def without_clock(history: list[dict]) -> list[dict]:
+    return [{key: value for key, value in row.items() if key not in ("seconds", "time")} for row in history]
+
+
+def same_weights(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(value, other[key]) for key, value in one.items())
+
+
+def copy_of(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value.clone() for key, value in weights.items()}
+
+
+def judged(training: TrainingJob) -> TrainingJob:
+    """The same job, its evaluation scripted: each epoch has the accuracy of the list."""
+    left = iter(ACCURACIES[len(training.history) :])
+    training.trainer.evaluate = lambda split: Evaluation(next(left), 1.0, len(split))
+    return training
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_row_tells_of_each_epoch():
+    """An epoch's row holds its number, both accuracies, every term of the loss, and is JSON."""
+    training = TrainingJob(spec_of("l2_sp"))
+    rows = [training.advance(), training.advance()]
+    assert training.history == rows == json.loads(json.dumps(rows))
+    assert [row["epoch"] for row in rows] == [1, 2]
+    terms = {"train_ce", "train_distance", "train_head_norm"}
+    measured = {"val_accuracy", "val_loss", "train_loss", "train_accuracy", "lr", "seconds", "time", "epoch"}
+    assert rows[0].keys() == terms | measured
+    assert rows[1]["train_loss"] == pytest.approx(sum(rows[1][term] for term in terms))
+    validated = training.validate()
+    assert (validated.accuracy, validated.loss) == (rows[1]["val_accuracy"], rows[1]["val_loss"])
+
+
+@pytest.mark.parametrize("stops", [[1], [3], [1, 2, 3]], ids=str)
+def test_an_interrupted_training_goes_on(tmp_path, stops):
+    """Taken up from its folder, a training has the history and weights of one that ran through."""
+    spec = spec_of()
+    training = TrainingJob(spec, TrialDir(tmp_path))
+    while not training.finished:
+        training.advance()
+        if len(training.history) in stops:
+            training = TrainingJob(spec, TrialDir(tmp_path))
+    history, weights = outcome(spec)
+    assert without_clock(training.history) == history
+    assert same_weights(training.trainer.model.state_dict(), weights)
+
+
+def test_a_finished_job_builds_no_model(tmp_path, monkeypatch):
+    """A job whose folder holds all epochs knows its history and its best without making a model."""
+    spec = spec_of(epochs=2)
+    first = TrainingJob(spec, TrialDir(tmp_path))
+    first.advance()
+    assert not first.finished
+    first.advance()
+
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise AssertionError("a model was made")
+
+    monkeypatch.setattr(job, "make_trainer", refuse)
+    again = TrainingJob(spec, TrialDir(tmp_path))
+    assert again.finished
+    assert again.history == first.history
+    assert again.best == first.best == max(row["val_accuracy"] for row in first.history)
+
+
+def test_a_new_job_makes_no_model_and_no_file(tmp_path):
+    """Before the first epoch nothing is written, and the best accuracy is not a number."""
+    training = TrainingJob(spec_of(), TrialDir(tmp_path / "trial"))
+    assert not training.finished
+    assert training.best != training.best
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("resumed", [False, True], ids=["in one go", "resumed"])
+def test_the_first_best_epoch_is_kept(tmp_path, resumed):
+    """Of epochs with 50, 75, 75 and 60 % the weights of the second are kept, resumed between or not."""
+    spec, folder = spec_of(), TrialDir(tmp_path)
+    training, weights = judged(TrainingJob(spec, folder, keep_best=True)), []
+    while not training.finished:
+        training.advance()
+        weights.append(copy_of(training.trainer.model.state_dict()))
+        if resumed:
+            training = judged(TrainingJob(spec, folder, keep_best=True))
+    assert training.best == 75.0
+    training.load_best()
+    matches = [same_weights(training.trainer.model.state_dict(), kept) for kept in weights]
+    assert matches == [False, True, False, False]
+
+
+@pytest.mark.parametrize(("keep_best", "files"), [(False, ["state.pt"]), (True, ["best.pt", "state.pt"])])
+def test_only_what_is_asked_for_is_written(tmp_path, keep_best, files):
+    """A job's folder holds the state, and the best weights where they are to be kept; no temporary file."""
+    TrainingJob(spec_of(), TrialDir(tmp_path), keep_best=keep_best).advance()
+    assert sorted(files_in(tmp_path)) == files
+
+
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_a_fenced_job_writes_nothing(tmp_path, epochs):
+    """Where this process must not write any more, an epoch ends before the folder changes."""
+    for _ in range(epochs):
+        judged(TrainingJob(spec_of(), TrialDir(tmp_path), keep_best=True)).advance()
+    before = files_in(tmp_path)
+
+    def refuse() -> None:
+        raise Fenced("a newer driver owns the run")
+
+    fenced = judged(TrainingJob(spec_of(), TrialDir(tmp_path), keep_best=True, may_write=refuse))
+    with pytest.raises(Fenced, match="newer driver"):
+        fenced.advance()
+    assert files_in(tmp_path) == before
+
+
+def test_a_failed_epoch_leaves_no_trace(tmp_path):
+    """A training that diverges raises TrainingFailed, and neither history nor folder hold that epoch."""
+    training = TrainingJob(spec_of(**{"optim/lr": 1e30}), TrialDir(tmp_path))
+    with pytest.raises(TrainingFailed, match="not finite in epoch 1"):
+        training.advance()
+    assert training.history == []
+    assert files_in(tmp_path) == {}
+
+
+@pytest.mark.parametrize("where", ["making", "training"])
+def test_lack_of_memory_is_a_failed_training(monkeypatch, where):
+    """Where a GPU's memory does not suffice, the reason is one line of TrainingFailed."""
+
+    def exhausted(*_arguments: object, **_options: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.\nmore lines")
+
+    training = TrainingJob(spec_of())
+    if where == "making":
+        monkeypatch.setattr(job, "make_trainer", exhausted)
+    else:
+        training.trainer.train_epoch = exhausted
+    with pytest.raises(TrainingFailed, match=r"^out of memory: CUDA out of memory\. Tried .* GiB\.$"):
+        training.advance()
+
+
+def test_a_spec_survives_json():
+    """A spec read back from JSON is equal, with every field away from its default."""
+    spec = TrainingSpec(
+        task="birds",
+        rate=0.5,
+        method="delta",
+        backbone="tiny_cnn",
+        seed=7,
+        kind="synthetic",
+        weights="random",
+        task_config={"size": 32},
+        data_options={"classes": 5},
+        train={"optim/lr": 0.25, "schedule": "cosine"},
+        method_config={"attention": False},
+    )
+    assert TrainingSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+
+
+def test_equal_specs_give_equal_results():
+    """Two trainings of one spec agree bit for bit, whatever was drawn in the process before."""
+    torch.manual_seed(1)
+    one = outcome(spec_of())
+    torch.manual_seed(2)
+    same = outcome(TrainingSpec.from_json(json.loads(json.dumps(spec_of().to_json()))))
+    assert one[0] == same[0]
+    assert same_weights(one[1], same[1])
+
+
+def test_another_seed_gives_another_result():
+    """A training of another seed ends at other weights, on the same split."""
+    one, other = spec_of(), replace(spec_of(), seed=1)
+    assert not same_weights(outcome(one)[1], outcome(other)[1])
+    assert TrainingJob(one).trainer.task is TrainingJob(other).trainer.task
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_the_cache_changes_no_result(name, monkeypatch, tmp_path):
+    """What setup learned ends in the same bits whether it was computed now or read from the cache."""
+    spec = spec_of(name, epochs=2)
+    monkeypatch.setenv("COTUNING_TUNE_CACHE", str(tmp_path / "first"))
+    computed, kept = outcome(spec), files_in(cache_root())
+    cached = outcome(spec)
+    monkeypatch.setenv("COTUNING_TUNE_CACHE", str(tmp_path / "second"))
+    again = outcome(spec)
+    assert computed[0] == cached[0] == again[0]
+    assert same_weights(computed[1], cached[1])
+    assert same_weights(computed[1], again[1])
+    assert files_in(cache_root()).keys() == kept.keys()

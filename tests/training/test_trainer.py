@@ -1,0 +1,263 @@
+"""The one loop: which images a step sees, how fast what learns, and that its state is all there is."""
+
+import io
+import math
+import random
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cotuning_tune.data import TaskConfig, open_task
+from cotuning_tune.errors import TrainingFailed, UserError
+from cotuning_tune.methods import Batch, Method
+from cotuning_tune.models import Outputs, TransferModel, pretrained
+from cotuning_tune.training import OptimConfig, TrainConfig, Trainer, TrainingSpec
+from cotuning_tune.training.job import make_trainer
+from cotuning_tune.training.optim import factor
+from cotuning_tune.training.seeding import derive_seed, random_state, seed_all, set_random_state
+
+
+class Watching(Method):
+    """Plain fine-tuning that notes which images each step sees, and its learning rates."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        pass
+
+    def __init__(self, config: object, model: TransferModel, task: object) -> None:
+        super().__init__(config, model, task)
+        self.seen: list[list[int]] = []
+
+    def terms(self, batch: Batch, outputs: Outputs, model: TransferModel) -> dict[str, Tensor]:
+        self.seen.append(batch.index.tolist())
+        return {}
+
+
+def watched_trainer(per_class: int, **config) -> Trainer:
+    """A trainer of two classes with ``per_class`` training images each; nothing random but its seeds."""
+    held = next(n for n in range(1, per_class + 1) if max(round(0.2 * (per_class + n)), 1) == n)
+    options = {"classes": 2, "images": per_class + held}
+    task = open_task("synthetic", 1.0, TaskConfig(size=16, resize=18), options)
+    assert len(task.train) == 2 * per_class
+    model = TransferModel(pretrained("tiny_cnn"), 2, torch.Generator().manual_seed(0))
+    return Trainer(model, Watching(Watching.Config(), model, task), task, TrainConfig(**config), seed=0)
+
+
+def spec_of(method: str = "fine_tune", seed: int = 0, smallest_crop: float = 0.08, **train) -> TrainingSpec:
+    sizes = {"size": 32, "resize": 32, "smallest_crop": smallest_crop, "flip": smallest_crop < 1}
+    data = {"task_config": sizes, "data_options": {"classes": 3}}
+    pins = {"epochs": 3, "batch_size": 10, "optim/lr": 0.01, **train}
+    return TrainingSpec(
+        task="synthetic", rate=1.0, method=method, backbone="tiny_cnn", seed=seed, train=pins, **data
+    )
+
+
+def copied(state: dict) -> dict:
+    """The state as it comes back from a file."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=True)
+
+
+def statistics_of(model: nn.Module) -> dict[str, Tensor]:
+    """Everything that BatchNorm layers remember of the images that they saw."""
+    names = ("running_mean", "running_var", "num_batches_tracked")
+    return {key: value.clone() for key, value in model.state_dict().items() if key.endswith(names)}
+
+
+@pytest.mark.parametrize(
+    ("per_class", "batch_size", "sizes"),
+    [
+        (8, 16, [16]),
+        (8, 48, [16]),
+        (8, 15, [8, 8]),
+        (8, 8, [8, 8]),
+        (8, 7, [6, 5, 5]),
+        (10, 6, [5, 5, 5, 5]),
+        (7, 4, [4, 4, 3, 3]),
+    ],
+)
+def test_each_image_is_used_once_in_batches_of_one_size(per_class, batch_size, sizes):
+    """An epoch is every image once, in as few batches as may be, whose sizes differ by one at most."""
+    trainer = watched_trainer(per_class, batch_size=batch_size)
+    trainer.train_epoch()
+    assert sorted(map(len, trainer.method.seen), reverse=True) == sizes
+    assert sorted(place for batch in trainer.method.seen for place in batch) == list(range(2 * per_class))
+
+
+def test_every_epoch_has_its_own_order():
+    """The second epoch uses every image again, in another order."""
+    trainer = watched_trainer(8, batch_size=16)
+    trainer.train_epoch()
+    trainer.train_epoch()
+    first, second = trainer.method.seen
+    assert sorted(first) == sorted(second)
+    assert first != second
+
+
+def test_a_batch_holds_the_labels_of_its_images():
+    """Labels stand beside the images that were asked for."""
+    trainer = watched_trainer(8, batch_size=5)
+    batch = trainer.load_batch([3, 0, 9])
+    assert batch.index.tolist() == [3, 0, 9]
+    assert batch.labels.tolist() == trainer.task.train.labels_N[[3, 0, 9]].tolist()
+    assert batch.views[0].shape == (3, 3, 16, 16)
+
+
+@pytest.mark.parametrize("field", ["epochs", "batch_size"])
+def test_less_than_one_is_refused(field):
+    """No epoch or no image in a batch is an error that names the key."""
+    with pytest.raises(UserError, match=f"train.{field} = 0: at least 1 is needed"):
+        TrainConfig(**{field: 0})
+
+
+@pytest.mark.parametrize(
+    ("schedule", "step", "expected"),
+    [
+        ("multistep", 0, 1.0),
+        ("multistep", 5999, 1.0),
+        ("multistep", 6000, 0.1),
+        ("multistep", 8999, 0.1),
+        ("cosine", 0, 1.0),
+        ("cosine", 3000, 0.75),
+        ("cosine", 4500, 0.5),
+        ("cosine", 8999, 0.25 * (math.pi / 9000) ** 2),
+    ],
+)
+def test_schedules_follow_the_paper(schedule, step, expected):
+    """Of 9000 steps: multistep falls to a tenth at step 6000, cosine from one to almost nothing."""
+    assert factor(schedule, step, 9000) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_learning_rate_falls_within_an_epoch():
+    """The schedule counts steps, not epochs: of 2 epochs of 3 steps, the second has one at the full rate."""
+    trainer = watched_trainer(8, batch_size=7, epochs=2, optim=OptimConfig(lr=0.5))
+    rates = []
+    step = trainer.optimiser.step
+    trainer.optimiser.step = lambda: (rates.append(trainer.optimiser.param_groups[0]["lr"]), step())
+    assert [trainer.train_epoch()["lr"], trainer.train_epoch()["lr"]] == [0.5, 0.05]
+    assert rates == [0.5] * 4 + [0.05] * 2
+
+
+def test_the_new_head_learns_faster():
+    """The head has the backbone's learning rate times its factor, every other weight the rate itself."""
+    trainer = make_trainer(spec_of("co_tuning", **{"optim/lr": 0.5, "optim/head_lr_factor": 30.0}))
+    model = trainer.model
+    rates = {id(p): group["lr"] for group in trainer.optimiser.param_groups for p in group["params"]}
+    assert {rates[id(p)] for p in model.head.parameters()} == {15.0}
+    assert {rates[id(p)] for part in (model.backbone, model.source_head) for p in part.parameters()} == {0.5}
+    assert len(rates) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize(("mode", "kept"), [("frozen", True), ("train", False)])
+def test_frozen_statistics_do_not_move(mode, kept):
+    """Frozen, BatchNorm keeps the pre-trained statistics bit for bit and learns its weights all the same."""
+    trainer = make_trainer(spec_of(batch_norm=mode))
+    before, scale = statistics_of(trainer.model), trainer.model.backbone.chain[0][1].weight.clone()
+    trainer.train_epoch()
+    trainer.evaluate(trainer.task.val)
+    after = statistics_of(trainer.model)
+    assert len(after) == 9
+    assert {torch.equal(value, after[key]) for key, value in before.items()} == {kept}
+    assert not torch.equal(trainer.model.backbone.chain[0][1].weight, scale)
+
+
+def test_divergence_is_reported():
+    """A loss that is not finite ends the training with the epoch and the term that failed."""
+    trainer = make_trainer(spec_of(**{"optim/lr": 1e30}))
+    with pytest.raises(TrainingFailed, match=r"not finite in epoch 1: ce = nan"):
+        trainer.train_epoch()
+
+
+def test_divergence_in_the_last_step_is_reported():
+    """Weights that are not finite after an epoch's one step are found by the evaluation."""
+    trainer = make_trainer(spec_of(batch_size=100, **{"optim/lr": 1e36}))
+    assert math.isfinite(trainer.train_epoch()["loss"])
+    with pytest.raises(TrainingFailed, match="not finite in evaluation after epoch 1: loss = "):
+        trainer.evaluate(trainer.task.val)
+
+
+def test_an_epoch_reports_means_over_its_images():
+    """Each number of an epoch is a mean over images: with nothing learned, that of one large batch."""
+    rows = []
+    for batch_size in (7, 100):
+        pins = {"batch_norm": "frozen", "batch_size": batch_size, "optim/lr": 0.0}
+        rows.append(make_trainer(spec_of(smallest_crop=1.0, **pins)).train_epoch())
+    assert rows[0] == pytest.approx(rows[1], rel=1e-5)
+    assert rows[0]["loss"] == rows[0]["ce"]
+
+
+def test_evaluation_counts_every_image():
+    """Accuracy and loss are those of all images of a split at once; batches leave no trace."""
+    trainer = watched_trainer(70, batch_size=5)
+    trainer.train_epoch()
+    result = trainer.evaluate(trainer.task.train)
+    images, labels = next(trainer.task.plain_batches(trainer.task.train, 1000))
+    with torch.no_grad():
+        logits = trainer.model.eval()(images).logits
+    hits = int((logits.argmax(1) == labels).sum())
+    assert result.count == len(trainer.task.train) == 140
+    assert 0 < hits < 140
+    assert result.accuracy == 100 * hits / 140
+    assert result.loss == pytest.approx(nn.functional.cross_entropy(logits, labels).item(), rel=1e-5)
+
+
+def test_evaluation_changes_nothing():
+    """The epoch after an evaluation is the one that comes without it."""
+    watched, plain = make_trainer(spec_of()), make_trainer(spec_of())
+    for split in (watched.task.val, watched.task.train):
+        watched.evaluate(split)
+    assert watched.train_epoch() == plain.train_epoch()
+
+
+def draws() -> list:
+    """Some numbers of every global generator; the Gaussians come in pairs, of which one is kept."""
+    return [torch.rand(3).tolist(), np.random.rand(3).tolist(), np.random.randn(), random.gauss(0, 1)]
+
+
+def test_every_global_generator_is_restored():
+    """torch, numpy and Python go on from a saved state as if nothing had been drawn since."""
+    seed_all(3)
+    first = draws()
+    state = copied(random_state())
+    expected = [draws(), draws()]
+    seed_all(4)
+    set_random_state(state)
+    assert [draws(), draws()] == expected
+    seed_all(3)
+    assert draws() == first
+
+
+def test_seeds_depend_on_every_part():
+    """A derived seed is the same on every machine and fits 63 bits; another part is another seed."""
+    assert derive_seed(0, "order") == 0x91374D56F0AE015B >> 1
+    assert len({derive_seed(*parts) for parts in [(0, "order"), (1, "order"), (0, "head")]}) == 3
+    assert 0 <= derive_seed("anything") < 2**63
+
+
+@pytest.mark.parametrize("method", ["fine_tune", "co_tuning", "delta"])
+def test_the_state_lacks_nothing(method):
+    """A trainer of another seed that takes over a state goes on bit for bit, in every number and weight."""
+    first = make_trainer(spec_of(method))
+    first.train_epoch()
+    state = copied(first.state_dict())
+    expected = [first.train_epoch(), first.train_epoch()]
+    second = make_trainer(spec_of(method, seed=1), setup=False)
+    second.load_state_dict(state)
+    assert [second.train_epoch(), second.train_epoch()] == expected
+    assert second.evaluate(second.task.val) == first.evaluate(first.task.val)
+    theirs = first.model.state_dict() | first.method.state_dict()
+    for key, value in (second.model.state_dict() | second.method.state_dict()).items():
+        assert torch.equal(value, theirs[key]), key
+
+
+def test_a_state_without_the_methods_buffers_is_refused():
+    """A state that lacks what the method learned before training cannot be taken over silently."""
+    trainer = make_trainer(spec_of("co_tuning"))
+    state = trainer.state_dict() | {"method": {}}
+    with pytest.raises(KeyError, match="the state lacks relationship_TS of the method"):
+        trainer.load_state_dict(state)
