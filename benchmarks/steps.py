@@ -1,6 +1,6 @@
 """Training steps: each method against plain fine-tuning; the loader against a resident batch; BSS against SVD.
 
-    python benchmarks/steps.py            on the embedded default (CPU), or ResNet-50 at 224 px on a GPU
+python benchmarks/steps.py            on the embedded default (CPU), or ResNet-50 at 224 px on a GPU
 """
 
 import torch

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cotuning_tune import __version__
-from cotuning_tune.errors import UserError
+from cotuning_tune.errors import TrainingFailed, UserError
 
 UNFINISHED = 85
 
@@ -228,7 +228,8 @@ def _train(options: argparse.Namespace) -> int:
 
     experiment = read_experiment(options.experiment)
     config, values = experiment.config, _parse_values(options.set)
-    cell = Cell(options.task or config.tasks[0], options.rate or config.rates[0], options.method)
+    rate = config.rates[0] if options.rate is None else options.rate
+    cell = Cell(options.task or config.tasks[0], rate, options.method)
     for kind, name, listed in (("task", cell.task, config.tasks), ("method", cell.method, config.methods)):
         if name not in listed:
             raise unknown(f"{kind} of {options.experiment}", name, listed)
@@ -241,9 +242,7 @@ def _train(options: argparse.Namespace) -> int:
     while not job.finished:
         row = job.advance()
         loss = f"loss {row['train_loss']:.4f}"
-        print(
-            f"epoch {row['epoch']}/{job.epochs}  {loss}  validation {row['val_accuracy']:.2f} %", flush=True
-        )
+        print(f"epoch {row['epoch']}/{job.epochs}  {loss}  validation {row['val_accuracy']:.2f} %", flush=True)
     print(f"best validation accuracy {job.best:.2f} % ({cell.name}, seed {options.seed})")
     return 0
 
@@ -262,7 +261,7 @@ def _space(options: argparse.Namespace) -> int:
         for key, (item, _) in fields_of(config).items():
             search = item.metadata.get("search")
             shown = (
-                str(search).replace("Range(", "").replace("Choice(options=", "").rstrip(")")
+                str(search).replace("Range(", "").replace("Choice(options=", "").removesuffix(")")
                 if search
                 else "pinned"
             )
@@ -315,6 +314,9 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as problem:
         print(f"cotuning-tune: {problem}", file=sys.stderr)
         return 2
+    except TrainingFailed as problem:
+        print(f"cotuning-tune: the training failed: {problem}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("\ncotuning-tune: interrupted; nothing is lost, 'resume' goes on", file=sys.stderr)
         return UNFINISHED

@@ -21,9 +21,7 @@ METRICS = {
 FILE_NAME = "events.out.tfevents.0.cotuning_tune"
 
 
-def _write(
-    file: BinaryIO, summary: Any = None, step: int = 0, wall: float | None = None, version: str = ""
-) -> None:
+def _write(file: BinaryIO, summary: Any = None, step: int = 0, wall: float | None = None, version: str = "") -> None:
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.summary.writer.record_writer import RecordWriter
 
@@ -62,9 +60,7 @@ def _plain(value: Any) -> Any:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
 
-def write_schema(
-    root: Path, fixed: Mapping[str, list[str]], parameters: Mapping[str, list[Parameter]]
-) -> None:
+def write_schema(root: Path, fixed: Mapping[str, list[str]], parameters: Mapping[str, list[Parameter]]) -> None:
     """The experiment's columns, once at the root: text columns with their values, then all parameters.
 
     ``parameters``: by name, as each cell that has it defines it. The same columns for every trial.

@@ -56,9 +56,7 @@ class Choice:
 Search = Range | Choice
 
 
-def hyper(
-    default: Any, search: Search | None = None, *, off: Any = None, path: bool = False, doc: str = ""
-) -> Any:
+def hyper(default: Any, search: Search | None = None, *, off: Any = None, path: bool = False, doc: str = "") -> Any:
     """A dataclass field with its default, its range, and the value ``off`` at which its effect vanishes.
 
     ``path``: the value is a path; in an experiment file it is relative to the file's folder.

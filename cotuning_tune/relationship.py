@@ -231,16 +231,12 @@ def _direct(train_NS: Tensor, train_N: Tensor, val_MS: Tensor, val_M: Tensor, nu
     return torch.where(counts_T[:, None] > 0, means_TS, _marginal(train_NS, val_MS))
 
 
-def _reverse(
-    train_NS: Tensor, train_N: Tensor, val_MS: Tensor, val_M: Tensor, num_classes: int
-) -> Relationship:
+def _reverse(train_NS: Tensor, train_N: Tensor, val_MS: Tensor, val_M: Tensor, num_classes: int) -> Relationship:
     """Algorithm 1 on probabilities: fit, calibrate, Bayes. Class k of the fit is the k-th class seen in training."""
     seen_K, positions_N = torch.unique(train_N, return_inverse=True)
     known_M = torch.isin(val_M, seen_K)
     positions_M = torch.searchsorted(seen_K, val_M).masked_fill(~known_M, -1)
-    weights_SK, chosen_c, accuracy = _choose_classifier(
-        train_NS, positions_N, val_MS, positions_M, len(seen_K)
-    )
+    weights_SK, chosen_c, accuracy = _choose_classifier(train_NS, positions_N, val_MS, positions_M, len(seen_K))
     scale = 1.0
     if known_M.any():
         scale = 1.0 / fit_temperature(val_MS[known_M] @ weights_SK, positions_M[known_M])
@@ -290,9 +286,7 @@ def _choose_classifier(
     return halving * (basis_SR @ best.weights_RK).double(), best.c, best.hits / len(labels_M)
 
 
-def _rotate(
-    train_NS: Tensor, labels_N: Tensor, num_seen: int, dtype: torch.dtype
-) -> tuple[Tensor, _Images]:
+def _rotate(train_NS: Tensor, labels_N: Tensor, num_seen: int, dtype: torch.dtype) -> tuple[Tensor, _Images]:
     """Orthonormal eigenbasis [S, R] of the probabilities' Gram matrix, and the images in it."""
     if len(train_NS) >= train_NS.shape[1]:
         eigenvalues_R, basis_SR = torch.linalg.eigh(train_NS.T @ train_NS)
@@ -372,8 +366,8 @@ def _newton_step(
     step_RK, residual_RK = torch.zeros_like(gradient_RK), -gradient_RK
     change_NK = torch.zeros_like(hessian.probabilities_NK)
     direction_RK = precondition(residual_RK)
-    size = first = _dot(residual_RK, direction_RK)
-    for _ in range(500):
+    size, gain = _dot(residual_RK, direction_RK), 0.0
+    for iteration in range(1, 501):
         along_NK = hessian.features_RN.T @ direction_RK
         curved_RK = hessian.times(direction_RK, along_NK)
         length = size / _dot(direction_RK, curved_RK)
@@ -381,9 +375,10 @@ def _newton_step(
         change_NK.add_(along_NK, alpha=length)
         residual_RK.add_(curved_RK, alpha=-length)
         conditioned_RK = precondition(residual_RK)
-        previous, size = size, _dot(residual_RK, conditioned_RK)
-        if size <= forcing**2 * first:
+        gain += length * size
+        if iteration * length * size <= forcing * gain:
             break
+        previous, size = size, _dot(residual_RK, conditioned_RK)
         direction_RK = conditioned_RK.add_(direction_RK, alpha=size / previous)
     return step_RK, change_NK
 

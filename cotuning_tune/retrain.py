@@ -166,17 +166,13 @@ def _write_result(run: RunDir, work: Retraining, trained: dict[str, Any], tested
     if tested:
         digest = hashlib.sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()
         accuracy = tested["test_accuracy"]
-        ledger.append(
-            run.ledger, {"event": "result", **_entry(work), "test_accuracy": accuracy, "result": digest}
-        )
+        ledger.append(run.ledger, {"event": "result", **_entry(work), "test_accuracy": accuracy, "result": digest})
     write_json(folder.result, result)
     for path in (folder.state, folder.best_weights):
         path.unlink(missing_ok=True)
 
 
-def _write_events(
-    run: RunDir, work: Retraining, history: list[dict[str, Any]], tested: dict[str, Any]
-) -> None:
+def _write_events(run: RunDir, work: Retraining, history: list[dict[str, Any]], tested: dict[str, Any]) -> None:
     """One TensorBoard session a seed; the seeds of a configuration form one group."""
     spec = work.spec
     hparams = {"task": spec.task, "rate": f"{spec.rate:g}", "method": spec.method, "stage": "retrain"}

@@ -23,11 +23,7 @@ def line_of(text: str, path: Sequence[str]) -> int | None:
         elif pair := re.match(r"([A-Za-z0-9_.\-\"' ]+?)\s*=(.*)", stripped):
             here = table + [part.strip().strip("\"'") for part in pair[1].split(".")]
             rest = path[len(here) :]
-            if (
-                rest
-                and list(path[: len(here)]) == here
-                and re.search(rf"\b{re.escape(rest[0])}\s*=", pair[2])
-            ):
+            if rest and list(path[: len(here)]) == here and re.search(rf"\b{re.escape(rest[0])}\s*=", pair[2]):
                 here = [*here, rest[0]]
         else:
             continue

@@ -70,9 +70,7 @@ def test_cells(experiment: Experiment) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("rate", "shown"), [(1.0, "1.00"), (0.15, "0.15"), (0.125, "0.125"), (0.005, "0.005")]
-)
+@pytest.mark.parametrize(("rate", "shown"), [(1.0, "1.00"), (0.15, "0.15"), (0.125, "0.125"), (0.005, "0.005")])
 def test_rates_in_names(rate: float, shown: str) -> None:
     """A rate stands in a cell's name with two digits, or with all where two would round it."""
     assert Cell("t", rate, "m").name == f"t-{shown}-m"

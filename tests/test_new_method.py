@@ -75,9 +75,7 @@ def run_in(folder: Path, *arguments: str) -> str:
 
 def test_new_method_is_listed_with_its_ranges(copy: Path) -> None:
     """``list methods`` and ``space`` show it, with its docstring and range."""
-    assert "feature_norm            Feature norm" in run_in(
-        copy, "-m", "cotuning_tune.cli", "list", "methods"
-    )
+    assert "feature_norm            Feature norm" in run_in(copy, "-m", "cotuning_tune.cli", "list", "methods")
     assert "methods.feature_norm.weight" in run_in(copy, "-m", "cotuning_tune.cli", "space", "feature_norm")
 
 

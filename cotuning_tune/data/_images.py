@@ -36,9 +36,7 @@ class ArrayImages:
 
     def __init__(self, pixels_N3SS: np.ndarray) -> None:
         if pixels_N3SS.dtype != np.uint8 or pixels_N3SS.ndim != 4 or pixels_N3SS.shape[1] != 3:
-            raise ValueError(
-                f"images must be uint8 [N, 3, S, S], not {pixels_N3SS.dtype} {pixels_N3SS.shape}"
-            )
+            raise ValueError(f"images must be uint8 [N, 3, S, S], not {pixels_N3SS.dtype} {pixels_N3SS.shape}")
         self.pixels_N3SS = pixels_N3SS
 
     def __len__(self) -> int:

@@ -36,9 +36,7 @@ class TaskConfig:
 
     def __post_init__(self) -> None:
         if not 0 < self.size <= self.resize:
-            raise UserError(
-                f"task.size = {self.size} must lie between 1 and task.resize = {self.resize}", "task.size"
-            )
+            raise UserError(f"task.size = {self.size} must lie between 1 and task.resize = {self.resize}", "task.size")
         if not 0 < self.val_fraction < 1:
             raise UserError(
                 f"task.val_fraction = {self.val_fraction} must lie between 0 and 1, both excluded",
@@ -178,9 +176,7 @@ def sample(listing: Listing, rate: float, seed: int) -> list[int]:
     return sorted(kept)
 
 
-def hold_out(
-    listing: Listing, positions: Sequence[int], fraction: float, seed: int
-) -> tuple[list[int], list[int]]:
+def hold_out(listing: Listing, positions: Sequence[int], fraction: float, seed: int) -> tuple[list[int], list[int]]:
     """Training and validation positions; of each class the rounded fraction, at least one of two or more."""
     train: list[int] = []
     held: list[int] = []

@@ -40,9 +40,7 @@ def crop_box(side: int, smallest: float, generator: torch.Generator) -> tuple[in
     return 0, 0, side, side
 
 
-def augment(
-    images_B3SS: Tensor, size: int, *, smallest: float, flip: bool, generator: torch.Generator
-) -> Tensor:
+def augment(images_B3SS: Tensor, size: int, *, smallest: float, flip: bool, generator: torch.Generator) -> Tensor:
     """A random resized crop of each image, mirrored half the time; [B, 3, C, C]."""
     crops = []
     for image_3SS in images_B3SS:

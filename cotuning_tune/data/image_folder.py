@@ -30,9 +30,7 @@ class ImageFolder(DataSet):
         if not config.root:
             raise UserError("an image folder needs its path: set root in its [data.NAME] table")
         if not 0 < config.test_fraction < 1:
-            raise UserError(
-                f"test_fraction = {config.test_fraction:g} must lie between 0 and 1, both excluded"
-            )
+            raise UserError(f"test_fraction = {config.test_fraction:g} must lie between 0 and 1, both excluded")
         self.root = Path(config.root).expanduser().resolve()
         if not self.root.is_dir():
             raise UserError(f"there is no folder {self.root} (root of an image folder)")

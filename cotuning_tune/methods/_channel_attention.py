@@ -62,9 +62,7 @@ class _Zeroed:
         return (blocks * (1 - mask)[:, None, :, None, None]).view_as(output)
 
 
-def _losses_without(
-    backbone: Backbone, stage: str, before: Tensor, head: nn.Linear, labels_M: Tensor
-) -> Tensor:
+def _losses_without(backbone: Backbone, stage: str, before: Tensor, head: nn.Linear, labels_M: Tensor) -> Tensor:
     """The mean loss [C] with each channel of a stage zeroed; ``before``: the input of the stage's link."""
     position, channels, images = backbone.tap_position(stage), backbone.tap(stage).out_channels, len(before)
     at_once = max(1, GROUP // images)

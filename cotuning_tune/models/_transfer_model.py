@@ -38,9 +38,7 @@ class Backbone(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(
-        self, chain: Iterable[nn.Module], taps: dict[str, str], mean: list[float], std: list[float]
-    ) -> None:
+    def __init__(self, chain: Iterable[nn.Module], taps: dict[str, str], mean: list[float], std: list[float]) -> None:
         super().__init__()
         self.chain = nn.ModuleList(chain)
         self.taps = dict(taps)

@@ -21,12 +21,13 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             return load_file(path)
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as problem:
-        raise UserError(f"{path} holds no readable weights ({str(problem).splitlines()[0]})") from None
+        reason = (str(problem) or type(problem).__name__).splitlines()[0]
+        raise UserError(f"{path} holds no readable weights ({reason})") from None
     for key in ("state_dict", "model"):
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]
-    if not isinstance(found, Mapping):
-        raise UserError(f"{path} holds a {type(found).__name__}, a state dict is needed")
+    if not isinstance(found, Mapping) or not found:
+        raise UserError(f"{path} holds no weights but a {type(found).__name__}, a state dict is needed")
     return {key.removeprefix("module."): value for key, value in found.items()}
 
 

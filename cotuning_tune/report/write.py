@@ -131,9 +131,7 @@ def _equality_remark(cells: list[CellResult]) -> str:
 def _ledger_remark(run: RunDir, cells: list[CellResult]) -> list[str]:
     opened = Counter(entry.get("cell") for entry in ledger.read(run.ledger) if entry.get("event") == "open")
     needed = sum(len(cell.accuracies) for cell in cells)
-    remarks = [
-        f"Test parts were opened {opened.total()} times for {needed} retrained models ({run.ledger.name})."
-    ]
+    remarks = [f"Test parts were opened {opened.total()} times for {needed} retrained models ({run.ledger.name})."]
     if broken := ledger.broken_lines(run.ledger):
         remarks.append(f"WARNING: the test ledger's chain is broken at line {broken[0]}: it has been edited.")
     return remarks

@@ -100,9 +100,7 @@ def check_cells(experiment: Experiment) -> None:
 
 def _progress(studies: Studies, before: int) -> SearchProgress:
     counts = [cell.counts() for cell in studies.cells.values()]
-    best = {
-        name: float(t.value) for name, c in studies.cells.items() if (t := c.best()) and t.value is not None
-    }
+    best = {name: float(t.value) for name, c in studies.cells.items() if (t := c.best()) and t.value is not None}
     return SearchProgress(
         done=sum(c[TrialState.COMPLETE] + c[TrialState.PRUNED] for c in counts),
         failed=sum(c[TrialState.FAIL] for c in counts),
@@ -113,9 +111,7 @@ def _progress(studies: Studies, before: int) -> SearchProgress:
     )
 
 
-def run_search(
-    run: RunDir, experiment: Experiment, slots: Slots, watch: Watcher = lambda progress: None
-) -> bool:
+def run_search(run: RunDir, experiment: Experiment, slots: Slots, watch: Watcher = lambda progress: None) -> bool:
     """Search until every cell has its budget; True where all have. Needs the run's lock and a cluster."""
     studies = Studies(experiment, open_storage(run))
     before = _progress(studies, 0).done

@@ -49,9 +49,7 @@ class Recorder:
     def start(self, issue: Issue, spec: dict[str, Any]) -> None:
         """A trial begins, or goes on: its config and the start of its TensorBoard session."""
         folder = self.run.cell(issue.cell.name).trial(issue.number)
-        write_json(
-            folder.config, {"trial": issue.number, "values": issue.values, "spec": spec}, durable=False
-        )
+        write_json(folder.config, {"trial": issue.number, "values": issue.values, "spec": spec}, durable=False)
         events = self.run.tensorboard / "search" / issue.cell.name / f"{issue.number:04d}"
         group = f"{issue.cell.name}/{issue.number:04d}"
         self._open[issue.cell.name, issue.number] = TrainingEvents(events, self._hparams(issue), group)

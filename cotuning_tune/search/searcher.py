@@ -58,9 +58,7 @@ class StudySearcher(Searcher):
         self.studies.cells[issue.cell.name].report(issue.number, result["history"])
         self.changed()
 
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """The end of a Tune trial: COMPLETE, the method's own FAIL, or lost by the infrastructure."""
         issue = self.issued.get(trial_id)
         if issue is None:

@@ -18,8 +18,6 @@ def status_table(run: RunDir, experiment: Experiment) -> Table:
         seeds = [seed for seed in experiment.config.seeds if run.cell(name).retrain(seed).result.exists()]
         accuracy = f"{best.value:.2f}" if best and best.value is not None else "-"
         numbers = [str(counts[state]) for state in states]
-        rows.append(
-            [name, str(cell.budget), *numbers, accuracy, f"{len(seeds)}/{len(experiment.config.seeds)}"]
-        )
+        rows.append([name, str(cell.budget), *numbers, accuracy, f"{len(seeds)}/{len(experiment.config.seeds)}"])
     header = ["cell", "asked", "complete", "stopped", "running", "failed", "best val. (%)", "retrained"]
     return Table("status", "Status", header, rows)

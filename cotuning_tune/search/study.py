@@ -17,10 +17,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from cotuning_tune.experiment import Cell, Experiment
 from cotuning_tune.run_dir import RunDir
+from cotuning_tune.search.samplers import make_sampler
 from cotuning_tune.search.space import distributions, first_points
-from cotuning_tune.training.seeding import derive_seed
 
-RANDOM_FIRST = 6
 REISSUES = 3
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 
@@ -29,15 +28,6 @@ def open_storage(run: RunDir) -> BaseStorage:
     """The journal in the run's folder."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return JournalStorage(JournalFileBackend(str(run.studies)))
-
-
-def make_sampler(kind: str, seed: int) -> optuna.samplers.BaseSampler:
-    """A sampler whose draws follow from ``seed`` and, for TPE, from the trials that it sees."""
-    if kind == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    return optuna.samplers.TPESampler(
-        seed=seed, n_startup_trials=RANDOM_FIRST, multivariate=True, constant_liar=True
-    )
 
 
 @dataclass(frozen=True)
@@ -106,8 +96,9 @@ class CellStudy:
         if not waiting and number < len(self.firsts):
             self.study.enqueue_trial(self.firsts[number])
         config = self.experiment.config
-        seed = derive_seed(config.search_seed, self.cell.name, number)
-        self.study.sampler = make_sampler(config.sampler, seed % 2**32)
+        self.study.sampler = make_sampler(
+            config.sampler, config.search_seed, self.cell.name, number, list(self.distributions)
+        )
         asked = self.study.ask(self.distributions)
         return self._issued(self.trials()[asked.number])
 
@@ -150,9 +141,7 @@ class CellStudy:
     def best(self) -> FrozenTrial | None:
         """The finished trial with the best validation accuracy; the earliest of equals."""
         done = [t for t in self.trials() if t.state == TrialState.COMPLETE and t.value is not None]
-        return max(
-            done, key=lambda t: (t.value if t.value is not None else -math.inf, -t.number), default=None
-        )
+        return max(done, key=lambda t: (t.value if t.value is not None else -math.inf, -t.number), default=None)
 
 
 class Studies:
@@ -160,19 +149,15 @@ class Studies:
 
     def __init__(self, experiment: Experiment, storage: BaseStorage) -> None:
         self.experiment = experiment
-        self.cells = {
-            cell.name: CellStudy(
-                cell,
-                optuna.create_study(
-                    storage=storage,
-                    study_name=f"{experiment.name}/{cell.name}",
-                    direction="maximize",
-                    load_if_exists=True,
-                ),
-                experiment,
-            )
-            for cell in experiment.cells
-        }
+        known = set(optuna.get_all_study_names(storage))
+        self.cells: dict[str, CellStudy] = {}
+        for cell in experiment.cells:
+            name = f"{experiment.name}/{cell.name}"
+            if name in known:  # create_study would write into the journal even then
+                study = optuna.load_study(study_name=name, storage=storage)
+            else:
+                study = optuna.create_study(study_name=name, storage=storage, direction="maximize")
+            self.cells[cell.name] = CellStudy(cell, study, experiment)
 
     def next(self) -> Issue | None:
         """The next trial to run, None where there is none at the moment."""

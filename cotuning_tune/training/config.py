@@ -36,9 +36,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
-                raise UserError(
-                    f"train.{name} = {getattr(self, name)}: at least 1 is needed", f"train.{name}"
-                )
+                raise UserError(f"train.{name} = {getattr(self, name)}: at least 1 is needed", f"train.{name}")
 
 
 @dataclass(frozen=True, kw_only=True)

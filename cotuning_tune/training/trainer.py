@@ -31,9 +31,7 @@ class Evaluation:
 class Trainer:
     """Trains a model on a task with a method; ``state_dict`` holds all it needs to go on exactly."""
 
-    def __init__(
-        self, model: TransferModel, method: Method, task: Task, config: TrainConfig, seed: int
-    ) -> None:
+    def __init__(self, model: TransferModel, method: Method, task: Task, config: TrainConfig, seed: int) -> None:
         self.device = next(model.parameters()).device
         self.model, self.method, self.task, self.config = model, method, task, config
         if not method.uses_source_head:
@@ -52,8 +50,7 @@ class Trainer:
     def load_batch(self, chosen: list[int]) -> Batch:
         """Augmented images and labels of these places of the training part, on the device."""
         views = tuple(
-            self._to_device(self.task.training_images(chosen, self.augmentation))
-            for _ in range(self.method.views)
+            self._to_device(self.task.training_images(chosen, self.augmentation)) for _ in range(self.method.views)
         )
         labels = self.task.train.labels_N[chosen].to(self.device)
         return Batch(views, labels, torch.tensor(chosen, device=self.device))

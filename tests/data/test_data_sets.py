@@ -46,9 +46,7 @@ def decoded_files(cache: Path) -> list[Path]:
 
 def test_unknown_data_set() -> None:
     """An unknown data set is refused with the nearest and all known names."""
-    with pytest.raises(
-        UserError, match=r"no data set 'sinthetic', did you mean 'synthetic'\?.*fashion_mnist"
-    ):
+    with pytest.raises(UserError, match=r"no data set 'sinthetic', did you mean 'synthetic'\?.*fashion_mnist"):
         data.data_set("sinthetic")
 
 
@@ -116,9 +114,7 @@ def test_no_training_image_is_a_test_image() -> None:
 
 def test_fashion_mnist_is_inverted() -> None:
     """By default the background is white; ``invert = false`` keeps the published black one."""
-    shown, published = (
-        pixels_of(make("fashion_mnist", size=28, invert=invert).train()) for invert in (True, False)
-    )
+    shown, published = (pixels_of(make("fashion_mnist", size=28, invert=invert).train()) for invert in (True, False))
     assert torch.equal(shown, 255 - published)
     assert shown[:, :, 0, 0].float().mean() > 250
 
@@ -348,9 +344,7 @@ def test_decoded_once(cache: Path, image_folder: Folder) -> None:
 
 
 @pytest.mark.parametrize("change", ["content", "time", "added", "removed", "size"])
-def test_a_change_is_decoded_anew(
-    cache: Path, image_folder: Folder, write_image: Folder, change: str
-) -> None:
+def test_a_change_is_decoded_anew(cache: Path, image_folder: Folder, write_image: Folder, change: str) -> None:
     """A file written anew, added or removed, or another stored size, makes another entry of the cache."""
     root = image_folder()
     first = make("image_folder", root=str(root)).train()

@@ -148,9 +148,7 @@ def test_the_split_follows_the_split_seed() -> None:
     splits = [make_task([20, 30], 0.5, split_seed=seed) for seed in (0, 0, 1)]
     assert splits[0].train.names == splits[1].train.names
     assert splits[0].val.names != splits[2].val.names
-    assert set(splits[0].train.names + splits[0].val.names) != set(
-        splits[2].train.names + splits[2].val.names
-    )
+    assert set(splits[0].train.names + splits[0].val.names) != set(splits[2].train.names + splits[2].val.names)
 
 
 def test_sampling_and_holding_out_are_unrelated() -> None:

@@ -120,9 +120,7 @@ def test_the_target_of_an_image_is_its_class_row():
 def spec_of(method: str) -> TrainingSpec:
     data = {"task_config": {"size": 32, "resize": 36}, "data_options": {"classes": 3}}
     train = {"epochs": 1, "batch_size": 10}
-    return TrainingSpec(
-        task="synthetic", rate=1.0, method=method, backbone="tiny_cnn", seed=0, train=train, **data
-    )
+    return TrainingSpec(task="synthetic", rate=1.0, method=method, backbone="tiny_cnn", seed=0, train=train, **data)
 
 
 @pytest.mark.parametrize(("method", "trained"), [("co_tuning", True), ("fine_tune", False)])

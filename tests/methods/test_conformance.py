@@ -27,9 +27,7 @@ MEASURED = {"ce", "loss", "accuracy", "lr"}  # what the loop logs under these na
 CLOCK = {"seconds", "time"}
 
 
-def spec_of(
-    name: str, *, config: dict | None = None, images: int = 10, seed: int = 0, **train
-) -> TrainingSpec:
+def spec_of(name: str, *, config: dict | None = None, images: int = 10, seed: int = 0, **train) -> TrainingSpec:
     """A training of three batches an epoch: 3 classes of ``images``, a fifth of them for validation."""
     return TrainingSpec(
         task="synthetic",

@@ -21,9 +21,7 @@ from cotuning_tune.training.job import make_trainer
 def spec_of(**config) -> TrainingSpec:
     data = {"task_config": {"size": 32, "resize": 36}, "data_options": {"classes": 3}}
     own = {"train": {"epochs": 2, "batch_size": 10, "optim/lr": 0.01}, "method_config": config}
-    return TrainingSpec(
-        task="synthetic", rate=1.0, method="delta", backbone="tiny_cnn", seed=0, **data, **own
-    )
+    return TrainingSpec(task="synthetic", rate=1.0, method="delta", backbone="tiny_cnn", seed=0, **data, **own)
 
 
 def task_of(**options) -> Task:

@@ -144,10 +144,7 @@ def test_a_cell_without_success_is_shown(run: RunDir) -> None:
 
 def test_an_edited_ledger_is_named(run: RunDir) -> None:
     """The openings are counted; a changed line is named with its number."""
-    assert (
-        "Test parts were opened 12 times for 12 retrained models (test_ledger.jsonl)."
-        in build_report(run).remarks
-    )
+    assert "Test parts were opened 12 times for 12 retrained models (test_ledger.jsonl)." in build_report(run).remarks
     lines = run.ledger.read_text().splitlines()
     lines[4] = lines[4].replace('"seed": 1', '"seed": 9')
     run.ledger.write_text("\n".join(lines) + "\n")

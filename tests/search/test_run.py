@@ -109,8 +109,6 @@ def test_journal_opens_with_plain_optuna(tiny_run: Tiny) -> None:
         "for s in optuna.get_all_study_summaries(storage): print(s.study_name, s.n_trials, s.best_trial.value)\n"
     )
     journal = RunDir(tiny_run[0]).studies
-    shown = subprocess.run(
-        [sys.executable, "-c", script, str(journal)], capture_output=True, text=True, check=True
-    )
+    shown = subprocess.run([sys.executable, "-c", script, str(journal)], capture_output=True, text=True, check=True)
     lines = [line.split() for line in shown.stdout.splitlines()]
     assert sorted(line[:2] for line in lines) == sorted([f"tiny/{cell}", "4"] for cell in CELLS)

@@ -80,9 +80,7 @@ def test_a_driver_killed_between_queueing_and_asking_loses_nothing(tmp_path: Pat
     studies = Studies(experiment(), open_storage(RunDir(tmp_path)))
     cell = studies.cells["synthetic-1.00-bss"]
     cell.study.enqueue_trial(cell.firsts[0])
-    issues = [
-        i for i in deal_all(Studies(experiment(), open_storage(RunDir(tmp_path)))) if i.cell.method == "bss"
-    ]
+    issues = [i for i in deal_all(Studies(experiment(), open_storage(RunDir(tmp_path)))) if i.cell.method == "bss"]
     assert [i.number for i in issues] == list(range(6))
     assert issues[0].values == cell.firsts[0]
 

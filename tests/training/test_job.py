@@ -20,9 +20,7 @@ ACCURACIES = [50.0, 75.0, 75.0, 60.0]
 def spec_of(method: str = "fine_tune", seed: int = 0, **train) -> TrainingSpec:
     data = {"task_config": {"size": 32, "resize": 36}, "data_options": {"classes": 3}}
     pins = {"epochs": 4, "batch_size": 10, "optim/lr": 0.01, **train}
-    return TrainingSpec(
-        task="synthetic", rate=1.0, method=method, backbone="tiny_cnn", seed=seed, train=pins, **data
-    )
+    return TrainingSpec(task="synthetic", rate=1.0, method=method, backbone="tiny_cnn", seed=seed, train=pins, **data)
 
 
 def outcome(spec: TrainingSpec) -> tuple[list[dict], dict[str, Tensor]]:

@@ -50,9 +50,7 @@ def spec_of(method: str = "fine_tune", seed: int = 0, smallest_crop: float = 0.0
     sizes = {"size": 32, "resize": 32, "smallest_crop": smallest_crop, "flip": smallest_crop < 1}
     data = {"task_config": sizes, "data_options": {"classes": 3}}
     pins = {"epochs": 3, "batch_size": 10, "optim/lr": 0.01, **train}
-    return TrainingSpec(
-        task="synthetic", rate=1.0, method=method, backbone="tiny_cnn", seed=seed, train=pins, **data
-    )
+    return TrainingSpec(task="synthetic", rate=1.0, method=method, backbone="tiny_cnn", seed=seed, train=pins, **data)
 
 
 def copied(state: dict) -> dict:
