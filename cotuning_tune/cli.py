@@ -283,13 +283,13 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _tensorboard(options: argparse.Namespace) -> int:
-    import subprocess
+    import os
 
     from cotuning_tune.run_dir import RunDir
 
     run = RunDir.open(options.run)
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(run.tensorboard)]
-    return subprocess.call([*command, "--host", "127.0.0.1", "--port", str(options.port)])
+    os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(options.port)])
 
 
 COMMANDS = {

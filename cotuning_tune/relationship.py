@@ -54,19 +54,21 @@ class Relationship:
 class _Effort:
     """How far a fit is taken.
 
-    `gap`: squared preconditioned gradient, in nats an image, at which it ends. `forcing`: relative residual at which
-    conjugate gradients end. `curved`: directions with c * eigenvalue above it are iterated on.
+    `gap`: it ends with the Newton step that promises no more than this, in nats an image. `forcing`: conjugate
+    gradients end where one more iteration would add less than this share of the mean. `curved`: directions with
+    c * eigenvalue above it are iterated on. `products`: the most products with the Hessian.
     """
 
     dtype: torch.dtype
     gap: float
     forcing: float
     curved: float
+    products: int
 
 
-_EXACT = _Effort(torch.float64, gap=1e-12, forcing=0.1, curved=1e-9)
-_SEARCH = _Effort(torch.float32, gap=2e-4, forcing=0.3, curved=1e-1)
-_POLISH = _Effort(torch.float32, gap=1e-5, forcing=0.1, curved=1e-3)
+_EXACT = _Effort(torch.float64, gap=1e-13, forcing=0.1, curved=1e-9, products=100_000)
+_SEARCH = _Effort(torch.float32, gap=5e-4, forcing=0.3, curved=1e-1, products=60)
+_POLISH = _Effort(torch.float32, gap=2e-5, forcing=0.2, curved=1e-3, products=100)
 
 
 @dataclass(frozen=True, eq=False)
@@ -311,25 +313,23 @@ def _extrapolate(points: list[_Classifier], c: float, images: _Images) -> Tensor
 
 
 def _fit(images: _Images, start_RK: Tensor, c: float, effort: _Effort) -> Tensor:
-    """Minimiser of c * NLL + ||W||^2 / 2: Newton's method on the curved directions, one gradient step on the others."""
+    """Minimiser of c * NLL + ||W||^2 / 2: Newton's method on the curved directions, a gradient step on the others."""
     rank = int((images.eigenvalues_R * c > effort.curved).sum())
     features_RN, squares_RN = images.features_RN[:rank], images.squares_RN[:rank]
     weights_RK = start_RK[:rank]
     logits_NK = features_RN.T @ weights_RK
-    enough = effort.gap * c * len(logits_NK)
-    for _ in range(100):
+    products = 0
+    while products < effort.products:
         probabilities_NK = torch.softmax(logits_NK, dim=1)
         gradient_RK = c * (features_RN @ (probabilities_NK - images.targets_NK)) + weights_RK
-        precondition = _preconditioner(squares_RN, probabilities_NK, c)
-        if _dot(gradient_RK, precondition(gradient_RK)) <= enough:
-            break
         hessian = _Hessian(features_RN, probabilities_NK, c)
-        step_RK, change_NK = _newton_step(hessian, gradient_RK, precondition, effort.forcing)
-        length = _step_length(images, (weights_RK, logits_NK), (step_RK, change_NK), gradient_RK, c)
-        if length == 0.0:
+        step = _newton_step(hessian, squares_RN, gradient_RK, effort.forcing, effort.products - products)
+        length = _step_length(images, weights_RK, logits_NK, step, c)
+        weights_RK = weights_RK + length * step.weights_RK
+        logits_NK = logits_NK + length * step.logits_NK
+        products += step.products
+        if length == 0.0 or step.gain <= effort.gap * c * len(logits_NK):
             break
-        weights_RK = weights_RK + length * step_RK
-        logits_NK = logits_NK + length * change_NK
     residual_NK = torch.softmax(logits_NK, dim=1) - images.targets_NK
     return torch.cat([weights_RK, -c * (images.features_RN[rank:] @ residual_NK)])
 
@@ -359,43 +359,50 @@ def _preconditioner(squares_RN: Tensor, probabilities_NK: Tensor, c: float) -> C
     return lambda vector_RK: ((vector_RK @ rotation_KK) / diagonal_RK) @ rotation_KK.T
 
 
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """A Newton step and the change of logits it makes. `gain`: the fall of the objective it promises."""
+
+    weights_RK: Tensor
+    logits_NK: Tensor
+    gain: float
+    products: int
+
+
 def _newton_step(
-    hessian: _Hessian, gradient_RK: Tensor, precondition: Callable[[Tensor], Tensor], forcing: float
-) -> tuple[Tensor, Tensor]:
-    """Newton step and the change of logits it makes, by conjugate gradients down to the relative residual."""
-    step_RK, residual_RK = torch.zeros_like(gradient_RK), -gradient_RK
-    change_NK = torch.zeros_like(hessian.probabilities_NK)
+    hessian: _Hessian, squares_RN: Tensor, gradient_RK: Tensor, forcing: float, most_products: int
+) -> _Step:
+    """Conjugate gradients, ended when an iteration adds little to the gain (Nash and Sofer's rule, 1990)."""
+    precondition = _preconditioner(squares_RN, hessian.probabilities_NK, hessian.c)
+    step_RK, change_NK = torch.zeros_like(gradient_RK), torch.zeros_like(hessian.probabilities_NK)
+    residual_RK = -gradient_RK
     direction_RK = precondition(residual_RK)
-    size, gain = _dot(residual_RK, direction_RK), 0.0
-    for iteration in range(1, 501):
+    size, gain, products = _dot(residual_RK, direction_RK), 0.0, 0
+    while products < most_products and size > 0.0:
         along_NK = hessian.features_RN.T @ direction_RK
         curved_RK = hessian.times(direction_RK, along_NK)
         length = size / _dot(direction_RK, curved_RK)
         step_RK.add_(direction_RK, alpha=length)
         change_NK.add_(along_NK, alpha=length)
         residual_RK.add_(curved_RK, alpha=-length)
-        conditioned_RK = precondition(residual_RK)
-        gain += length * size
-        if iteration * length * size <= forcing * gain:
+        gain, products = gain + 0.5 * length * size, products + 1
+        if 0.5 * length * size * products <= forcing * gain:
             break
+        conditioned_RK = precondition(residual_RK)
         previous, size = size, _dot(residual_RK, conditioned_RK)
         direction_RK = conditioned_RK.add_(direction_RK, alpha=size / previous)
-    return step_RK, change_NK
+    return _Step(step_RK, change_NK, gain, products)
 
 
-def _step_length(
-    images: _Images, at: tuple[Tensor, Tensor], step: tuple[Tensor, Tensor], gradient_RK: Tensor, c: float
-) -> float:
+def _step_length(images: _Images, weights_RK: Tensor, logits_NK: Tensor, step: _Step, c: float) -> float:
     """The longest of 1, 1/2, 1/4 ... that lowers the objective enough (Armijo), 0 if rounding hides every descent."""
-    weights_RK, logits_NK = at
-    step_RK, change_NK = step
-    slope = _dot(gradient_RK, step_RK)
     before = _objective(images, weights_RK, logits_NK, c)
     rounding = 4 * torch.finfo(weights_RK.dtype).eps * abs(before)
     for halvings in range(30):
         length = 0.5**halvings
-        after = _objective(images, weights_RK + length * step_RK, logits_NK + length * change_NK, c)
-        if after <= before + 1e-4 * length * slope + rounding:
+        moved_RK = weights_RK + length * step.weights_RK
+        after = _objective(images, moved_RK, logits_NK + length * step.logits_NK, c)
+        if after <= before - 1e-4 * length * step.gain + rounding:
             return length
     return 0.0
 

@@ -82,6 +82,19 @@ def _losses_without(backbone: Backbone, stage: str, before: Tensor, head: nn.Lin
     return torch.cat(losses)
 
 
+def _one_pass(preparation: Preparation, backbone: Backbone, chosen: list[int]) -> tuple[Tensor, Tensor]:
+    """Features [N, D] of the whole training part, and of its images the chosen ones [M, 3, C, C] alone."""
+    features: list[Tensor] = []
+    kept: list[Tensor] = []
+    first = 0
+    for images, _ in preparation.batches(preparation.task.train):
+        features.append(backbone(images)[0])
+        # A clone, for a view would keep its whole batch in memory.
+        kept += [images[place - first].clone() for place in chosen if 0 <= place - first < len(images)]
+        first += len(images)
+    return torch.cat(features), torch.stack(kept).contiguous(memory_format=torch.channels_last)
+
+
 @torch.no_grad()
 def channel_attention(preparation: Preparation) -> dict[str, Tensor]:
     """Attention [C] for each stage, from at most ``IMAGES`` training images.
@@ -90,14 +103,10 @@ def channel_attention(preparation: Preparation) -> dict[str, Tensor]:
     several channels go through the rest of the network together.
     """
     backbone, _ = preparation.source_copy()
-    split = preparation.task.train
-    batches = list(preparation.batches(split))
-    labels_N = torch.cat([labels for _, labels in batches])
-    features_ND = torch.cat([backbone(images)[0] for images, _ in batches])
-    head = train_head(features_ND, labels_N, preparation.task.num_classes)
-    chosen = _evenly(labels_N, IMAGES)
-    images_M = torch.cat([images for images, _ in batches])[chosen]
-    labels_M = labels_N[chosen]
+    chosen = _evenly(preparation.task.train.labels_N, IMAGES)
+    features_ND, images_M = _one_pass(preparation, backbone, chosen)
+    labels_N = preparation.task.train.labels_N.to(features_ND.device)
+    head, labels_M = train_head(features_ND, labels_N, preparation.task.num_classes), labels_N[chosen]
     base = nn.functional.cross_entropy(head(features_ND[chosen]), labels_M)
     x, reached, attention = backbone.normalised(images_M), 0, {}
     for stage in backbone.taps:

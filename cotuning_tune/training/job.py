@@ -111,12 +111,12 @@ class TrainingJob:
         """Made when first needed: a finished job costs nothing."""
         if self._trainer is None:
             try:
-                self._trainer = make_trainer(self.spec, setup=self._state is None)
+                made = make_trainer(self.spec, setup=self._state is None)
                 if self._state is not None:
-                    self._trainer.load_state_dict(self._state["trainer"])
+                    made.load_state_dict(self._state["trainer"])
             except torch.OutOfMemoryError as problem:
                 raise TrainingFailed(f"out of memory: {str(problem).splitlines()[0]}") from problem
-            self._state = None
+            self._trainer, self._state = made, None
         return self._trainer
 
     def advance(self) -> Row:

@@ -62,7 +62,7 @@ def actors() -> list[int]:
             title = (folder / "cmdline").read_bytes()
         except OSError:
             continue
-        if title.startswith(b"ray::TrainingTrial"):
+        if title.startswith(b"ray::ResourceTrainable"):
             found.append(int(folder.name))
     return found
 
@@ -102,12 +102,13 @@ def disturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    wait_for(lambda: list(run.glob("cells/*/trials/*/state.pt")), driver, "a first epoch")
-    victims = [pid for pid in actors() if pid not in before]
-    os.kill(victims[0], signal.SIGKILL)
-    wait_for(lambda: len(list(run.glob("cells/*/trials/*/result.json"))) >= 2, driver, "two results")
-    os.killpg(driver.pid, signal.SIGKILL)
-    driver.wait()
+    try:
+        wait_for(lambda: list(run.glob("cells/*/trials/*/state.pt")), driver, "a first epoch")
+        os.kill(next(pid for pid in actors() if pid not in before), signal.SIGKILL)
+        wait_for(lambda: len(list(run.glob("cells/*/trials/*/result.json"))) >= 2, driver, "two results")
+    finally:
+        os.killpg(driver.pid, signal.SIGKILL)
+        driver.wait()
     assert any(t.state == TrialState.RUNNING for ts in trials_of(run).values() for t in ts)
     resumed = call("resume", run, "--num-cpus", 2)
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr

@@ -172,6 +172,18 @@ def test_lack_of_memory_is_a_failed_training(monkeypatch, where):
         training.advance()
 
 
+def test_a_trainer_without_its_state_is_never_used(tmp_path):
+    """Where a state cannot be taken over, every access says so; none gives a trainer at its beginning."""
+    TrainingJob(spec_of("co_tuning"), TrialDir(tmp_path)).advance()
+    state = torch.load(TrialDir(tmp_path).state, weights_only=True)
+    state["trainer"]["method"] = {}
+    torch.save(state, TrialDir(tmp_path).state)
+    training = TrainingJob(spec_of("co_tuning"), TrialDir(tmp_path))
+    for _ in range(2):
+        with pytest.raises(KeyError, match="the state lacks relationship_TS"):
+            training.advance()
+
+
 def test_a_spec_survives_json():
     """A spec read back from JSON is equal, with every field away from its default."""
     spec = TrainingSpec(

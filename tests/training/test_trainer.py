@@ -36,14 +36,25 @@ class Watching(Method):
         return {}
 
 
-def watched_trainer(per_class: int, **config) -> Trainer:
-    """A trainer of two classes with ``per_class`` training images each; nothing random but its seeds."""
+class Drawing(Watching):
+    """Adds a weight of its own times numbers of every global generator."""
+
+    def __init__(self, config: object, model: TransferModel, task: object) -> None:
+        super().__init__(config, model, task)
+        self.own = nn.Parameter(torch.ones(()))
+
+    def terms(self, batch: Batch, outputs: Outputs, model: TransferModel) -> dict[str, Tensor]:
+        return {"drawn": self.own * (torch.rand(()) + np.random.rand() + random.random())}
+
+
+def watched_trainer(per_class: int, kind: type[Method] = Watching, **config) -> Trainer:
+    """A trainer of two classes with ``per_class`` training images each."""
     held = next(n for n in range(1, per_class + 1) if max(round(0.2 * (per_class + n)), 1) == n)
     options = {"classes": 2, "images": per_class + held}
     task = open_task("synthetic", 1.0, TaskConfig(size=16, resize=18), options)
     assert len(task.train) == 2 * per_class
     model = TransferModel(pretrained("tiny_cnn"), 2, torch.Generator().manual_seed(0))
-    return Trainer(model, Watching(Watching.Config(), model, task), task, TrainConfig(**config), seed=0)
+    return Trainer(model, kind(kind.Config(), model, task), task, TrainConfig(**config), seed=0)
 
 
 def spec_of(method: str = "fine_tune", seed: int = 0, smallest_crop: float = 0.08, **train) -> TrainingSpec:
@@ -151,6 +162,21 @@ def test_the_new_head_learns_faster():
     assert len(rates) == len(list(model.parameters()))
 
 
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({}, {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4, "lr": 1e-3}),
+        ({"momentum": 0.0, "lr": 0.5}, {"momentum": 0.0, "nesterov": False, "weight_decay": 5e-4, "lr": 0.5}),
+        ({"nesterov": False}, {"momentum": 0.9, "nesterov": False, "weight_decay": 5e-4, "lr": 1e-3}),
+    ],
+    ids=["published", "no momentum", "plain momentum"],
+)
+def test_the_optimiser_is_the_published_one(config, expected):
+    """SGD as published by default; without momentum there is no Nesterov step to ask for."""
+    group = watched_trainer(8, optim=OptimConfig(**config)).optimiser.param_groups[0]
+    assert {key: group[key] for key in expected} == expected
+
+
 @pytest.mark.parametrize(("mode", "kept"), [("frozen", True), ("train", False)])
 def test_frozen_statistics_do_not_move(mode, kept):
     """Frozen, BatchNorm keeps the pre-trained statistics bit for bit and learns its weights all the same."""
@@ -182,7 +208,7 @@ def test_divergence_in_the_last_step_is_reported():
 def test_an_epoch_reports_means_over_its_images():
     """Each number of an epoch is a mean over images: with nothing learned, that of one large batch."""
     rows = []
-    for batch_size in (7, 100):
+    for batch_size in (8, 100):
         pins = {"batch_norm": "frozen", "batch_size": batch_size, "optim/lr": 0.0}
         rows.append(make_trainer(spec_of(smallest_crop=1.0, **pins)).train_epoch())
     assert rows[0] == pytest.approx(rows[1], rel=1e-5)
@@ -251,6 +277,20 @@ def test_the_state_lacks_nothing(method):
     theirs = first.model.state_dict() | first.method.state_dict()
     for key, value in (second.model.state_dict() | second.method.state_dict()).items():
         assert torch.equal(value, theirs[key]), key
+
+
+def test_the_state_holds_what_a_method_learns_and_draws():
+    """A method's own weights learn at the backbone's rate; they and the global generators are restored."""
+    config = {"batch_size": 7, "epochs": 3, "optim": OptimConfig(lr=0.01)}
+    first, second = (watched_trainer(8, Drawing, **config) for _ in range(2))
+    first.train_epoch()
+    state, reached = copied(first.state_dict()), first.method.own.item()
+    expected = first.train_epoch()
+    second.load_state_dict(state)
+    assert second.method.own.item() == reached < 1.0
+    assert second.train_epoch() == expected
+    rates = [g["base_lr"] for g in second.optimiser.param_groups if g["params"][0] is second.method.own]
+    assert rates == [0.01]
 
 
 def test_a_state_without_the_methods_buffers_is_refused():
