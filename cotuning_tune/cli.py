@@ -2,11 +2,12 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from cotuning_tune import __version__
-from cotuning_tune.errors import TrainingFailed, UserError
+from cotuning_tune.errors import TrainingFailed, Unfinished, UserError
 
 UNFINISHED = 85
 
@@ -20,6 +21,8 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("experiment", metavar="EXPERIMENT", help="a file of search_spaces/, or your own")
     parser.add_argument("--storage", default="runs", help="folder of the runs (default: runs)")
     parser.add_argument("--name", help="name of the run (default: the file's name)")
+    parser.add_argument("--studies", metavar="URL", help="Optuna storage, as postgresql://... (default: a journal)")
+    parser.add_argument("--from", dest="warm_from", metavar="RUN", help="tell the sampler an older run's trials")
     _add_cluster(parser)
 
 
@@ -50,6 +53,7 @@ def make_parser() -> argparse.ArgumentParser:
     ):
         reader = commands.add_parser(name, help=text, description=text)
         reader.add_argument("run", metavar="RUN", help="folder of the run")
+    _add_extend(commands)
     _add_train(commands)
     space = commands.add_parser("space", help="show a method's hyper-parameters and ranges")
     space.add_argument("method", metavar="METHOD")
@@ -59,6 +63,14 @@ def make_parser() -> argparse.ArgumentParser:
     board.add_argument("run", metavar="RUN")
     board.add_argument("--port", type=int, default=6006)
     return parser
+
+
+def _add_extend(commands: Any) -> None:
+    text = "give every cell of a run, finished or running, the same number of further trials"
+    extend = commands.add_parser("extend", help=text, description=text)
+    extend.add_argument("run", metavar="RUN", help="folder of the run")
+    extend.add_argument("--trials", type=int, required=True, help="how many more for each cell")
+    _add_cluster(extend)
 
 
 def _add_train(commands: Any) -> None:
@@ -100,6 +112,7 @@ def _start(options: argparse.Namespace) -> tuple[Any, Any]:
 
     from cotuning_tune.experiment import parse, read_experiment
     from cotuning_tune.search.driver import check_cells, create_run
+    from cotuning_tune.search.storage import set_storage
 
     path = Path(options.experiment)
     experiment = read_experiment(path)
@@ -108,7 +121,10 @@ def _start(options: argparse.Namespace) -> tuple[Any, Any]:
             parse(experiment.text, options.name, path.absolute().parent), name=options.name
         )
     check_cells(experiment)
-    run = create_run(experiment, path, Path(options.storage), ["cotuning-tune", *sys.argv[1:]])
+    command = ["cotuning-tune", *sys.argv[1:]]
+    run = create_run(experiment, path, Path(options.storage), command, options.warm_from)
+    if options.studies:
+        set_storage(run, options.studies)
     return run, experiment
 
 
@@ -117,20 +133,31 @@ def _work(run: Any, experiment: Any, options: argparse.Namespace, *, search: boo
     from cotuning_tune.cluster import connected, find_slots
     from cotuning_tune.lock import driver_lock
     from cotuning_tune.retrain import run_retraining
-    from cotuning_tune.search.driver import run_search
+    from cotuning_tune.search.driver import Driver, run_search
+    from cotuning_tune.watchdog import watchdog
 
-    complete = True
-    with driver_lock(run), connected(options.address, options.num_cpus):
+    complete, number = True, 0
+    with driver_lock(run) as owner, connected(options.address, options.num_cpus), watchdog(_say_resume(run)):
         slots = find_slots(experiment.resources)
+        number = run.raise_incarnation(owner)
         size = f"{len(experiment.cells)} cells x {experiment.config.trials} trials"
         print(f"{run.path}: {size}, {slots.count} at a time")
         if search:
             with _ProgressOf("search") as line:
-                complete = run_search(run, experiment, slots, line.searched)
+                driver = Driver(number, slots, line.searched, line.say)
+                complete = run_search(run, experiment, driver)
         if retrain:
             with _ProgressOf("retrain") as line:
-                run_retraining(run, experiment.config.seeds, slots, line.retrained)
+                run_retraining(run, experiment.config.seeds, slots, number, line.retrained)
     return complete
+
+
+def _say_resume(run: Any) -> Callable[[str], None]:
+    def say(reason: str) -> None:
+        print(f"\ncotuning-tune: {reason}", file=sys.stderr)
+        print(f"cotuning-tune: nothing is lost; to go on: cotuning-tune resume {run.path}", file=sys.stderr, flush=True)
+
+    return say
 
 
 class _ProgressOf:
@@ -151,6 +178,10 @@ class _ProgressOf:
     def retrained(self, done: int, total: int, last: str) -> None:
         self.before = done if self.before < 0 else self.before
         self.line.show(done, total, last or "start", self.before)
+
+    def say(self, notice: str) -> None:
+        self.line.end()
+        print(f"note: {notice}", flush=True)
 
     def __enter__(self) -> "_ProgressOf":
         return self
@@ -180,6 +211,22 @@ def _resume(options: argparse.Namespace) -> int:
     check_cells(experiment)
     search = options.command == "resume"
     return _summary(run, _work(run, experiment, options, search=search, retrain=True))
+
+
+def _extend(options: argparse.Namespace) -> int:
+    from cotuning_tune.lock import holder
+    from cotuning_tune.run_dir import RunDir
+    from cotuning_tune.search.budget import extend
+    from cotuning_tune.search.driver import load_experiment
+
+    run = RunDir.open(options.run)
+    trials = extend(run, load_experiment(run).config.trials, options.trials)
+    print(f"every cell of {run.path} shall have {trials} trials now")
+    if holder(run):
+        print("the running driver goes on with them")
+        return 0
+    options.command = "resume"
+    return _resume(options)
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -296,6 +343,7 @@ COMMANDS = {
     "run": _run,
     "search": _search,
     "resume": _resume,
+    "extend": _extend,
     "retrain": _resume,
     "report": _report,
     "status": _status,
@@ -317,6 +365,9 @@ def main(arguments: list[str] | None = None) -> int:
     except TrainingFailed as problem:
         print(f"cotuning-tune: the training failed: {problem}", file=sys.stderr)
         return 1
+    except Unfinished as problem:
+        print(f"cotuning-tune: {problem.reason}; nothing is lost, 'resume' goes on", file=sys.stderr)
+        return UNFINISHED
     except KeyboardInterrupt:
         print("\ncotuning-tune: interrupted; nothing is lost, 'resume' goes on", file=sys.stderr)
         return UNFINISHED

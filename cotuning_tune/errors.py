@@ -23,6 +23,17 @@ class Fenced(Exception):  # noqa: N818 - what happened, not a fault of the progr
     """A newer driver owns the run; this worker must not write any more."""
 
 
+class Unfinished(SystemExit):
+    """The driver stops here, nothing is lost: exit code 85, with one line that says why and what resumes.
+
+    No ``Exception``: it must leave Tune's loop, which catches those.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(85)
+        self.reason = reason
+
+
 def unknown(kind: str, name: str, known: Iterable[str], key: str = "") -> UserError:
     """The error for a name that does not exist: names the nearest one and all known ones."""
     names = sorted(known)

@@ -36,6 +36,7 @@ class ExperimentConfig:
     sampler: Literal["tpe", "random", "qmc", "gp"] = hyper(
         "tpe", doc="tpe finds the best fastest; qmc: the same points for every method, the fairest"
     )
+    stopper: Literal["none", "asha", "median"] = hyper("none", doc="early stopping, within a cell only")
     search_seed: int = hyper(SEARCH_SEED, doc="of the sampler and of training in the search")
 
 

@@ -78,13 +78,13 @@ def _beat(lock: Path, stopped: threading.Event) -> None:
 
 
 @contextmanager
-def driver_lock(run: RunDir) -> Iterator[None]:
-    """Hold the run for this process. Raises UserError where a living driver holds it."""
+def driver_lock(run: RunDir) -> Iterator[dict[str, Any]]:
+    """Hold the run for this process; gives its owner. Raises UserError where a living driver holds it."""
     mine = _take(run)
     stopped = threading.Event()
     threading.Thread(target=_beat, args=(run.lock, stopped), daemon=True).start()
     try:
-        yield
+        yield mine
     finally:
         stopped.set()
         if run.lock.exists() and json.loads(run.lock.read_text()) == mine:

@@ -24,7 +24,6 @@ How the 17 logistic regressions are made fast. Nothing here but the tolerances c
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -75,9 +74,9 @@ _POLISH = _Effort(torch.float32, gap=2e-5, forcing=0.2, curved=1e-3, products=10
 class _Images:
     """The training images in the eigenbasis of their source probabilities, largest eigenvalue first."""
 
-    features_RN: Tensor
-    squares_RN: Tensor
-    eigenvalues_R: Tensor
+    features_SN: Tensor
+    squares_SN: Tensor
+    energies_S: Tensor
     targets_NK: Tensor
 
 
@@ -254,7 +253,7 @@ class _Classifier:
     """One point of the path. `hits`: the validation images it gets right."""
 
     c: float
-    weights_RK: Tensor
+    weights_SK: Tensor
     hits: int
 
     def merit(self) -> tuple[int, float]:
@@ -268,14 +267,14 @@ def _choose_classifier(
     """The logistic regression [S, K] of best validation accuracy, its C and that accuracy."""
     exact = train_NS.numel() * num_seen <= _EXACT_LIMIT
     effort = _EXACT if exact else _SEARCH
-    basis_SR, images = _rotate(train_NS, labels_N, num_seen, effort.dtype)
-    val_MR = val_MS.to(effort.dtype) @ basis_SR
+    order_S, images = _arrange(train_NS, labels_N, num_seen, effort.dtype)
+    ordered_MS = val_MS[:, order_S].to(effort.dtype)
     # scikit-learn fits one row for two classes; half of its C gives the same fit with two rows, w / 2 and -w / 2
     halving = 2.0 if num_seen == 2 else 1.0
 
-    def classifier(c: float, start_RK: Tensor, effort: _Effort) -> _Classifier:
-        weights_RK = _fit(images, start_RK, c / halving, effort)
-        return _Classifier(c, weights_RK, int(((val_MR @ weights_RK).argmax(1) == labels_M).sum()))
+    def classifier(c: float, start_SK: Tensor, effort: _Effort) -> _Classifier:
+        weights_SK = _fit(images, start_SK, c / halving, effort)
+        return _Classifier(c, weights_SK, int(((ordered_MS @ weights_SK).argmax(1) == labels_M).sum()))
 
     path: list[_Classifier] = []
     for c in sorted(_C_VALUES):
@@ -283,40 +282,36 @@ def _choose_classifier(
     if not exact:
         finalists = sorted(path, key=_Classifier.merit)[-_FINALISTS:]
         least = finalists[-1].hits - _NEAR_TIE * len(labels_M)
-        path = [classifier(point.c, point.weights_RK, _POLISH) for point in finalists if point.hits >= least]
+        path = [classifier(point.c, point.weights_SK, _POLISH) for point in finalists if point.hits >= least]
     best = max(path, key=_Classifier.merit)
-    return halving * (basis_SR @ best.weights_RK).double(), best.c, best.hits / len(labels_M)
+    weights_SK = torch.empty_like(best.weights_SK, dtype=torch.float64)
+    weights_SK[order_S] = halving * best.weights_SK.double()
+    return weights_SK, best.c, best.hits / len(labels_M)
 
 
-def _rotate(train_NS: Tensor, labels_N: Tensor, num_seen: int, dtype: torch.dtype) -> tuple[Tensor, _Images]:
-    """Orthonormal eigenbasis [S, R] of the probabilities' Gram matrix, and the images in it."""
-    if len(train_NS) >= train_NS.shape[1]:
-        eigenvalues_R, basis_SR = torch.linalg.eigh(train_NS.T @ train_NS)
-    else:
-        eigenvalues_R, left_NR = torch.linalg.eigh(train_NS @ train_NS.T)
-        basis_SR = train_NS.T @ (left_NR / eigenvalues_R.clamp_min(1e-300).sqrt())
-    kept = eigenvalues_R > 1e-12 * eigenvalues_R[-1]
-    basis_SR = basis_SR[:, kept].flip(1).to(dtype)
-    features_RN = basis_SR.T @ train_NS.T.to(dtype)
+def _arrange(train_NS: Tensor, labels_N: Tensor, num_seen: int, dtype: torch.dtype) -> tuple[Tensor, _Images]:
+    """Source classes [S] by falling sum of squared probabilities, and the training images in that order."""
+    energies_S, order_S = (train_NS**2).sum(0).sort(descending=True, stable=True)
+    features_SN = train_NS.to(dtype)[:, order_S].T.contiguous()
     targets_NK = torch.eye(num_seen, dtype=dtype, device=train_NS.device)[labels_N]
-    return basis_SR, _Images(features_RN, features_RN**2, eigenvalues_R[kept].flip(0), targets_NK)
+    return order_S, _Images(features_SN, features_SN**2, energies_S, targets_NK)
 
 
 def _extrapolate(points: list[_Classifier], c: float, images: _Images) -> Tensor:
     """Weights at c on the polynomial in log c through the points (Lagrange's form); zeros without any."""
-    start_RK = images.features_RN.new_zeros(len(images.features_RN), images.targets_NK.shape[1])
+    start_SK = images.features_SN.new_zeros(len(images.features_SN), images.targets_NK.shape[1])
     for point in points:
         others = [other.c for other in points if other is not point]
         factor = math.prod(math.log(c / other) / math.log(point.c / other) for other in others)
-        start_RK += factor * point.weights_RK
-    return start_RK
+        start_SK += factor * point.weights_SK
+    return start_SK
 
 
-def _fit(images: _Images, start_RK: Tensor, c: float, effort: _Effort) -> Tensor:
+def _fit(images: _Images, start_SK: Tensor, c: float, effort: _Effort) -> Tensor:
     """Minimiser of c * NLL + ||W||^2 / 2: Newton's method on the curved directions, a gradient step on the others."""
-    rank = int((images.eigenvalues_R * c > effort.curved).sum())
-    features_RN, squares_RN = images.features_RN[:rank], images.squares_RN[:rank]
-    weights_RK = start_RK[:rank]
+    rank = int((images.energies_S * c > effort.curved).sum())
+    features_RN, squares_RN = images.features_SN[:rank], images.squares_SN[:rank]
+    weights_RK = start_SK[:rank]
     logits_NK = features_RN.T @ weights_RK
     products = 0
     while products < effort.products:
@@ -331,7 +326,7 @@ def _fit(images: _Images, start_RK: Tensor, c: float, effort: _Effort) -> Tensor
         if length == 0.0 or step.gain <= effort.gap * c * len(logits_NK):
             break
     residual_NK = torch.softmax(logits_NK, dim=1) - images.targets_NK
-    return torch.cat([weights_RK, -c * (images.features_RN[rank:] @ residual_NK)])
+    return torch.cat([weights_RK, -c * (images.features_SN[rank:] @ residual_NK)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -349,16 +344,6 @@ class _Hessian:
         return torch.add(step_RK, self.features_RN @ weighted_NK, alpha=self.c)
 
 
-def _preconditioner(squares_RN: Tensor, probabilities_NK: Tensor, c: float) -> Callable[[Tensor], Tensor]:
-    """Divides by the Hessian's diagonal in the eigenbasis of the mean covariance of the predicted classes."""
-    mean_K = probabilities_NK.mean(0)
-    covariance_KK = torch.diag(mean_K) - probabilities_NK.T @ probabilities_NK / len(probabilities_NK)
-    rotation_KK = torch.linalg.eigh(covariance_KK)[1]
-    variances_NK = probabilities_NK @ rotation_KK**2 - (probabilities_NK @ rotation_KK) ** 2
-    diagonal_RK = 1.0 + c * (squares_RN @ variances_NK.clamp_min(0.0))
-    return lambda vector_RK: ((vector_RK @ rotation_KK) / diagonal_RK) @ rotation_KK.T
-
-
 @dataclass(frozen=True, eq=False)
 class _Step:
     """A Newton step and the change of logits it makes. `gain`: the fall of the objective it promises."""
@@ -373,10 +358,11 @@ def _newton_step(
     hessian: _Hessian, squares_RN: Tensor, gradient_RK: Tensor, forcing: float, most_products: int
 ) -> _Step:
     """Conjugate gradients, ended when an iteration adds little to the gain (Nash and Sofer's rule, 1990)."""
-    precondition = _preconditioner(squares_RN, hessian.probabilities_NK, hessian.c)
+    variances_NK = hessian.probabilities_NK * (1.0 - hessian.probabilities_NK)
+    diagonal_RK = 1.0 + hessian.c * (squares_RN @ variances_NK)
     step_RK, change_NK = torch.zeros_like(gradient_RK), torch.zeros_like(hessian.probabilities_NK)
     residual_RK = -gradient_RK
-    direction_RK = precondition(residual_RK)
+    direction_RK = residual_RK / diagonal_RK
     size, gain, products = _dot(residual_RK, direction_RK), 0.0, 0
     while products < most_products and size > 0.0:
         along_NK = hessian.features_RN.T @ direction_RK
@@ -388,7 +374,7 @@ def _newton_step(
         gain, products = gain + 0.5 * length * size, products + 1
         if 0.5 * length * size * products <= forcing * gain:
             break
-        conditioned_RK = precondition(residual_RK)
+        conditioned_RK = residual_RK / diagonal_RK
         previous, size = size, _dot(residual_RK, conditioned_RK)
         direction_RK = conditioned_RK.add_(direction_RK, alpha=size / previous)
     return _Step(step_RK, change_NK, gain, products)

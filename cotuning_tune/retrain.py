@@ -17,6 +17,7 @@ from cotuning_tune.errors import TrainingFailed, UserError
 from cotuning_tune.events import TrainingEvents
 from cotuning_tune.run_dir import CellDir, RunDir, TrialDir, read_json, write_json, write_lines
 from cotuning_tune.training import TrainingJob, TrainingSpec
+from cotuning_tune.training.state import remove_states
 
 Watcher = Callable[[int, int, str], None]
 
@@ -44,7 +45,7 @@ class Retraining:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _train(spec: dict[str, Any], folder: str, threads: int) -> dict[str, Any]:
+def _train(spec: dict[str, Any], folder: str, run: str, incarnation: int, threads: int) -> dict[str, Any]:
     """Train one seed to its end, going on from its state; keep the weights of the best epoch.
 
     Runs in a worker. Returns the history, and ``failed`` with the reason where the method failed.
@@ -55,7 +56,13 @@ def _train(spec: dict[str, Any], folder: str, threads: int) -> dict[str, Any]:
     from cotuning_tune.run_dir import write_bytes
 
     torch.set_num_threads(threads)
-    job = TrainingJob(TrainingSpec.from_json(spec), TrialDir(Path(folder)), keep_best=True)
+    owned = RunDir(Path(run))
+    job = TrainingJob(
+        TrainingSpec.from_json(spec),
+        TrialDir(Path(folder)),
+        keep_best=True,
+        may_write=lambda size: owned.check_writable(incarnation, size),
+    )
     try:
         while not job.finished:
             job.advance()
@@ -88,7 +95,11 @@ def planned(run: RunDir, seeds: tuple[int, ...]) -> list[Retraining]:
 
 
 def run_retraining(
-    run: RunDir, seeds: tuple[int, ...], slots: Slots, watch: Watcher = lambda done, total, last: None
+    run: RunDir,
+    seeds: tuple[int, ...],
+    slots: Slots,
+    incarnation: int,
+    watch: Watcher = lambda done, total, last: None,
 ) -> None:
     """Retrain what has no result yet, side by side on the connected cluster; resumable at any moment."""
     every = planned(run, seeds)
@@ -97,7 +108,7 @@ def run_retraining(
     todo = [work for work in every if not work.folder.result.exists()]
     done = len(every) - len(todo)
     watch(done, len(every), "")
-    for work, trained, tested in _executed(run, todo, slots):
+    for work, trained, tested in _executed(run, todo, slots, incarnation):
         _write_result(run, work, trained, tested)
         done += 1
         shown = f"{tested['test_accuracy']:.2f} %" if tested else f"failed: {trained['failed']}"
@@ -108,14 +119,15 @@ def _discard_other_configuration(work: Retraining) -> None:
     """Start afresh where the folder holds a retraining of an earlier selection."""
     folder = work.folder
     if folder.config.exists() and read_json(folder.config)["config"] != work.config_hash:
-        for path in (folder.result, folder.state, folder.best_weights, folder.model, folder.metrics):
+        remove_states(folder.state)
+        for path in (folder.result, folder.best_weights, folder.model, folder.metrics):
             path.unlink(missing_ok=True)
     config = {"config": work.config_hash, "seed": work.seed, "spec": work.spec.to_json()}
     write_json(folder.config, config, durable=False)
 
 
 def _executed(
-    run: RunDir, todo: list[Retraining], slots: Slots
+    run: RunDir, todo: list[Retraining], slots: Slots, incarnation: int
 ) -> Iterator[tuple[Retraining, dict[str, Any], dict[str, Any]]]:
     """Train, then test, all of ``todo`` as Ray tasks; yields each as it ends. Tests go first."""
     import ray
@@ -127,7 +139,8 @@ def _executed(
     while waiting or running:
         while waiting and len(running) < slots.count:
             work = waiting.pop()
-            running[train.remote(work.spec.to_json(), str(work.folder.path), slots.cpus)] = work, None
+            place = (str(work.folder.path), str(run.path), incarnation)
+            running[train.remote(work.spec.to_json(), *place, slots.cpus)] = work, None
         (ended,), _ = ray.wait(list(running), num_returns=1)
         work, trained = running.pop(ended)
         answer = ray.get(ended)
@@ -168,8 +181,8 @@ def _write_result(run: RunDir, work: Retraining, trained: dict[str, Any], tested
         accuracy = tested["test_accuracy"]
         ledger.append(run.ledger, {"event": "result", **_entry(work), "test_accuracy": accuracy, "result": digest})
     write_json(folder.result, result)
-    for path in (folder.state, folder.best_weights):
-        path.unlink(missing_ok=True)
+    remove_states(folder.state)
+    folder.best_weights.unlink(missing_ok=True)
 
 
 def _write_events(run: RunDir, work: Retraining, history: list[dict[str, Any]], tested: dict[str, Any]) -> None:

@@ -4,13 +4,20 @@ Reads and writes files only; imports neither torch nor ray, so that reports star
 """
 
 import json
+import logging
 import os
-from collections.abc import Iterator
+import shutil
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cotuning_tune.errors import UserError
+from cotuning_tune.errors import Fenced, UserError
+
+log = logging.getLogger(__name__)
+STORAGE_POLL_S = 5.0
+ROOM_BYTES = 16 << 20
 
 
 def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
@@ -37,6 +44,32 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def wait_for_storage(marker: Path, needed_bytes: int, say: Callable[[str], None] = log.warning) -> None:
+    """Wait until the storage is there (``marker`` exists) and has room; says so once, and when it goes on.
+
+    A full disk or a vanished mount pauses whoever writes: nothing is lost, nothing is made elsewhere.
+    """
+    waited = False
+    while problem := _storage_problem(marker, needed_bytes):
+        if not waited:
+            say(f"paused: {problem}; goes on by itself when that is mended")
+        waited = True
+        time.sleep(STORAGE_POLL_S)
+    if waited:
+        say("going on: the storage is usable again")
+
+
+def _storage_problem(marker: Path, needed_bytes: int) -> str:
+    try:
+        marker.stat()
+        free = shutil.disk_usage(marker.parent).free
+    except OSError as problem:
+        return f"{marker.parent} has vanished ({problem.strerror})"
+    if free < needed_bytes:
+        return f"the disk of {marker.parent} is full ({free >> 20} MiB free, {needed_bytes >> 20} needed)"
+    return ""
 
 
 def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
@@ -169,9 +202,19 @@ class RunDir:
         return self.path / "studies.journal"
 
     @property
-    def incarnation(self) -> Path:
-        """The number of the newest driver: workers of older ones stop before they write."""
-        return self.path / "incarnation"
+    def studies_url(self) -> Path:
+        """The URL of the studies, where they are not in the journal."""
+        return self.path / "studies.url"
+
+    @property
+    def budget(self) -> Path:
+        """How many trials a cell shall have, where the run has been extended."""
+        return self.path / "budget.json"
+
+    @property
+    def drivers(self) -> Path:
+        """A file for each driver there has been; the newest number owns the run."""
+        return self.path / "drivers"
 
     @property
     def lock(self) -> Path:
@@ -205,12 +248,29 @@ class RunDir:
     def read_incarnation(self) -> int:
         """The number of the newest driver; 0 before the first."""
         try:
-            return int(self.incarnation.read_text())
+            return max((int(p.name) for p in self.drivers.iterdir() if p.name.isdigit()), default=0)
         except FileNotFoundError:
             return 0
 
-    def raise_incarnation(self) -> int:
-        """Make the caller the newest driver; workers of older ones stop before their next write."""
-        number = self.read_incarnation() + 1
-        write_bytes(self.incarnation, f"{number}\n".encode())
-        return number
+    def check_writable(self, incarnation: int, size_bytes: int) -> None:
+        """Wait for the storage and for room, then raise Fenced where a newer driver owns the run."""
+        wait_for_storage(self.experiment_file, ROOM_BYTES + size_bytes)
+        newest = self.read_incarnation()
+        if newest != incarnation:
+            raise Fenced(f"driver {newest} owns {self.path} now, this process belongs to {incarnation}")
+
+    def raise_incarnation(self, owner: dict[str, Any] | None = None) -> int:
+        """Make the caller the newest driver; workers of older ones stop before their next write.
+
+        The file is created exclusively: of two drivers that start together each gets its own number.
+        """
+        self.drivers.mkdir(parents=True, exist_ok=True)
+        while True:
+            number = self.read_incarnation() + 1
+            try:
+                with (self.drivers / f"{number:04d}").open("x") as file:
+                    json.dump(owner or {}, file)
+            except FileExistsError:
+                continue
+            sync_folder(self.drivers)
+            return number

@@ -195,7 +195,6 @@ def test_train_goes_on(call: Call, tmp_path: Path) -> None:
     assert call("train", TINY, "--method", "bss", "--out", tmp_path) == (0, first[-1:], [])
 
 
-@pytest.mark.xfail(reason="the state in --out is taken whatever settings it was made with")
 def test_train_does_not_go_on_with_other_settings(call: Call, tmp_path: Path) -> None:
     """With other settings a training does not pass off the state in ``--out`` as its own."""
     call("train", TINY, "--method", "bss", "--out", tmp_path)

@@ -236,8 +236,8 @@ def test_mistakes_without_a_line(written: Callable[..., Path], old: str, new: st
         ("head_lr_factor = [1, 3]", "momentum = -1", ["train.optim.momentum", "-1"]),
         ("low = 1e-2, high = 1e-1, log = true", "low = -1, high = 1", ["train.optim.lr", "-1"]),
         ("k = 2", "k = 0", ["methods.bss.k", "0", "at least 1"]),
-        ("classes = 3", "classes = 0", ["data.mine.classes", "0"]),
-        ("classes = 3", "images = 0", ["data.mine.images", "0"]),
+        ("classes = 3", "classes = 0", ["classes", "0"]),
+        ("classes = 3", "images = 0", ["images", "0"]),
     ],
 )
 def test_values_without_a_meaning(written: Callable[..., Path], old: str, new: str, words: list[str]) -> None:

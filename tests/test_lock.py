@@ -86,11 +86,17 @@ def test_a_second_driver_is_refused(run: RunDir, driver: subprocess.Popen[str]) 
 def test_a_killed_driver_is_replaced_at_once(run: RunDir, driver: subprocess.Popen[str]) -> None:
     """The lock of a killed process of this host is taken over without waiting."""
     driver.kill()
-    driver.wait()
+    os.waitid(os.P_PID, driver.pid, os.WEXITED | os.WNOWAIT)  # dead, but its parent has not looked yet
     assert run.lock.exists()
     assert holder(run) is None
     with driver_lock(run):
         assert holder(run)
+
+
+def test_processes_differ_by_their_start(driver: subprocess.Popen[str]) -> None:
+    """A process that started later has a later start."""
+    starts = [lock._started(pid) for pid in (os.getpid(), driver.pid)]
+    assert int(starts[0] or 0) < int(starts[1] or 0)
 
 
 def test_a_reused_process_number_is_no_driver(run: RunDir) -> None:

@@ -36,6 +36,15 @@ def test_old_content_until_the_rename(tmp_path: Path, monkeypatch: pytest.Monkey
     assert path.read_bytes() == b"new"
 
 
+def test_a_reader_keeps_what_it_opened(tmp_path: Path) -> None:
+    """A reader that opened the file before new content came reads the old one to its end."""
+    path = tmp_path / "file"
+    write_bytes(path, b"old")
+    with path.open("rb") as reader:
+        write_bytes(path, b"new")
+        assert reader.read() == b"old"
+
+
 def test_a_full_disk_keeps_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the disk refuses the new content the old one stays."""
 

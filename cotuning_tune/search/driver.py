@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import optuna
 from optuna.trial import TrialState
 
 from cotuning_tune import __version__
@@ -19,8 +20,11 @@ from cotuning_tune.methods import method
 from cotuning_tune.models import TransferModel, pretrained
 from cotuning_tune.run_dir import RunDir, read_json, write_bytes, write_json
 from cotuning_tune.search.recorder import Recorder
+from cotuning_tune.search.repair import repair
 from cotuning_tune.search.selection import write_selections
-from cotuning_tune.search.study import Studies, open_storage
+from cotuning_tune.search.storage import mend_journal, open_storage
+from cotuning_tune.search.study import Studies
+from cotuning_tune.search.warm_start import warm_start
 from cotuning_tune.training.job import task_of
 
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy")
@@ -41,8 +45,14 @@ class SearchProgress:
 Watcher = Callable[[SearchProgress], None]
 
 
-def create_run(experiment: Experiment, source: Path, storage: Path, command: list[str]) -> RunDir:
-    """The folder of a run, made or found. Raises UserError where another experiment lies in it."""
+def create_run(
+    experiment: Experiment, source: Path, storage: Path, command: list[str], warm_from: str | None = None
+) -> RunDir:
+    """The folder of a run, made or found. Raises UserError where another experiment lies in it.
+
+    ``warm_from``: an older run whose finished trials the sampler shall know.
+    """
+    older = {"from": str(RunDir.open(warm_from).path)} if warm_from else {}
     run = RunDir((storage / experiment.name).resolve())
     if run.experiment_file.exists():
         if run.experiment_file.read_text() != experiment.text:
@@ -51,7 +61,7 @@ def create_run(experiment: Experiment, source: Path, storage: Path, command: lis
                 f" (--name), or go on with that one (cotuning-tune resume {run.path})"
             )
         return run
-    write_json(run.environment, _environment(source, command))
+    write_json(run.environment, _environment(source, command) | older)
     write_bytes(run.space_file, experiment.space_text().encode())
     write_bytes(run.experiment_file, experiment.text.encode())
     return run
@@ -105,43 +115,74 @@ def _progress(studies: Studies, before: int) -> SearchProgress:
         done=sum(c[TrialState.COMPLETE] + c[TrialState.PRUNED] for c in counts),
         failed=sum(c[TrialState.FAIL] for c in counts),
         running=sum(c[TrialState.RUNNING] for c in counts),
-        asked=studies.experiment.config.trials * len(counts),
+        asked=studies.budget.trials * len(counts),
         best=best,
         started_with=before,
     )
 
 
-def run_search(run: RunDir, experiment: Experiment, slots: Slots, watch: Watcher = lambda progress: None) -> bool:
+@dataclass(frozen=True)
+class Driver:
+    """Who runs: its number (``incarnation``), what it may use, and how it speaks to its user."""
+
+    incarnation: int
+    slots: Slots
+    watch: Watcher = lambda progress: None
+    say: Callable[[str], None] = lambda line: None
+
+
+def open_studies(run: RunDir, experiment: Experiment, say: Callable[[str], None]) -> Studies:
+    """The run's studies, with what a kill may have left behind put right. Needs the run's lock."""
+    for notice in mend_journal(run.studies):
+        say(notice)
+    studies = Studies(experiment, open_storage(run), run)
+    if source := read_json(run.environment).get("from"):
+        _warm_start(studies, Path(source), say)
+    for notice in repair(run, studies):
+        say(notice)
+    return studies
+
+
+def _warm_start(studies: Studies, source: Path, say: Callable[[str], None]) -> None:
+    old = RunDir.open(source)
+    storage = open_storage(old)
+    found = [optuna.load_study(study_name=n, storage=storage) for n in optuna.get_all_study_names(storage)]
+    if added := warm_start(studies, found, old.name):
+        say(f"{added} finished trials of {old.path} lie inside the new ranges: the sampler knows them")
+
+
+def run_search(run: RunDir, experiment: Experiment, driver: Driver) -> bool:
     """Search until every cell has its budget; True where all have. Needs the run's lock and a cluster."""
-    studies = Studies(experiment, open_storage(run))
+    studies = open_studies(run, experiment, driver.say)
     before = _progress(studies, 0).done
-    watch(_progress(studies, before))
+    driver.watch(_progress(studies, before))
     if not studies.finished:
-        _tune(run, studies, slots, lambda: watch(_progress(studies, before)))
+        _tune(run, studies, driver, lambda: driver.watch(_progress(studies, before)))
     write_selections(run, experiment, studies)
-    return studies.finished
+    return studies.full
 
 
-def _tune(run: RunDir, studies: Studies, slots: Slots, changed: Callable[[], None]) -> None:
+def _tune(run: RunDir, studies: Studies, driver: Driver, changed: Callable[[], None]) -> None:
     from ray import tune
 
-    from cotuning_tune.search.searcher import StudySearcher
+    from cotuning_tune.search.searcher import StudyScheduler, StudySearcher
     from cotuning_tune.search.trainable import TrainingTrial
 
-    incarnation = run.raise_incarnation()
-    recorder = Recorder(run, studies.experiment)
-    searcher = StudySearcher(studies, recorder, run, incarnation, slots.cpus, changed)
+    slots, recorder = driver.slots, Recorder(run, studies.experiment)
+    searcher = StudySearcher(studies, recorder, run, driver.incarnation, slots.cpus, changed, driver.say)
+    stopping = studies.experiment.config.stopper != "none"
     resources = {"cpu": slots.cpus, "gpu": slots.gpus}
     tuner = tune.Tuner(
         tune.with_resources(TrainingTrial, resources),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
+            scheduler=StudyScheduler(searcher) if stopping else None,
             num_samples=sys.maxsize,
             max_concurrent_trials=slots.count,
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
-            name=f"driver-{incarnation}",
+            name=f"driver-{driver.incarnation}",
             storage_path=str(run.ray),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=0),

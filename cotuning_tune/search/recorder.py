@@ -7,6 +7,7 @@ from cotuning_tune.experiment import Cell, Experiment
 from cotuning_tune.hyper import Parameter
 from cotuning_tune.run_dir import RunDir, write_json, write_lines
 from cotuning_tune.search.study import Issue
+from cotuning_tune.training.state import remove_states
 
 
 def columns_of(experiment: Experiment) -> dict[str, list[Parameter]]:
@@ -62,10 +63,10 @@ class Recorder:
     def finish(self, issue: Issue, result: dict[str, Any]) -> None:
         """The result, written last; after it the state that resumes the trial is not needed."""
         folder = self.run.cell(issue.cell.name).trial(issue.number)
-        ok = result["state"] == "COMPLETE"
+        ok = result["state"] != "FAIL"
         self._open.pop((issue.cell.name, issue.number)).close("success" if ok else "failure")
         write_json(folder.result, result)
-        folder.state.unlink(missing_ok=True)
+        remove_states(folder.state)
 
     def lose(self, issue: Issue) -> None:
         """The infrastructure lost the trial: it will start again, its session stays open."""

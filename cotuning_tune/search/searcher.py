@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from cotuning_tune.run_dir import RunDir
+from cotuning_tune.errors import Fenced, Unfinished
+from cotuning_tune.run_dir import ROOM_BYTES, RunDir, read_lines, wait_for_storage
 from cotuning_tune.search.recorder import Recorder
 from cotuning_tune.search.study import Issue, Studies
 
@@ -27,15 +29,18 @@ class StudySearcher(Searcher):
         incarnation: int,
         threads: int,
         changed: Changed = lambda: None,
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
         super().__init__(metric="best_val_acc", mode="max")
         self.studies, self.recorder, self.run = studies, recorder, run
-        self.incarnation, self.threads, self.changed = incarnation, threads, changed
+        self.incarnation, self.threads, self.changed, self.say = incarnation, threads, changed, say
         self.issued: dict[str, Issue] = {}
+        self.reported: dict[str, int] = {}
 
     def suggest(self, trial_id: str) -> Any:
         """A config for a new Tune trial; None while something runs that may need a successor."""
-        issue = self.studies.next()
+        self._check_owner()
+        issue = self._next()
         if issue is None:
             return Searcher.FINISHED if self.studies.finished else None
         self.issued[trial_id] = issue
@@ -51,9 +56,40 @@ class StudySearcher(Searcher):
             "threads": self.threads,
         }
 
+    def _check_owner(self) -> None:
+        """Before every write: wait for the storage; stop where a newer driver owns the run."""
+        wait_for_storage(self.run.experiment_file, ROOM_BYTES, self.say)
+        try:
+            self.run.check_writable(self.incarnation, 0)
+        except Fenced as problem:
+            raise Unfinished(str(problem)) from None
+
+    def _next(self) -> Issue | None:
+        """The next trial to run; one that its stopping rule had ended when a driver died is only told."""
+        while (issue := self.studies.next()) is not None:
+            study = self.studies.cells[issue.cell.name]
+            if not study.told_to_stop(issue.number):
+                return issue
+            history = read_lines(self.run.cell(issue.cell.name).trial(issue.number).metrics)
+            self.recorder.start(issue, {})
+            self._pruned(issue, history)
+        return None
+
+    def stops(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Take a report, and say whether the stopping rule ends the trial."""
+        issue = self.issued[trial_id]
+        self.on_trial_result(trial_id, result)
+        return self.studies.cells[issue.cell.name].stops(issue.number)
+
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """A report carries the whole history: the study fills what a killed driver missed."""
         issue = self.issued[trial_id]
+        if self.reported.get(trial_id) == len(result["history"]):
+            return
+        self._check_owner()
+        self.reported[trial_id] = len(result["history"])
+        for notice in result["notices"]:
+            self.say(notice)
         self.recorder.report(issue, result["history"])
         self.studies.cells[issue.cell.name].report(issue.number, result["history"])
         self.changed()
@@ -63,24 +99,37 @@ class StudySearcher(Searcher):
         issue = self.issued.get(trial_id)
         if issue is None:
             return
+        self._check_owner()
         if error or not result or "history" not in result:
             self._lost(issue)
         else:
             self.on_trial_result(trial_id, result)
             self._ended(issue, result)
         del self.issued[trial_id]
+        self.reported.pop(trial_id, None)
         self.changed()
 
     def _ended(self, issue: Issue, result: dict[str, Any]) -> None:
         study, history = self.studies.cells[issue.cell.name], result["history"]
         seconds = sum(row["seconds"] for row in history)
         record = {"epochs": len(history), "seconds": seconds, "reason": result["failed"]}
-        if result["failed"]:
+        if not result["failed"] and not result["completed"]:
+            if study.told_to_stop(issue.number):  # else Tune was told to end: the trial stays RUNNING
+                self._pruned(issue, history)
+        elif result["failed"]:
             self.recorder.finish(issue, {"state": "FAIL", "value": None, **record})
             study.fail(issue.number, result["failed"], seconds)
         else:
             self.recorder.finish(issue, {"state": "COMPLETE", "value": result["best_val_acc"], **record})
             study.complete(issue.number, result["best_val_acc"], seconds)
+
+    def _pruned(self, issue: Issue, history: list[dict[str, Any]]) -> None:
+        study, seconds = self.studies.cells[issue.cell.name], sum(row["seconds"] for row in history)
+        best = max((row["val_accuracy"] for row in history), default=None)
+        record = {"epochs": len(history), "seconds": seconds, "reason": "stopped early"}
+        self.recorder.report(issue, history)
+        self.recorder.finish(issue, {"state": "PRUNED", "value": best, **record})
+        study.prune(issue.number, seconds)
 
     def _lost(self, issue: Issue) -> None:
         study = self.studies.cells[issue.cell.name]
@@ -97,3 +146,16 @@ class StudySearcher(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing, see ``save``."""
+
+
+class StudyScheduler(FIFOScheduler):
+    """Asks the studies' stopping rule; keeps no state, so a resume loses none."""
+
+    def __init__(self, searcher: StudySearcher) -> None:
+        super().__init__()
+        self.searcher = searcher
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """STOP where the rule ends the trial. Tune does not ask about a trial's last report."""
+        stops = self.searcher.stops(trial.trial_id, result)
+        return str(TrialScheduler.STOP if stops else TrialScheduler.CONTINUE)

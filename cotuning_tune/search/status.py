@@ -4,13 +4,14 @@ from optuna.trial import TrialState
 
 from cotuning_tune.experiment import Experiment
 from cotuning_tune.run_dir import RunDir
-from cotuning_tune.search.study import Studies, open_storage
+from cotuning_tune.search.storage import open_storage
+from cotuning_tune.search.study import Studies
 from cotuning_tune.tables import Table
 
 
 def status_table(run: RunDir, experiment: Experiment) -> Table:
     """Trials by state and best validation accuracy of each cell, and how many seeds are retrained."""
-    studies = Studies(experiment, open_storage(run))
+    studies = Studies(experiment, open_storage(run), run)
     rows = []
     for name, cell in studies.cells.items():
         counts, best = cell.counts(), cell.best()

@@ -11,23 +11,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from cotuning_tune.experiment import Cell, Experiment
 from cotuning_tune.run_dir import RunDir
+from cotuning_tune.search.budget import Budget
 from cotuning_tune.search.samplers import make_sampler
 from cotuning_tune.search.space import distributions, first_points
+from cotuning_tune.search.stopping import make_pruner
 
 REISSUES = 3
+MARK = "from"  # names the old run's trial that an added one was copied from
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
-
-
-def open_storage(run: RunDir) -> BaseStorage:
-    """The journal in the run's folder."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return JournalStorage(JournalFileBackend(str(run.studies)))
 
 
 @dataclass(frozen=True)
@@ -39,6 +35,13 @@ class Issue:
     values: dict[str, Any]
 
 
+def accuracy_of(trial: FrozenTrial) -> float:
+    """The best validation accuracy (%) of a trial, whether it ended or was stopped; -inf of none."""
+    if trial.state == TrialState.COMPLETE and trial.value is not None:
+        return trial.value
+    return max(trial.intermediate_values.values(), default=-math.inf)
+
+
 @dataclass
 class CellStudy:
     """One cell's study and what this driver knows of it."""
@@ -46,24 +49,32 @@ class CellStudy:
     cell: Cell
     study: optuna.Study
     experiment: Experiment
+    size: Budget
     orphans: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         space = self.experiment.space(self.cell.method)
         self.distributions = distributions(space)
         self.firsts = first_points(space)
+        self.pruner = make_pruner(self.experiment.config.stopper, int(space["epochs"].first))
         self.orphans = [t.number for t in self.trials() if t.state == TrialState.RUNNING]
 
     @property
     def budget(self) -> int:
-        return self.experiment.config.trials
+        """How many trials the cell shall have."""
+        return self.size.trials
 
     def trials(self) -> list[FrozenTrial]:
         """All trials by number, uncopied: do not change them."""
         return self.study.get_trials(deepcopy=False)
 
+    def own_trials(self) -> list[FrozenTrial]:
+        """The trials of this run: without those added from an older one."""
+        return [t for t in self.trials() if MARK not in t.user_attrs]
+
     def counts(self) -> Counter[TrialState]:
-        return Counter(t.state for t in self.trials())
+        """Own trials by state."""
+        return Counter(t.state for t in self.own_trials())
 
     @property
     def given_up(self) -> bool:
@@ -90,9 +101,9 @@ class CellStudy:
         """
         if self.orphans:
             return self._issued(self.trials()[self.orphans.pop(0)])
-        trials = self.trials()
-        waiting = [t.number for t in trials if t.state == TrialState.WAITING]
-        number = waiting[0] if waiting else len(trials)
+        own = self.own_trials()
+        waiting = [index for index, t in enumerate(own) if t.state == TrialState.WAITING]
+        number = waiting[0] if waiting else len(own)
         if not waiting and number < len(self.firsts):
             self.study.enqueue_trial(self.firsts[number])
         config = self.experiment.config
@@ -117,6 +128,22 @@ class CellStudy:
                 value = float(row["val_accuracy"])
                 self.study._storage.set_trial_intermediate_value(trial._trial_id, row["epoch"], value)
 
+    def stops(self, number: int) -> bool:
+        """Whether the stopping rule ends the trial here; what it decides is kept before it is acted on."""
+        trial = self.trials()[number]
+        if "stopped" not in trial.user_attrs and self.pruner.prune(self.study, trial):
+            self._set(number, "stopped", trial.last_step)
+        return self.told_to_stop(number)
+
+    def told_to_stop(self, number: int) -> bool:
+        """Whether the stopping rule has ended the trial, now or under a driver that died since."""
+        return "stopped" in self.trials()[number].user_attrs
+
+    def prune(self, number: int, seconds: float) -> None:
+        """PRUNED, with all its reports."""
+        self._set(number, "seconds", seconds)
+        self.study.tell(number, state=TrialState.PRUNED)
+
     def complete(self, number: int, value: float, seconds: float) -> None:
         """COMPLETE with the best validation accuracy (%)."""
         self._set(number, "seconds", seconds)
@@ -139,16 +166,22 @@ class CellStudy:
         return True
 
     def best(self) -> FrozenTrial | None:
-        """The finished trial with the best validation accuracy; the earliest of equals."""
-        done = [t for t in self.trials() if t.state == TrialState.COMPLETE and t.value is not None]
-        return max(done, key=lambda t: (t.value if t.value is not None else -math.inf, -t.number), default=None)
+        """The trial of full length with the best validation accuracy, else the best one stopped early.
+
+        The earliest of equals.
+        """
+        done = [t for t in self.own_trials() if t.state == TrialState.COMPLETE]
+        stopped = [t for t in self.own_trials() if t.state == TrialState.PRUNED and t.intermediate_values]
+        return max(done or stopped, key=lambda t: (accuracy_of(t), -t.number), default=None)
 
 
 class Studies:
     """The studies of all cells, in one storage; deals out trials evenly over the cells."""
 
-    def __init__(self, experiment: Experiment, storage: BaseStorage) -> None:
+    def __init__(self, experiment: Experiment, storage: BaseStorage, run: RunDir | None = None) -> None:
+        """``run``: where the budget may have been grown."""
         self.experiment = experiment
+        self.budget = Budget(run, experiment.config.trials)
         known = set(optuna.get_all_study_names(storage))
         self.cells: dict[str, CellStudy] = {}
         for cell in experiment.cells:
@@ -157,7 +190,7 @@ class Studies:
                 study = optuna.load_study(study_name=name, storage=storage)
             else:
                 study = optuna.create_study(study_name=name, storage=storage, direction="maximize")
-            self.cells[cell.name] = CellStudy(cell, study, experiment)
+            self.cells[cell.name] = CellStudy(cell, study, experiment, self.budget)
 
     def next(self) -> Issue | None:
         """The next trial to run, None where there is none at the moment."""
@@ -167,7 +200,12 @@ class Studies:
         open_cells = [cell for cell in self.cells.values() if cell.open]
         if not open_cells:
             return None
-        return min(open_cells, key=lambda cell: len(cell.trials())).issue()
+        return min(open_cells, key=lambda cell: len(cell.own_trials())).issue()
+
+    @property
+    def full(self) -> bool:
+        """Every cell has as many finished trials as asked."""
+        return self.finished and not any(cell.given_up for cell in self.cells.values())
 
     @property
     def finished(self) -> bool:

@@ -11,13 +11,6 @@ from cotuning_tune.run_dir import RunDir, TrialDir
 from cotuning_tune.training import TrainingJob, TrainingSpec
 
 
-def check_incarnation(run: RunDir, incarnation: int) -> None:
-    """Raise Fenced where a newer driver owns the run."""
-    newest = run.read_incarnation()
-    if newest != incarnation:
-        raise Fenced(f"driver {newest} owns the run now, this worker belongs to {incarnation}")
-
-
 class TrainingTrial(tune.Trainable):
     """Trains one configuration. What the method's code does wrong is reported as ``failed``; an error
     that leaves this class is the infrastructure's, and the same trial is issued again."""
@@ -30,7 +23,7 @@ class TrainingTrial(tune.Trainable):
         self.job = TrainingJob(
             TrainingSpec.from_json(config["spec"]),
             TrialDir(Path(config["folder"])),
-            may_write=lambda: check_incarnation(run, incarnation),
+            may_write=lambda size: run.check_writable(incarnation, size),
         )
 
     def step(self) -> dict[str, Any]:
@@ -47,6 +40,7 @@ class TrainingTrial(tune.Trainable):
             "best_val_acc": self.job.best,
             "completed": self.job.finished,
             "failed": self.failed,
+            "notices": self.job.notices,
             "done": self.job.finished or bool(self.failed),
         }
 

@@ -1,16 +1,14 @@
 """One training in a folder of its own: after each epoch its state is on disk, and it goes on from there."""
 
 import functools
-import io
 import json
-import logging
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from cotuning_tune.cache import content_key
 from cotuning_tune.data import Task, TaskConfig, open_task
 from cotuning_tune.errors import TrainingFailed
 from cotuning_tune.hyper import build
@@ -19,9 +17,9 @@ from cotuning_tune.models import TransferModel, pretrained
 from cotuning_tune.run_dir import TrialDir, write_bytes
 from cotuning_tune.training import seeding
 from cotuning_tune.training.config import TrainConfig, TrainingSpec
+from cotuning_tune.training.state import packed, read_state, unpacked, write_state
 from cotuning_tune.training.trainer import Evaluation, Trainer
 
-log = logging.getLogger(__name__)
 Row = dict[str, Any]
 
 
@@ -61,17 +59,11 @@ def make_trainer(spec: TrainingSpec, device: torch.device | None = None, *, setu
     return Trainer(model, made, task, train, spec.seed)
 
 
-def _save(path: Path, value: Any) -> None:
-    buffer = io.BytesIO()
-    torch.save(value, buffer)
-    write_bytes(path, buffer.getvalue())
-
-
 class TrainingJob:
     """The training of a spec: ``advance`` does one epoch, ``history`` holds a row for each.
 
     ``folder`` keeps the state of an interrupted job (none: nothing is written). ``may_write`` is called
-    before each write and raises where this process must not write any more. ``keep_best`` keeps the
+    before each write with the number of bytes, and raises where this process must not write any more. ``keep_best`` keeps the
     weights of the epoch with the best validation accuracy (the first of equals).
     """
 
@@ -81,21 +73,19 @@ class TrainingJob:
         folder: TrialDir | None = None,
         *,
         keep_best: bool = False,
-        may_write: Callable[[], None] = lambda: None,
+        may_write: Callable[[int], None] = lambda size: None,
     ) -> None:
         self.spec, self.folder, self.keep_best, self.may_write = spec, folder, keep_best, may_write
         self.epochs = build(TrainConfig, spec.train, "train").epochs
         self.history: list[Row] = []
         self._trainer: Trainer | None = None
-        self._state = self._read_state()
+        self._key = content_key(spec.to_json())
+        self._state: dict[str, Any] | None = None
+        self.notices: list[str] = []
+        if folder is not None:
+            self._state, self.notices = read_state(folder.state, self._key)
         if self._state is not None:
             self.history = self._state["history"]
-
-    def _read_state(self) -> dict[str, Any] | None:
-        if self.folder is None or not self.folder.state.exists():
-            return None
-        state: dict[str, Any] = torch.load(self.folder.state, map_location="cpu", weights_only=True)
-        return state
 
     @property
     def finished(self) -> bool:
@@ -147,15 +137,19 @@ class TrainingJob:
     def _keep(self, improved: bool) -> None:
         if self.folder is None:
             return
-        self.may_write()
+        state = {"spec": self._key, "history": self.history, "trainer": self.trainer.state_dict()}
+        data, best = packed(state), b""
         if self.keep_best and improved:
-            _save(self.folder.best_weights, self.trainer.model.state_dict())
-        _save(self.folder.state, {"history": self.history, "trainer": self.trainer.state_dict()})
+            best = packed(self.trainer.model.state_dict())
+        self.may_write(len(data) + len(best))
+        if best:
+            write_bytes(self.folder.best_weights, best)
+        write_state(self.folder.state, data)
 
     def load_best(self) -> None:
         """Put the model at the weights that ``keep_best`` kept."""
         assert self.folder is not None
-        weights = torch.load(self.folder.best_weights, map_location=self.trainer.device, weights_only=True)
+        weights = unpacked(self.folder.best_weights.read_bytes(), self.trainer.device)
         self.trainer.model.load_state_dict(weights)
 
     def validate(self) -> Evaluation:

@@ -208,9 +208,8 @@ def test_class_without_a_readable_image(image_folder: Folder, part: str) -> None
     root = image_folder()
     for path in (root / part / "b").iterdir():
         path.rename(path.with_suffix(".txt"))
-    found = make("image_folder", root=str(root))
     with pytest.raises(UserError, match=rf"{part}/b holds no readable image .*\.jpg"):
-        getattr(found, part)()
+        getattr(make("image_folder", root=str(root)), part)()
 
 
 def test_test_class_that_training_lacks(image_folder: Folder) -> None:

@@ -75,7 +75,7 @@ def per_class(labels: Sequence[int]) -> list[int]:
     return [counts[label] for label in sorted(counts)]
 
 
-@pytest.mark.parametrize("rate", [0.01, 0.1, 0.15, 0.3, 0.5, 0.99, 1.0])
+@pytest.mark.parametrize("rate", [0.01, 0.07, 0.15, 0.3, 0.5, 0.55, 0.99, 1.0])
 def test_sampled_counts(rate: float) -> None:
     """Of a class with n images ceil(rate * n) are sampled, so of every class at least one."""
     counts = [1, 7, 20, 60, 100]

@@ -16,6 +16,7 @@ from cotuning_tune.models import Backbone, Pretrained, TransferModel, pretrained
 from cotuning_tune.run_dir import TrialDir
 from cotuning_tune.training import TrainingJob, TrainingSpec
 from cotuning_tune.training.job import make_trainer
+from cotuning_tune.training.state import unpacked
 
 
 def spec_of(**config) -> TrainingSpec:
@@ -134,7 +135,7 @@ def test_the_distance_is_zero_at_the_start():
 def test_the_source_network_is_not_written(tmp_path):
     """The state of an interrupted training holds the attention and leaves the source network out."""
     TrainingJob(spec_of(), TrialDir(tmp_path)).advance()
-    written = torch.load(TrialDir(tmp_path).state, weights_only=True)["trainer"]["method"]
+    written = unpacked(TrialDir(tmp_path).state.read_bytes())["trainer"]["method"]
     assert sorted(written) == ["attention_stage1", "attention_stage2", "attention_stage3"]
 
 

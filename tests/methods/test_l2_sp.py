@@ -9,6 +9,7 @@ from cotuning_tune.models import pretrained
 from cotuning_tune.run_dir import TrialDir
 from cotuning_tune.training import TrainingJob, TrainingSpec
 from cotuning_tune.training.job import make_trainer
+from cotuning_tune.training.state import unpacked
 
 
 def spec_of(method: str = "l2_sp", **train) -> TrainingSpec:
@@ -70,6 +71,6 @@ def test_its_own_penalty_replaces_weight_decay(method, decay):
 def test_the_start_is_not_written_but_restored(tmp_path):
     """The state of an interrupted training lacks the starting point; the resumed one has it all the same."""
     TrainingJob(spec_of(), TrialDir(tmp_path)).advance()
-    state = torch.load(TrialDir(tmp_path).state, weights_only=True)
+    state = unpacked(TrialDir(tmp_path).state.read_bytes())
     assert state["trainer"]["method"] == {}
     assert_starts_at_the_pretrained_weights(TrainingJob(spec_of(), TrialDir(tmp_path)).trainer.method)

@@ -12,7 +12,7 @@ import pytest
 from optuna.trial import TrialState
 
 from cotuning_tune.run_dir import RunDir, read_lines
-from cotuning_tune.search.study import open_storage
+from cotuning_tune.search.storage import open_storage
 from tests.search.conftest import call, command
 
 # lr 1e30 gives NaN: those trials must FAIL with the reason, and successors must fill the budget.

@@ -10,7 +10,7 @@ import pytest
 
 from cotuning_tune import ledger
 from cotuning_tune.run_dir import RunDir
-from cotuning_tune.search.study import open_storage
+from cotuning_tune.search.storage import open_storage
 
 CELLS = [f"synthetic-1.00-{method}" for method in ("fine_tune", "bss", "co_tuning")]
 Tiny = tuple[Path, str]

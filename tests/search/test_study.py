@@ -8,7 +8,8 @@ from optuna.trial import TrialState
 
 from cotuning_tune.experiment import Experiment, parse
 from cotuning_tune.run_dir import RunDir
-from cotuning_tune.search.study import REISSUES, Issue, Studies, open_storage
+from cotuning_tune.search.storage import open_storage
+from cotuning_tune.search.study import REISSUES, Issue, Studies
 
 TEXT = """
 [experiment]

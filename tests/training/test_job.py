@@ -13,6 +13,7 @@ from cotuning_tune.cache import cache_root
 from cotuning_tune.errors import Fenced, TrainingFailed
 from cotuning_tune.run_dir import TrialDir
 from cotuning_tune.training import Evaluation, TrainingJob, TrainingSpec, job
+from cotuning_tune.training.state import packed, unpacked
 
 ACCURACIES = [50.0, 75.0, 75.0, 60.0]
 
@@ -138,7 +139,7 @@ def test_a_fenced_job_writes_nothing(tmp_path, epochs):
         judged(TrainingJob(spec_of(), TrialDir(tmp_path), keep_best=True)).advance()
     before = files_in(tmp_path)
 
-    def refuse() -> None:
+    def refuse(_size: int) -> None:
         raise Fenced("a newer driver owns the run")
 
     fenced = judged(TrainingJob(spec_of(), TrialDir(tmp_path), keep_best=True, may_write=refuse))
@@ -175,9 +176,9 @@ def test_lack_of_memory_is_a_failed_training(monkeypatch, where):
 def test_a_trainer_without_its_state_is_never_used(tmp_path):
     """Where a state cannot be taken over, every access says so; none gives a trainer at its beginning."""
     TrainingJob(spec_of("co_tuning"), TrialDir(tmp_path)).advance()
-    state = torch.load(TrialDir(tmp_path).state, weights_only=True)
+    state = unpacked(TrialDir(tmp_path).state.read_bytes())
     state["trainer"]["method"] = {}
-    torch.save(state, TrialDir(tmp_path).state)
+    TrialDir(tmp_path).state.write_bytes(packed(state))
     training = TrainingJob(spec_of("co_tuning"), TrialDir(tmp_path))
     for _ in range(2):
         with pytest.raises(KeyError, match="the state lacks relationship_TS"):
@@ -217,6 +218,36 @@ def test_another_seed_gives_another_result():
     one, other = spec_of(), replace(spec_of(), seed=1)
     assert not same_weights(outcome(one)[1], outcome(other)[1])
     assert TrainingJob(one).trainer.task is TrainingJob(other).trainer.task
+
+
+def test_a_resumed_training_learns_nothing_anew(tmp_path, monkeypatch):
+    """What setup learned is in the state: a training that goes on elsewhere does not run it again."""
+    monkeypatch.setenv("COTUNING_TUNE_CACHE", str(tmp_path / "first"))
+    TrainingJob(spec_of("co_tuning"), TrialDir(tmp_path / "trial")).advance()
+    assert files_in(cache_root())
+    monkeypatch.setenv("COTUNING_TUNE_CACHE", str(tmp_path / "second"))
+    TrainingJob(spec_of("co_tuning"), TrialDir(tmp_path / "trial")).advance()
+    assert not files_in(cache_root())
+
+
+def test_what_setup_draws_leaves_no_trace(monkeypatch):
+    """Training draws the same random numbers whether setup had drawn some, computing, or none, from the cache."""
+
+    def draw(*_arguments: object) -> None:
+        torch.rand(5)
+
+    job.make_trainer(spec_of())
+    plain = torch.get_rng_state()
+    monkeypatch.setattr(methods.method("fine_tune"), "setup", draw)
+    job.make_trainer(spec_of())
+    assert torch.equal(torch.get_rng_state(), plain)
+
+
+def test_the_seed_draws_the_new_head():
+    """The new head starts at other weights for another seed, at the same for the same."""
+    one, same, other = (job.make_trainer(spec_of(seed=seed)).model.head.weight for seed in (0, 0, 1))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
 
 
 @pytest.mark.parametrize("name", methods.names())

@@ -1,0 +1,85 @@
+"""Where a run's studies are: a journal in its folder by default, or any storage that Optuna knows."""
+
+import json
+import os
+from pathlib import Path
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from cotuning_tune.errors import UserError
+from cotuning_tune.run_dir import RunDir, write_bytes
+
+TAIL_BYTES = 1 << 16
+
+
+def set_storage(run: RunDir, url: str) -> None:
+    """Keep the URL of the run's studies (mode 0600: it may hold a password). UserError for another one."""
+    if run.studies_url.exists() and run.studies_url.read_text().strip() != url:
+        raise UserError(f"the studies of {run.path} are elsewhere already: leave --studies away, or start a new run")
+    old = os.umask(0o077)
+    try:
+        write_bytes(run.studies_url, url.encode())
+    finally:
+        os.umask(old)
+
+
+def open_storage(run: RunDir) -> BaseStorage:
+    """The storage of the run's studies. Raises UserError where it cannot be reached, or was there and is gone."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if run.studies_url.exists():
+        return _open_url(run.studies_url.read_text().strip())
+    if not run.studies.exists() and any(run.path.glob("cells/*/trials/*")):
+        raise UserError(
+            f"{run.studies} is gone, but there are trials: put it back, or start a new run (--name); nothing is overwritten"
+        )
+    return JournalStorage(JournalFileBackend(str(run.studies)))
+
+
+def _open_url(url: str) -> BaseStorage:
+    try:
+        return optuna.storages.get_storage(url)
+    except Exception as problem:
+        reason = str(problem).strip().splitlines()[0]
+        raise UserError(f"the storage of the studies cannot be opened: {reason}") from None
+
+
+def mend_journal(path: Path) -> list[str]:
+    """Cut off a half-written last line and remove a dead driver's lock; a line for what was done.
+
+    Only for the holder of the run's lock: nobody else writes the journal. Optuna reads over a half line
+    at the end, but would glue the next entry to it and never read the journal again.
+    """
+    notices: list[str] = []
+    lock = path.with_name(path.name + ".lock")
+    if lock.is_symlink() or lock.exists():
+        lock.unlink()
+        notices.append(f"{lock.name} of a dead driver removed")
+    if not path.exists():
+        return notices
+    kept = _whole_lines(path)
+    lost = path.stat().st_size - kept
+    if lost:
+        os.truncate(path, kept)
+        notices.append(f"{path.name}: a half-written last line ({lost} bytes) cut off")
+    return notices
+
+
+def _whole_lines(path: Path) -> int:
+    """Up to which byte the journal consists of whole JSON lines."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = max(0, size - TAIL_BYTES)
+        file.seek(start)
+        tail = file.read()
+    end = tail.rfind(b"\n") + 1
+    while end > 0:
+        begin = tail.rfind(b"\n", 0, end - 1) + 1
+        try:
+            json.loads(tail[begin:end])
+        except ValueError:
+            end = begin
+            continue
+        return start + end
+    return start

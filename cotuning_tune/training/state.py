@@ -1,0 +1,70 @@
+"""The state file of an interrupted training: checked when it is read, the one before it kept.
+
+A file is 32 bytes SHA-256 of the rest, then what ``torch.save`` wrote: a truncated or altered file is
+noticed, whatever happened to it.
+"""
+
+import hashlib
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cotuning_tune.run_dir import write_bytes
+
+DIGEST = 32
+
+
+def packed(value: Any) -> bytes:
+    """A value as the content of a state file."""
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    payload = buffer.getvalue()
+    return hashlib.sha256(payload).digest() + payload
+
+
+def unpacked(data: bytes, device: str | torch.device = "cpu") -> Any:
+    """The value of a state file's content. Raises ValueError where it is damaged."""
+    payload = data[DIGEST:]
+    if not payload or hashlib.sha256(payload).digest() != data[:DIGEST]:
+        raise ValueError("its checksum does not fit")
+    return torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+
+
+def previous(path: Path) -> Path:
+    """Where the state before the newest one is kept."""
+    return path.with_suffix(".previous.pt")
+
+
+def write_state(path: Path, data: bytes) -> None:
+    """Write the newest state; the one before it is kept under ``previous``."""
+    if path.exists():
+        path.replace(previous(path))
+    write_bytes(path, data)
+
+
+def read_state(path: Path, belongs: str) -> tuple[dict[str, Any] | None, list[str]]:
+    """The newest good state whose ``spec`` is ``belongs``, and a line for each that is not usable."""
+    notices: list[str] = []
+    for candidate in (path, previous(path)):
+        if not candidate.exists():
+            continue
+        try:
+            state: dict[str, Any] = unpacked(candidate.read_bytes())
+        except ValueError as problem:
+            notices.append(f"{candidate} is damaged ({problem}): going on from the state before it")
+            continue
+        if state["spec"] != belongs:
+            notices.append(f"{candidate} belongs to another configuration: not used")
+            continue
+        return state, notices
+    if notices:
+        notices.append(f"no usable state in {path.parent}: this training starts again")
+    return None, notices
+
+
+def remove_states(path: Path) -> None:
+    """Delete the state and the one before it: the training has ended."""
+    path.unlink(missing_ok=True)
+    previous(path).unlink(missing_ok=True)
