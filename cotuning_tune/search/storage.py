@@ -32,7 +32,7 @@ def open_storage(run: RunDir) -> BaseStorage:
         return _open_url(run.studies_url.read_text().strip())
     if not run.studies.exists() and any(run.path.glob("cells/*/trials/*")):
         raise UserError(
-            f"{run.studies} is gone, but there are trials: put it back, or start a new run (--name); nothing is overwritten"
+            f"{run.studies} is gone, but there are trials: put it back, or start a new run (--name)"
         )
     return JournalStorage(JournalFileBackend(str(run.studies)))
 
