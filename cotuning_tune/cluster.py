@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from cotuning_tune.errors import UserError
+from cotuning_tune.errors import UserError, first_line
 from cotuning_tune.experiment import Resources
 
 QUIET = {
@@ -59,7 +59,7 @@ def connected(address: str | None = None, num_cpus: int | None = None) -> Iterat
     try:
         ray.init(logging_level=logging.ERROR, log_to_driver=False, **arguments)
     except ConnectionError as problem:
-        reason = str(problem).splitlines()[0]
+        reason = first_line(problem)
         raise UserError(f"no Ray cluster at {address}: {reason}") from None
     try:
         yield

@@ -23,6 +23,11 @@ class Fenced(Exception):  # noqa: N818 - what happened, not a fault of the progr
     """A newer driver owns the run; this worker must not write any more."""
 
 
+def first_line(problem: BaseException) -> str:
+    """The first line of an exception's message, its type's name where it has none."""
+    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+
+
 class Unfinished(SystemExit):
     """The driver stops here, nothing is lost: exit code 85, with one line that says why and what resumes.
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from cotuning_tune import data, methods, models
 from cotuning_tune.errors import UserError, unknown
-from cotuning_tune.hyper import Choice, Parameter, Range, Space, build, fields_of, hyper, read_space
+from cotuning_tune.hyper import Choice, Parameter, Range, Space, build, check_space, fields_of, hyper, read_space
 from cotuning_tune.toml_text import format_tables, line_of
 from cotuning_tune.training import TrainConfig, TrainingSpec
 
@@ -208,15 +208,14 @@ def parse(text: str, name: str, base: Path = Path()) -> Experiment:
         task=_pinned(data.TaskConfig, tables.get("task", {}), "task"),
         data=options,
         kinds=kinds,
-        train=_checked_train(read_space(TrainConfig, tables.get("train", {}), "train")),
-        methods={m: read_space(methods.method(m).Config, given.get(m, {}), f"methods.{m}") for m in config.methods},
+        train=_checked_space(TrainConfig, tables.get("train", {}), "train"),
+        methods={m: _checked_space(methods.method(m).Config, given.get(m, {}), f"methods.{m}") for m in config.methods},
         text=text,
     )
 
 
-def _checked_train(space: Space) -> Space:
-    build(TrainConfig, {key: parameter.first for key, parameter in space.items()}, "train")
-    return space
+def _checked_space(config_type: type, table: Mapping[str, Any], where: str) -> Space:
+    return check_space(config_type, read_space(config_type, table, where), where)
 
 
 def _read_data(

@@ -105,8 +105,12 @@ def convert(value: Any, hint: Any, where: str) -> Any:
             return value
         if option is type(None) and value is None:
             return None
-    names = " or ".join(getattr(option, "__name__", str(option)) for option in options)
+    names = " or ".join(_type_name(option) for option in options)
     raise UserError(f"{where} = {value!r}: {names} is needed", where)
+
+
+def _type_name(option: Any) -> str:
+    return "a list" if typing.get_origin(option) is tuple else getattr(option, "__name__", str(option))
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,13 @@ class Parameter:
         if self.off is None or self.search is None:
             return self.first
         return self.search.nearest(self.off)
+
+    @property
+    def extremes(self) -> tuple[Any, ...]:
+        """The pin, both ends of the range, or every option: what the config class must accept."""
+        if self.search is None:
+            return (self.value,)
+        return (self.search.low, self.search.high) if isinstance(self.search, Range) else self.search.options
 
 
 Space = dict[str, Parameter]
@@ -214,6 +225,23 @@ def _build(config_type: type, values: Mapping[str, Any], prefix: str, where: str
         elif key in values:
             given[item.name] = convert(values[key], hint, f"{where}.{key.replace('/', '.')}")
     return config_type(**given)
+
+
+def check_space(config_type: type, space: Space, where: str) -> Space:
+    """The space itself. Raises UserError where the class refuses a pin, an end of a range or an option."""
+    first = {key: parameter.first for key, parameter in space.items()}
+    for key, parameter in space.items():
+        for value in parameter.extremes:
+            build(config_type, first | {key: value}, where)
+    return space
+
+
+def at_least(config: Any, where: str, **least: float) -> None:
+    """Raises UserError where a field of a config lies below its least value, or is no finite number."""
+    for name, low in least.items():
+        value = getattr(config, name)
+        if not low <= value < float("inf"):
+            raise UserError(f"{where}.{name} = {value}: at least {low:g} is needed", f"{where}.{name}")
 
 
 def to_flat(config: Any) -> dict[str, Any]:

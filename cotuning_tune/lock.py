@@ -28,10 +28,17 @@ def _started(pid: int) -> str | None:
     return None if fields[0] == "Z" else fields[19]
 
 
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a uid without an entry, common in containers
+        return str(os.getuid())
+
+
 def _owner() -> dict[str, Any]:
     pid = os.getpid()
     return {
-        "user": getpass.getuser(),
+        "user": _user(),
         "host": socket.gethostname(),
         "pid": pid,
         "started": _started(pid),
@@ -69,11 +76,13 @@ def _take(run: RunDir) -> dict[str, Any]:
         return mine
 
 
-def _beat(lock: Path, stopped: threading.Event) -> None:
+def _beat(lock: Path, mine: dict[str, Any], stopped: threading.Event) -> None:
+    """Keep the lock young as long as it is ours."""
     while not stopped.wait(BEAT_S):
         try:
-            os.utime(lock)
-        except OSError:
+            if json.loads(lock.read_text()) == mine:
+                os.utime(lock)
+        except (OSError, ValueError):
             continue
 
 
@@ -82,7 +91,7 @@ def driver_lock(run: RunDir) -> Iterator[dict[str, Any]]:
     """Hold the run for this process; gives its owner. Raises UserError where a living driver holds it."""
     mine = _take(run)
     stopped = threading.Event()
-    threading.Thread(target=_beat, args=(run.lock, stopped), daemon=True).start()
+    threading.Thread(target=_beat, args=(run.lock, mine, stopped), daemon=True).start()
     try:
         yield mine
     finally:

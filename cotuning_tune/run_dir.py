@@ -6,6 +6,7 @@ Reads and writes files only; imports neither torch nor ray, so that reports star
 import json
 import logging
 import os
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -26,13 +27,16 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
     ``durable`` also waits until the disk has it (fsync of file and folder).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        if durable:
-            os.fsync(file.fileno())
-    temporary.replace(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
     if durable:
         sync_folder(path.parent)
 
@@ -84,7 +88,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is missing") from None
-    except json.JSONDecodeError as problem:
+    except ValueError as problem:
         raise UserError(f"{path} is damaged: {problem}") from None
 
 

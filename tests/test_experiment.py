@@ -227,7 +227,6 @@ def test_mistakes_without_a_line(written: Callable[..., Path], old: str, new: st
     assert [word for word in words if word not in str(caught.value)] == []
 
 
-@pytest.mark.xfail(reason="only the first point of a space is built before the search")
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from cotuning_tune.cache import cached_file, content_key
-from cotuning_tune.errors import UserError
+from cotuning_tune.errors import UserError, first_line
 
 
 class Images(Protocol):
@@ -84,11 +84,14 @@ class SomeImages:
 
 def _decode(path: Path, size: int) -> np.ndarray | str:
     try:
-        with Image.open(path) as image:
+        with Image.open(path) as opened:
+            image: Image.Image = opened
+            if image.mode.startswith("I;16"):  # convert() cuts off at 255 instead of scaling
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             resized = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
         return np.asarray(resized).transpose(2, 0, 1)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as problem:
-        return str(problem).splitlines()[0].replace(str(path), path.name)
+        return first_line(problem).replace(str(path), path.name)
 
 
 def _decode_all(root: Path, files: Sequence[str], size: int, to: Path) -> None:

@@ -122,7 +122,8 @@ class Task:
         else:
             self.train, self.val = Split(listing, kept), Split(val, range(len(val.names)))
         if not len(self.val):
-            raise UserError(f"{name}: no image is left for validation, every class has a single one")
+            reason = "every class has a single one" if val is None else "its published part is empty"
+            raise UserError(f"{name}: there is no image for validation, {reason}")
 
     @property
     def num_classes(self) -> int:

@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional as F
 from cotuning_tune.cache import cache_root
 from cotuning_tune.data._images import ArrayImages
 from cotuning_tune.data._task import DataSet, Listing
-from cotuning_tune.errors import UserError
+from cotuning_tune.errors import UserError, first_line
 from cotuning_tune.hyper import hyper
 
 CLASSES = (
@@ -73,7 +73,7 @@ class FashionMnist(DataSet):
         try:
             data = FashionMNIST(str(root), train=part == "train", download=self.config.download)
         except (OSError, RuntimeError) as problem:
-            reason = str(problem).splitlines()[0]
+            reason = first_line(problem)
             raise UserError(
                 f"the full Fashion-MNIST is not in {root} and could not be fetched ({reason});"
                 " set data.fashion_mnist.root to its folder, or part = 'embedded'"

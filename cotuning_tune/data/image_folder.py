@@ -36,6 +36,8 @@ class ImageFolder(DataSet):
             raise UserError(f"there is no folder {self.root} (root of an image folder)")
         if self._parted and not (self.root / "test").is_dir():
             raise UserError(f"{self.root} has train/ but no test/: add it, or give a folder of classes")
+        if self._parted:
+            self._files("test")  # names only: a wrong folder shall not show after the search
 
     @property
     def _parted(self) -> bool:

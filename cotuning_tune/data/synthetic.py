@@ -6,7 +6,7 @@ import numpy as np
 
 from cotuning_tune.data._images import ArrayImages
 from cotuning_tune.data._task import DataSet, Listing
-from cotuning_tune.hyper import hyper
+from cotuning_tune.hyper import at_least, hyper
 
 
 class Synthetic(DataSet):
@@ -18,6 +18,9 @@ class Synthetic(DataSet):
         images: int = hyper(12, doc="training images a class; as many again to test")
         noise: float = hyper(60.0, doc="standard deviation in grey levels")
         seed: int = hyper(0, doc="other patterns, other noise")
+
+        def __post_init__(self) -> None:
+            at_least(self, "data.synthetic", classes=2, images=2, noise=0, seed=0)
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cotuning_tune.hyper import Range, hyper
+from cotuning_tune.hyper import Range, at_least, hyper
 from cotuning_tune.methods._base import Batch, Method
 from cotuning_tune.models import Outputs, TransferModel
 
@@ -49,6 +49,9 @@ class BatchSpectralShrinkage(Method):
     class Config:
         weight: float = hyper(1e-3, Range(1e-5, 1e-1, log=True), off=0.0, doc="eta of the paper")
         k: int = hyper(1, doc="how many singular values")
+
+        def __post_init__(self) -> None:
+            at_least(self, "methods.bss", weight=0, k=1)
 
     def terms(self, batch: Batch, outputs: Outputs, model: TransferModel) -> dict[str, Tensor]:
         return {"shrinkage": self.config.weight * shrinkage(outputs.features, self.config.k)}

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cotuning_tune.cache import cached_arrays, content_key
 from cotuning_tune.data import Task
-from cotuning_tune.hyper import Range, hyper
+from cotuning_tune.hyper import Range, at_least, hyper
 from cotuning_tune.methods._base import Batch, Method, Preparation
 from cotuning_tune.models import Outputs, Pretrained, TransferModel
 from cotuning_tune.relationship import learn_relationship
@@ -43,6 +43,9 @@ class CoTuning(Method):
         weight: float = hyper(2.3, Range(0.0, 5.0), off=0.0, doc="lambda of the paper")
         approach: Literal["reverse", "direct"] = hyper("reverse", doc="how the relationship is learned")
         temperature: float = hyper(0.0, doc="calibration of the source head; 0: the published value, else 1")
+
+        def __post_init__(self) -> None:
+            at_least(self, "methods.co_tuning", weight=0, temperature=0)
 
     def __init__(self, config: Any, model: TransferModel, task: Task) -> None:
         super().__init__(config, model, task)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from cotuning_tune.cache import cached_arrays, content_key
 from cotuning_tune.data import Task
-from cotuning_tune.hyper import Range, hyper
+from cotuning_tune.hyper import Range, at_least, hyper
 from cotuning_tune.methods._base import Batch, Method, Preparation
 from cotuning_tune.methods._channel_attention import channel_attention
 from cotuning_tune.models import Outputs, TransferModel
@@ -67,6 +67,9 @@ class Delta(Method):
         weight: float = hyper(0.01, Range(1e-6, 1e-1, log=True), off=0.0, doc="alpha of the paper")
         head_weight: float = hyper(0.01, off=0.0, doc="beta of the paper, towards zero")
         attention: bool = hyper(True, doc="channel attention; false: every channel counts alike")
+
+        def __post_init__(self) -> None:
+            at_least(self, "methods.delta", weight=0, head_weight=0)
 
     def __init__(self, config: Any, model: TransferModel, task: Task) -> None:
         super().__init__(config, model, task)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from cotuning_tune.data import Task
-from cotuning_tune.hyper import Range, hyper
+from cotuning_tune.hyper import Range, at_least, hyper
 from cotuning_tune.methods._base import Batch, Method
 from cotuning_tune.models import Outputs, TransferModel
 
@@ -69,6 +69,9 @@ class L2SP(Method):
     class Config:
         weight: float = hyper(0.01, Range(1e-4, 1.0, log=True), off=0.0, doc="alpha of the paper")
         head_weight: float = hyper(0.01, off=0.0, doc="beta of the paper, towards zero")
+
+        def __post_init__(self) -> None:
+            at_least(self, "methods.l2_sp", weight=0, head_weight=0)
 
     def __init__(self, config: Any, model: TransferModel, task: Task) -> None:
         super().__init__(config, model, task)

@@ -9,7 +9,7 @@ import importlib.util
 import torch
 from torch import Tensor, nn
 
-from cotuning_tune.errors import UserError
+from cotuning_tune.errors import UserError, first_line
 from cotuning_tune.models._transfer_model import Backbone, Pretrained
 from cotuning_tune.models._weights import load_strictly, read_weights
 
@@ -44,7 +44,7 @@ def _weights_of(name: str, weights: str) -> tuple[dict[str, Tensor], str]:
     try:
         return chosen.get_state_dict(progress=False), chosen.name
     except (OSError, RuntimeError) as problem:
-        reason = str(problem).splitlines()[0]
+        reason = first_line(problem)
         raise UserError(
             f"the weights {chosen.name} of {name} could not be fetched ({reason});"
             " give weights = '/path/to/file.pth' of a local copy"

@@ -133,7 +133,7 @@ def _ledger_remark(run: RunDir, cells: list[CellResult]) -> list[str]:
     needed = sum(len(cell.accuracies) for cell in cells)
     remarks = [f"Test parts were opened {opened.total()} times for {needed} retrained models ({run.ledger.name})."]
     if broken := ledger.broken_lines(run.ledger):
-        remarks.append(f"WARNING: the test ledger's chain is broken at line {broken[0]}: it has been edited.")
+        remarks.append(f"WARNING: the test ledger's chain is broken at line {broken[0]}: damaged or edited.")
     return remarks
 
 

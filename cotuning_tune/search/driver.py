@@ -4,7 +4,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ from optuna.trial import TrialState
 
 from cotuning_tune import __version__
 from cotuning_tune.cluster import Slots
-from cotuning_tune.errors import UserError
+from cotuning_tune.data import Task
+from cotuning_tune.errors import UserError, first_line
 from cotuning_tune.experiment import Experiment, parse
+from cotuning_tune.hyper import build
 from cotuning_tune.methods import method
 from cotuning_tune.models import TransferModel, pretrained
 from cotuning_tune.run_dir import RunDir, read_json, write_bytes, write_json
@@ -87,7 +89,7 @@ def _environment(source: Path, command: list[str]) -> dict[str, Any]:
 def load_experiment(run: RunDir) -> Experiment:
     """The experiment of a run. Raises UserError where this version would search another space."""
     base = Path(read_json(run.environment)["base"])
-    experiment = parse(run.experiment_file.read_text(), run.name, base)
+    experiment = replace(parse(run.experiment_file.read_text(), run.name, base), name=run.name)  # --name wins
     if experiment.space_text() != run.space_file.read_text():
         raise UserError(
             f"{run.space_file} differs from the ranges of this version of cotuning_tune ({__version__}):"
@@ -104,8 +106,23 @@ def check_cells(experiment: Experiment) -> None:
     for cell in experiment.cells:
         task = task_of(experiment.spec(cell, {}, 0))
         kind = method(cell.method)
-        config = kind.Config(**experiment.spec(cell, {}, 0).method_config)
-        kind(config, TransferModel(source, task.num_classes, torch.Generator()), task).check(source)
+        config = build(kind.Config, experiment.spec(cell, {}, 0).method_config, f"methods.{cell.method}")
+        model = TransferModel(source, task.num_classes, torch.Generator())
+        _check_size(model, task, experiment.config.backbone)
+        kind(config, model, task).check(source)
+
+
+def _check_size(model: TransferModel, task: Task, backbone: str) -> None:
+    """UserError where the backbone cannot take images of the task's size (transformers have one size)."""
+    import torch
+
+    images, _ = next(task.plain_batches(task.train, 1))
+    try:
+        with torch.no_grad():
+            model.eval()(images)
+    except (RuntimeError, AssertionError, ValueError) as problem:
+        size = task.config.size
+        raise UserError(f"{backbone} cannot take images of task.size = {size}: {first_line(problem)}") from None
 
 
 def _progress(studies: Studies, before: int) -> SearchProgress:

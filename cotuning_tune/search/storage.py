@@ -8,7 +8,7 @@ import optuna
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from cotuning_tune.errors import UserError
+from cotuning_tune.errors import UserError, first_line
 from cotuning_tune.run_dir import RunDir, write_bytes
 
 TAIL_BYTES = 1 << 16
@@ -31,9 +31,7 @@ def open_storage(run: RunDir) -> BaseStorage:
     if run.studies_url.exists():
         return _open_url(run.studies_url.read_text().strip())
     if not run.studies.exists() and any(run.path.glob("cells/*/trials/*")):
-        raise UserError(
-            f"{run.studies} is gone, but there are trials: put it back, or start a new run (--name)"
-        )
+        raise UserError(f"{run.studies} is gone, but there are trials: put it back, or start a new run (--name)")
     return JournalStorage(JournalFileBackend(str(run.studies)))
 
 
@@ -41,7 +39,7 @@ def _open_url(url: str) -> BaseStorage:
     try:
         return optuna.storages.get_storage(url)
     except Exception as problem:
-        reason = str(problem).strip().splitlines()[0]
+        reason = first_line(problem)
         raise UserError(f"the storage of the studies cannot be opened: {reason}") from None
 
 

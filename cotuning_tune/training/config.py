@@ -7,8 +7,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cotuning_tune.errors import UserError
-from cotuning_tune.hyper import Choice, Range, hyper
+from cotuning_tune.hyper import Choice, Range, at_least, hyper
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +19,9 @@ class OptimConfig:
     momentum: float = hyper(0.9)
     nesterov: bool = hyper(True)
     weight_decay: float = hyper(5e-4, doc="0 for methods that bring their own")
+
+    def __post_init__(self) -> None:
+        at_least(self, "train.optim", lr=0, head_lr_factor=0, momentum=0, weight_decay=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +36,7 @@ class TrainConfig:
     precision: Literal["auto", "float32", "bf16"] = hyper("auto", doc="auto: bf16 autocast on a GPU")
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise UserError(f"train.{name} = {getattr(self, name)}: at least 1 is needed", f"train.{name}")
+        at_least(self, "train", epochs=1, batch_size=1)
 
 
 @dataclass(frozen=True, kw_only=True)

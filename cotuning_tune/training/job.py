@@ -10,7 +10,7 @@ import torch
 
 from cotuning_tune.cache import content_key
 from cotuning_tune.data import Task, TaskConfig, open_task
-from cotuning_tune.errors import TrainingFailed
+from cotuning_tune.errors import TrainingFailed, first_line
 from cotuning_tune.hyper import build
 from cotuning_tune.methods import Preparation, method
 from cotuning_tune.models import TransferModel, pretrained
@@ -63,8 +63,9 @@ class TrainingJob:
     """The training of a spec: ``advance`` does one epoch, ``history`` holds a row for each.
 
     ``folder`` keeps the state of an interrupted job (none: nothing is written). ``may_write`` is called
-    before each write with the number of bytes, and raises where this process must not write any more. ``keep_best`` keeps the
-    weights of the epoch with the best validation accuracy (the first of equals).
+    before each write with the number of bytes, and raises where this process must not write any more.
+    ``keep_best`` keeps the weights of the epoch with the best validation accuracy (the first of equals).
+    ``notices``: a line for each state file that could not be used.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class TrainingJob:
                 if self._state is not None:
                     made.load_state_dict(self._state["trainer"])
             except torch.OutOfMemoryError as problem:
-                raise TrainingFailed(f"out of memory: {str(problem).splitlines()[0]}") from problem
+                raise TrainingFailed(f"out of memory: {first_line(problem)}") from problem
             self._trainer, self._state = made, None
         return self._trainer
 
@@ -119,7 +120,7 @@ class TrainingJob:
             trained = self.trainer.train_epoch()
             validated = self.trainer.evaluate(self.trainer.task.val)
         except torch.OutOfMemoryError as problem:
-            raise TrainingFailed(f"out of memory: {str(problem).splitlines()[0]}") from problem
+            raise TrainingFailed(f"out of memory: {first_line(problem)}") from problem
         improved = not self.history or validated.accuracy > self.best
         row = {
             "epoch": len(self.history) + 1,

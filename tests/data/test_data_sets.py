@@ -220,7 +220,6 @@ def test_test_class_that_training_lacks(image_folder: Folder) -> None:
         make("image_folder", root=str(root)).test()
 
 
-@pytest.mark.xfail(reason="names of test/ are looked at only when the test part is opened, after the search")
 @pytest.mark.parametrize("spoil", ["extra class", "empty class"])
 def test_a_wrong_test_folder_is_seen_at_once(image_folder: Folder, spoil: str) -> None:
     """Classes of test/ that do not fit are refused when the data set is made, not after the search."""
@@ -305,7 +304,6 @@ def test_colour_modes(image_folder: Folder, write_image: Folder, mode: str) -> N
     assert bool(grey) == (mode in ("1", "L", "LA"))
 
 
-@pytest.mark.xfail(reason="Pillow's conversion cuts 16 bits off at 255 instead of scaling them")
 def test_sixteen_bits(image_folder: Folder) -> None:
     """A grey image of 16 bits keeps its shades."""
     root = image_folder()

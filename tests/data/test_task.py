@@ -193,7 +193,7 @@ def test_impossible_rates(rate: float) -> None:
 @pytest.mark.parametrize("rate", [1e-12, 1.0])
 def test_nothing_to_validate_on(rate: float) -> None:
     """Where every class is left with a single image there is nothing to validate on, and it says so."""
-    with pytest.raises(UserError, match="no image is left for validation"):
+    with pytest.raises(UserError, match="there is no image for validation"):
         make_task([1, 1] if rate == 1 else [5, 5], rate)
 
 
