@@ -1,13 +1,14 @@
 # make demo   the main job on the embedded default: five methods, three seeds, one table
 # make test   every test
 # make check  format, lint, types, import contracts
+# make chaos  kill storms: 40 drivers, 40 workers, 20 nodes (half an hour)
 # make bench  every speed figure, as ratios of two things run in turn
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: demo test check bench setup format clean
+.PHONY: demo test check bench chaos setup format clean
 
 demo: $(STAMP)
 	$(BIN)/cotuning-tune run search_spaces/demo.toml --storage runs
@@ -24,6 +25,9 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run_all.py
+
+chaos: $(STAMP)
+	$(BIN)/python tests/chaos/storm.py --drivers 40 --workers 40 --nodes 20 --trials 40 --json benchmarks/results/chaos.json
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -1,7 +1,7 @@
 """What a source class says about a target class: p(source class | target class), and the temperature before it.
 
 Source: You, Kou, Long, Wang, "Co-Tuning for Transfer Learning", NeurIPS 2020: Algorithm 1 (relationship) and
-Algorithm 2 (calibration). Torch and the standard library only; works on the device of the logits it is given.
+Algorithm 2 (calibration). Works on the device of the logits it is given.
 
 Shapes: N training images, M validation images, B images of either part, S source classes, T target classes,
 K target classes that have a training image, R kept directions of the source probabilities (R <= min(N, S)).
@@ -13,12 +13,11 @@ How the 17 logistic regressions are made fast. Nothing here but the tolerances c
    iterated on, and one exact gradient step sets the others. With N < S at most N directions are left.
 2. The path runs from the smallest c to the largest, each fit starting where a parabola through the last three
    (in log c) points. It never stops early: all 17 accuracies are computed.
-3. Each fit is a Newton method whose linear systems are solved by conjugate gradients. The preconditioner is the
-   diagonal of the Hessian after the classes, too, have been rotated: into the eigenbasis of their mean covariance.
+3. Each fit is a Newton method; its linear systems are solved by conjugate gradients, preconditioned with the
+   Hessian's diagonal.
 4. Up to `_EXACT_LIMIT` numbers (N * S * K) all fits are in float64 and converged. Beyond, the path is in float32
    and each objective is within about 1e-4 nats an image of its minimum; only the chosen fit is taken further.
-   There the choice of c is a heuristic: where two accuracies differ by a few images in a thousand it may fall on
-   another c than converged fits would choose.
+   There the choice of c is a heuristic: accuracies that differ by a few images in a thousand may change places.
 """
 
 from __future__ import annotations
@@ -28,8 +27,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-__all__ = ["Relationship", "fit_temperature", "learn_relationship"]
 
 _APPROACHES = ("direct", "reverse")
 _C_VALUES = (1e4, 3e3, 1e3, 3e2, 1e2, 3e1, 1e1, 3.0, 1.0, 3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
@@ -53,9 +50,8 @@ class Relationship:
 class _Effort:
     """How far a fit is taken.
 
-    `gap`: it ends with the Newton step that promises no more than this, in nats an image. `forcing`: conjugate
-    gradients end where one more iteration would add less than this share of the mean. `curved`: directions with
-    c * eigenvalue above it are iterated on. `products`: the most products with the Hessian.
+    `gap`: nats an image that the last Newton step promises at most. `forcing`: share of the mean gain below which
+    conjugate gradients end. `curved`: least c * eigenvalue of a direction. `products`: the most with the Hessian.
     """
 
     dtype: torch.dtype
@@ -185,7 +181,7 @@ def _check_part(name: str, logits_BS: Tensor, labels_B: Tensor, num_classes: int
         raise ValueError(f"{name} labels are {labels_B.dtype}; expected integers")
     if labels_B.shape != logits_BS.shape[:1]:
         raise ValueError(
-            f"{name} labels have shape {tuple(labels_B.shape)}; expected [{logits_BS.shape[0]}], one for each row of logits"
+            f"{name} labels have shape {tuple(labels_B.shape)}; expected [{len(logits_BS)}], one for each row of logits"
         )
     if not torch.isfinite(logits_BS).all():
         raise ValueError(f"{name} logits hold values that are not finite (nan or inf); all must be finite")

@@ -2,8 +2,10 @@
 
 import functools
 import json
+import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -116,6 +118,7 @@ class TrainingJob:
         Raises TrainingFailed for NaN or lack of memory.
         """
         start = time.time()
+        self._trace("begin")
         try:
             trained = self.trainer.train_epoch()
             validated = self.trainer.evaluate(self.trainer.task.val)
@@ -133,7 +136,15 @@ class TrainingJob:
         }
         self.history.append(row)
         self._keep(improved)
+        self._trace("end")
         return row
+
+    def _trace(self, event: str) -> None:
+        """With ``$COTUNING_TUNE_TRACE`` a line in that file for each epoch begun and kept: the chaos tests count."""
+        if (path := os.environ.get("COTUNING_TUNE_TRACE")) and self.folder is not None:
+            epoch = len(self.history) + (event == "begin")
+            with Path(path).open("a") as file:
+                file.write(f"{event} {self.folder.path.parts[-3]} {self.folder.path.name} {epoch}\n")
 
     def _keep(self, improved: bool) -> None:
         if self.folder is None:

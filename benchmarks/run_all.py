@@ -1,0 +1,14 @@
+"""Every benchmark, one after the other: ``make bench``. Figures go to ``benchmarks/results``."""
+
+import relationship
+import steps
+
+
+def main() -> None:
+    steps.main()
+    relationship.main(["--small", "--pairs", "7"])
+    relationship.main(["--pairs", "5"])
+
+
+if __name__ == "__main__":
+    main()
