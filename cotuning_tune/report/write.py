@@ -128,6 +128,13 @@ def _equality_remark(cells: list[CellResult]) -> str:
     )
 
 
+def _growth_remark(run: RunDir) -> list[str]:
+    """When the run was extended: what was chosen before may have been seen on the test part."""
+    grown = read_json(run.budget)["grown"] if run.budget.exists() else []
+    steps = " -> ".join([str(grown[0]["from"]), *(str(step["to"]) for step in grown)]) if grown else ""
+    return [f"The run was extended: {steps} trials a cell; every cell grew alike."] if grown else []
+
+
 def _ledger_remark(run: RunDir, cells: list[CellResult]) -> list[str]:
     opened = Counter(entry.get("cell") for entry in ledger.read(run.ledger) if entry.get("event") == "open")
     needed = sum(len(cell.accuracies) for cell in cells)
@@ -147,6 +154,7 @@ def build_report(run: RunDir) -> Report:
         _equality_remark(cells),
         f"Backbone: {experiment['backbone']}, every training from its pre-trained weights.",
         f"{n} seeds in one cell prove nothing alone: read the differences as what this run shows, no more.",
+        *_growth_remark(run),
         *_ledger_remark(run, cells),
         *_failures(cells),
     ]
