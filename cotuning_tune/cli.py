@@ -2,7 +2,8 @@
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,12 @@ def _work(run: Any, experiment: Any, options: argparse.Namespace, *, search: boo
     from cotuning_tune.watchdog import watchdog
 
     complete, number = True, 0
-    with driver_lock(run) as owner, connected(options.address, options.num_cpus), watchdog(_say_resume(run)):
+    with (
+        driver_lock(run) as owner,
+        _checked(experiment),
+        connected(options.address, options.num_cpus),
+        watchdog(_say_resume(run)),
+    ):
         slots = find_slots(experiment.resources)
         number = run.raise_incarnation(owner)
         size = f"{len(experiment.cells)} cells x {experiment.config.trials} trials"
@@ -150,6 +156,15 @@ def _work(run: Any, experiment: Any, options: argparse.Namespace, *, search: boo
             with _ProgressOf("retrain") as line:
                 run_retraining(run, experiment.config.seeds, slots, number, line.retrained)
     return complete
+
+
+@contextmanager
+def _checked(experiment: Any) -> Iterator[None]:
+    """Open every task and build every method before a cluster is started."""
+    from cotuning_tune.search.driver import check_cells
+
+    check_cells(experiment)
+    yield
 
 
 def _say_resume(run: Any) -> Callable[[str], None]:
@@ -204,11 +219,10 @@ def _search(options: argparse.Namespace) -> int:
 
 def _resume(options: argparse.Namespace) -> int:
     from cotuning_tune.run_dir import RunDir
-    from cotuning_tune.search.driver import check_cells, load_experiment
+    from cotuning_tune.search.driver import load_experiment
 
     run = RunDir.open(options.run)
     experiment = load_experiment(run)
-    check_cells(experiment)
     search = options.command == "resume"
     return _summary(run, _work(run, experiment, options, search=search, retrain=True))
 
