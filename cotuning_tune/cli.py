@@ -140,7 +140,7 @@ def _work(run: Any, experiment: Any, options: argparse.Namespace, *, search: boo
     complete, number = True, 0
     with (
         driver_lock(run) as owner,
-        _checked(experiment),
+        _checked(experiment, options),
         connected(options.address, options.num_cpus),
         watchdog(_say_resume(run)),
     ):
@@ -159,11 +159,12 @@ def _work(run: Any, experiment: Any, options: argparse.Namespace, *, search: boo
 
 
 @contextmanager
-def _checked(experiment: Any) -> Iterator[None]:
-    """Open every task and build every method before a cluster is started."""
+def _checked(experiment: Any, options: argparse.Namespace) -> Iterator[None]:
+    """Open every task and build every method before a cluster is started; ``_start`` has done so already."""
     from cotuning_tune.search.driver import check_cells
 
-    check_cells(experiment)
+    if options.command not in ("run", "search"):
+        check_cells(experiment)
     yield
 
 
