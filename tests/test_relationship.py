@@ -162,6 +162,85 @@ def test_temperature_is_positive_on_separable_and_on_senseless_data() -> None:
         assert 0 < found < float("inf")
 
 
+def test_temperature_scales_with_the_logits() -> None:
+    """A factor on the logits is a factor on the temperature, on separable data too."""
+    logits, labels = made_up(5, images=100, sources=5)
+    for data in ((logits, labels), (3 * torch.eye(4, dtype=torch.float64), torch.arange(4))):
+        expected = pytest.approx(7.0 * fit_temperature(*data), rel=1e-6)
+        assert fit_temperature(7.0 * data[0], data[1]) == expected
+
+
+def test_logits_equal_within_each_image_give_temperature_one() -> None:
+    """Any temperature is as good; 1 is taken."""
+    assert fit_temperature(torch.full((3, 4), 2.5), torch.tensor([0, 1, 2])) == 1.0
+
+
+def test_no_image_gives_no_temperature() -> None:
+    """An empty part is refused."""
+    with pytest.raises(ValueError, match="at least one"):
+        fit_temperature(torch.zeros(0, 3), torch.zeros(0, dtype=torch.long))
+
+
+@pytest.mark.parametrize("approach", ["reverse", "direct"])
+def test_a_class_without_images_gets_the_marginal(approach: str) -> None:
+    """Its row is the mean source probabilities of all images."""
+    train_NS, train_N, val_MS, val_M = split(3)
+    found = learn_relationship(train_NS, train_N, val_MS, val_M, num_classes=4, approach=approach)
+    marginal_S = torch.softmax(torch.cat([train_NS, val_MS]), 1).mean(0)
+    torch.testing.assert_close(found.matrix_TS[3], marginal_S)
+
+
+def test_validation_images_of_a_missing_class_count_as_wrong() -> None:
+    """They lower the accuracy and leave the calibration alone."""
+    train_NS, train_N, val_MS, val_M = split(3)
+    kept = train_N != 1
+    found = learn_relationship(train_NS[kept], train_N[kept], val_MS, val_M, num_classes=3)
+    seen = val_M != 1
+    known = (val_MS[seen], val_M[seen])
+    alone = learn_relationship(train_NS[kept], train_N[kept], *known, num_classes=3)
+    assert found.val_accuracy is not None
+    assert alone.val_accuracy is not None
+    assert found.val_accuracy == pytest.approx(alone.val_accuracy * int(seen.sum()) / len(val_M))
+    assert found.scale == pytest.approx(alone.scale)
+
+
+def test_one_class_takes_all() -> None:
+    """With one class every source class means it, and its row is p(source class)."""
+    logits, labels = made_up(1)
+    found = learn_relationship(logits, labels, logits[:5], labels[:5], num_classes=1)
+    marginal_S = torch.softmax(torch.cat([logits, logits[:5]]), 1).mean(0)
+    torch.testing.assert_close(found.matrix_TS[0], marginal_S)
+    assert (found.scale, found.val_accuracy) == (1.0, 1.0)
+
+
+def test_a_single_validation_image_is_enough() -> None:
+    """One image, got right, cannot make the matrix run away."""
+    train_NS, train_N, val_MS, val_M = split(3)
+    found = learn_relationship(train_NS, train_N, val_MS[:1], val_M[:1], num_classes=3)
+    assert torch.isfinite(found.matrix_TS).all()
+    torch.testing.assert_close(found.matrix_TS.sum(1), torch.ones(3, dtype=torch.float64))
+
+
+def test_empty_validation_is_refused_by_reverse_only() -> None:
+    """The error names the way out, which works."""
+    train_NS, train_N, val_MS, val_M = split(3)
+    parts = (train_NS, train_N, val_MS[:0], val_M[:0])
+    with pytest.raises(ValueError, match="approach='direct'"):
+        learn_relationship(*parts, num_classes=3)
+    found = learn_relationship(*parts, num_classes=3, approach="direct")
+    torch.testing.assert_close(found.matrix_TS.sum(1), torch.ones(3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_the_fast_way_gives_the_same(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the reference arrays float32 and loose tolerances choose the same C, nearly the same rows."""
+    monkeypatch.setattr("cotuning_tune.relationship._EXACT_LIMIT", 0)
+    data = golden(number)
+    found = learn(data)
+    assert found.chosen_c == pytest.approx(float(data["chosen_C"]))
+    np.testing.assert_allclose(found.matrix_TS.numpy(), data["reverse_TS"], atol=2e-3)
+
+
 TRAIN, LABELS = torch.zeros(4, 3), torch.tensor([0, 1, 0, 1])
 
 
@@ -175,6 +254,9 @@ TRAIN, LABELS = torch.zeros(4, 3), torch.tensor([0, 1, 0, 1])
         ({"train_logits_NS": TRAIN * float("nan")}, "finite"),
         ({"val_logits_MS": torch.zeros(4, 2)}, "source classes"),
         ({"train_labels_N": LABELS.float()}, "integers"),
+        ({"train_labels_N": LABELS - 1}, "must lie in 0..1"),
+        ({"train_logits_NS": TRAIN[:0], "train_labels_N": LABELS[:0]}, "training part is empty"),
+        ({"train_logits_NS": TRAIN.long()}, "floating point"),
     ],
 )
 def test_impossible_input_is_named(change: dict[str, object], words: str) -> None:

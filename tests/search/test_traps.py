@@ -15,11 +15,12 @@ from pathlib import Path
 import optuna
 import pytest
 
-from cotuning_tune.experiment import parse
+from cotuning_tune.experiment import Cell, parse
 from cotuning_tune.run_dir import RunDir
 from cotuning_tune.search.space import distributions
 from cotuning_tune.search.storage import open_storage
 from cotuning_tune.search.study import Studies
+from cotuning_tune.training import TrainingJob
 
 ROOT = Path(__file__).parents[2]
 TEXT = '[experiment]\ntasks = ["synthetic"]\nmethods = ["bss"]\nbackbone = "tiny_cnn"\ntrials = 4\nsampler = "random"\n'
@@ -49,10 +50,11 @@ def test_trap_04_rungs_live_in_the_study() -> None:
 
 
 def test_trap_05_the_value_is_the_best_not_the_last(tiny_run: Tiny) -> None:
-    """Some trial ends below its best, and its value is the best."""
-    trials = trials_of(tiny_run[0])
-    assert all(t.value == max(t.intermediate_values.values()) for t in trials)
-    assert any(t.value != t.intermediate_values[t.last_step] for t in trials)
+    """A training reports the best epoch so far, and that is the value of every trial."""
+    job = TrainingJob(parse(TEXT, "best").spec(Cell("synthetic", 1.0, "bss"), {}, 0))
+    job.history = [{"val_accuracy": value} for value in (40.0, 60.0, 50.0)]
+    assert job.best == 60.0
+    assert all(t.value == max(t.intermediate_values.values()) for t in trials_of(tiny_run[0]))
 
 
 def test_trap_06_nan_is_told_fail(tmp_path: Path) -> None:
