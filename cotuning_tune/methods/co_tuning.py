@@ -24,7 +24,7 @@ from cotuning_tune.models import Outputs, Pretrained, TransferModel
 from cotuning_tune.relationship import learn_relationship
 
 log = logging.getLogger(__name__)
-VERSION = "relationship 1"
+VERSION = "relationship 2"
 
 
 def soft_cross_entropy(logits_BS: Tensor, target_BS: Tensor) -> Tensor:
