@@ -240,12 +240,17 @@ class RunDir:
     def ray(self) -> Path:
         return self.path / "ray"
 
+    @property
+    def cells_folder(self) -> Path:
+        """Exists once a first trial has been handed out."""
+        return self.path / "cells"
+
     def cell(self, name: str) -> CellDir:
-        return CellDir(self.path / "cells" / name)
+        return CellDir(self.cells_folder / name)
 
     def cells(self) -> Iterator[CellDir]:
         """The cells that have a folder, by name."""
-        for folder in sorted((self.path / "cells").glob("*")):
+        for folder in sorted(self.cells_folder.glob("*")):
             if folder.is_dir():
                 yield CellDir(folder)
 

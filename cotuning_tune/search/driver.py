@@ -18,6 +18,7 @@ from cotuning_tune.data import Task
 from cotuning_tune.errors import UserError, first_line
 from cotuning_tune.experiment import Experiment, parse
 from cotuning_tune.hyper import build
+from cotuning_tune.lock import holder
 from cotuning_tune.methods import method
 from cotuning_tune.models import TransferModel, pretrained
 from cotuning_tune.run_dir import RunDir, read_json, write_bytes, write_json
@@ -52,16 +53,18 @@ def create_run(
 ) -> RunDir:
     """The folder of a run, made or found. Raises UserError where another experiment lies in it.
 
-    ``warm_from``: an older run whose finished trials the sampler shall know.
+    A run that was refused before its first trial is made anew. ``warm_from``: an older run whose finished
+    trials the sampler shall know.
     """
     older = {"from": str(RunDir.open(warm_from).path)} if warm_from else {}
     run = RunDir((storage / experiment.name).resolve())
-    if run.experiment_file.exists():
+    if run.experiment_file.exists() and (run.cells_folder.exists() or holder(run)):
         if run.experiment_file.read_text() != experiment.text:
             raise UserError(
                 f"{run.path} holds a run of a different experiment file: give this one another name"
                 f" (--name), or go on with that one (cotuning-tune resume {run.path})"
             )
+        _check_space(run, experiment)
         return run
     write_json(run.environment, _environment(source, command) | older)
     write_bytes(run.space_file, experiment.space_text().encode())
@@ -90,12 +93,16 @@ def load_experiment(run: RunDir) -> Experiment:
     """The experiment of a run. Raises UserError where this version would search another space."""
     base = Path(read_json(run.environment)["base"])
     experiment = replace(parse(run.experiment_file.read_text(), run.name, base), name=run.name)  # --name wins
+    _check_space(run, experiment)
+    return experiment
+
+
+def _check_space(run: RunDir, experiment: Experiment) -> None:
     if experiment.space_text() != run.space_file.read_text():
         raise UserError(
             f"{run.space_file} differs from the ranges of this version of cotuning_tune ({__version__}):"
             " go on with the version in env.json, or start a new run"
         )
-    return experiment
 
 
 def check_cells(experiment: Experiment) -> None:

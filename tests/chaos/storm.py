@@ -213,6 +213,7 @@ def storm_of_nodes(storm: Storm, kills: int) -> int:
     import ray
     from ray.cluster_utils import Cluster
 
+    os.environ["COTUNING_TUNE_TRACE"] = str(storm.trace)  # for the workers of these nodes
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     done = 0
