@@ -40,6 +40,7 @@ class Slots:
 
 def _local(num_cpus: int | None) -> dict[str, Any]:
     return {
+        "address": "local",  # without it ray.init would join any cluster that runs on this machine
         "num_cpus": num_cpus,
         "include_dashboard": False,
         "object_store_memory": OBJECT_STORE_BYTES,

@@ -156,11 +156,19 @@ class CellStudy:
         self.study.tell(number, state=TrialState.FAIL)
 
     def reissue(self, number: int, reason: str) -> bool:
-        """Put a trial back that the infrastructure lost; False where it was lost too often already."""
-        times = self.trials()[number].user_attrs.get("reissued", 0) + 1
-        self._set(number, "reissued", times)
+        """Put a trial back that the infrastructure lost; False where it was lost too often at one epoch.
+
+        A trial that gets on between its losses is unlucky; one that dies at the same epoch again and
+        again kills its workers itself (a native crash, the kernel's out-of-memory killer).
+        """
+        trial = self.trials()[number]
+        attrs, epoch = trial.user_attrs, len(trial.intermediate_values)
+        here = attrs.get("lost_here", 0) + 1 if attrs.get("lost_at") == epoch else 1
+        self._set(number, "reissued", attrs.get("reissued", 0) + 1)
         self._set(number, "lost", reason)
-        if times > REISSUES:
+        self._set(number, "lost_at", epoch)
+        self._set(number, "lost_here", here)
+        if here > REISSUES:
             return False
         self.orphans.append(number)
         return True

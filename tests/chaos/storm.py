@@ -42,7 +42,7 @@ images = 60
 epochs = 4
 batch_size = 8
 """
-ACTOR = b"ray::ResourceTrainable"
+ACTOR = (b"ray::ResourceTrainable", b"ray::TrainingTrial")  # at work, and between two steps
 UNFINISHED = 85
 
 

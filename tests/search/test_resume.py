@@ -62,7 +62,7 @@ def actors() -> list[int]:
             title = (folder / "cmdline").read_bytes()
         except OSError:
             continue
-        if title.startswith(b"ray::ResourceTrainable"):
+        if title.startswith((b"ray::ResourceTrainable", b"ray::TrainingTrial")):
             found.append(int(folder.name))
     return found
 

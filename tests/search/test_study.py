@@ -121,6 +121,17 @@ def test_the_infrastructure_may_lose_a_trial_three_times(tmp_path: Path) -> None
     assert cell.trials()[number].user_attrs["reissued"] == REISSUES + 1
 
 
+def test_a_trial_that_gets_on_is_only_unlucky(tmp_path: Path) -> None:
+    """Losses at different epochs do not add up: however often its workers die, a trial that gets on is kept."""
+    cell = Studies(experiment(), open_storage(RunDir(tmp_path))).cells["synthetic-1.00-bss"]
+    number = cell.issue().number
+    for epoch in range(1, 10):
+        cell.report(number, [row(n, 10.0) for n in range(1, epoch + 1)])
+        assert cell.reissue(number, "killed")
+        assert cell.issue().number == number
+    assert cell.trials()[number].user_attrs["reissued"] == 9
+
+
 def test_the_earliest_of_equals_is_best(tmp_path: Path) -> None:
     """Ties of validation accuracy go to the trial that was asked for first."""
     cell = Studies(experiment(), open_storage(RunDir(tmp_path))).cells["synthetic-1.00-bss"]
