@@ -257,6 +257,7 @@ def main() -> int:
             outcomes.append(storm.outcome(kind, work(storm, kills), calm.states()))
             print(outcomes[-1].line(), flush=True)
     if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps([asdict(o) for o in outcomes], indent=2) + "\n")
     return 0 if all(o.good for o in outcomes) else 1
 
