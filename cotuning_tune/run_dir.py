@@ -261,9 +261,9 @@ class RunDir:
         except FileNotFoundError:
             return 0
 
-    def check_writable(self, incarnation: int, size_bytes: int) -> None:
+    def check_writable(self, incarnation: int, size_bytes: int, say: Callable[[str], None] = log.warning) -> None:
         """Wait for the storage and for room, then raise Fenced where a newer driver owns the run."""
-        wait_for_storage(self.experiment_file, ROOM_BYTES + size_bytes)
+        wait_for_storage(self.experiment_file, ROOM_BYTES + size_bytes, say)
         newest = self.read_incarnation()
         if newest != incarnation:
             raise Fenced(f"driver {newest} owns {self.path} now, this process belongs to {incarnation}")

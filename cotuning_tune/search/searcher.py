@@ -7,7 +7,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from cotuning_tune.errors import Fenced, Unfinished
-from cotuning_tune.run_dir import ROOM_BYTES, RunDir, read_lines, wait_for_storage
+from cotuning_tune.run_dir import RunDir, read_lines
 from cotuning_tune.search.recorder import Recorder
 from cotuning_tune.search.study import Issue, Studies
 
@@ -58,9 +58,8 @@ class StudySearcher(Searcher):
 
     def _check_owner(self) -> None:
         """Before every write: wait for the storage; stop where a newer driver owns the run."""
-        wait_for_storage(self.run.experiment_file, ROOM_BYTES, self.say)
         try:
-            self.run.check_writable(self.incarnation, 0)
+            self.run.check_writable(self.incarnation, 0, self.say)
         except Fenced as problem:
             raise Unfinished(str(problem)) from None
 
@@ -72,6 +71,7 @@ class StudySearcher(Searcher):
                 return issue
             history = read_lines(self.run.cell(issue.cell.name).trial(issue.number).metrics)
             self.recorder.start(issue, {})
+            self.recorder.report(issue, history)
             self._pruned(issue, history)
         return None
 
@@ -127,7 +127,6 @@ class StudySearcher(Searcher):
         study, seconds = self.studies.cells[issue.cell.name], sum(row["seconds"] for row in history)
         best = max((row["val_accuracy"] for row in history), default=None)
         record = {"epochs": len(history), "seconds": seconds, "reason": "stopped early"}
-        self.recorder.report(issue, history)
         self.recorder.finish(issue, {"state": "PRUNED", "value": best, **record})
         study.prune(issue.number, seconds)
 

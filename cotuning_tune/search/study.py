@@ -79,14 +79,17 @@ class CellStudy:
     @property
     def given_up(self) -> bool:
         """So many trials failed that the method itself must be at fault."""
-        return self.counts()[TrialState.FAIL] > max(REISSUES, self.budget)
+        return self._gives_up(self.counts())
+
+    def _gives_up(self, counts: Counter[TrialState]) -> bool:
+        return counts[TrialState.FAIL] > max(REISSUES, self.budget)
 
     @property
     def open(self) -> int:
         """How many trials are still to be asked for."""
-        if self.given_up:
-            return 0
         counts = self.counts()
+        if self._gives_up(counts):
+            return 0
         return max(0, self.budget - sum(counts[state] for state in COUNTED))
 
     @property

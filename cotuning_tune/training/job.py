@@ -20,7 +20,7 @@ from cotuning_tune.run_dir import TrialDir, write_bytes
 from cotuning_tune.training import seeding
 from cotuning_tune.training.config import TrainConfig, TrainingSpec
 from cotuning_tune.training.state import packed, read_state, unpacked, write_state
-from cotuning_tune.training.trainer import Evaluation, Trainer
+from cotuning_tune.training.trainer import Trainer
 
 Row = dict[str, Any]
 
@@ -163,7 +163,3 @@ class TrainingJob:
         assert self.folder is not None
         weights = unpacked(self.folder.best_weights.read_bytes(), self.trainer.device)
         self.trainer.model.load_state_dict(weights)
-
-    def validate(self) -> Evaluation:
-        """Evaluate on the validation part as the model stands."""
-        return self.trainer.evaluate(self.trainer.task.val)

@@ -65,7 +65,7 @@ def test_a_row_tells_of_each_epoch():
     measured = {"val_accuracy", "val_loss", "train_loss", "train_accuracy", "lr", "seconds", "time", "epoch"}
     assert rows[0].keys() == terms | measured
     assert rows[1]["train_loss"] == pytest.approx(sum(rows[1][term] for term in terms))
-    validated = training.validate()
+    validated = training.trainer.evaluate(training.trainer.task.val)
     assert (validated.accuracy, validated.loss) == (rows[1]["val_accuracy"], rows[1]["val_loss"])
 
 
