@@ -239,7 +239,13 @@ def test_space(call: Call) -> None:
     assert [key for key in rows if key.startswith("methods.") and not key.startswith("methods.bss.")] == []
 
 
-@pytest.mark.parametrize("command", cli.COMMANDS)
+def commands() -> list[str]:
+    """Every command of the parser."""
+    (choices,) = [action.choices for action in cli.make_parser()._actions if action.dest == "command"]
+    return list(choices or ())
+
+
+@pytest.mark.parametrize("command", commands())
 def test_help_of_a_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Every command explains itself."""
     with pytest.raises(SystemExit) as ended:
@@ -254,7 +260,7 @@ def test_interrupted(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(options: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(cli.COMMANDS, "list", interrupt)
+    monkeypatch.setattr("cotuning_tune.cli._training._list", interrupt)
     code, out, err = call("list", "data")
     assert (code, out) == (85, [])
     assert "resume" in " ".join(err)
@@ -266,7 +272,7 @@ def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def stumble(options: object) -> int:
         raise ZeroDivisionError
 
-    monkeypatch.setitem(cli.COMMANDS, "list", stumble)
+    monkeypatch.setattr("cotuning_tune.cli._training._list", stumble)
     with pytest.raises(ZeroDivisionError):
         cli.main(["list", "data"])
 

@@ -1,0 +1,50 @@
+"""The command ``cotuning-tune``. Each command imports its stage inside, so that ``--help`` is fast.
+
+A file here is a group of commands: ``add`` makes their parsers, which name the function to call.
+"""
+
+import argparse
+import sys
+
+from cotuning_tune import __version__
+from cotuning_tune.cli import _reading, _running, _training
+from cotuning_tune.errors import TrainingFailed, Unfinished, UserError
+
+UNFINISHED = 85
+GROUPS = (_running, _reading, _training)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="cotuning-tune",
+        description="Hyper-parameter search for transfer learning: co-tuning and baselines on equal terms.",
+        epilog="Exit codes: 0 done, 2 a mistake in what was given, 85 unfinished: resume goes on, 1 failed.",
+    )
+    parser.add_argument("--version", action="version", version=f"cotuning-tune {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for group in GROUPS:
+        group.add(commands)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; the exit code. A user's mistake is one line on standard error and 2."""
+    options = make_parser().parse_args(arguments)
+    try:
+        code: int = options.call(options)
+        return code
+    except UserError as problem:
+        print(f"cotuning-tune: {problem}", file=sys.stderr)
+        return 2
+    except TrainingFailed as problem:
+        print(f"cotuning-tune: the training failed: {problem}", file=sys.stderr)
+        return 1
+    except Unfinished as problem:
+        print(f"cotuning-tune: {problem.reason}; nothing is lost, 'resume' goes on", file=sys.stderr)
+        return UNFINISHED
+    except KeyboardInterrupt:
+        print("\ncotuning-tune: interrupted; nothing is lost, 'resume' goes on", file=sys.stderr)
+        return UNFINISHED
+    except BrokenPipeError:
+        return 0

@@ -1,0 +1,68 @@
+"""The commands that read a run: report, status, tensorboard."""
+
+import argparse
+import sys
+from typing import Any
+
+
+def add(commands: Any) -> None:
+    """The parsers of these commands."""
+    for name, text, call in (
+        ("report", "write and show the tables of a run", _report),
+        ("status", "show how far a run is", _status),
+    ):
+        reader = commands.add_parser(name, help=text, description=text)
+        reader.add_argument("run", metavar="RUN", help="folder of the run")
+        reader.set_defaults(call=call)
+    board = commands.add_parser("tensorboard", help="open TensorBoard on a run (127.0.0.1)")
+    board.add_argument("run", metavar="RUN")
+    board.add_argument("--port", type=int, default=6006)
+    board.set_defaults(call=_tensorboard)
+
+
+def summary(run: Any, done: bool) -> int:
+    """Show the report, and where everything lies; the exit code."""
+    from cotuning_tune.report import write_report
+
+    report = write_report(run)
+    for table in report.tables:
+        print(f"\n{table.title}\n{table.markdown()}")
+        if table.note:
+            print(table.note)
+    print("\n" + "\n".join(f"- {remark}" for remark in report.remarks))
+    print(f"\nreport       {run.report / 'report.md'}")
+    print(f"TensorBoard  cotuning-tune tensorboard {run.path}")
+    return 0 if done else 1
+
+
+def _report(options: argparse.Namespace) -> int:
+    from cotuning_tune.run_dir import RunDir
+
+    return summary(RunDir.open(options.run), done=True)
+
+
+def _status(options: argparse.Namespace) -> int:
+    from cotuning_tune.lock import holder
+    from cotuning_tune.run_dir import RunDir
+    from cotuning_tune.search.driver import load_experiment
+    from cotuning_tune.search.status import status_table
+
+    run = RunDir.open(options.run)
+    experiment = load_experiment(run)
+    print(status_table(run, experiment).markdown())
+    owner = holder(run)
+    if owner:
+        print(f"being worked on by {owner['user']} on {owner['host']} (process {owner['pid']})")
+    else:
+        print(f"no driver is running; to go on: cotuning-tune resume {run.path}")
+    return 0
+
+
+def _tensorboard(options: argparse.Namespace) -> int:
+    import os
+
+    from cotuning_tune.run_dir import RunDir
+
+    run = RunDir.open(options.run)
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(run.tensorboard)]
+    os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(options.port)])

@@ -1,0 +1,186 @@
+"""The commands that work on a run: run, search, resume, retrain, extend."""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cotuning_tune.cli._reading import summary
+
+
+def _add_cluster(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--address", help="a running Ray cluster ('auto': the one of this machine)")
+    parser.add_argument("--num-cpus", type=int, help="cores to use of this machine (default: all)")
+
+
+def _add_start(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("experiment", metavar="EXPERIMENT", help="a file of search_spaces/, or your own")
+    parser.add_argument("--storage", default="runs", help="folder of the runs (default: runs)")
+    parser.add_argument("--name", help="name of the run (default: the file's name)")
+    parser.add_argument("--studies", metavar="URL", help="Optuna storage, as postgresql://... (default: a journal)")
+    parser.add_argument("--from", dest="warm_from", metavar="RUN", help="tell the sampler an older run's trials")
+    _add_cluster(parser)
+
+
+def add(commands: Any) -> None:
+    """The parsers of these commands."""
+    for name, text, call in (
+        ("run", "search, retrain the best configurations over the seeds, report", _run),
+        ("search", "search only", _search),
+    ):
+        started = commands.add_parser(name, help=text, description=text)
+        _add_start(started)
+        started.set_defaults(call=call)
+    for name, text in (
+        ("resume", "go on with an interrupted run, whatever was killed"),
+        ("retrain", "retrain the selected configurations over the seeds and test them once"),
+    ):
+        resumed = commands.add_parser(name, help=text, description=text)
+        resumed.add_argument("run", metavar="RUN", help="folder of the run")
+        _add_cluster(resumed)
+        resumed.set_defaults(call=_resume)
+    text = "give every cell of a run, finished or running, the same number of further trials"
+    extend = commands.add_parser("extend", help=text, description=text)
+    extend.add_argument("run", metavar="RUN", help="folder of the run")
+    extend.add_argument("--trials", type=int, required=True, help="how many more for each cell")
+    _add_cluster(extend)
+    extend.set_defaults(call=_extend)
+
+
+def _start(options: argparse.Namespace) -> tuple[Any, Any]:
+    """Experiment and run folder of ``run`` and ``search``."""
+    import dataclasses
+
+    from cotuning_tune.experiment import parse, read_experiment
+    from cotuning_tune.search.driver import check_cells, create_run
+    from cotuning_tune.search.storage import set_storage
+
+    path = Path(options.experiment)
+    experiment = read_experiment(path)
+    if options.name:
+        experiment = dataclasses.replace(
+            parse(experiment.text, options.name, path.absolute().parent), name=options.name
+        )
+    check_cells(experiment)
+    command = ["cotuning-tune", *sys.argv[1:]]
+    run = create_run(experiment, path, Path(options.storage), command, options.warm_from)
+    if options.studies:
+        set_storage(run, options.studies)
+    return run, experiment
+
+
+def _work(run: Any, experiment: Any, options: argparse.Namespace, *, search: bool, retrain: bool) -> bool:
+    """Search and retrain under the run's lock on one cluster; True where every cell has its budget."""
+    from cotuning_tune.cluster import connected, find_slots
+    from cotuning_tune.lock import driver_lock
+    from cotuning_tune.retrain import run_retraining
+    from cotuning_tune.search.driver import Driver, run_search
+    from cotuning_tune.watchdog import watchdog
+
+    complete, number = True, 0
+    with (
+        driver_lock(run) as owner,
+        _checked(experiment, options),
+        connected(options.address, options.num_cpus),
+        watchdog(_say_resume(run)),
+    ):
+        slots = find_slots(experiment.resources)
+        number = run.raise_incarnation(owner)
+        size = f"{len(experiment.cells)} cells x {experiment.config.trials} trials"
+        print(f"{run.path}: {size}, {slots.count} at a time")
+        if search:
+            with _ProgressOf("search") as line:
+                driver = Driver(number, slots, line.searched, line.say)
+                complete = run_search(run, experiment, driver)
+        if retrain:
+            with _ProgressOf("retrain") as line:
+                run_retraining(run, experiment.config.seeds, slots, number, line.retrained)
+    return complete
+
+
+@contextmanager
+def _checked(experiment: Any, options: argparse.Namespace) -> Iterator[None]:
+    """Open every task and build every method before a cluster is started; ``_start`` has done so already."""
+    from cotuning_tune.search.driver import check_cells
+
+    if options.command not in ("run", "search"):
+        check_cells(experiment)
+    yield
+
+
+def _say_resume(run: Any) -> Callable[[str], None]:
+    def say(reason: str) -> None:
+        print(f"\ncotuning-tune: {reason}", file=sys.stderr)
+        print(f"cotuning-tune: nothing is lost; to go on: cotuning-tune resume {run.path}", file=sys.stderr, flush=True)
+
+    return say
+
+
+class _ProgressOf:
+    """Turns what the stages report into the progress line."""
+
+    def __init__(self, what: str) -> None:
+        from cotuning_tune.console import ProgressLine
+
+        self.line, self.before = ProgressLine(sys.stdout, what), -1
+
+    def searched(self, progress: Any) -> None:
+        from cotuning_tune.console import best_of
+
+        failed = f" · {progress.failed} failed" if progress.failed else ""
+        detail = f"{progress.running} running{failed} · {best_of(progress.best)}"
+        self.line.show(progress.done, progress.asked, detail, progress.started_with)
+
+    def retrained(self, done: int, total: int, last: str) -> None:
+        self.before = done if self.before < 0 else self.before
+        self.line.show(done, total, last or "start", self.before)
+
+    def say(self, notice: str) -> None:
+        self.line.end()
+        print(f"note: {notice}", flush=True)
+
+    def __enter__(self) -> "_ProgressOf":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.line.end()
+
+
+def _run(options: argparse.Namespace) -> int:
+    run, experiment = _start(options)
+    return summary(run, _work(run, experiment, options, search=True, retrain=True))
+
+
+def _search(options: argparse.Namespace) -> int:
+    run, experiment = _start(options)
+    done = _work(run, experiment, options, search=True, retrain=False)
+    print(f"selections are in {run.path}/cells; next: cotuning-tune retrain {run.path}")
+    return 0 if done else 1
+
+
+def _resume(options: argparse.Namespace) -> int:
+    from cotuning_tune.run_dir import RunDir
+    from cotuning_tune.search.driver import load_experiment
+
+    run = RunDir.open(options.run)
+    experiment = load_experiment(run)
+    search = options.command == "resume"
+    return summary(run, _work(run, experiment, options, search=search, retrain=True))
+
+
+def _extend(options: argparse.Namespace) -> int:
+    from cotuning_tune.lock import holder
+    from cotuning_tune.run_dir import RunDir
+    from cotuning_tune.search.budget import extend
+    from cotuning_tune.search.driver import load_experiment
+
+    run = RunDir.open(options.run)
+    trials = extend(run, load_experiment(run).config.trials, options.trials)
+    print(f"every cell of {run.path} shall have {trials} trials now")
+    if holder(run):
+        print("the running driver goes on with them")
+        return 0
+    options.command = "resume"
+    return _resume(options)

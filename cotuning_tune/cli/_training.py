@@ -1,0 +1,114 @@
+"""The commands for one configuration and for what there is: train, space, list."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from cotuning_tune.errors import UserError
+
+
+def add(commands: Any) -> None:
+    """The parsers of these commands."""
+    _add_train(commands)
+    space = commands.add_parser("space", help="show a method's hyper-parameters and ranges")
+    space.add_argument("method", metavar="METHOD")
+    space.set_defaults(call=_space)
+    listing = commands.add_parser("list", help="show what there is")
+    listing.add_argument("what", choices=["methods", "data", "models"])
+    listing.set_defaults(call=_list)
+
+
+def _add_train(commands: Any) -> None:
+    text = "train one configuration without Ray; validation accuracy only"
+    train = commands.add_parser("train", help=text, description=text)
+    train.add_argument("experiment", metavar="EXPERIMENT")
+    train.add_argument("--method", required=True)
+    train.add_argument("--task", help="default: the experiment's first")
+    train.add_argument("--rate", type=float, help="default: the experiment's first")
+    train.add_argument("--seed", type=int, default=0)
+    train.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="as optim/lr=0.01 or co_tuning/weight=1",
+    )
+    train.add_argument("--out", help="folder for its state: the same command goes on after a kill")
+    train.set_defaults(call=_train)
+
+
+def _parse_values(pairs: list[str]) -> dict[str, Any]:
+    import tomllib
+
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals:
+            raise UserError(f"--set {pair}: KEY=VALUE is needed, as optim/lr=0.01")
+        try:
+            values[key] = tomllib.loads(f"v = {text}")["v"]
+        except tomllib.TOMLDecodeError:
+            values[key] = text
+    return values
+
+
+def _train(options: argparse.Namespace) -> int:
+    from cotuning_tune.errors import unknown
+    from cotuning_tune.experiment import Cell, read_experiment
+    from cotuning_tune.run_dir import TrialDir
+    from cotuning_tune.training import TrainingJob
+
+    experiment = read_experiment(options.experiment)
+    config, values = experiment.config, _parse_values(options.set)
+    rate = config.rates[0] if options.rate is None else options.rate
+    cell = Cell(options.task or config.tasks[0], rate, options.method)
+    for kind, name, listed in (("task", cell.task, config.tasks), ("method", cell.method, config.methods)):
+        if name not in listed:
+            raise unknown(f"{kind} of {options.experiment}", name, listed)
+    space = experiment.space(cell.method)
+    for key in values:
+        if key not in space:
+            raise unknown("hyper-parameter", key, space)
+    spec = experiment.spec(cell, values, options.seed)
+    job = TrainingJob(spec, TrialDir(Path(options.out).resolve()) if options.out else None)
+    while not job.finished:
+        row = job.advance()
+        loss = f"loss {row['train_loss']:.4f}"
+        print(f"epoch {row['epoch']}/{job.epochs}  {loss}  validation {row['val_accuracy']:.2f} %", flush=True)
+    print(f"best validation accuracy {job.best:.2f} % ({cell.name}, seed {options.seed})")
+    return 0
+
+
+def _space(options: argparse.Namespace) -> int:
+    from cotuning_tune.hyper import default_of, fields_of
+    from cotuning_tune.methods import method
+    from cotuning_tune.tables import Table
+    from cotuning_tune.training import TrainConfig
+
+    rows = []
+    for prefix, config in (
+        ("train", TrainConfig),
+        (f"methods.{options.method}", method(options.method).Config),
+    ):
+        for key, (item, _) in fields_of(config).items():
+            search = item.metadata.get("search")
+            shown = (
+                str(search).replace("Range(", "").replace("Choice(options=", "").removesuffix(")")
+                if search
+                else "pinned"
+            )
+            doc = item.metadata.get("doc", "")
+            rows.append([f"{prefix}.{key.replace('/', '.')}", str(default_of(item)), shown, doc])
+    print(Table("space", "", ["key", "default", "searched by default", "meaning"], rows).markdown())
+    return 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    import importlib
+
+    from cotuning_tune.discovery import first_line
+
+    package = importlib.import_module(f"cotuning_tune.{options.what}")
+    for name in package.names():
+        print(f"{name:<24}{first_line(package, name)}".rstrip() if options.what != "models" else name)
+    return 0
