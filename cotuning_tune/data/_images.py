@@ -66,22 +66,6 @@ class DecodedImages(ArrayImages):
         return self._key
 
 
-class SomeImages:
-    """The images of a larger set at some positions."""
-
-    def __init__(self, images: Images, positions: Sequence[int]) -> None:
-        self.images, self.positions = images, list(positions)
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-    def take(self, positions: Sequence[int]) -> Tensor:
-        return self.images.take([self.positions[p] for p in positions])
-
-    def fingerprint(self) -> str:
-        return content_key(self.images.fingerprint(), self.positions)
-
-
 def _decode(path: Path, size: int) -> np.ndarray | str:
     try:
         with Image.open(path) as opened:

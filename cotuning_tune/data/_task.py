@@ -8,9 +8,10 @@ the sample of a lower rate is part of the sample of a higher one.
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from types import MappingProxyType
+from typing import Any, ClassVar, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -49,6 +50,16 @@ class TaskConfig:
             )
 
 
+class Named(Protocol):
+    """Images by a stable name, with a class number each: all that splitting looks at."""
+
+    @property
+    def names(self) -> Sequence[str]: ...
+
+    @property
+    def labels(self) -> Sequence[int]: ...
+
+
 @dataclass(frozen=True)
 class Listing:
     """Images with a stable name and a class number each."""
@@ -59,13 +70,27 @@ class Listing:
 
 
 class DataSet(ABC):
-    """A data set: one file in this folder with one subclass, named after its file."""
+    """A data set: one file in this folder with one subclass, named after its file.
+
+    ``page``: where its owners publish it. ``layout``: how its folder looks, for people. ``counts``: what is
+    published of it: ``classes``, and images by part (``train``, ``val``, ``test``). ``fetches``: it can
+    be downloaded by ``download``.
+    """
 
     Config: ClassVar[type]
+    page: ClassVar[str] = ""
+    layout: ClassVar[str] = ""
+    counts: ClassVar[Mapping[str, int]] = MappingProxyType({})
+    fetches: ClassVar[bool] = False
 
     def __init__(self, config: Any, stored_size: int) -> None:
         self.config = config
         self.stored_size = stored_size
+
+    @classmethod
+    def download(cls, config: Any) -> None:
+        """Fetch the set into its folder where ``fetches``. Raises UserError where that fails."""
+        raise UserError(f"{cls.__name__} cannot be downloaded by this program: get it from {cls.page or 'its owners'}")
 
     @property
     @abstractmethod
@@ -154,21 +179,21 @@ class Task:
         return content_key(self.train.fingerprint(), self.val.fingerprint(), to_flat(self.config))
 
 
-def _order(listing: Listing, positions: Sequence[int], seed: int, purpose: str) -> list[int]:
+def _order(listing: Named, positions: Sequence[int], seed: int, purpose: str) -> list[int]:
     def key(position: int) -> str:
         return hashlib.sha256(f"{purpose}/{seed}/{listing.names[position]}".encode()).hexdigest()
 
     return sorted(positions, key=key)
 
 
-def _by_class(listing: Listing, positions: Sequence[int]) -> dict[int, list[int]]:
+def _by_class(listing: Named, positions: Sequence[int]) -> dict[int, list[int]]:
     groups: dict[int, list[int]] = {}
     for position in positions:
         groups.setdefault(int(listing.labels[position]), []).append(position)
     return groups
 
 
-def sample(listing: Listing, rate: float, seed: int) -> list[int]:
+def sample(listing: Named, rate: float, seed: int) -> list[int]:
     """Positions of ``ceil(rate * n)`` images of each class, in the listing's order."""
     kept: list[int] = []
     for group in _by_class(listing, range(len(listing.names))).values():
@@ -177,7 +202,7 @@ def sample(listing: Listing, rate: float, seed: int) -> list[int]:
     return sorted(kept)
 
 
-def hold_out(listing: Listing, positions: Sequence[int], fraction: float, seed: int) -> tuple[list[int], list[int]]:
+def hold_out(listing: Named, positions: Sequence[int], fraction: float, seed: int) -> tuple[list[int], list[int]]:
     """Training and validation positions; of each class the rounded fraction, at least one of two or more."""
     train: list[int] = []
     held: list[int] = []

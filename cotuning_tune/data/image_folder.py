@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from cotuning_tune.data._images import DecodedImages, SomeImages
-from cotuning_tune.data._task import DataSet, Listing, hold_out
+from cotuning_tune.data._files import FileDataSet, Files
+from cotuning_tune.data._task import hold_out
 from cotuning_tune.errors import UserError
 from cotuning_tune.hyper import hyper
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm")
 
 
-class ImageFolder(DataSet):
+class ImageFolder(FileDataSet):
     """Images in a folder a class. Raises UserError for a missing folder, an empty class, a broken file."""
 
     @dataclass(frozen=True, kw_only=True)
@@ -68,31 +68,15 @@ class ImageFolder(DataSet):
             labels += [label] * len(images)
         return files, labels
 
-    def _listing(self, part: str) -> Listing:
-        files, labels = self._files(part)
-        return Listing(files, labels, DecodedImages(self.root, files, self.stored_size))
+    @cached_property
+    def _own_split(self) -> dict[str, Files]:
+        whole = Files(self.root, *self._files("."))
+        train, test = hold_out(whole, range(len(whole.names)), self.config.test_fraction, self.config.split_seed)
+        return {"train": whole.some(train), "test": whole.some(test)}
 
-    def _own_split(self) -> tuple[Listing, list[int], list[int]]:
-        whole = self._listing(".")
-        fraction, seed = self.config.test_fraction, self.config.split_seed
-        return whole, *hold_out(whole, range(len(whole.names)), fraction, seed)
-
-    def train(self) -> Listing:
-        if self._parted:
-            return self._listing("train")
-        whole, train, _ = self._own_split()
-        return _part(whole, train)
-
-    def val(self) -> Listing | None:
-        return self._listing("val") if self._parted and (self.root / "val").is_dir() else None
-
-    def test(self) -> Listing:
-        if self._parted:
-            return self._listing("test")
-        whole, _, test = self._own_split()
-        return _part(whole, test)
-
-
-def _part(whole: Listing, positions: list[int]) -> Listing:
-    names, labels = [whole.names[p] for p in positions], [whole.labels[p] for p in positions]
-    return Listing(names, labels, SomeImages(whole.images, positions))
+    def files(self, part: str) -> Files | None:
+        if not self._parted:
+            return self._own_split.get(part)
+        if part == "val" and not (self.root / "val").is_dir():
+            return None
+        return Files(self.root, *self._files(part))

@@ -1,0 +1,55 @@
+"""Data sets that are image files: which files make up a part, and how a part is read."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cotuning_tune.data._images import DecodedImages
+from cotuning_tune.data._task import DataSet, Listing
+from cotuning_tune.errors import UserError
+
+PARTS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Files:
+    """The image files of a part: ``names`` relative to ``root``, and the class number of each."""
+
+    root: Path
+    names: Sequence[str]
+    labels: Sequence[int]
+
+    def some(self, positions: Sequence[int]) -> "Files":
+        """The files at these positions."""
+        return Files(self.root, [self.names[p] for p in positions], [self.labels[p] for p in positions])
+
+
+class FileDataSet(DataSet):
+    """A data set of image files. A subclass says which files a part has; nothing is opened until it is asked for."""
+
+    @abstractmethod
+    def files(self, part: str) -> Files | None:
+        """The files of ``train``, ``val`` or ``test``, as published; None where there is no such part.
+
+        Raises UserError where the folder does not look as its owners publish it.
+        """
+
+    def train(self) -> Listing:
+        return self._read(self._part("train"))
+
+    def val(self) -> Listing | None:
+        found = self.files("val")
+        return None if found is None else self._read(found)
+
+    def test(self) -> Listing:
+        return self._read(self._part("test"))
+
+    def _part(self, part: str) -> Files:
+        found = self.files(part)
+        if found is None:
+            raise UserError(f"{type(self).__name__} has no {part} part")
+        return found
+
+    def _read(self, found: Files) -> Listing:
+        return Listing(found.names, found.labels, DecodedImages(found.root, found.names, self.stored_size))
