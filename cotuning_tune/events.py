@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
+from cotuning_tune.files import open_new
 from cotuning_tune.hyper import Choice, Parameter, Range
 
 METRICS = {
@@ -34,10 +35,7 @@ def _write(file: BinaryIO, summary: Any = None, step: int = 0, wall: float | Non
 
 
 def _open(folder: Path) -> BinaryIO:
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / FILE_NAME
-    path.unlink(missing_ok=True)
-    file = path.open("wb")
+    file = open_new(folder / FILE_NAME)
     _write(file, version="brain.Event:2")
     return file
 

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
+
+from cotuning_tune.files import append_line
 
 START = "0" * 64
 
@@ -24,14 +25,10 @@ def append(path: Path, entry: dict[str, Any]) -> None:
 
     A half-written last line, left by a kill, is completed to a line of its own and stays in the chain.
     """
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    lines = text.splitlines()
+    lines = _lines(path)
     previous = line_hash(lines[-1]) if lines else START
     line = json.dumps({**entry, "time": time.time(), "previous": previous}, sort_keys=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(("\n" if text and not text.endswith("\n") else "") + line + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    append_line(path, line)
 
 
 def read(path: Path) -> list[dict[str, Any]]:

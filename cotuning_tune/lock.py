@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from cotuning_tune.errors import UserError
-from cotuning_tune.run_dir import RunDir, write_json
+from cotuning_tune.files import create, is_local, touch
+from cotuning_tune.run_dir import RunDir
 
 BEAT_S = 10.0
 DEAD_AFTER_S = 60.0
@@ -62,9 +63,19 @@ def holder(run: RunDir) -> dict[str, Any] | None:
         return None
 
 
-def _take(run: RunDir) -> dict[str, Any]:
-    with run.lock.with_suffix(".guard").open("w") as guard:
+@contextmanager
+def _guard(lock: Path) -> Iterator[None]:
+    """One at a time looks at the lock and takes it. An object store has none: there ``create`` decides."""
+    if not is_local(lock):
+        yield
+        return
+    with lock.with_suffix(".guard").open("w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
+        yield
+
+
+def _take(run: RunDir) -> dict[str, Any]:
+    with _guard(run.lock):
         if other := holder(run):
             minutes = (time.time() - other["since"]) / 60
             raise UserError(
@@ -72,7 +83,11 @@ def _take(run: RunDir) -> dict[str, Any]:
                 f" (process {other['pid']}, for {minutes:.0f} min): wait for it or stop it first"
             )
         mine = _owner()
-        write_json(run.lock, mine)
+        run.lock.unlink(missing_ok=True)
+        try:
+            create(run.lock, json.dumps(mine).encode())
+        except FileExistsError:
+            raise UserError(f"another driver of {run.path} has started at this moment: wait for it") from None
         return mine
 
 
@@ -81,7 +96,7 @@ def _beat(lock: Path, mine: dict[str, Any], stopped: threading.Event) -> None:
     while not stopped.wait(BEAT_S):
         try:
             if json.loads(lock.read_text()) == mine:
-                os.utime(lock)
+                touch(lock)
         except (OSError, ValueError):
             continue
 

@@ -8,14 +8,14 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from cotuning_tune import ledger
 from cotuning_tune.cluster import Slots
 from cotuning_tune.errors import TrainingFailed, UserError
 from cotuning_tune.events import TrainingEvents
-from cotuning_tune.run_dir import CellDir, RunDir, TrialDir, read_json, write_json, write_lines
+from cotuning_tune.files import place, read_json, write_bytes, write_json, write_lines
+from cotuning_tune.run_dir import CellDir, RunDir, TrialDir
 from cotuning_tune.training import TrainingJob, TrainingSpec
 from cotuning_tune.training.state import remove_states
 
@@ -53,13 +53,11 @@ def _train(spec: dict[str, Any], folder: str, run: str, incarnation: int, thread
     import torch
     from safetensors.torch import save
 
-    from cotuning_tune.run_dir import write_bytes
-
     torch.set_num_threads(threads)
-    owned = RunDir(Path(run))
+    owned, files = RunDir(place(run)), TrialDir(place(folder))
     job = TrainingJob(
         TrainingSpec.from_json(spec),
-        TrialDir(Path(folder)),
+        files,
         keep_best=True,
         may_write=lambda size: owned.check_writable(incarnation, size),
     )
@@ -70,18 +68,18 @@ def _train(spec: dict[str, Any], folder: str, run: str, incarnation: int, thread
         return {"history": job.history, "failed": str(problem)}
     job.load_best()
     weights = {k: v.contiguous().cpu() for k, v in job.trainer.model.state_dict().items()}
-    write_bytes(TrialDir(Path(folder)).model, save(weights))
+    write_bytes(files.model, save(weights))
     return {"history": job.history, "failed": ""}
 
 
 def _test(spec: dict[str, Any], folder: str, threads: int) -> dict[str, Any]:
     """Open the test part once with the kept weights. Runs in a worker."""
     import torch
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     torch.set_num_threads(threads)
     job = TrainingJob(TrainingSpec.from_json(spec))
-    job.trainer.model.load_state_dict(load_file(TrialDir(Path(folder)).model))
+    job.trainer.model.load_state_dict(load(TrialDir(place(folder)).model.read_bytes()))
     tested = job.trainer.evaluate(job.trainer.task.open_test())
     return {"test_accuracy": tested.accuracy, "test_loss": tested.loss, "test_images": tested.count}
 

@@ -1,114 +1,20 @@
-"""Every path of a run, and how files are written: by rename, after fsync. No other file knows names.
+"""Every path of a run. No other file knows names.
 
-Reads and writes files only; imports neither torch nor ray, so that reports start fast.
+Imports neither torch nor ray, so that reports start fast.
 """
 
 import json
 import logging
-import os
-import secrets
-import shutil
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cotuning_tune.errors import Fenced, UserError
+from cotuning_tune.files import create, place, wait_for_storage
 
 log = logging.getLogger(__name__)
-STORAGE_POLL_S = 5.0
 ROOM_BYTES = 16 << 20
-
-
-def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
-    """Write a file so that a reader sees the old or the new content, never a part; makes the folder.
-
-    ``durable`` also waits until the disk has it (fsync of file and folder).
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    if durable:
-        sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Wait until the disk has the folder's entries: a rename is durable only then."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def wait_for_storage(marker: Path, needed_bytes: int, say: Callable[[str], None] = log.warning) -> None:
-    """Wait until the storage is there (``marker`` exists) and has room; says so once, and when it goes on.
-
-    A full disk or a vanished mount pauses whoever writes: nothing is lost, nothing is made elsewhere.
-    """
-    waited = False
-    while problem := _storage_problem(marker, needed_bytes):
-        if not waited:
-            say(f"paused: {problem}; goes on by itself when that is mended")
-        waited = True
-        time.sleep(STORAGE_POLL_S)
-    if waited:
-        say("going on: the storage is usable again")
-
-
-def _storage_problem(marker: Path, needed_bytes: int) -> str:
-    try:
-        marker.stat()
-        free = shutil.disk_usage(marker.parent).free
-    except OSError as problem:
-        return f"{marker.parent} has vanished ({problem.strerror})"
-    if free < needed_bytes:
-        return f"the disk of {marker.parent} is full ({free >> 20} MiB free, {needed_bytes >> 20} needed)"
-    return ""
-
-
-def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
-    """Write JSON by rename; NaN is refused, for no other reader of JSON knows it."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, (text + "\n").encode(), durable=durable)
-
-
-def read_json(path: Path) -> Any:
-    """The content of a JSON file; UserError with the path where it is missing or damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing") from None
-    except ValueError as problem:
-        raise UserError(f"{path} is damaged: {problem}") from None
-
-
-def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write a JSON-lines file by rename, without waiting for the disk."""
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    write_bytes(path, text.encode(), durable=False)
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON-lines file; a missing file has none, a half-written last line is left out."""
-    if not path.exists():
-        return []
-    rows = []
-    for line in path.read_text(encoding="utf-8").split("\n"):  # splitlines() also cuts at U+2028
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
 
 
 @dataclass(frozen=True)
@@ -180,7 +86,7 @@ class RunDir:
     @classmethod
     def open(cls, path: str | Path) -> "RunDir":
         """An existing run, with absolute path; UserError where there is none."""
-        run = cls(Path(path).resolve())
+        run = cls(place(path))
         if not run.experiment_file.is_file():
             raise UserError(f"no run in {path}: {run.experiment_file.name} is missing there")
         return run
@@ -273,13 +179,10 @@ class RunDir:
 
         The file is created exclusively: of two drivers that start together each gets its own number.
         """
-        self.drivers.mkdir(parents=True, exist_ok=True)
         while True:
             number = self.read_incarnation() + 1
             try:
-                with (self.drivers / f"{number:04d}").open("x") as file:
-                    json.dump(owner or {}, file)
+                create(self.drivers / f"{number:04d}", json.dumps(owner or {}).encode())
             except FileExistsError:
                 continue
-            sync_folder(self.drivers)
             return number

@@ -14,8 +14,9 @@ import pytest
 
 from cotuning_tune import lock
 from cotuning_tune.errors import UserError
+from cotuning_tune.files import write_json
 from cotuning_tune.lock import driver_lock, holder
-from cotuning_tune.run_dir import RunDir, write_json
+from cotuning_tune.run_dir import RunDir
 
 HOLD = """
 import sys

@@ -7,16 +7,8 @@ from pathlib import Path
 import pytest
 
 from cotuning_tune.errors import UserError
-from cotuning_tune.run_dir import (
-    CellDir,
-    RunDir,
-    TrialDir,
-    read_json,
-    read_lines,
-    write_bytes,
-    write_json,
-    write_lines,
-)
+from cotuning_tune.files import read_json, read_lines, write_bytes, write_json, write_lines
+from cotuning_tune.run_dir import CellDir, RunDir, TrialDir
 
 
 def test_write_makes_folders_and_leaves_nothing_else(tmp_path: Path) -> None:

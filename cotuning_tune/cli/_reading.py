@@ -4,6 +4,8 @@ import argparse
 import sys
 from typing import Any
 
+COPY_EVERY_S = 20
+
 
 def add(commands: Any) -> None:
     """The parsers of these commands."""
@@ -61,8 +63,33 @@ def _status(options: argparse.Namespace) -> int:
 def _tensorboard(options: argparse.Namespace) -> int:
     import os
 
+    from cotuning_tune.files import is_local
     from cotuning_tune.run_dir import RunDir
 
     run = RunDir.open(options.run)
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(run.tensorboard)]
-    os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(options.port)])
+    command = [sys.executable, "-m", "tensorboard.main", "--host", "127.0.0.1", "--port", str(options.port)]
+    if is_local(run.path):
+        os.execv(sys.executable, [*command, "--logdir", str(run.tensorboard)])
+    return _tensorboard_of_copy(run, command)
+
+
+def _tensorboard_of_copy(run: Any, command: list[str]) -> int:
+    """TensorBoard on a copy of the event files of an object store, brought up to date now and then."""
+    import subprocess
+    import tempfile
+    from pathlib import Path
+
+    from cotuning_tune.files import fetch_folder
+
+    with tempfile.TemporaryDirectory(prefix="cotuning_tune-") as folder:
+        fetch_folder(run.tensorboard, Path(folder))
+        print(f"a copy of {run.tensorboard}, brought up to date every {COPY_EVERY_S} s", flush=True)
+        with subprocess.Popen([*command, "--logdir", folder]) as board:
+            try:
+                while True:
+                    try:
+                        return board.wait(COPY_EVERY_S)
+                    except subprocess.TimeoutExpired:
+                        fetch_folder(run.tensorboard, Path(folder))
+            finally:
+                board.terminate()

@@ -17,7 +17,7 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
 
 def _add_start(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("experiment", metavar="EXPERIMENT", help="a file of search_spaces/, or your own")
-    parser.add_argument("--storage", default="runs", help="folder of the runs (default: runs)")
+    parser.add_argument("--storage", default="runs", help="folder of the runs, or s3://BUCKET/PREFIX (default: runs)")
     parser.add_argument("--name", help="name of the run (default: the file's name)")
     parser.add_argument("--studies", metavar="URL", help="Optuna storage, as postgresql://... (default: a journal)")
     parser.add_argument("--from", dest="warm_from", metavar="RUN", help="tell the sampler an older run's trials")
@@ -53,11 +53,17 @@ def _start(options: argparse.Namespace) -> tuple[Any, Any]:
     """Experiment and run folder of ``run`` and ``search``."""
     import dataclasses
 
+    from cotuning_tune.errors import UserError
     from cotuning_tune.experiment import parse, read_experiment
+    from cotuning_tune.files import is_local, place
     from cotuning_tune.search.driver import check_cells, create_run
     from cotuning_tune.search.storage import set_storage
 
-    path = Path(options.experiment)
+    path, storage = Path(options.experiment), place(options.storage)
+    if not (is_local(storage) or options.studies):
+        raise UserError(
+            f"{storage} keeps files only: name a database for the studies too, as --studies postgresql://..."
+        )
     experiment = read_experiment(path)
     if options.name:
         experiment = dataclasses.replace(
@@ -65,7 +71,7 @@ def _start(options: argparse.Namespace) -> tuple[Any, Any]:
         )
     check_cells(experiment)
     command = ["cotuning-tune", *sys.argv[1:]]
-    run = create_run(experiment, path, Path(options.storage), command, options.warm_from)
+    run = create_run(experiment, path, storage, command, options.warm_from)
     if options.studies:
         set_storage(run, options.studies)
     return run, experiment

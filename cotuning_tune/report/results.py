@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cotuning_tune.errors import UserError
-from cotuning_tune.run_dir import CellDir, RunDir, read_json
+from cotuning_tune.files import read_json
+from cotuning_tune.run_dir import CellDir, RunDir
 
 
 @dataclass(frozen=True)

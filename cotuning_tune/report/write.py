@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cotuning_tune import ledger
+from cotuning_tune.files import read_json, write_bytes
 from cotuning_tune.report.results import CellResult, mean_std, read_results
-from cotuning_tune.run_dir import RunDir, read_json, write_bytes
+from cotuning_tune.run_dir import RunDir
 from cotuning_tune.tables import Table
 
 

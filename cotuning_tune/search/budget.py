@@ -5,7 +5,8 @@ import time
 from typing import Any
 
 from cotuning_tune.errors import UserError
-from cotuning_tune.run_dir import RunDir, read_json, write_json
+from cotuning_tune.files import read_json, write_json
+from cotuning_tune.run_dir import RunDir
 
 
 class Budget:

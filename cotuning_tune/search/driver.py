@@ -13,15 +13,17 @@ import optuna
 from optuna.trial import TrialState
 
 from cotuning_tune import __version__
+from cotuning_tune.cache import cache_root
 from cotuning_tune.cluster import Slots
 from cotuning_tune.data import Task
 from cotuning_tune.errors import UserError, first_line
 from cotuning_tune.experiment import Experiment, parse
+from cotuning_tune.files import is_local, read_json, write_bytes, write_json
 from cotuning_tune.hyper import build
 from cotuning_tune.lock import holder
 from cotuning_tune.methods import method
 from cotuning_tune.models import TransferModel, pretrained
-from cotuning_tune.run_dir import RunDir, read_json, write_bytes, write_json
+from cotuning_tune.run_dir import RunDir
 from cotuning_tune.search.recorder import Recorder
 from cotuning_tune.search.repair import repair
 from cotuning_tune.search.selection import write_selections
@@ -57,7 +59,7 @@ def create_run(
     trials the sampler shall know.
     """
     older = {"from": str(RunDir.open(warm_from).path)} if warm_from else {}
-    run = RunDir((storage / experiment.name).resolve())
+    run = RunDir(storage / experiment.name)
     if run.experiment_file.exists() and (run.cells_folder.exists() or holder(run)):
         if run.experiment_file.read_text() != experiment.text:
             raise UserError(
@@ -157,8 +159,9 @@ class Driver:
 
 def open_studies(run: RunDir, experiment: Experiment, say: Callable[[str], None]) -> Studies:
     """The run's studies, with what a kill may have left behind put right. Needs the run's lock."""
-    for notice in mend_journal(run.studies):
-        say(notice)
+    if is_local(run.studies):
+        for notice in mend_journal(run.studies):
+            say(notice)
     studies = Studies(experiment, open_storage(run), run)
     if source := read_json(run.environment).get("from"):
         _warm_start(studies, Path(source), say)
@@ -207,7 +210,7 @@ def _tune(run: RunDir, studies: Studies, driver: Driver, changed: Callable[[], N
         ),
         run_config=tune.RunConfig(
             name=f"driver-{driver.incarnation}",
-            storage_path=str(run.ray),
+            storage_path=str(run.ray if is_local(run.ray) else cache_root() / "ray" / run.name),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=0),
         ),

@@ -4,8 +4,9 @@ from typing import Any
 
 from cotuning_tune.events import TrainingEvents, write_schema
 from cotuning_tune.experiment import Cell, Experiment
+from cotuning_tune.files import write_json, write_lines
 from cotuning_tune.hyper import Parameter
-from cotuning_tune.run_dir import RunDir, write_json, write_lines
+from cotuning_tune.run_dir import RunDir
 from cotuning_tune.search.study import Issue
 from cotuning_tune.training.state import remove_states
 

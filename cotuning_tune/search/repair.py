@@ -4,7 +4,8 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from cotuning_tune.run_dir import CellDir, RunDir, write_json, write_lines
+from cotuning_tune.files import move_folder, write_json, write_lines
+from cotuning_tune.run_dir import CellDir, RunDir
 from cotuning_tune.search.study import Studies, accuracy_of
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
@@ -28,7 +29,7 @@ def _set_aside_strangers(folder: CellDir, count: int) -> list[str]:
             aside = path.with_name(f"{path.name}.unknown")
             while aside.exists():
                 aside = aside.with_name(aside.name + "+")
-            path.rename(aside)
+            move_folder(path, aside)
             notices.append(f"{folder.name}: the study knows no trial {int(path.name)}, its folder is now {aside.name}")
     return notices
 

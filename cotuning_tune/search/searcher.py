@@ -7,7 +7,8 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from cotuning_tune.errors import Fenced, Unfinished
-from cotuning_tune.run_dir import RunDir, read_lines
+from cotuning_tune.files import read_lines
+from cotuning_tune.run_dir import RunDir
 from cotuning_tune.search.recorder import Recorder
 from cotuning_tune.search.study import Issue, Studies
 

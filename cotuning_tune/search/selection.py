@@ -6,8 +6,9 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from cotuning_tune.experiment import Experiment
+from cotuning_tune.files import write_json
 from cotuning_tune.hyper import Choice, Range
-from cotuning_tune.run_dir import RunDir, write_json
+from cotuning_tune.run_dir import RunDir
 from cotuning_tune.search.recorder import column_values
 from cotuning_tune.search.study import CellStudy, Studies
 

@@ -9,7 +9,8 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from cotuning_tune.errors import UserError, first_line
-from cotuning_tune.run_dir import RunDir, write_bytes
+from cotuning_tune.files import is_local, write_bytes
+from cotuning_tune.run_dir import RunDir
 
 TAIL_BYTES = 1 << 16
 
@@ -30,6 +31,8 @@ def open_storage(run: RunDir) -> BaseStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if run.studies_url.exists():
         return _open_url(run.studies_url.read_text().strip())
+    if not is_local(run.path):
+        raise UserError(f"the studies of {run.path} need a database (--studies URL): a journal needs a folder")
     if not run.studies.exists() and any(run.path.glob("cells/*/trials/*")):
         raise UserError(f"{run.studies} is gone, but there are trials: put it back, or start a new run (--name)")
     return JournalStorage(JournalFileBackend(str(run.studies)))

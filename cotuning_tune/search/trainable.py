@@ -1,12 +1,12 @@
 """The Tune trainable: one step is one epoch; its state lives in the trial's folder, not with Tune."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from ray import tune
 
 from cotuning_tune.errors import Fenced
+from cotuning_tune.files import place
 from cotuning_tune.run_dir import RunDir, TrialDir
 from cotuning_tune.training import TrainingJob, TrainingSpec
 
@@ -17,12 +17,12 @@ class TrainingTrial(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         torch.set_num_threads(config["threads"])
-        run, self.failed = RunDir(Path(config["run"])), ""
+        run, self.failed = RunDir(place(config["run"])), ""
         incarnation = config["incarnation"]
         self.job: TrainingJob | None = None
         self.job = TrainingJob(
             TrainingSpec.from_json(config["spec"]),
-            TrialDir(Path(config["folder"])),
+            TrialDir(place(config["folder"])),
             may_write=lambda size: run.check_writable(incarnation, size),
         )
 

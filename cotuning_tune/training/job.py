@@ -13,10 +13,11 @@ import torch
 from cotuning_tune.cache import content_key
 from cotuning_tune.data import Task, TaskConfig, open_task
 from cotuning_tune.errors import TrainingFailed, first_line
+from cotuning_tune.files import write_bytes
 from cotuning_tune.hyper import build
 from cotuning_tune.methods import Preparation, method
 from cotuning_tune.models import TransferModel, pretrained
-from cotuning_tune.run_dir import TrialDir, write_bytes
+from cotuning_tune.run_dir import TrialDir
 from cotuning_tune.training import seeding
 from cotuning_tune.training.config import TrainConfig, TrainingSpec
 from cotuning_tune.training.state import packed, read_state, unpacked, write_state

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from cotuning_tune.run_dir import write_bytes
+from cotuning_tune.files import move, write_bytes
 
 DIGEST = 32
 
@@ -40,7 +40,7 @@ def previous(path: Path) -> Path:
 def write_state(path: Path, data: bytes) -> None:
     """Write the newest state; the one before it is kept under ``previous``."""
     if path.exists():
-        path.replace(previous(path))
+        move(path, previous(path))
     write_bytes(path, data)
 
 

@@ -12,9 +12,10 @@ import pytest
 
 from cotuning_tune import ledger
 from cotuning_tune.errors import UserError
+from cotuning_tune.files import write_json
 from cotuning_tune.report import build_report, write_report
 from cotuning_tune.report.results import mean_std
-from cotuning_tune.run_dir import RunDir, write_json
+from cotuning_tune.run_dir import RunDir
 
 METHODS = ("fine_tune", "bss")
 

@@ -11,7 +11,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from cotuning_tune.run_dir import RunDir, read_lines
+from cotuning_tune.files import read_lines
+from cotuning_tune.run_dir import RunDir
 from cotuning_tune.search.storage import open_storage
 from tests.search.conftest import call, command
 

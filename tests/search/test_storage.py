@@ -9,7 +9,8 @@ from optuna.trial import TrialState
 
 from cotuning_tune.errors import UserError
 from cotuning_tune.experiment import parse
-from cotuning_tune.run_dir import RunDir, write_json
+from cotuning_tune.files import write_json
+from cotuning_tune.run_dir import RunDir
 from cotuning_tune.search.repair import repair
 from cotuning_tune.search.storage import mend_journal, open_storage, set_storage
 from cotuning_tune.search.study import Studies
