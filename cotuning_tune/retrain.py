@@ -68,7 +68,9 @@ def _train(spec: dict[str, Any], folder: str, run: str, incarnation: int, thread
         return {"history": job.history, "failed": str(problem)}
     job.load_best()
     weights = {k: v.contiguous().cpu() for k, v in job.trainer.model.state_dict().items()}
-    write_bytes(files.model, save(weights))
+    data = save(weights)
+    job.check_owner(len(data))
+    write_bytes(files.model, data)
     return {"history": job.history, "failed": ""}
 
 
@@ -117,7 +119,7 @@ def _discard_other_configuration(work: Retraining) -> None:
     """Start afresh where the folder holds a retraining of an earlier selection."""
     folder = work.folder
     if folder.config.exists() and read_json(folder.config)["config"] != work.config_hash:
-        remove_states(folder.state)
+        remove_states(folder)
         for path in (folder.result, folder.best_weights, folder.model, folder.metrics):
             path.unlink(missing_ok=True)
     config = {"config": work.config_hash, "seed": work.seed, "spec": work.spec.to_json()}
@@ -179,7 +181,7 @@ def _write_result(run: RunDir, work: Retraining, trained: dict[str, Any], tested
         accuracy = tested["test_accuracy"]
         ledger.append(run.ledger, {"event": "result", **_entry(work), "test_accuracy": accuracy, "result": digest})
     write_json(folder.result, result)
-    remove_states(folder.state)
+    remove_states(folder)
     folder.best_weights.unlink(missing_ok=True)
 
 

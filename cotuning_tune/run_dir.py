@@ -42,6 +42,11 @@ class TrialDir:
         return self.path / "state.pt"
 
     @property
+    def owner(self) -> Path:
+        """Who trains here: the last one that began. Deleted when the training has ended."""
+        return self.path / "owner"
+
+    @property
     def best_weights(self) -> Path:
         """Weights of the epoch with the best validation accuracy so far."""
         return self.path / "best.pt"
@@ -120,6 +125,11 @@ class RunDir:
     def budget(self) -> Path:
         """How many trials a cell shall have, where the run has been extended."""
         return self.path / "budget.json"
+
+    @property
+    def sizes(self) -> Path:
+        """Bytes of the checkpoints, measured before the first trial."""
+        return self.path / "sizes.json"
 
     @property
     def drivers(self) -> Path:

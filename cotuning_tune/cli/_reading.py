@@ -46,12 +46,14 @@ def _report(options: argparse.Namespace) -> int:
 def _status(options: argparse.Namespace) -> int:
     from cotuning_tune.lock import holder
     from cotuning_tune.run_dir import RunDir
+    from cotuning_tune.search.checks import disk_line
     from cotuning_tune.search.driver import load_experiment
     from cotuning_tune.search.status import status_table
 
     run = RunDir.open(options.run)
     experiment = load_experiment(run)
     print(status_table(run, experiment).markdown())
+    print(disk_line(run, experiment))
     owner = holder(run)
     if owner:
         print(f"being worked on by {owner['user']} on {owner['host']} (process {owner['pid']})")

@@ -49,14 +49,15 @@ def add(commands: Any) -> None:
     extend.set_defaults(call=_extend)
 
 
-def _start(options: argparse.Namespace) -> tuple[Any, Any]:
-    """Experiment and run folder of ``run`` and ``search``."""
+def _start(options: argparse.Namespace) -> tuple[Any, Any, dict[str, int]]:
+    """Run folder, experiment and checkpoint sizes of ``run`` and ``search``."""
     import dataclasses
 
     from cotuning_tune.errors import UserError
     from cotuning_tune.experiment import parse, read_experiment
     from cotuning_tune.files import is_local, place
-    from cotuning_tune.search.driver import check_cells, create_run
+    from cotuning_tune.search.checks import check_cells
+    from cotuning_tune.search.driver import create_run
     from cotuning_tune.search.storage import set_storage
 
     path, storage = Path(options.experiment), place(options.storage)
@@ -69,31 +70,44 @@ def _start(options: argparse.Namespace) -> tuple[Any, Any]:
         experiment = dataclasses.replace(
             parse(experiment.text, options.name, path.absolute().parent), name=options.name
         )
-    check_cells(experiment)
+    sizes = check_cells(experiment)
     command = ["cotuning-tune", *sys.argv[1:]]
     run = create_run(experiment, path, storage, command, options.warm_from)
     if options.studies:
         set_storage(run, options.studies)
-    return run, experiment
+    return run, experiment, sizes
 
 
-def _work(run: Any, experiment: Any, options: argparse.Namespace, *, search: bool, retrain: bool) -> bool:
-    """Search and retrain under the run's lock on one cluster; True where every cell has its budget."""
+def _work(
+    run: Any,
+    experiment: Any,
+    options: argparse.Namespace,
+    sizes: dict[str, int] | None = None,
+    *,
+    search: bool,
+    retrain: bool,
+) -> bool:
+    """Search and retrain under the run's lock on one cluster; True where every cell has its budget.
+
+    ``sizes``: what ``check_cells`` measured; without it everything is checked here.
+    """
     from cotuning_tune.cluster import connected, find_slots
     from cotuning_tune.lock import driver_lock
     from cotuning_tune.retrain import run_retraining
+    from cotuning_tune.search.checks import keep_sizes
     from cotuning_tune.search.driver import Driver, run_search
     from cotuning_tune.watchdog import watchdog
 
     complete, number = True, 0
     with (
         driver_lock(run) as owner,
-        _checked(experiment, options),
+        _checked(experiment, sizes) as measured,
         connected(options.address, options.num_cpus),
         watchdog(_say_resume(run)),
     ):
         slots = find_slots(experiment.resources)
         number = run.raise_incarnation(owner)
+        keep_sizes(run, measured, slots.count)
         size = f"{len(experiment.cells)} cells x {experiment.config.trials} trials"
         print(f"{run.path}: {size}, {slots.count} at a time")
         if search:
@@ -107,13 +121,11 @@ def _work(run: Any, experiment: Any, options: argparse.Namespace, *, search: boo
 
 
 @contextmanager
-def _checked(experiment: Any, options: argparse.Namespace) -> Iterator[None]:
-    """Open every task and build every method before a cluster is started; ``_start`` has done so already."""
-    from cotuning_tune.search.driver import check_cells
+def _checked(experiment: Any, sizes: dict[str, int] | None) -> Iterator[dict[str, int]]:
+    """Open every task and build every method before a cluster is started, where that has not been done."""
+    from cotuning_tune.search.checks import check_cells
 
-    if options.command not in ("run", "search"):
-        check_cells(experiment)
-    yield
+    yield sizes or check_cells(experiment)
 
 
 def _say_resume(run: Any) -> Callable[[str], None]:
@@ -155,13 +167,13 @@ class _ProgressOf:
 
 
 def _run(options: argparse.Namespace) -> int:
-    run, experiment = _start(options)
-    return summary(run, _work(run, experiment, options, search=True, retrain=True))
+    run, experiment, sizes = _start(options)
+    return summary(run, _work(run, experiment, options, sizes, search=True, retrain=True))
 
 
 def _search(options: argparse.Namespace) -> int:
-    run, experiment = _start(options)
-    done = _work(run, experiment, options, search=True, retrain=False)
+    run, experiment, sizes = _start(options)
+    done = _work(run, experiment, options, sizes, search=True, retrain=False)
     print(f"selections are in {run.path}/cells; next: cotuning-tune retrain {run.path}")
     return 0 if done else 1
 

@@ -15,14 +15,10 @@ from optuna.trial import TrialState
 from cotuning_tune import __version__
 from cotuning_tune.cache import cache_root
 from cotuning_tune.cluster import Slots
-from cotuning_tune.data import Task
-from cotuning_tune.errors import UserError, first_line
+from cotuning_tune.errors import UserError
 from cotuning_tune.experiment import Experiment, parse
 from cotuning_tune.files import is_local, read_json, write_bytes, write_json
-from cotuning_tune.hyper import build
 from cotuning_tune.lock import holder
-from cotuning_tune.methods import method
-from cotuning_tune.models import TransferModel, pretrained
 from cotuning_tune.run_dir import RunDir
 from cotuning_tune.search.recorder import Recorder
 from cotuning_tune.search.repair import repair
@@ -30,7 +26,6 @@ from cotuning_tune.search.selection import write_selections
 from cotuning_tune.search.storage import mend_journal, open_storage
 from cotuning_tune.search.study import Studies
 from cotuning_tune.search.warm_start import warm_start
-from cotuning_tune.training.job import task_of
 
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy")
 
@@ -105,33 +100,6 @@ def _check_space(run: RunDir, experiment: Experiment) -> None:
             f"{run.space_file} differs from the ranges of this version of cotuning_tune ({__version__}):"
             " go on with the version in env.json, or start a new run"
         )
-
-
-def check_cells(experiment: Experiment) -> None:
-    """Open every task and build every method once, before anything runs. Raises UserError."""
-    import torch
-
-    source = pretrained(experiment.config.backbone, experiment.config.weights)
-    for cell in experiment.cells:
-        task = task_of(experiment.spec(cell, {}, 0))
-        kind = method(cell.method)
-        config = build(kind.Config, experiment.spec(cell, {}, 0).method_config, f"methods.{cell.method}")
-        model = TransferModel(source, task.num_classes, torch.Generator())
-        _check_size(model, task, experiment.config.backbone)
-        kind(config, model, task).check(source)
-
-
-def _check_size(model: TransferModel, task: Task, backbone: str) -> None:
-    """UserError where the backbone cannot take images of the task's size (transformers have one size)."""
-    import torch
-
-    images, _ = next(task.plain_batches(task.train, 1))
-    try:
-        with torch.no_grad():
-            model.eval()(images)
-    except (RuntimeError, AssertionError, ValueError) as problem:
-        size = task.config.size
-        raise UserError(f"{backbone} cannot take images of task.size = {size}: {first_line(problem)}") from None
 
 
 def _progress(studies: Studies, before: int) -> SearchProgress:

@@ -33,6 +33,7 @@ class Recorder:
     def __init__(self, run: RunDir, experiment: Experiment) -> None:
         self.run, self.experiment = run, experiment
         self._open: dict[tuple[str, int], TrainingEvents] = {}
+        self._kept: dict[str, int] = {}
         c = experiment.config
         fixed = {"task": list(c.tasks), "rate": [f"{rate:g}" for rate in c.rates], "method": list(c.methods)}
         write_schema(run.tensorboard, {**fixed, "stage": ["search", "retrain"]}, columns_of(experiment))
@@ -67,7 +68,14 @@ class Recorder:
         ok = result["state"] != "FAIL"
         self._open.pop((issue.cell.name, issue.number)).close("success" if ok else "failure")
         write_json(folder.result, result)
-        remove_states(folder.state)
+        remove_states(folder)
+
+    def keep_best(self, cell: str, ended: int, best: int | None) -> None:
+        """Of the ended trials of a cell the best one alone keeps the weights of its best epoch."""
+        for number in {ended, self._kept.get(cell, ended)} - {best}:
+            self.run.cell(cell).trial(number).best_weights.unlink(missing_ok=True)
+        if best is not None:
+            self._kept[cell] = best
 
     def lose(self, issue: Issue) -> None:
         """The infrastructure lost the trial: it will start again, its session stays open."""

@@ -6,7 +6,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from cotuning_tune.files import move_folder, write_json, write_lines
 from cotuning_tune.run_dir import CellDir, RunDir
-from cotuning_tune.search.study import Studies, accuracy_of
+from cotuning_tune.search.study import CellStudy, Studies, accuracy_of
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
@@ -17,6 +17,7 @@ def repair(run: RunDir, studies: Studies) -> list[str]:
     for name, study in studies.cells.items():
         folder = run.cell(name)
         notices += _set_aside_strangers(folder, len(study.trials()))
+        _drop_weights(folder, study)
         notices += [line for trial in study.own_trials() for line in _repair_trial(folder, trial)]
     return notices
 
@@ -32,6 +33,15 @@ def _set_aside_strangers(folder: CellDir, count: int) -> list[str]:
             move_folder(path, aside)
             notices.append(f"{folder.name}: the study knows no trial {int(path.name)}, its folder is now {aside.name}")
     return notices
+
+
+def _drop_weights(folder: CellDir, study: CellStudy) -> None:
+    """Delete what a driver killed at the wrong moment kept: weights of ended trials that are not the best."""
+    best = study.best()
+    for path in folder.path.glob("trials/[0-9]*/best.pt"):
+        number = int(path.parent.name)
+        if study.ended(number) and not (best and best.number == number):
+            path.unlink(missing_ok=True)
 
 
 def _repair_trial(folder: CellDir, trial: FrozenTrial) -> list[str]:

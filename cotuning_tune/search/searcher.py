@@ -74,6 +74,7 @@ class StudySearcher(Searcher):
             self.recorder.start(issue, {})
             self.recorder.report(issue, history)
             self._pruned(issue, history)
+            self._keep_best(issue)
         return None
 
     def stops(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -106,6 +107,7 @@ class StudySearcher(Searcher):
         else:
             self.on_trial_result(trial_id, result)
             self._ended(issue, result)
+        self._keep_best(issue)
         del self.issued[trial_id]
         self.reported.pop(trial_id, None)
         self.changed()
@@ -123,6 +125,12 @@ class StudySearcher(Searcher):
         else:
             self.recorder.finish(issue, {"state": "COMPLETE", "value": result["best_val_acc"], **record})
             study.complete(issue.number, result["best_val_acc"], seconds)
+
+    def _keep_best(self, issue: Issue) -> None:
+        study = self.studies.cells[issue.cell.name]
+        if study.ended(issue.number):
+            best = study.best()
+            self.recorder.keep_best(issue.cell.name, issue.number, best.number if best else None)
 
     def _pruned(self, issue: Issue, history: list[dict[str, Any]]) -> None:
         study, seconds = self.studies.cells[issue.cell.name], sum(row["seconds"] for row in history)

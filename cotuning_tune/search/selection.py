@@ -3,16 +3,17 @@
 import math
 from typing import Any
 
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from cotuning_tune.experiment import Experiment
 from cotuning_tune.files import write_json
 from cotuning_tune.hyper import Choice, Range
 from cotuning_tune.run_dir import RunDir
 from cotuning_tune.search.recorder import column_values
-from cotuning_tune.search.study import CellStudy, Studies
+from cotuning_tune.search.study import CellStudy, Studies, accuracy_of
 
 RULE = "best validation accuracy among trials of full length; the earliest of equals"
+STOPPED_RULE = "no trial ran to its end: best validation accuracy among those stopped early; the earliest of equals"
 EDGE = 0.05
 
 
@@ -63,11 +64,12 @@ def _write_cell(run: RunDir, experiment: Experiment, study: CellStudy) -> None:
     selection = {
         **cell,
         "trial": best.number,
-        "val_accuracy": best.value,
+        "val_accuracy": accuracy_of(best),
         "values": dict(best.params),
         "hparams": column_values(experiment, study.cell, best.params),
         "at_edge": at_edge(experiment, study.cell.method, best.params),
-        "rule": RULE,
+        "state": best.state.name,
+        "rule": RULE if best.state == TrialState.COMPLETE else STOPPED_RULE,
         "spec": spec.to_json(),
     }
     write_json(folder.selection, selection)

@@ -176,6 +176,10 @@ class CellStudy:
         self.orphans.append(number)
         return True
 
+    def ended(self, number: int) -> bool:
+        """Whether a trial is COMPLETE, PRUNED or FAIL."""
+        return self.trials()[number].state.is_finished()
+
     def best(self) -> FrozenTrial | None:
         """The trial of full length with the best validation accuracy, else the best one stopped early.
 

@@ -23,6 +23,7 @@ class TrainingTrial(tune.Trainable):
         self.job = TrainingJob(
             TrainingSpec.from_json(config["spec"]),
             TrialDir(place(config["folder"])),
+            keep_best=True,
             may_write=lambda size: run.check_writable(incarnation, size),
         )
 

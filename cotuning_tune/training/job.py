@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 
 from cotuning_tune.cache import content_key
 from cotuning_tune.data import Task, TaskConfig, open_task
-from cotuning_tune.errors import TrainingFailed, first_line
+from cotuning_tune.errors import Fenced, TrainingFailed, first_line
 from cotuning_tune.files import write_bytes
 from cotuning_tune.hyper import build
 from cotuning_tune.methods import Preparation, method
@@ -62,11 +63,20 @@ def make_trainer(spec: TrainingSpec, device: torch.device | None = None, *, setu
     return Trainer(model, made, task, train, spec.seed)
 
 
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return ""
+
+
 class TrainingJob:
     """The training of a spec: ``advance`` does one epoch, ``history`` holds a row for each.
 
     ``folder`` keeps the state of an interrupted job (none: nothing is written). ``may_write`` is called
     before each write with the number of bytes, and raises where this process must not write any more.
+    Of several processes on one folder the one that began last owns it: the others (on a node that was cut
+    off and comes back, say) raise Fenced before they write.
     ``keep_best`` keeps the weights of the epoch with the best validation accuracy (the first of equals).
     ``notices``: a line for each state file that could not be used.
     """
@@ -86,7 +96,10 @@ class TrainingJob:
         self._key = content_key(spec.to_json())
         self._state: dict[str, Any] | None = None
         self.notices: list[str] = []
+        self._token = secrets.token_hex(8)
         if folder is not None:
+            may_write(0)
+            write_bytes(folder.owner, self._token.encode(), durable=False)
             self._state, self.notices = read_state(folder.state, self._key)
         if self._state is not None:
             self.history = self._state["history"]
@@ -154,10 +167,16 @@ class TrainingJob:
         data, best = packed(state), b""
         if self.keep_best and improved:
             best = packed(self.trainer.model.state_dict())
-        self.may_write(len(data) + len(best))
+        self.check_owner(len(data) + len(best))
         if best:
             write_bytes(self.folder.best_weights, best)
         write_state(self.folder.state, data)
+
+    def check_owner(self, size_bytes: int) -> None:
+        """Before each write to the folder: Fenced where another process has begun to train there since."""
+        self.may_write(size_bytes)
+        if self.folder is not None and _read_text(self.folder.owner) != self._token:
+            raise Fenced(f"another process has taken over {self.folder.path}")
 
     def load_best(self) -> None:
         """Put the model at the weights that ``keep_best`` kept."""

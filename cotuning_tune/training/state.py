@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from cotuning_tune.files import move, write_bytes
+from cotuning_tune.run_dir import TrialDir
 
 DIGEST = 32
 
@@ -64,7 +65,7 @@ def read_state(path: Path, belongs: str) -> tuple[dict[str, Any] | None, list[st
     return None, notices
 
 
-def remove_states(path: Path) -> None:
-    """Delete the state and the one before it: the training has ended."""
-    path.unlink(missing_ok=True)
-    previous(path).unlink(missing_ok=True)
+def remove_states(folder: TrialDir) -> None:
+    """Delete the state, the one before it and the owner: the training has ended."""
+    for path in (folder.state, previous(folder.state), folder.owner):
+        path.unlink(missing_ok=True)

@@ -30,3 +30,14 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     done = call("run", ROOT / "search_spaces" / "tiny.toml", "--storage", storage, "--num-cpus", 2)
     assert done.returncode == 0, done.stderr
     return storage / "tiny", done.stdout
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that the tests which kill things compare with: nobody disturbed it. Retrained, reported."""
+    from tests.search.kills import write_experiment
+
+    folder = tmp_path_factory.mktemp("undisturbed")
+    done = call("run", write_experiment(folder), "--storage", folder, "--num-cpus", 2)
+    assert done.returncode == 0, done.stderr
+    return folder / "kills"

@@ -2,92 +2,14 @@
 
 import os
 import signal
-import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-import optuna
 import pytest
 from optuna.trial import TrialState
 
 from cotuning_tune.files import read_lines
-from cotuning_tune.run_dir import RunDir
-from cotuning_tune.search.storage import open_storage
-from tests.search.conftest import call, command
-
-# lr 1e30 gives NaN: those trials must FAIL with the reason, and successors must fill the budget.
-EXPERIMENT = """
-[experiment]
-tasks = ["synthetic"]
-methods = ["fine_tune", "l2_sp"]
-backbone = "tiny_cnn"
-trials = 5
-sampler = "random"
-seeds = [0]
-[task]
-size = 32
-resize = 32
-[data.synthetic]
-images = 150
-[train]
-epochs = 4
-batch_size = 8
-batch_norm = ["train", "frozen"]
-[train.optim]
-lr = [1e-3, 1e-2, 1e30]
-head_lr_factor = 10
-"""
-
-
-def write_experiment(folder: Path) -> Path:
-    path = folder / "kills.toml"
-    path.write_text(EXPERIMENT)
-    return path
-
-
-def wait_for(condition: Callable[[], object], process: subprocess.Popen[bytes], what: str) -> None:
-    """Wait until the condition holds while the process runs."""
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert process.poll() is None, f"the driver ended before {what}"
-        assert time.monotonic() < deadline, f"waited too long for {what}"
-        time.sleep(0.05)
-
-
-def actors() -> list[int]:
-    """Process numbers of trial actors on this machine."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            title = (folder / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if title.startswith((b"ray::ResourceTrainable", b"ray::TrainingTrial")):
-            found.append(int(folder.name))
-    return found
-
-
-def trials_of(run: Path) -> dict[str, list[optuna.trial.FrozenTrial]]:
-    storage = open_storage(RunDir(run))
-    names = optuna.get_all_study_names(storage)
-    return {n: optuna.load_study(study_name=n, storage=storage).trials for n in names}
-
-
-def summary(run: Path) -> dict[str, list[tuple[object, ...]]]:
-    """All that must not depend on being disturbed."""
-    return {
-        name: [(t.number, t.state, t.value, t.params, t.intermediate_values) for t in trials]
-        for name, trials in trials_of(run).items()
-    }
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    done = call("search", write_experiment(folder), "--storage", folder, "--num-cpus", 2)
-    assert done.returncode == 0, done.stderr
-    return folder / "kills"
+from tests.search.conftest import call
+from tests.search.kills import actors, kill_all, start, summary, trials_of, wait_for, write_experiment
 
 
 @pytest.fixture(scope="module")
@@ -95,21 +17,13 @@ def disturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A worker killed after the first epochs, the driver and all of its cluster killed later, resumed."""
     folder = tmp_path_factory.mktemp("disturbed")
     run = folder / "kills"
-    before = set(actors())
-    driver = subprocess.Popen(
-        command("search", write_experiment(folder), "--storage", folder, "--num-cpus", 2),
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    driver = start("search", write_experiment(folder), "--storage", folder, "--num-cpus", 2)
     try:
         wait_for(lambda: list(run.glob("cells/*/trials/*/state.pt")), driver, "a first epoch")
-        os.kill(next(pid for pid in actors() if pid not in before), signal.SIGKILL)
+        os.kill(actors(driver.pid)[0], signal.SIGKILL)
         wait_for(lambda: len(list(run.glob("cells/*/trials/*/result.json"))) >= 2, driver, "two results")
     finally:
-        os.killpg(driver.pid, signal.SIGKILL)
-        driver.wait()
+        kill_all(driver)
     assert any(t.state == TrialState.RUNNING for ts in trials_of(run).values() for t in ts)
     resumed = call("resume", run, "--num-cpus", 2)
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr

@@ -13,7 +13,7 @@ from cotuning_tune.cache import cache_root
 from cotuning_tune.errors import Fenced, TrainingFailed
 from cotuning_tune.run_dir import TrialDir
 from cotuning_tune.training import Evaluation, TrainingJob, TrainingSpec, job
-from cotuning_tune.training.state import packed, unpacked
+from cotuning_tune.training.state import packed, remove_states, unpacked
 
 ACCURACIES = [50.0, 75.0, 75.0, 60.0]
 
@@ -101,12 +101,12 @@ def test_a_finished_job_builds_no_model(tmp_path, monkeypatch):
     assert again.best == first.best == max(row["val_accuracy"] for row in first.history)
 
 
-def test_a_new_job_makes_no_model_and_no_file(tmp_path):
-    """Before the first epoch nothing is written, and the best accuracy is not a number."""
-    training = TrainingJob(spec_of(), TrialDir(tmp_path / "trial"))
+def test_a_new_job_makes_no_model_and_no_state(tmp_path):
+    """Before the first epoch the folder says whose it is and no more; the best accuracy is not a number."""
+    training = TrainingJob(spec_of(), TrialDir(tmp_path))
     assert not training.finished
     assert training.best != training.best
-    assert list(tmp_path.iterdir()) == []
+    assert list(files_in(tmp_path)) == ["owner"]
 
 
 @pytest.mark.parametrize("resumed", [False, True], ids=["in one go", "resumed"])
@@ -125,9 +125,11 @@ def test_the_first_best_epoch_is_kept(tmp_path, resumed):
     assert matches == [False, True, False, False]
 
 
-@pytest.mark.parametrize(("keep_best", "files"), [(False, ["state.pt"]), (True, ["best.pt", "state.pt"])])
+@pytest.mark.parametrize(
+    ("keep_best", "files"), [(False, ["owner", "state.pt"]), (True, ["best.pt", "owner", "state.pt"])]
+)
 def test_only_what_is_asked_for_is_written(tmp_path, keep_best, files):
-    """A job's folder holds the state, and the best weights where they are to be kept; no temporary file."""
+    """A job's folder holds owner and state, and the best weights where they are to be kept; no temporary file."""
     TrainingJob(spec_of(), TrialDir(tmp_path), keep_best=keep_best).advance()
     assert sorted(files_in(tmp_path)) == files
 
@@ -137,15 +139,37 @@ def test_a_fenced_job_writes_nothing(tmp_path, epochs):
     """Where this process must not write any more, an epoch ends before the folder changes."""
     for _ in range(epochs):
         judged(TrainingJob(spec_of(), TrialDir(tmp_path), keep_best=True)).advance()
-    before = files_in(tmp_path)
+    owned = True
 
     def refuse(_size: int) -> None:
-        raise Fenced("a newer driver owns the run")
+        if not owned:
+            raise Fenced("a newer driver owns the run")
 
     fenced = judged(TrainingJob(spec_of(), TrialDir(tmp_path), keep_best=True, may_write=refuse))
+    before, owned = files_in(tmp_path), False
     with pytest.raises(Fenced, match="newer driver"):
         fenced.advance()
     assert files_in(tmp_path) == before
+    with pytest.raises(Fenced, match="newer driver"):
+        TrainingJob(spec_of(), TrialDir(tmp_path), may_write=refuse)
+    assert files_in(tmp_path) == before
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["still training", "ended since"])
+def test_the_last_to_begin_owns_the_folder(tmp_path, ended):
+    """A process that was cut off and comes back writes nothing where another took its training over."""
+    folder = TrialDir(tmp_path)
+    lost = judged(TrainingJob(spec_of(), folder, keep_best=True))
+    lost.advance()
+    successor = judged(TrainingJob(spec_of(), folder, keep_best=True))
+    successor.advance()
+    if ended:
+        remove_states(folder)
+    before = files_in(tmp_path)
+    with pytest.raises(Fenced, match="taken over"):
+        lost.advance()
+    assert files_in(tmp_path) == before
+    assert ended or len(judged(TrainingJob(spec_of(), folder)).history) == 2
 
 
 def test_a_failed_epoch_leaves_no_trace(tmp_path):
@@ -154,7 +178,7 @@ def test_a_failed_epoch_leaves_no_trace(tmp_path):
     with pytest.raises(TrainingFailed, match="not finite in epoch 1"):
         training.advance()
     assert training.history == []
-    assert files_in(tmp_path) == {}
+    assert list(files_in(tmp_path)) == ["owner"]
 
 
 @pytest.mark.parametrize("where", ["making", "training"])

@@ -1,0 +1,93 @@
+"""Before anything runs: every task is opened, every method is built once, and the checkpoints are measured."""
+
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cotuning_tune.data import Task
+from cotuning_tune.errors import UserError, first_line
+from cotuning_tune.experiment import Experiment
+from cotuning_tune.files import is_local, read_json, write_json
+from cotuning_tune.hyper import build
+from cotuning_tune.methods import Method, method
+from cotuning_tune.models import TransferModel, pretrained
+from cotuning_tune.run_dir import RunDir
+from cotuning_tune.training.job import task_of
+
+ENTRY = 1024  # what a file of tensors needs for each besides its values
+
+
+def check_cells(experiment: Experiment) -> dict[str, int]:
+    """Open every task and build every method once. Raises UserError.
+
+    The bytes of the largest checkpoints: ``state`` (of a running training) and ``weights`` (of a model).
+    """
+    source = pretrained(experiment.config.backbone, experiment.config.weights)
+    sizes = {"state": 0, "weights": 0}
+    for cell in experiment.cells:
+        task = task_of(experiment.spec(cell, {}, 0))
+        kind = method(cell.method)
+        config = build(kind.Config, experiment.spec(cell, {}, 0).method_config, f"methods.{cell.method}")
+        model = TransferModel(source, task.num_classes, torch.Generator())
+        _check_size(model, task, experiment.config.backbone)
+        made = kind(config, model, task)
+        made.check(source)
+        for name, size in checkpoint_sizes(model, made).items():
+            sizes[name] = max(sizes[name], size)
+    return sizes
+
+
+def _check_size(model: TransferModel, task: Task, backbone: str) -> None:
+    """UserError where the backbone cannot take images of the task's size (transformers have one size)."""
+    images, _ = next(task.plain_batches(task.train, 1))
+    try:
+        with torch.no_grad():
+            model.eval()(images)
+    except (RuntimeError, AssertionError, ValueError) as problem:
+        size = task.config.size
+        raise UserError(f"{backbone} cannot take images of task.size = {size}: {first_line(problem)}") from None
+
+
+def _bytes(tensors: Mapping[str, Any]) -> int:
+    return sum(t.numel() * t.element_size() + ENTRY for t in tensors.values() if isinstance(t, Tensor))
+
+
+def checkpoint_sizes(model: TransferModel, made: Method) -> dict[str, int]:
+    """Bytes of the weights, and of a training's state: weights, one momentum a trained weight, the method's own."""
+    weights = _bytes(model.state_dict())
+    rebuilt = tuple(f"{name}." for name in made.rebuilt)
+    own = _bytes({k: v for k, v in made.state_dict().items() if not k.startswith(rebuilt)})
+    heads = () if made.uses_source_head else tuple(model.source_head.parameters())
+    trained = {id(p): p for m in (model, made) for p in m.parameters() if p.requires_grad}
+    for parameter in heads:
+        trained.pop(id(parameter), None)
+    momentum = _bytes({str(number): p for number, p in trained.items()})
+    return {"state": weights + momentum + own, "weights": weights}
+
+
+def keep_sizes(run: RunDir, sizes: Mapping[str, int], slots: int) -> None:
+    """Write down what the checkpoints take and how many trainings run at a time, for ``status``."""
+    write_json(run.sizes, {**sizes, "slots": slots})
+
+
+def disk_line(run: RunDir, experiment: Experiment) -> str:
+    """What the checkpoints take now, at most while the run goes on, and at its end; and the room there is.
+
+    A running training has two states (the newest and the one before) and its best weights, which are
+    written beside the old ones; each cell keeps the best trial's weights and a model a seed.
+    """
+    now = sum(p.stat().st_size for end in ("*.pt", "*.safetensors") for p in run.cells_folder.rglob(end))
+    if not run.sizes.exists():
+        return f"checkpoints take {_mib(now)} now; what they need is known when a driver has started"
+    sizes, cells = read_json(run.sizes), len(experiment.cells)
+    end = cells * (1 + len(experiment.config.seeds)) * sizes["weights"]
+    most = end + sizes["slots"] * 2 * (sizes["state"] + sizes["weights"])
+    room = f"; {_mib(shutil.disk_usage(run.path).free)} free" if is_local(run.path) else ""
+    return f"checkpoints take {_mib(now)} now, {_mib(most)} at most while it runs, {_mib(end)} at its end{room}"
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.1f} MiB" if size < 10 * 2**20 else f"{size / 2**20:.0f} MiB"

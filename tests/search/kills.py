@@ -1,0 +1,104 @@
+"""What the tests that kill things share: a search with something to lose, and what must not depend on kills."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+
+from cotuning_tune.files import place
+from cotuning_tune.run_dir import RunDir
+from cotuning_tune.search.storage import open_storage
+from tests.search.conftest import command
+
+# lr 1e30 gives NaN: those trials must FAIL with the reason, and successors must fill the budget.
+EXPERIMENT = """
+[experiment]
+tasks = ["synthetic"]
+methods = ["fine_tune", "l2_sp"]
+backbone = "tiny_cnn"
+trials = 5
+sampler = "random"
+seeds = [0, 1]
+[task]
+size = 32
+resize = 32
+[data.synthetic]
+images = 150
+[train]
+epochs = 4
+batch_size = 8
+batch_norm = ["train", "frozen"]
+[train.optim]
+lr = [1e-3, 1e-2, 1e30]
+head_lr_factor = 10
+"""
+Driver = subprocess.Popen[bytes]
+
+
+def write_experiment(folder: Path) -> Path:
+    """The file of the search; its run is called ``kills``."""
+    path = folder / "kills.toml"
+    path.write_text(EXPERIMENT)
+    return path
+
+
+def start(*arguments: object, log: Path | None = None, **environment: str) -> Driver:
+    """A driver in a session of its own; what it says goes to ``log``."""
+    return subprocess.Popen(
+        command(*arguments),
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        stdout=log.open("ab") if log else subprocess.DEVNULL,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def kill_all(driver: Driver) -> None:
+    """Kill a driver with all processes of its session, as a machine that loses power does."""
+    try:
+        os.killpg(driver.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    driver.wait()
+
+
+def wait_for(condition: Callable[[], object], process: Driver | None, what: str, seconds: float = 180) -> None:
+    """Wait until the condition holds while the process runs."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process is None or process.poll() is None, f"the driver ended before {what}"
+        assert time.monotonic() < deadline, f"waited too long for {what}"
+        time.sleep(0.05)
+
+
+def actors(session: int) -> list[int]:
+    """Process numbers of the trial actors of a driver's session."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            title, stat = (folder / "cmdline").read_bytes(), (folder / "stat").read_text()
+        except OSError:
+            continue
+        mine = int(stat.rsplit(")", 1)[1].split()[3]) == session
+        if mine and title.startswith((b"ray::ResourceTrainable", b"ray::TrainingTrial")):
+            found.append(int(folder.name))
+    return found
+
+
+def trials_of(run: Path | str) -> dict[str, list[optuna.trial.FrozenTrial]]:
+    """The trials of every cell of a run."""
+    storage = open_storage(RunDir(place(run)))
+    names = optuna.get_all_study_names(storage)
+    return {n: optuna.load_study(study_name=n, storage=storage).trials for n in names}
+
+
+def summary(run: Path | str) -> dict[str, list[tuple[object, ...]]]:
+    """All that must not depend on being disturbed."""
+    return {
+        name: [(t.number, t.state, t.value, t.params, t.intermediate_values) for t in trials]
+        for name, trials in trials_of(run).items()
+    }
