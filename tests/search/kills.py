@@ -1,5 +1,6 @@
 """What the tests that kill things share: a search with something to lose, and what must not depend on kills."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -59,10 +60,8 @@ def start(*arguments: object, log: Path | None = None, **environment: str) -> Dr
 
 def kill_all(driver: Driver) -> None:
     """Kill a driver with all processes of its session, as a machine that loses power does."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(driver.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     driver.wait()
 
 
