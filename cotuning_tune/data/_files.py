@@ -52,4 +52,13 @@ class FileDataSet(DataSet):
         return found
 
     def _read(self, found: Files) -> Listing:
-        return Listing(found.names, found.labels, DecodedImages(found.root, found.names, self.stored_size))
+        try:
+            images = DecodedImages(found.root, found.names, self.stored_size)
+        except FileNotFoundError:
+            missing = [name for name in found.names if not (found.root / name).exists()]
+            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+            raise UserError(
+                f"{len(missing)} of {len(found.names)} listed images are not in {found.root}:"
+                f" {', '.join(missing[:3])}{more}"
+            ) from None
+        return Listing(found.names, found.labels, images)
