@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from cotuning_tune.data._files import FileDataSet, Files
+from cotuning_tune.data._task import DataSet
 from cotuning_tune.errors import UserError, first_line
 from cotuning_tune.hyper import hyper
 
@@ -23,6 +24,13 @@ class RootConfig:
     root: str = hyper("", path=True, doc="folder of the set; needed")
 
 
+def unlike(kind: type[DataSet], what: str) -> UserError:
+    """The error for a folder that is not as published: what is wrong, and the first line of the layout."""
+    expected = (kind.layout.strip().splitlines() or ["its owners' layout"])[0].strip()
+    fetched = ", or set download = true" if kind.fetches else ""
+    return UserError(f"{kind.__name__}: {what}; expected: {expected} (from {kind.page}{fetched})")
+
+
 class Published(FileDataSet):
     """A data set in its owners' layout. A subclass says what its lists say; they are read once and checked.
 
@@ -30,7 +38,7 @@ class Published(FileDataSet):
     ``marks``: files or folders by which it is known, one is enough. Each mistake in the folder is a UserError.
     """
 
-    Config = RootConfig
+    Config: ClassVar[type] = RootConfig
     folders: ClassVar[tuple[str, ...]] = ()
     marks: ClassVar[tuple[str, ...]] = ()
 
@@ -41,6 +49,13 @@ class Published(FileDataSet):
         self._class_names = tuple(names)
         self._parts = {part: self._files(part, rows) for part, rows in parts.items()}
         self._check()
+
+    @classmethod
+    def given_root(cls, config: Any) -> Path:
+        """The folder that the options name."""
+        if not config.root:
+            raise unlike(cls, "root is not set: give the path of the data set's folder")
+        return Path(config.root).expanduser().resolve()
 
     @abstractmethod
     def read(self) -> tuple[Sequence[str], dict[str, Rows]]:
@@ -55,7 +70,7 @@ class Published(FileDataSet):
 
     def wrong(self, what: str) -> UserError:
         """The error for a folder that is not as published: what is wrong, and what is expected."""
-        return _unlike(type(self), f"{self.root} {what}")
+        return unlike(type(self), f"{self.root} {what}")
 
     def lines(self, name: str) -> list[str]:
         """The lines of a list of the set without the empty ones."""
@@ -121,15 +136,13 @@ class Published(FileDataSet):
         return found[0]
 
     def _find_root(self) -> Path:
-        if not self.config.root:
-            raise _unlike(type(self), "root is not set: give the path of the data set's folder")
-        given = Path(self.config.root).expanduser().resolve()
+        given = self.given_root(self.config)
         if not given.is_dir():
-            raise _unlike(type(self), f"there is no folder {given}")
+            raise unlike(type(self), f"there is no folder {given}")
         for folder in (given, *(given / name for name in self.folders)):
             if any((folder / mark).exists() for mark in self.marks):
                 return folder
-        raise _unlike(type(self), f"{given} has no {self.marks[0]}")
+        raise unlike(type(self), f"{given} has no {self.marks[0]}")
 
     def _files(self, part: str, rows: Rows) -> Files:
         if not rows:
@@ -149,8 +162,3 @@ class Published(FileDataSet):
                 if name in seen:
                     raise self.wrong(f"lists {name} twice: for {seen[name]} and for {part}")
                 seen[name] = part
-
-
-def _unlike(kind: type[FileDataSet], what: str) -> UserError:
-    expected = (kind.layout.strip().splitlines() or ["its owners' layout"])[0].strip()
-    return UserError(f"{kind.__name__}: {what}; expected: {expected} (from {kind.page})")
