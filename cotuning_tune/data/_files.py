@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cotuning_tune.data._images import DecodedImages
-from cotuning_tune.data._task import DataSet, Listing, hold_out
+from cotuning_tune.data._task import DataSet, Listing
 from cotuning_tune.errors import UserError
 
 PARTS = ("train", "val", "test")
@@ -23,14 +23,6 @@ class Files:
     def some(self, positions: Sequence[int]) -> "Files":
         """The files at these positions."""
         return Files(self.root, [self.names[p] for p in positions], [self.labels[p] for p in positions])
-
-
-def own_split(whole: Files, test_fraction: float, seed: int) -> dict[str, Files]:
-    """``train`` and ``test`` of a set without parts: a fixed share of each class by the hash of the names."""
-    if not 0 < test_fraction < 1:
-        raise UserError(f"test_fraction = {test_fraction:g} must lie between 0 and 1, both excluded")
-    train, test = hold_out(whole, range(len(whole.names)), test_fraction, seed)
-    return {"train": whole.some(train), "test": whole.some(test)}
 
 
 class FileDataSet(DataSet):
@@ -60,13 +52,4 @@ class FileDataSet(DataSet):
         return found
 
     def _read(self, found: Files) -> Listing:
-        try:
-            images = DecodedImages(found.root, found.names, self.stored_size)
-        except FileNotFoundError:
-            missing = [name for name in found.names if not (found.root / name).exists()]
-            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-            raise UserError(
-                f"{len(missing)} of {len(found.names)} listed images are not in {found.root}:"
-                f" {', '.join(missing[:3])}{more}"
-            ) from None
-        return Listing(found.names, found.labels, images)
+        return Listing(found.names, found.labels, DecodedImages(found.root, found.names, self.stored_size))

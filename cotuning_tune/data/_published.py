@@ -9,7 +9,8 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from cotuning_tune.data._files import FileDataSet, Files
-from cotuning_tune.data._task import DataSet
+from cotuning_tune.data._lists import refuse_missing
+from cotuning_tune.data._task import DataSet, Listing
 from cotuning_tune.errors import UserError, first_line
 from cotuning_tune.hyper import hyper
 
@@ -143,6 +144,9 @@ class Published(FileDataSet):
             if any((folder / mark).exists() for mark in self.marks):
                 return folder
         raise unlike(type(self), f"{given} has no {self.marks[0]}")
+
+    def _read(self, found: Files) -> Listing:
+        return super()._read(refuse_missing(found))
 
     def _files(self, part: str, rows: Rows) -> Files:
         if not rows:

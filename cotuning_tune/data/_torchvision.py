@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from cotuning_tune.cache import cache_root, only_one
-from cotuning_tune.data._files import Files, own_split
+from cotuning_tune.data._files import Files
+from cotuning_tune.data._lists import own_split
 from cotuning_tune.data._published import Published, Rows, unlike
 from cotuning_tune.data._task import DataSet
 from cotuning_tune.data.image_folder import ENDINGS

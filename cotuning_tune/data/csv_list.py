@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cotuning_tune.data._files import FileDataSet, Files, own_split
+from cotuning_tune.data._files import FileDataSet, Files
+from cotuning_tune.data._lists import own_split, refuse_missing
+from cotuning_tune.data._task import Listing
 from cotuning_tune.errors import UserError, first_line
 from cotuning_tune.hyper import hyper
 
@@ -57,6 +59,9 @@ class CsvList(FileDataSet):
 
     def files(self, part: str) -> Files | None:
         return self._parts.get(part)
+
+    def _read(self, found: Files) -> Listing:
+        return super()._read(refuse_missing(found))
 
     def _read_rows(self) -> list[Row]:
         try:

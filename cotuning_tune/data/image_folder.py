@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from cotuning_tune.data._files import FileDataSet, Files, own_split
+from cotuning_tune.data._files import FileDataSet, Files
+from cotuning_tune.data._lists import own_split
 from cotuning_tune.errors import UserError
 from cotuning_tune.hyper import hyper
 

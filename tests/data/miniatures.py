@@ -8,6 +8,7 @@ import json
 import pickle
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -191,7 +192,7 @@ def flowers102(root: Path, seed: int = 0) -> Options:
     savemat(base / "imagelabels.mat", {"labels": labels[None] + 1})
     numbers = [rng.permutation(np.flatnonzero(labels == label) + 1) for label in range(3)]
     ends = np.cumsum([0, *COUNTS.values()])
-    taken = [np.concatenate([n[start:end] for n in numbers]) for start, end in zip(ends, ends[1:], strict=False)]
+    taken = [np.concatenate([n[start:end] for n in numbers]) for start, end in pairwise(ends)]
     savemat(
         base / "setid.mat",
         dict(zip(("trnid", "valid", "tstid"), (t[None].astype(np.uint16) for t in taken), strict=True)),
