@@ -103,8 +103,9 @@ class Cifar(DataSet):
         return Listing(names, labels, EnlargedImages(pixels_N3ss, self.stored_size))
 
     def _check(self, name: str, data: Any, labels: Any) -> None:
-        if getattr(data, "shape", ()) != (len(labels), 3072) or data.dtype != np.uint8:
-            raise self._wrong(name, f"it does not hold {len(labels)} images of 3 x 32 x 32")
+        rows = len(labels) if isinstance(labels, list) else -1
+        if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape != (rows, 3072):
+            raise self._wrong(name, "its data are no row of 3 x 32 x 32 bytes for each label")
         if not set(labels) <= set(range(len(self.class_names))):
             raise self._wrong(name, f"it has the class number {max(labels)} of {len(self.class_names)} from 0")
 
@@ -115,7 +116,7 @@ class Cifar(DataSet):
             return [content[key] for key in keys]
         except KeyError as problem:
             raise self._wrong(name, f"it has no {problem}") from None
-        except (OSError, EOFError, ValueError, TypeError, pickle.UnpicklingError) as problem:
+        except Exception as problem:  # a file that is cut off makes the reader stumble anywhere
             raise self._wrong(name, first_line(problem)) from None
 
     def _wrong(self, name: str, reason: str) -> UserError:

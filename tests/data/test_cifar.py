@@ -84,14 +84,28 @@ def test_a_batch_runs_nothing(batch: Path, tmp_path: Path, monkeypatch: pytest.M
 ROWS = np.zeros((2, 3072), np.uint8)
 
 
+@pytest.mark.parametrize("name", ["data_batch_1", "test_batch", "batches.meta"])
+@pytest.mark.parametrize("kept", [0, 0.1, 0.5, 0.9])
+def test_a_batch_that_is_cut_off(batch: Path, name: str, kept: float) -> None:
+    """A batch of which only the beginning is there is refused by name, wherever it ends."""
+    path = batch.with_name(name)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
+    found = make(batch.parents[1])
+    with pytest.raises(UserError, match=f"{name} cannot be read") as caught:
+        found.train(), found.test()
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
         ({"data": ROWS}, "it has no 'labels'"),
         ({"labels": [0, 1]}, "it has no 'data'"),
-        ({"data": ROWS, "labels": [0]}, "it does not hold 1 images"),
-        ({"data": ROWS[:, :3000], "labels": [0, 1]}, "it does not hold 2 images"),
-        ({"data": ROWS.astype(float), "labels": [0, 1]}, "it does not hold 2 images"),
+        ({"data": ROWS, "labels": [0]}, "its data are no row of 3 x 32 x 32 bytes for each label"),
+        ({"data": ROWS[:, :3000], "labels": [0, 1]}, "its data are no row of 3 x 32 x 32 bytes for each label"),
+        ({"data": ROWS.astype(float), "labels": [0, 1]}, "its data are no row of 3 x 32 x 32 bytes for each label"),
+        ({"data": "", "labels": [0, 1]}, "its data are no row of 3 x 32 x 32 bytes for each label"),
+        ({"data": ROWS, "labels": 2}, "its data are no row of 3 x 32 x 32 bytes for each label"),
         ({"data": ROWS, "labels": [0, 3]}, "it has the class number 3 of 3 from 0"),
     ],
 )

@@ -198,13 +198,15 @@ LISTS = [
 
 
 @pytest.mark.parametrize(("kind", "name"), LISTS)
-@pytest.mark.parametrize("spoil", ["missing", "broken"])
+@pytest.mark.parametrize("spoil", ["missing", "broken", "cut off"])
 def test_a_list_is_missing_or_broken(kind: str, name: str, spoil: str, tmp_path: Path) -> None:
-    """A list that is missing or no list at all is named, also one of the test part, and what is expected is shown."""
+    """A list that is missing, cut off or no list at all is named, and what is expected is shown."""
     options = MINIATURES[kind](tmp_path, 0)
     (path,) = tmp_path.rglob(name)
     if spoil == "missing":
         path.unlink()
+    elif spoil == "cut off":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2 if path.suffix == ".mat" else 0])
     else:
         path.write_bytes(b"\xff\xfe\x00 nonsense")
     with pytest.raises(UserError) as caught:
