@@ -16,6 +16,10 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
+from cotuning_tune import data
+from cotuning_tune.data import DataSet, TaskConfig
+from cotuning_tune.hyper import build
+
 COLOURS = ((200, 40, 40), (40, 180, 40), (40, 60, 200))
 TRAIN, VAL, TEST = 6, 2, 3
 COUNTS = {"train": TRAIN, "val": VAL, "test": TEST}
@@ -351,3 +355,12 @@ VARIANTS: dict[str, tuple[str, Writer]] = {
     "stanford_cars, all in the devkit": ("stanford_cars", partial(stanford_cars, nested=True)),
     "sun397 without partitions": ("sun397", partial(sun397, lists=False)),
 }
+ALL = {kind: (kind, write) for kind, write in MINIATURES.items()} | VARIANTS
+PUBLISHED = sorted(set(MINIATURES) - {"csv_list", "image_folder"})
+SMALL = TaskConfig(size=8, resize=8)
+
+
+def make(kind: str, options: dict[str, Any], size: int = 8) -> DataSet:
+    """A data set with options as an experiment file gives them."""
+    found = data.data_set(kind)
+    return found(build(found.Config, options), size)

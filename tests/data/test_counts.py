@@ -15,11 +15,10 @@ from cotuning_tune.data import PARTS, FileDataSet, Files
 from cotuning_tune.data._task import sample
 from cotuning_tune.errors import UserError
 from cotuning_tune.hyper import build
-from tests.data.miniatures import MINIATURES
+from tests.data.miniatures import MINIATURES, PUBLISHED
 
 REAL = "COTUNING_TUNE_DATA"
 RATES = (0.15, 0.3, 0.5, 1.0)
-PUBLISHED = sorted(set(MINIATURES) - {"csv_list", "image_folder"})
 PER_RATE = {
     "cub200": (1000, 1800, 3000, 5994),
     "stanford_cars": (1310, 2531, 4123, 8144),
