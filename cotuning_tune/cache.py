@@ -34,7 +34,7 @@ def content_key(*parts: Any) -> str:
 
 
 @contextmanager
-def _only_one(path: Path) -> Iterator[None]:
+def only_one(path: Path) -> Iterator[None]:
     """Hold a lock beside ``path``; freed by the kernel when its holder dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_suffix(".lock").open("w") as file:
@@ -50,7 +50,7 @@ def cached_file(kind: str, key: str, suffix: str, make: Callable[[Path], None]) 
     path = cache_root() / kind / f"{key}{suffix}"
     if path.exists():
         return path
-    with _only_one(path):
+    with only_one(path):
         if not path.exists():
             temporary = path.with_name(f".{os.getpid()}.{path.name}")
             try:

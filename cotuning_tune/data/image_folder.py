@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from cotuning_tune.data._files import FileDataSet, Files
-from cotuning_tune.data._task import hold_out
+from cotuning_tune.data._lists import own_split
 from cotuning_tune.errors import UserError
 from cotuning_tune.hyper import hyper
 
@@ -70,9 +70,7 @@ class ImageFolder(FileDataSet):
 
     @cached_property
     def _own_split(self) -> dict[str, Files]:
-        whole = Files(self.root, *self._files("."))
-        train, test = hold_out(whole, range(len(whole.names)), self.config.test_fraction, self.config.split_seed)
-        return {"train": whole.some(train), "test": whole.some(test)}
+        return own_split(Files(self.root, *self._files(".")), self.config.test_fraction, self.config.split_seed)
 
     def files(self, part: str) -> Files | None:
         if not self._parted:

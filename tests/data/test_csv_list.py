@@ -1,0 +1,155 @@
+"""One's own list of images as a table: its columns, its parts, and its mistakes by line."""
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cotuning_tune.data import FileDataSet, data_set
+from cotuning_tune.errors import UserError
+from cotuning_tune.hyper import build
+
+Write = Callable[..., Path]
+ROWS = [f"{n}.jpg,{'ab'[n % 2]},{'test' if n > 3 else 'train'}" for n in range(6)]
+
+
+def make(place: Path, text: str | bytes | None = None, /, **options: Any) -> FileDataSet:
+    """The list in a file that holds this text."""
+    if text is not None:
+        place.write_bytes(text if isinstance(text, bytes) else text.encode())
+    found = data_set("csv_list")
+    made = found(build(found.Config, {"file": str(place), **options}), 8)
+    assert isinstance(made, FileDataSet)
+    return made
+
+
+def names(found: FileDataSet, part: str) -> list[str]:
+    """The names of a part."""
+    files = found.files(part)
+    return list(files.names) if files else []
+
+
+@pytest.mark.parametrize("head", ["path,label,split", "file,class,part", "Image,Category,Set", " image , LABEL,subset"])
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
+def test_columns_are_guessed(tmp_path: Path, head: str, mark: str, bom: bytes) -> None:
+    """Usual names of columns, commas, semicolons and tabs, and a byte order mark, are understood."""
+    text = "\n".join([head, *ROWS]).replace(",", mark)
+    found = make(tmp_path / "l.csv", bom + text.encode())
+    assert names(found, "train") == ["0.jpg", "1.jpg", "2.jpg", "3.jpg"]
+    assert names(found, "test") == ["4.jpg", "5.jpg"]
+    assert found.class_names == ("a", "b")
+
+
+def test_columns_by_name(tmp_path: Path) -> None:
+    """Columns with other names are named in the options; others are passed over."""
+    text = "id,where,path,what,fold\n" + "".join(
+        f"{n},{n}.jpg,x,{'ab'[n % 2]},{'dev' if n > 3 else 'train' if n < 2 else 'testing'}\n" for n in range(6)
+    )
+    found = make(tmp_path / "l.csv", text, path="where", label="what", split="fold")
+    assert [names(found, part) for part in ("train", "val", "test")] == [
+        ["0.jpg", "1.jpg"],
+        ["4.jpg", "5.jpg"],
+        ["2.jpg", "3.jpg"],
+    ]
+
+
+def test_quotes(tmp_path: Path) -> None:
+    """Quoted names may hold commas, quotes and line ends."""
+    text = 'path,label,split\r\n"a, b.jpg","one ""two""",train\r\n"c\nd.jpg",x,train\r\ne.jpg,x,test\r\n'
+    found = make(tmp_path / "l.csv", text)
+    assert names(found, "train") == ["a, b.jpg", "c\nd.jpg"]
+    assert found.class_names == ('one "two"', "x")
+
+
+def test_paths(tmp_path: Path, write_image: Write) -> None:
+    """Relative paths start at the table's folder, absolute ones stay."""
+    write_image(tmp_path / "in" / "a.png")
+    write_image(tmp_path / "b.png")
+    (tmp_path / "in" / "sub").mkdir()
+    text = f"path,label,split\n./a.png,x,train\n{tmp_path}/b.png,y,train\n../b.png,y,test\n"
+    listing = make(tmp_path / "in" / "l.csv", text).train()
+    assert listing.names == ["a.png", f"{tmp_path}/b.png"]
+    assert listing.images.take([0, 1]).shape == (2, 3, 8, 8)
+
+
+def test_without_parts(tmp_path: Path) -> None:
+    """Without a column of parts a fixed share of each class is the test part, by the names alone."""
+    rows = [f"{n}.jpg,{'ab'[n % 2]}" for n in range(20)]
+    one = make(tmp_path / "l.csv", "\n".join(["path,label", *rows]))
+    other = make(tmp_path / "l.csv", "\n".join(["path,label", *reversed(rows)]))
+    files = one.files("test")
+    assert files
+    assert Counter(files.labels) == {0: 2, 1: 2}
+    assert set(names(one, "test")) == set(names(other, "test"))
+    assert set(names(one, "test")).isdisjoint(names(one, "train"))
+    assert set(names(make(tmp_path / "l.csv", split_seed=1), "test")) != set(names(one, "test"))
+    assert len(names(make(tmp_path / "l.csv", test_fraction=0.5), "test")) == 10
+
+
+def test_numbers_as_labels(tmp_path: Path) -> None:
+    """Labels that are numbers stand in their order as numbers."""
+    text = "path,label,split\n" + "".join(f"{n}.jpg,{n},train\n{n}x.jpg,{n},test\n" for n in (10, 9, 2))
+    assert make(tmp_path / "l.csv", text).class_names == ("2", "9", "10")
+
+
+HEAD = "path,label,split\n"
+GOOD = HEAD + "\n".join(ROWS) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "no column path or file or image.*first row names none"),
+        ("a,b\n1,2\n", "no column path or file or image.*first row names a, b"),
+        ("path,x\n1,2\n", "no column label or class"),
+        (GOOD + "0.jpg,b,test\n", "line 8: 0.jpg stands in line 2 already"),
+        (GOOD + "./0.jpg,a,test\n", "line 8: 0.jpg stands in line 2 already"),
+        (GOOD + "9.jpg,a\n", "line 8: 2 cells under 3 columns"),
+        (GOOD + "9,5.jpg,a,train\n", "line 8: 4 cells under 3 columns; quote"),
+        (GOOD + ",a,train\n", "line 8: no path or no label"),
+        (GOOD + "9.jpg, ,train\n", "line 8: no path or no label"),
+        (GOOD + "9.jpg,a,holdout\n", "line 8: no part 'holdout'; there are train"),
+        (GOOD + "9.jpg,a,\n", "line 8: no part ''"),
+        (GOOD + "9.jpg,c,test\n", "no training image of class 'c'"),
+        (GOOD.replace("test", "val"), "no row of the test part"),
+        (GOOD.replace("train", "val"), "no row of the train part"),
+        (GOOD.replace(",b,", ",a,"), r"1 class\(es\); two or more"),
+        (HEAD, r"0 class\(es\); two or more"),
+        (GOOD + '"9.jpg,a,test\n', "cannot be read: unexpected end of data"),
+        (b"path,label\n\xff.jpg,a\n", "cannot be read: 'utf-8' codec"),
+    ],
+)
+def test_mistakes(tmp_path: Path, text: str | bytes, words: str) -> None:
+    """Each mistake in the table is one line that names the file, the line where there is one, and what is wrong."""
+    with pytest.raises(UserError) as caught:
+        make(tmp_path / "l.csv", text)
+    assert re.search(words, str(caught.value)), caught.value
+    assert str(tmp_path / "l.csv") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"file": ""}, "set file"),
+        ({"file": "/no/such/list.csv"}, "/no/such/list.csv cannot be read"),
+        ({"label": "kind"}, "no column kind"),
+        ({"split": "fold"}, "no column fold"),
+    ],
+)
+def test_wrong_options(tmp_path: Path, options: dict[str, Any], words: str) -> None:
+    """A file or a column that is not there is named."""
+    (tmp_path / "l.csv").write_text(GOOD)
+    with pytest.raises(UserError, match=words):
+        make(tmp_path / "l.csv", None, **options)
+
+
+@pytest.mark.parametrize("fraction", [0, 1, -0.5])
+def test_impossible_shares(tmp_path: Path, fraction: float) -> None:
+    """A test share outside of 0 to 1 is refused."""
+    with pytest.raises(UserError, match="test_fraction"):
+        make(tmp_path / "l.csv", "path,label\n1.jpg,a\n2.jpg,b\n", test_fraction=fraction)
