@@ -144,21 +144,26 @@ def move(path: Path, to: Path) -> None:
             path.rename(to)
 
 
+def _below(path: Path) -> list[tuple[tuple[str, ...], Path]]:
+    """The objects below a folder of an object store, and the parts of their names from there on."""
+    return [(item.parts[len(path.parts) :], item) for item in path.rglob("*") if item.is_file()]
+
+
 def move_folder(path: Path, to: Path) -> None:
     """Rename a folder; of an object store, every object below it."""
     if is_local(path):
         path.rename(to)
         return
-    with _os_errors(path):
-        remote = cast(Any, path)
-        remote.fs.mv(str(path), str(to), recursive=True)
+    for name, item in _below(path):
+        write_bytes(to.joinpath(*name), item.read_bytes())
+        item.unlink()
 
 
 def fetch_folder(path: Path, to: Path) -> None:
     """Copy the files below an object store's folder that are new or have grown into a local one."""
-    for item in path.rglob("*"):
-        target = to / item.relative_to(path)
-        if item.is_file() and not (target.exists() and target.stat().st_size == item.stat().st_size):
+    for name, item in _below(path):
+        target = to.joinpath(*name)
+        if not (target.exists() and target.stat().st_size == item.stat().st_size):
             write_bytes(target, item.read_bytes(), durable=False)
 
 

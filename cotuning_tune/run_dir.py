@@ -174,7 +174,7 @@ class RunDir:
         """The number of the newest driver; 0 before the first."""
         try:
             return max((int(p.name) for p in self.drivers.iterdir() if p.name.isdigit()), default=0)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # the latter of an object store
             return 0
 
     def check_writable(self, incarnation: int, size_bytes: int, say: Callable[[str], None] = log.warning) -> None:

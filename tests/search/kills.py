@@ -49,13 +49,14 @@ def write_experiment(folder: Path) -> Path:
 
 def start(*arguments: object, log: Path | None = None, **environment: str) -> Driver:
     """A driver in a session of its own; what it says goes to ``log``."""
-    return subprocess.Popen(
-        command(*arguments),
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-        stdout=log.open("ab") if log else subprocess.DEVNULL,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
+    with (log or Path(os.devnull)).open("ab") as output:
+        return subprocess.Popen(
+            command(*arguments),
+            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
 
 def kill_all(driver: Driver) -> None:

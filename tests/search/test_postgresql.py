@@ -1,0 +1,124 @@
+"""Studies in a real PostgreSQL, and what optuna-dashboard says of them: there, and of a journal while it is written."""
+
+import json
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+
+from tests.search.conftest import call
+from tests.search.kills import kill_all, start, summary, trials_of, wait_for, write_experiment
+from tests.servers import free_port, postgresql_server, wait_for_answer
+
+
+class Dashboard:
+    """A running optuna-dashboard."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def ask(self, path: str) -> Any:
+        with urllib.request.urlopen(self.url + path, timeout=30) as answer:
+            return json.load(answer)
+
+    def trials(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Number, state, value, reports and parameters of each trial of each study."""
+        found = {}
+        for study in self.ask("/api/studies")["study_summaries"]:
+            rows = self.ask(f"/api/studies/{study['study_id']}")["trials"]
+            found[study["study_name"]] = [
+                (
+                    row["number"],
+                    row["state"],
+                    row.get("values"),
+                    {item["step"]: item["value"] for item in row["intermediate_values"]},
+                    sorted(item["name"] for item in row["params"]),
+                )
+                for row in rows
+            ]
+        return found
+
+
+@contextmanager
+def dashboard(storage: str | Path) -> Iterator[Dashboard]:
+    """optuna-dashboard on a storage, as a user starts it."""
+    port = free_port()
+    program = str(Path(sys.executable).with_name("optuna-dashboard"))
+    command = [program, str(storage), "--host", "127.0.0.1", "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            wait_for_answer(f"http://127.0.0.1:{port}/api/studies", process)
+            yield Dashboard(f"http://127.0.0.1:{port}")
+        finally:
+            process.kill()
+
+
+def expected(run: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """What a dashboard should show, from the studies themselves."""
+    return {
+        name: [
+            (
+                t.number,
+                {TrialState.COMPLETE: "Complete", TrialState.FAIL: "Fail", TrialState.RUNNING: "Running"}[t.state],
+                None if t.value is None else [t.value],
+                dict(t.intermediate_values),
+                sorted(t.params),
+            )
+            for t in trials
+        ]
+        for name, trials in trials_of(run).items()
+    }
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """A search with its studies in PostgreSQL, killed after two results, and resumed."""
+    folder = tmp_path_factory.mktemp("database")
+    (folder / "server").mkdir()
+    with postgresql_server(folder / "server") as url:
+        run = folder / "kills"
+        options = ("--storage", folder, "--studies", url, "--num-cpus", 2)
+        driver = start("search", write_experiment(folder), *options, log=folder / "log")
+        try:
+            wait_for(lambda: len(list(run.glob("cells/*/trials/*/result.json"))) >= 2, driver, "two results")
+        finally:
+            kill_all(driver)
+        done = call("resume", run, "--num-cpus", 2)
+        assert done.returncode == 0, done.stdout + done.stderr
+        yield run, url
+
+
+def test_a_database_resumes_exactly(killed: tuple[Path, str], undisturbed: Path) -> None:
+    """The studies in PostgreSQL equal those in the journal of a run that nobody disturbed."""
+    assert summary(killed[0]) == summary(undisturbed)
+    assert not (killed[0] / "studies.journal").exists()
+
+
+def test_the_dashboard_on_postgresql(killed: tuple[Path, str]) -> None:
+    """optuna-dashboard shows every trial of every cell as the studies have it, failures too."""
+    with dashboard(killed[1]) as board:
+        shown = board.trials()
+    assert shown == expected(killed[0])
+    assert {row[1] for rows in shown.values() for row in rows} == {"Complete", "Fail"}
+
+
+def test_the_dashboard_on_a_live_journal(tmp_path: Path) -> None:
+    """optuna-dashboard reads the journal while a driver writes it, running trials too."""
+    run = tmp_path / "kills"
+    driver = start("search", write_experiment(tmp_path), "--storage", tmp_path, "--num-cpus", 2)
+    try:
+        wait_for(lambda: len(list(run.glob("cells/*/trials/*/result.json"))) >= 2, driver, "two results")
+        with dashboard(run / "studies.journal") as board:
+            live = board.trials()
+            kill_all(driver)
+            rows = [row for rows in live.values() for row in rows]
+            assert {"Complete", "Running"} <= {row[1] for row in rows} <= {"Complete", "Running", "Fail"}
+            assert board.trials() == expected(run)
+    finally:
+        kill_all(driver)

@@ -1,0 +1,74 @@
+"""A run whose files are objects and whose studies are in a database: killed in the middle, restored from there."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cotuning_tune import ledger
+from cotuning_tune.files import place
+from cotuning_tune.run_dir import RunDir
+from tests.search.conftest import call
+from tests.search.kills import kill_all, start, summary, wait_for, write_experiment
+from tests.servers import S3_KEYS, s3_server
+
+RUN = "s3://runs/here/kills"
+
+
+@pytest.fixture(scope="module")
+def restored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunDir]:
+    """Everything killed after some epochs; then resumed with nothing but the bucket and the database."""
+    folder = tmp_path_factory.mktemp("restored")
+    with s3_server() as port, pytest.MonkeyPatch.context() as patch:
+        for name, value in {**S3_KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}.items():
+            patch.setenv(name, value)
+        place("s3://runs/here").fs.mkdir("runs")  # type: ignore[attr-defined]
+        options = ("--storage", "s3://runs/here", "--studies", f"sqlite:///{folder}/studies.db", "--num-cpus", 2)
+        first = folder / "first"
+        first.mkdir()
+        driver = start("run", write_experiment(first), *options, log=folder / "log")
+        run = RunDir(place(RUN))
+        try:
+            wait_for(lambda: list(run.path.glob("cells/*/trials/*/state.previous.pt")), driver, "a second epoch")
+        finally:
+            kill_all(driver)
+        shutil.rmtree(first)
+        done = call("resume", RUN, "--num-cpus", 2)
+        assert done.returncode == 0, done.stdout + done.stderr + (folder / "log").read_text()
+        yield run
+
+
+def test_restored_from_objects_alone(restored: RunDir, undisturbed: Path) -> None:
+    """Numbers, states, parameters, accuracies: those of a run in a folder that nobody disturbed, to the last bit."""
+    assert summary(RUN) == summary(undisturbed)
+
+
+def test_retrained_alike(restored: RunDir, undisturbed: Path) -> None:
+    """The retrained models are the same bytes, each test part was opened once, the ledger's chain holds."""
+    models = sorted(path.relative_to(undisturbed) for path in undisturbed.glob("cells/*/retrain/*/model.safetensors"))
+    assert len(models) == 4
+    for model in models:
+        assert restored.path.joinpath(*model.parts).read_bytes() == (undisturbed / model).read_bytes()
+    assert ledger.broken_lines(restored.ledger) == []
+    assert sum(entry["event"] == "open" for entry in ledger.read(restored.ledger)) == 4
+
+
+def test_every_command_reads_objects(restored: RunDir) -> None:
+    """Status and report work on the address of the run; no state is left, one trial a cell keeps its weights."""
+    shown = call("status", RUN)
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.count("2/2") == 2
+    assert f"no driver is running; to go on: cotuning-tune resume {RUN}" in shown.stdout
+    assert call("report", RUN).returncode == 0
+    assert (restored.report / "report.md").read_text().startswith("# kills")
+    left = [path.name for path in restored.path.rglob("*.pt")]
+    assert left == ["best.pt", "best.pt"]
+
+
+def test_a_journal_needs_a_folder(tmp_path: Path) -> None:
+    """Without a database for the studies s3 is refused in one line, before anything is made."""
+    done = call("search", write_experiment(tmp_path), "--storage", "s3://runs/none")
+    assert done.returncode == 2
+    assert "name a database for the studies" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

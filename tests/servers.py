@@ -1,0 +1,131 @@
+"""Real servers that tests start for themselves on 127.0.0.1: an S3 server, PostgreSQL, a line that can be cut."""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+S3_KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+
+
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for_answer(url: str, process: subprocess.Popen[bytes], seconds: float = 120) -> None:
+    """Wait until a server answers over HTTP, whatever it says."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            urllib.request.urlopen(url, timeout=10).close()
+            return
+        except urllib.error.HTTPError:
+            return
+        except (OSError, urllib.error.URLError):
+            assert process.poll() is None, f"the server of {url} has ended"
+            assert time.monotonic() < deadline, f"{url} does not answer"
+            time.sleep(0.2)
+
+
+@contextmanager
+def s3_server() -> Iterator[int]:
+    """moto's server; its port."""
+    port = free_port()
+    command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            wait_for_answer(f"http://127.0.0.1:{port}", process)
+            yield port
+        finally:
+            process.kill()
+
+
+class Line:
+    """A TCP line to a port of this machine that can be cut and mended."""
+
+    def __init__(self, to: int) -> None:
+        self.to, self.port = to, free_port()
+        self._listener: socket.socket | None = None
+        self._pairs: list[socket.socket] = []
+        self.mend()
+
+    def mend(self) -> None:
+        """Listen and pass everything on."""
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def cut(self) -> None:
+        """Refuse new connections and break the present ones."""
+        assert self._listener is not None
+        for one in (self._listener, *self._pairs):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+        self._pairs.clear()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                near, _ = listener.accept()
+                far = socket.create_connection(("127.0.0.1", self.to))
+            except OSError:
+                return
+            self._pairs += [near, far]
+            for source, target in ((near, far), (far, near)):
+                threading.Thread(target=self._pass_on, args=(source, target), daemon=True).start()
+
+    @staticmethod
+    def _pass_on(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                target.sendall(data)
+        with contextlib.suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
+
+
+def _postgresql_tool(name: str) -> str:
+    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    path = str(found[-1]) if found else shutil.which(name)
+    if not path:
+        pytest.skip("NOT TESTED on PostgreSQL: no server is installed (Debian: postgresql)")
+    return path
+
+
+@contextmanager
+def postgresql_server(folder: Path) -> Iterator[str]:
+    """A PostgreSQL of its own in ``folder``; the URL of its database. Skips where none is installed."""
+    initdb, pg_ctl = _postgresql_tool("initdb"), _postgresql_tool("pg_ctl")
+    user: list[str] = []
+    if os.geteuid() == 0:  # the server refuses to run as root
+        user = ["runuser", "-u", "postgres", "--"]
+        for parent in (folder, *folder.parents):
+            if parent.stat().st_uid == 0 and parent != Path("/"):
+                parent.chmod(parent.stat().st_mode | 0o011)
+        shutil.chown(folder, "postgres")
+    data, port = folder / "data", free_port()
+
+    def run(*arguments: str) -> None:
+        done = subprocess.run([*user, *arguments], capture_output=True, text=True, timeout=120, cwd="/", check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    run(initdb, "-D", str(data), "-A", "trust", "-U", "tester", "--no-sync")
+    options = f"-h 127.0.0.1 -p {port} -k {folder} -F"
+    run(pg_ctl, "-D", str(data), "-l", str(folder / "server.log"), "-w", "-o", options, "start")
+    try:
+        yield f"postgresql+psycopg://tester@127.0.0.1:{port}/postgres"
+    finally:
+        run(pg_ctl, "-D", str(data), "-m", "immediate", "stop")
