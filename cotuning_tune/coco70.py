@@ -278,7 +278,7 @@ def _check_counts(chosen: Chosen, options: BuildOptions) -> None:
     fewer = list(_fewer(chosen, options))
     if fewer and not options.allow_fewer:
         raise UserError(
-            f"{len(fewer)} classes have too few crops: {', '.join(fewer)};"
+            f"too few crops in {len(fewer)} class(es): {', '.join(fewer)};"
             " lower --smallest or --per-class, or take what there is with --allow-fewer"
         )
     for name, parts in chosen.items():
@@ -328,7 +328,7 @@ def _cut_all(coco: Path, out: Path, files: Mapping[str, Crop], jobs: int | None,
     if broken:
         more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
         raise UserError(
-            f"{len(broken)} source images cannot be used: {', '.join(broken[:3])}{more};"
+            f"{len(broken)} source image(s) cannot be used: {', '.join(broken[:3])}{more};"
             " replace them and give the same command again"
         )
     return sum(answer for answer in answers if isinstance(answer, int))

@@ -8,7 +8,7 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 Advance = Callable[[int, int], None]
-CHUNK = 1024
+CHUNK, SAY_EVERY = 1024, 100
 
 
 def cores() -> int:
@@ -27,5 +27,5 @@ def on_threads(
         for start in range(0, len(items), CHUNK):
             for done, answer in enumerate(pool.map(work, items[start : start + CHUNK]), start + 1):
                 yield answer
-                if advance:
+                if advance and (done % SAY_EVERY == 0 or done == len(items)):
                     advance(done, len(items))

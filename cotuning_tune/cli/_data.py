@@ -174,7 +174,7 @@ def _verify(options: argparse.Namespace) -> int:
     for kind in KINDS:
         _name_some(found, kind)
     errors, warnings = found.count(errors=True), found.count(errors=False)
-    print(f"{address.name}: {errors} errors, {warnings} warnings in {sum(found.images.values())} images")
+    print(f"{address.name}: {errors} error(s), {warnings} warning(s) in {sum(found.images.values())} images")
     if options.json:
         write_json(Path(options.json), {"data_set": address.name, **found.to_json()})
     return 1 if errors or (options.strict and warnings) else 0

@@ -48,7 +48,7 @@ def find_place(kind: type[DataSet], config: Any) -> Place:
         missing, part_size = _sizes(part)
         size += part_size
         if missing:
-            wrong.append(f"{len(missing)} listed {part.part} images are missing, as {missing[0]}")
+            wrong.append(f"{len(missing)} listed {part.part} image(s) missing, as {missing[0]}")
     root = next((part.root for part in parts if part.root is not None), None)
     if wrong:
         raise UserError(f"{root or kind.__name__} is incomplete: {'; '.join(wrong)}")
