@@ -5,6 +5,7 @@ Validation and test images are never on it. The same data set gives the same pic
 
 import io
 import math
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -84,11 +85,17 @@ def _write_title(pen: ImageDraw.ImageDraw, title: str, found: Description, width
 def _write(pen: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, room: int, size: int, colour: str) -> int:
     """Write text of that size in pixels, cut with an ellipsis where it is wider than ``room``; its width."""
     font = ImageFont.load_default(size)
-    shown = text.replace("\n", " ")
+    shown = plain_letters(text)
     while shown and font.getlength(shown) > room:
         shown = shown.removesuffix("…")[:-1].rstrip() + "…" if len(shown) > 1 else ""
     pen.text(corner, shown, fill=colour, font=font)
     return math.ceil(font.getlength(shown))
+
+
+def plain_letters(text: str) -> str:
+    """The text in the letters that Pillow's own font has: accents are dropped, what is unknown becomes ``?``."""
+    bare = "".join(letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
+    return bare.encode("ascii", "replace").decode().replace("\n", " ")
 
 
 def _mount(picture: Image.Image, corner: tuple[int, int], found: Description, positions: Sequence[int]) -> list[str]:

@@ -44,10 +44,9 @@ root = "pictures"
 
 
 @pytest.fixture
-def experiment(tmp_path: Path, image_folder: Callable[..., Path]) -> Path:
+def experiment(image_folder: Callable[..., Path]) -> Path:
     """An experiment file with a folder of images beside it."""
-    image_folder()
-    path = tmp_path / "mine.toml"
+    path = image_folder().with_name("mine.toml")
     path.write_text(EXPERIMENT)
     return path
 

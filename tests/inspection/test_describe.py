@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from cotuning_tune.data import TaskConfig, open_task
-from cotuning_tune.inspection.contact_sheet import chosen_classes, draw_sheet
+from cotuning_tune.inspection.contact_sheet import chosen_classes, draw_sheet, plain_letters
 from cotuning_tune.inspection.describe import Description, describe
 from cotuning_tune.inspection.parts import Part
 from tests.inspection.conftest import Call, WriteImage
@@ -129,6 +129,11 @@ def test_long_names_are_cut(write_image: WriteImage, tmp_path: Path) -> None:
     assert short.shape == long.shape
     assert (long[:, -20:] == 255).all()
     assert (long[60:82] != short[60:82]).any()
+
+
+def test_plain_letters() -> None:
+    """Class names are drawn in letters that the font has, not as empty boxes."""
+    assert plain_letters("001.Ångström & Søn\n") == "001.Angstrom & S?n "
 
 
 def test_images_that_are_no_files() -> None:
