@@ -8,6 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
+from cotuning_tune import cli
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
@@ -50,3 +52,15 @@ def image_folder(tmp_path: Path) -> Callable[..., Path]:
         return root
 
     return make
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, list[str], list[str]]]:
+    """``call(*arguments)`` gives exit code, lines on standard output and lines on standard error."""
+
+    def run(*arguments: object) -> tuple[int, list[str], list[str]]:
+        code = cli.main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out.splitlines(), captured.err.splitlines()
+
+    return run

@@ -38,18 +38,6 @@ Call = Callable[..., tuple[int, list[str], list[str]]]
 
 
 @pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    """``call(*arguments)`` gives exit code, lines on standard output and lines on standard error."""
-
-    def run(*arguments: object) -> tuple[int, list[str], list[str]]:
-        code = cli.main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out.splitlines(), captured.err.splitlines()
-
-    return run
-
-
-@pytest.fixture
 def experiment(tmp_path: Path, image_folder: Callable[..., Path]) -> Path:
     """A valid experiment file with a folder of images beside it."""
     image_folder()

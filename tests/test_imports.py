@@ -6,9 +6,13 @@ import sys
 BLOCKED = ("ray", "optuna", "tensorboard", "sklearn", "scipy", "pandas", "safetensors")
 CORE = (
     "cotuning_tune.cache",
+    "cotuning_tune.coco70",
     "cotuning_tune.data",
     "cotuning_tune.events",
     "cotuning_tune.experiment",
+    "cotuning_tune.inspection.contact_sheet",
+    "cotuning_tune.inspection.prepare",
+    "cotuning_tune.inspection.verify",
     "cotuning_tune.ledger",
     "cotuning_tune.methods",
     "cotuning_tune.models",

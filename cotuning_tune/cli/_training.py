@@ -37,14 +37,15 @@ def _add_train(commands: Any) -> None:
     train.set_defaults(call=_train)
 
 
-def _parse_values(pairs: list[str]) -> dict[str, Any]:
+def parse_values(pairs: list[str], example: str) -> dict[str, Any]:
+    """The values of ``--set``: TOML where it can be read as such, else text. Raises UserError."""
     import tomllib
 
     values: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals:
-            raise UserError(f"--set {pair}: KEY=VALUE is needed, as optim/lr=0.01")
+            raise UserError(f"--set {pair}: KEY=VALUE is needed, as {example}")
         try:
             values[key] = tomllib.loads(f"v = {text}")["v"]
         except tomllib.TOMLDecodeError:
@@ -59,7 +60,7 @@ def _train(options: argparse.Namespace) -> int:
     from cotuning_tune.training import TrainingJob
 
     experiment = read_experiment(options.experiment)
-    config, values = experiment.config, _parse_values(options.set)
+    config, values = experiment.config, parse_values(options.set, "optim/lr=0.01")
     rate = config.rates[0] if options.rate is None else options.rate
     cell = Cell(options.task or config.tasks[0], rate, options.method)
     for kind, name, listed in (("task", cell.task, config.tasks), ("method", cell.method, config.methods)):

@@ -107,7 +107,7 @@ class DataSet(ABC):
 
     @abstractmethod
     def test(self) -> Listing:
-        """The test part; called by ``Task.open_test`` alone."""
+        """The test part; called by ``Task.open_test``, and by ``data verify`` to count and compare."""
 
 
 class Split:

@@ -1,4 +1,4 @@
-"""Clusters that go away, disks that fill up, drivers that race, nodes that come back: nothing is lost, nothing doubled."""
+"""Clusters that go away, disks that fill up, drivers that race, nodes that come back: nothing lost, nothing doubled."""
 
 import os
 import shutil
@@ -18,11 +18,8 @@ from cotuning_tune.run_dir import RunDir
 from tests.search.conftest import call
 from tests.search.kills import kill_all, start, summary, wait_for, write_experiment
 
-FAST_CHECKS = {
-    "health_check_initial_delay_ms": 1000,
-    "health_check_period_ms": 1000,
-    "health_check_failure_threshold": 3,
-}
+CHECKS = {"initial_delay_ms": 1000, "period_ms": 1000, "failure_threshold": 3}
+FAST_CHECKS = {f"health_check_{key}": value for key, value in CHECKS.items()}
 
 
 def states(run: Path) -> list[Path]:
@@ -65,7 +62,7 @@ def test_a_cluster_that_goes_away(tmp_path: Path, undisturbed: Path) -> None:
     assert f"nothing is lost; to go on: cotuning-tune resume {run}" in log.read_text()
     done = call("resume", run, "--num-cpus", 2)
     assert done.returncode == 0, done.stderr
-    assert summary(run) == {name: rows for name, rows in summary(undisturbed).items()}
+    assert summary(run) == summary(undisturbed)
 
 
 def frozen(node: Any) -> list[int]:
@@ -138,7 +135,7 @@ def test_a_driver_killed_alone(tmp_path: Path, undisturbed: Path) -> None:
 
 
 def test_killed_while_retraining_and_reporting(tmp_path: Path, undisturbed: Path) -> None:
-    """Killed in a retraining's epoch, after a test part was opened, and while the report is written: the same models."""
+    """Killed in a retraining's epoch, with a test part open, while the report is written: the same models."""
     run, path = tmp_path / "kills", write_experiment(tmp_path)
     moments = {
         "an epoch of a retraining": lambda: list(run.glob("cells/*/retrain/*/state.pt")),

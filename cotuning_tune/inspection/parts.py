@@ -1,0 +1,76 @@
+"""The parts of a data set, as files where it is files and as arrays where it is made or packed."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from cotuning_tune.data import PARTS, DataSet, FileDataSet, Images
+
+STORED_SIDE = 96
+
+
+@dataclass(frozen=True)
+class Part:
+    """Names and class numbers of ``train``, ``val`` or ``test``; either ``root`` or ``images`` is there."""
+
+    part: str
+    names: Sequence[str]
+    labels: Sequence[int]
+    root: Path | None = None
+    images: Images | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def per_class(self) -> Counter[int]:
+        """Images of each class number."""
+        return Counter(int(label) for label in self.labels)
+
+    def path(self, position: int) -> Path:
+        """The file at this position; only where there are files."""
+        if self.root is None:
+            raise ValueError(f"the part {self.part} is no files")
+        return self.root / self.names[position]
+
+    def image(self, position: int) -> Image.Image:
+        """The image at this position as RGB. Raises OSError and others where a file cannot be read."""
+        if self.images is None:
+            with Image.open(self.path(position)) as opened:
+                return opened.convert("RGB")
+        return Image.fromarray(self.images.take([position])[0].permute(1, 2, 0).numpy())
+
+
+def read_part(data: DataSet, part: str) -> Part | None:
+    """A part of the data set, None where it has no such part; files are listed, not opened.
+
+    Raises UserError where the folder does not look as its owners publish it.
+    """
+    if isinstance(data, FileDataSet):
+        found = data.files(part)
+        return None if found is None else Part(part, found.names, found.labels, root=found.root)
+    listing = {"train": data.train, "val": data.val, "test": data.test}[part]()
+    return None if listing is None else Part(part, listing.names, listing.labels, images=listing.images)
+
+
+def read_parts(data: DataSet) -> list[Part]:
+    """The parts that there are, in the order train, val, test."""
+    return [found for part in PARTS if (found := read_part(data, part)) is not None]
+
+
+def differences(data: DataSet, parts: Sequence[Part]) -> list[str]:
+    """What differs from the published ``counts``, a line each; nothing where none are published."""
+    found = {"classes": len(data.class_names)} | {part.part: len(part) for part in parts}
+    return [
+        f"{found.get(what, 0)} {noun(what)} instead of the published {published}"
+        for what, published in data.counts.items()
+        if found.get(what, 0) != published
+    ]
+
+
+def noun(what: str) -> str:
+    """``classes``, or ``train images``."""
+    return what if what == "classes" else f"{what} images"

@@ -1,0 +1,80 @@
+"""Gets a data set into its folder where that is allowed, and says what lies there."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cotuning_tune.data import DataSet
+from cotuning_tune.errors import UserError
+from cotuning_tune.inspection.parts import Part, differences, read_parts
+from cotuning_tune.inspection.verify import SMALLEST
+
+
+@dataclass(frozen=True)
+class Place:
+    """A complete data set: its folder (None: it needs none), classes, images by part, bytes of the files."""
+
+    root: Path | None
+    classes: int
+    images: dict[str, int]
+    size: int
+
+    @property
+    def line(self) -> str:
+        """``is complete in /data/birds: 200 classes, 5994 train images, 5794 test images, 1.1 GB``."""
+        counts = [f"{self.classes} classes", *(f"{count} {part} images" for part, count in self.images.items())]
+        where = f"is complete in {self.root}" if self.root else "needs no folder"
+        return f"{where}: {', '.join(counts)}{f', {as_size(self.size)}' if self.size else ''}"
+
+
+def as_size(size: int) -> str:
+    """``950 kB``, ``1.1 GB``: bytes for people, in powers of 1000."""
+    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if size >= unit:
+            return f"{size / unit:.{0 if size >= 10 * unit else 1}f} {name}"
+    return f"{size} bytes"
+
+
+def find_place(kind: type[DataSet], config: Any) -> Place:
+    """What lies in the folder of a data set; files are counted, not opened.
+
+    Raises UserError where it is not there, or not complete: published counts differ, a listed file is missing.
+    """
+    data = kind(config, SMALLEST)
+    parts = read_parts(data)
+    wrong = differences(data, parts)
+    size = 0
+    for part in parts:
+        missing, part_size = _sizes(part)
+        size += part_size
+        if missing:
+            wrong.append(f"{len(missing)} listed {part.part} image(s) missing, as {missing[0]}")
+    root = next((part.root for part in parts if part.root is not None), None)
+    if wrong:
+        raise UserError(f"{root or kind.__name__} is incomplete: {'; '.join(wrong)}")
+    return Place(root, len(data.class_names), {part.part: len(part) for part in parts}, size)
+
+
+def _sizes(part: Part) -> tuple[list[str], int]:
+    """The names of missing files, and the bytes of the others."""
+    missing, size = [], 0
+    for position, name in enumerate(part.names if part.root is not None else ()):
+        try:
+            size += part.path(position).stat().st_size
+        except FileNotFoundError:
+            missing.append(name)
+    return missing, size
+
+
+def prepare(kind: type[DataSet], config: Any) -> Place:
+    """The complete data set, downloaded before where it is not there yet and may be.
+
+    Raises UserError where it is not complete and cannot be downloaded, or the download fails.
+    """
+    try:
+        return find_place(kind, config)
+    except UserError:
+        if not kind.fetches:
+            raise
+    kind.download(config)
+    return find_place(kind, config)

@@ -1,0 +1,175 @@
+"""Opens every image of a data set, compares all of them, and names what is wrong.
+
+Reads the files of the test part too, for their bytes: a test image that also stands in the training part
+makes the final accuracy a lie. Only hashes are kept, and nothing is handed on to a search.
+"""
+
+import hashlib
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from cotuning_tune.data import DataSet
+from cotuning_tune.errors import first_line
+from cotuning_tune.inspection.parts import Part, differences, read_parts
+from cotuning_tune.parallel import Advance, on_threads
+from cotuning_tune.tables import Table
+
+SMALLEST = 32
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of finding; ``error``: the data set must not be used like that."""
+
+    title: str
+    error: bool
+
+
+KINDS = {
+    "counts": Kind("not as published", True),
+    "empty": Kind("class without an image", True),
+    "missing": Kind("missing", True),
+    "corrupt": Kind("corrupt", True),
+    "leak": Kind("same bytes in two parts", True),
+    "label": Kind("same bytes, two classes", False),
+    "twice": Kind("same bytes twice", False),
+    "tiny": Kind("tiny", False),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong with one image, or with the set as a whole (``part`` is empty then)."""
+
+    kind: str
+    part: str
+    name: str
+    detail: str = ""
+
+    @property
+    def line(self) -> str:
+        return f"{self.name}: {self.detail}" if self.detail else self.name
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What became of one image: a hash of its bytes, sides in pixels, or the problem and its kind."""
+
+    digest: bytes = b""
+    size: tuple[int, int] = (0, 0)
+    kind: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """All that was found, and the counts it rests on."""
+
+    classes: int
+    published: dict[str, int]
+    images: dict[str, int]
+    findings: list[Finding]
+
+    def of(self, kind: str) -> list[Finding]:
+        return [finding for finding in self.findings if finding.kind == kind]
+
+    def count(self, *, errors: bool) -> int:
+        """How many findings are errors, or warnings."""
+        return sum(KINDS[finding.kind].error == errors for finding in self.findings)
+
+    def table(self) -> Table:
+        """A row for the classes and for each part: found, published, and the count of each kind of finding."""
+        kinds = [kind for kind in KINDS if self.of(kind) and kind != "counts"]
+        rows = []
+        for what, found in {"classes": self.classes, **self.images}.items():
+            counted = [str(sum(f.part == what for f in self.of(kind))) for kind in kinds]
+            shown = counted if what != "classes" else [""] * len(kinds)
+            rows.append([what, str(found), str(self.published.get(what, "-")), *shown])
+        return Table("verify", "", ["part", "found", "published", *(KINDS[kind].title for kind in kinds)], rows)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, as JSON can hold it."""
+        findings = [{"error": KINDS[finding.kind].error, **asdict(finding)} for finding in self.findings]
+        return asdict(self) | {"findings": findings}
+
+
+def verify(
+    data: DataSet, smallest: int = SMALLEST, jobs: int | None = None, advance: Advance | None = None
+) -> Verification:
+    """Count, decode and compare every image of a data set.
+
+    ``smallest``: shorter sides below it, in pixels, are called tiny. ``jobs``: threads, by default one a core;
+    ``advance(done, total)`` is told how far it is. Raises UserError where the folder is no such data set.
+    """
+    parts = read_parts(data)
+    findings = [Finding("counts", "", line) for line in differences(data, parts)]
+    findings += _empty_classes(data.class_names, parts)
+    seen: dict[bytes, tuple[Part, int]] = {}
+    places = [(part, position) for part in parts for position in range(len(part))]
+    for (part, position), checked in zip(places, on_threads(_check, places, jobs, advance), strict=True):
+        name = part.names[position]
+        if checked.problem:
+            findings.append(Finding(checked.kind, part.part, name, checked.problem))
+            continue
+        first = seen.setdefault(checked.digest, (part, position))
+        if first != (part, position):
+            findings.append(_same_bytes(first, (part, position), data.class_names))
+        if part.root is not None and min(checked.size) < smallest:
+            findings.append(Finding("tiny", part.part, name, "{} x {} pixels".format(*checked.size)))
+    images = {part.part: len(part) for part in parts}
+    return Verification(len(data.class_names), dict(data.counts), images, findings)
+
+
+def _empty_classes(class_names: Sequence[str], parts: Sequence[Part]) -> Iterator[Finding]:
+    """The classes that training or testing lacks; a validation part may lack some."""
+    for part in parts:
+        if part.part != "val":
+            there = part.per_class
+            missing = (name for label, name in enumerate(class_names) if not there[label])
+            yield from (Finding("empty", part.part, name, f"no {part.part} image") for name in missing)
+
+
+def _check(place: tuple[Part, int]) -> Checked:
+    part, position = place
+    if part.images is None:
+        return check_file(part.path(position))
+    return Checked(_digest(part.images.take([position]).numpy().tobytes()))
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
+def check_file(path: Path) -> Checked:
+    """Read and fully decode an image file. Any mode that can be decoded is sound."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return Checked(kind="missing", problem="no such file")
+    except OSError as problem:
+        return Checked(kind="corrupt", problem=problem.strerror or first_line(problem))
+    if not content:
+        return Checked(kind="corrupt", problem="no bytes in it")
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            image.load()
+            return Checked(_digest(content), image.size)
+    except Image.UnidentifiedImageError:
+        return Checked(kind="corrupt", problem="no image that Pillow knows")
+    except Exception as problem:  # a decoder raises what it likes: struct.error, IndexError, SyntaxError, ...
+        return Checked(kind="corrupt", problem=first_line(problem))
+
+
+def _same_bytes(first: tuple[Part, int], again: tuple[Part, int], class_names: Sequence[str]) -> Finding:
+    """What it means that an image stands there again: worst in another part, bad in another class."""
+    (part_1, at_1), (part_2, at_2) = first, again
+    label_1, label_2 = int(part_1.labels[at_1]), int(part_2.labels[at_2])
+    kind = "leak" if part_1.part != part_2.part else "label" if label_1 != label_2 else "twice"
+    classes = f", class {class_names[label_2]} here and {class_names[label_1]} there" if label_1 != label_2 else ""
+    where = f"{part_1.names[at_1]} of {part_1.part}"
+    return Finding(kind, part_2.part, part_2.names[at_2], f"the same bytes as {where}{classes}")
