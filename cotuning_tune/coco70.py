@@ -28,8 +28,8 @@ from typing import Any
 from PIL import Image
 
 from cotuning_tune.errors import UserError, first_line
+from cotuning_tune.files import read_json, write_bytes, write_json
 from cotuning_tune.parallel import Advance, on_threads
-from cotuning_tune.run_dir import read_json, write_bytes, write_json
 
 DROPPED = (
     "parking meter",

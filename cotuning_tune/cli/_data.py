@@ -162,8 +162,8 @@ def _prepare(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     from cotuning_tune.console import ProgressLine
+    from cotuning_tune.files import write_json
     from cotuning_tune.inspection.verify import KINDS, verify
-    from cotuning_tune.run_dir import write_json
 
     address = _Address(options)
     data = address.open(options.smallest)
@@ -194,10 +194,10 @@ def _name_some(found: Any, kind: str) -> None:
 
 
 def _describe(options: argparse.Namespace) -> int:
+    from cotuning_tune.files import write_bytes
     from cotuning_tune.inspection.contact_sheet import draw_sheet
     from cotuning_tune.inspection.describe import RATES, describe
     from cotuning_tune.inspection.parts import STORED_SIDE
-    from cotuning_tune.run_dir import write_bytes
 
     address = _Address(options)
     found = describe(address.open(STORED_SIDE), address.task, options.rates or address.rates or RATES)
