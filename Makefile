@@ -2,13 +2,14 @@
 # make test   every test
 # make check  format, lint, types, import contracts
 # make chaos  kill storms: 40 drivers, 40 workers, 20 nodes (half an hour)
+# make recovery   what may die, and how long until work goes on: the README's table (five minutes)
 # make bench  every speed figure, as ratios of two things run in turn
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: demo test check bench chaos setup format clean
+.PHONY: demo test check bench chaos recovery setup format clean
 
 demo: $(STAMP)
 	$(BIN)/cotuning-tune run search_spaces/demo.toml --storage runs
@@ -28,6 +29,9 @@ bench: $(STAMP)
 
 chaos: $(STAMP)
 	$(BIN)/python tests/chaos/storm.py --drivers 40 --workers 40 --nodes 20 --trials 40 --json benchmarks/results/chaos.json
+
+recovery: $(STAMP)
+	$(BIN)/python -m tests.chaos.recovery --json benchmarks/results/recovery-cpu.json
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -86,16 +86,17 @@ class Storm:
         self.asked = 3 * trials
         self.start = time.monotonic()
 
-    def driver(self, *options: str) -> subprocess.Popen[bytes]:
+    def driver(self, *options: str, verb: str = "search") -> subprocess.Popen[bytes]:
         """A driver in a session of its own: starts the search, or goes on with it."""
-        words = ["search", str(self.file), "--storage", str(self.folder)]
-        return subprocess.Popen(
-            [sys.executable, "-m", "cotuning_tune.cli", *words, *options],
-            env={**os.environ, "OMP_NUM_THREADS": "1", "COTUNING_TUNE_TRACE": str(self.trace)},
-            stdout=(self.folder / "driver.log").open("ab"),
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        words = [verb, str(self.file), "--storage", str(self.folder)]
+        with (self.folder / "driver.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "cotuning_tune.cli", *words, *options],
+                env={**os.environ, "OMP_NUM_THREADS": "1", "COTUNING_TUNE_TRACE": str(self.trace)},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     def lines(self) -> int:
         """How many epochs have begun or ended so far."""
