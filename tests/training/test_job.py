@@ -230,6 +230,30 @@ def test_a_resumed_training_learns_nothing_anew(tmp_path, monkeypatch):
     assert not files_in(cache_root())
 
 
+@pytest.mark.parametrize(("interval", "rows"), [(0, 3), (2, 4), (7, 1)])
+def test_iterations_survive_interruptions(tmp_path, interval, rows):
+    """A training of seven iterations has a row an interval, and ends at the same bits when stopped after each."""
+    spec = spec_of(iterations=7, interval=interval)
+    whole, weights = outcome(spec)
+    for _ in range(rows):
+        part = TrainingJob(spec, TrialDir(tmp_path / "trial"))
+        assert (part.epochs, part.finished) == (rows, False)
+        part.advance()
+    assert part.finished
+    assert [row["epoch"] for row in whole] == list(range(1, rows + 1))
+    assert without_clock(part.history) == whole
+    assert same_weights(part.trainer.model.state_dict(), weights)
+
+
+def test_a_state_serves_both_ways_of_decoding(tmp_path):
+    """A training goes on from its state when the images are decoded another way: the results are the same."""
+    spec, folder = spec_of(), TrialDir(tmp_path / "trial")
+    TrainingJob(spec, folder).advance()
+    other = TrainingJob(replace(spec, task_config=spec.task_config | {"decode": "each"}), folder)
+    assert len(other.history) == 1
+    assert not other.notices
+
+
 def test_what_setup_draws_leaves_no_trace(monkeypatch):
     """Training draws the same random numbers whether setup had drawn some, computing, or none, from the cache."""
 
