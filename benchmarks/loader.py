@@ -3,9 +3,11 @@
 python benchmarks/loader.py [--images 20000] [--folder DIR] [--small]
 
 JPEG files of 256 x 256 px are made from the embedded Fashion-MNIST images (enlarged, tinted, with grain, as large as
-photographs of that size). Besides wall time the note gives the ratio of processor seconds (all threads, median of the
-pairs): other programs on the machine hardly move it, but it does not show what a second core hides. Each step is a training step, validation left out. The cache is built once before and lies
+photographs of that size). Each step is a training step, validation left out. The cache is built once before and lies
 in a folder of its own; the time of building it is compared with a plain loop over as many of the files.
+
+Besides wall time the note gives the ratio of processor seconds (all threads, median of the pairs): other programs on
+the machine hardly move it, but it does not show what a second core hides.
 """
 
 import argparse
