@@ -1,11 +1,13 @@
 """Every benchmark, one after the other: ``make bench``. Figures go to ``benchmarks/results``."""
 
+import loader
 import relationship
 import steps
 
 
 def main() -> None:
     steps.main()
+    loader.main([])
     relationship.main(["--small", "--pairs", "7"])
     relationship.main(["--pairs", "5"])
 

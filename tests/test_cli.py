@@ -157,6 +157,26 @@ def test_a_valid_experiment_trains(call: Call, experiment: Path) -> None:
     assert (code, err, len(out)) == (0, [], 2)
 
 
+def test_without_cache(call: Call, experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``--no-cache`` prints the same training, and stores no image."""
+    monkeypatch.setenv("COTUNING_TUNE_CACHE", str(tmp_path / "cache"))
+    found = call("train", experiment, "--method", "fine_tune", "--no-cache")
+    assert not list((tmp_path / "cache").rglob("*.npy"))
+    assert found == call("train", experiment, "--method", "fine_tune")
+    assert len(list((tmp_path / "cache").rglob("*.npy"))) == 1
+    assert found[0] == 0
+
+
+def test_ten_crop_is_kept_by_the_run(tmp_path: Path) -> None:
+    """``run --ten-crop`` writes the key into the run's own experiment file: a resume tests the same way."""
+    from cotuning_tune.search.driver import load_experiment
+
+    options = cli.make_parser().parse_args(["run", TINY, "--ten-crop", "--storage", str(tmp_path), "--name", "ten"])
+    run, experiment = cli._running._start(options)
+    assert experiment.config.test_crops == load_experiment(run).config.test_crops == "ten"
+    assert (run.name, experiment.name) == ("ten", "ten")
+
+
 def test_train(call: Call) -> None:
     """``train`` shows each epoch's loss and validation accuracy, and the best one last."""
     code, out, err = call("train", TINY, "--method", "bss", "--seed", 3)

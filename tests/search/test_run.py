@@ -7,10 +7,14 @@ from pathlib import Path
 
 import optuna
 import pytest
+from safetensors.torch import save
 
 from cotuning_tune import ledger
+from cotuning_tune.retrain import _test
 from cotuning_tune.run_dir import RunDir
 from cotuning_tune.search.storage import open_storage
+from cotuning_tune.training import TrainingSpec
+from cotuning_tune.training.job import make_trainer
 
 CELLS = [f"synthetic-1.00-{method}" for method in ("fine_tune", "bss", "co_tuning")]
 Tiny = tuple[Path, str]
@@ -86,6 +90,29 @@ def test_seeds_differ_and_models_are_kept(tiny_run: Tiny) -> None:
     losses = {json.loads(f.result.read_text())["test_loss"] for f in folders}
     assert len(losses) == 3
     assert all(f.model.stat().st_size > 10_000 for f in folders)
+
+
+def test_the_result_says_how_it_was_tested(tiny_run: Tiny) -> None:
+    """A retraining's result names the crops, and gives the mean of the classes' accuracies beside the plain one."""
+    result = json.loads(RunDir(tiny_run[0]).cell(CELLS[0]).retrain(0).result.read_text())
+    assert result["test_crops"] == "centre"
+    assert 0 <= result["test_mean_class_accuracy"] <= 100
+    assert result["test_mean_class_accuracy"] == pytest.approx(result["test_accuracy"])  # classes of equal size
+
+
+def test_tested_on_ten_crops(tmp_path: Path) -> None:
+    """With ten crops a retraining's result is what the trainer finds on the ten crops of the test part."""
+    sizes = {"size": 12, "resize": 16}
+    spec = TrainingSpec(task="synthetic", rate=1.0, method="fine_tune", backbone="tiny_cnn", seed=0, task_config=sizes)
+    trainer = make_trainer(spec)
+    expected = trainer.evaluate(trainer.task.open_test(), "ten")
+    (tmp_path / "model.safetensors").write_bytes(
+        save({k: v.contiguous() for k, v in trainer.model.state_dict().items()})
+    )
+    found = _test(spec.to_json(), str(tmp_path), 1, "ten")
+    assert (found["test_crops"], found["test_accuracy"]) == ("ten", expected.accuracy)
+    assert found["test_loss"] == expected.loss
+    assert found["test_loss"] != _test(spec.to_json(), str(tmp_path), 1, "centre")["test_loss"]
 
 
 def test_output_ends_in_tables(tiny_run: Tiny) -> None:

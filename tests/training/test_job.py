@@ -47,7 +47,7 @@ def copy_of(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 def judged(training: TrainingJob) -> TrainingJob:
     """The same job, its evaluation scripted: each epoch has the accuracy of the list."""
     left = iter(ACCURACIES[len(training.history) :])
-    training.trainer.evaluate = lambda split: Evaluation(next(left), 1.0, len(split))
+    training.trainer.evaluate = lambda split: Evaluation(next(left), 1.0, len(split), 50.0)
     return training
 
 
@@ -250,6 +250,30 @@ def test_a_resumed_training_learns_nothing_anew(tmp_path, monkeypatch):
     monkeypatch.setenv("COTUNING_TUNE_CACHE", str(tmp_path / "second"))
     TrainingJob(spec_of("co_tuning"), TrialDir(tmp_path / "trial")).advance()
     assert not files_in(cache_root())
+
+
+@pytest.mark.parametrize(("interval", "rows"), [(0, 3), (2, 4), (7, 1)])
+def test_iterations_survive_interruptions(tmp_path, interval, rows):
+    """A training of seven iterations has a row an interval, and ends at the same bits when stopped after each."""
+    spec = spec_of(iterations=7, interval=interval)
+    whole, weights = outcome(spec)
+    for _ in range(rows):
+        part = TrainingJob(spec, TrialDir(tmp_path / "trial"))
+        assert (part.epochs, part.finished) == (rows, False)
+        part.advance()
+    assert part.finished
+    assert [row["epoch"] for row in whole] == list(range(1, rows + 1))
+    assert without_clock(part.history) == whole
+    assert same_weights(part.trainer.model.state_dict(), weights)
+
+
+def test_a_state_serves_both_ways_of_decoding(tmp_path):
+    """A training goes on from its state when the images are decoded another way: the results are the same."""
+    spec, folder = spec_of(), TrialDir(tmp_path / "trial")
+    TrainingJob(spec, folder).advance()
+    other = TrainingJob(replace(spec, task_config=spec.task_config | {"decode": "each"}), folder)
+    assert len(other.history) == 1
+    assert not other.notices
 
 
 def test_what_setup_draws_leaves_no_trace(monkeypatch):

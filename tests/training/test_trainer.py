@@ -152,6 +152,66 @@ def test_the_learning_rate_falls_within_an_epoch():
     assert rates == [0.5] * 4 + [0.05] * 2
 
 
+@pytest.mark.parametrize(
+    ("interval", "rows"), [(0, [3, 3, 3]), (2, [2, 2, 2, 2, 1]), (4, [4, 4, 1]), (9, [9]), (20, [9])]
+)
+def test_iterations_count_instead_of_epochs(interval, rows):
+    """Nine steps in rows of one pass or of an interval; x 0.1 from step 6 of 9 on, wherever the rows end."""
+    config = {"batch_size": 7, "iterations": 9, "interval": interval, "optim": OptimConfig(lr=0.5)}
+    trainer = watched_trainer(8, **config)
+    assert (trainer.batches, trainer.steps, trainer.config.rows(trainer.batches)) == (3, 9, len(rows))
+    rates, found = [], []
+    step = trainer.optimiser.step
+    trainer.optimiser.step = lambda: (rates.append(trainer.optimiser.param_groups[0]["lr"]), step())
+    for _ in rows:
+        before = len(rates)
+        trainer.train_epoch()
+        found.append(len(rates) - before)
+    assert found == rows
+    assert rates == [0.5] * 6 + [0.05] * 3
+    for first in (0, 3, 6):  # every pass sees each image once, also across rows
+        batches = trainer.method.seen[first : first + 3]
+        assert sorted(place for batch in batches for place in batch) == list(range(16))
+
+
+def test_an_interval_reports_means_over_its_own_images():
+    """The numbers of an interval are means over the images of its steps, not of a whole pass."""
+    config = {"batch_size": 7, "iterations": 2, "interval": 1, "optim": OptimConfig(lr=0.0), "batch_norm": "frozen"}
+    trainer = watched_trainer(8, **config)
+    batch = trainer.load_batch(next(trainer._places(0, 1)))
+    trainer._train_mode()
+    terms, right = trainer.losses(batch)
+    row = trainer.train_epoch()
+    assert row["ce"] == pytest.approx(terms["ce"].item())
+    assert row["accuracy"] == pytest.approx(100 * right.item() / len(batch.labels))
+
+
+def test_the_published_length():
+    """Of 9000 iterations the learning rate falls at 6000, whatever the size of the data set."""
+    config = TrainConfig(iterations=9000, interval=500)
+    steps = config.steps(batches=17)
+    assert [factor(config.schedule, step, steps) for step in (0, 5999, 6000, 8999)] == [1.0, 1.0, 0.1, 0.1]
+    assert config.rows(batches=17) == 18
+    assert TrainConfig(iterations=9000).rows(batches=21) == 429
+    assert TrainConfig(epochs=40).rows(batches=21) == 40
+
+
+def test_an_interval_needs_iterations():
+    """An interval without iterations is refused by its key."""
+    with pytest.raises(UserError, match=r"train\.interval counts with train\.iterations") as caught:
+        TrainConfig(interval=5)
+    assert caught.value.key == "train.interval"
+
+
+def test_the_step_draws_the_augmentation():
+    """A batch is augmented by seed and step alone: fetched twice it is the same, at another step it is not."""
+    trainer = watched_trainer(8)
+    first, same = (trainer.load_batch([1, 2, 3]).views[0] for _ in range(2))
+    trainer.step = 1
+    assert torch.equal(first, same)
+    assert not torch.equal(first, trainer.load_batch([1, 2, 3]).views[0])
+
+
 def test_the_new_head_learns_faster():
     """The head has the backbone's learning rate times its factor, every other weight the rate itself."""
     trainer = make_trainer(spec_of("co_tuning", **{"optim/lr": 0.5, "optim/head_lr_factor": 30.0}))
@@ -228,6 +288,35 @@ def test_evaluation_counts_every_image():
     assert 0 < hits < 140
     assert result.accuracy == 100 * hits / 140
     assert result.loss == pytest.approx(nn.functional.cross_entropy(logits, labels).item(), rel=1e-5)
+
+
+def test_ten_crops_are_judged_by_the_sum_of_their_logits():
+    """With ten crops the class with the largest sum of the ten logits counts; the loss is that of their mean."""
+    trainer = watched_trainer(30, batch_size=50)
+    trainer.train_epoch()
+    split = trainer.task.train
+    result = trainer.evaluate(split, crops="ten")
+    views = trainer.task.crops(split.stored(range(len(split))), "ten")
+    with torch.no_grad():
+        logits_VNT = torch.stack([trainer.model.eval()(view).logits for view in views])
+    assert len(logits_VNT) == 10
+    assert result.accuracy == 100 * (logits_VNT.sum(0).argmax(1) == split.labels_N).double().mean().item()
+    assert result.loss == pytest.approx(
+        nn.functional.cross_entropy(logits_VNT.mean(0), split.labels_N).item(), rel=1e-5
+    )
+    assert result.loss != trainer.evaluate(split).loss
+
+
+def test_mean_class_accuracy():
+    """Each class that has images counts alike, however many it has."""
+    trainer = watched_trainer(8)
+    split = trainer.task.train
+    split.labels_N = torch.tensor([0] * 12 + [1] * 4)
+    trainer.model.head.bias.data = torch.tensor([1e6, 0.0])
+    result = trainer.evaluate(split)
+    assert (result.accuracy, result.class_accuracy) == (75.0, 50.0)
+    split.labels_N = torch.zeros(16, dtype=torch.int64)
+    assert trainer.evaluate(split).class_accuracy == 100.0
 
 
 def test_evaluation_changes_nothing():
