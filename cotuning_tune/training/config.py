@@ -38,14 +38,6 @@ class TrainConfig:
     def __post_init__(self) -> None:
         at_least(self, "train", epochs=1, batch_size=1)
 
-    def steps(self, batches: int) -> int:
-        """Steps in all, where a pass has ``batches``."""
-        return self.epochs * batches
-
-    def rows(self, batches: int) -> int:
-        """How many times it validates: once an epoch."""
-        return self.epochs
-
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSpec:
