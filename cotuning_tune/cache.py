@@ -4,10 +4,12 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -33,26 +35,51 @@ def content_key(*parts: Any) -> str:
     return digest.hexdigest()
 
 
+def _locked(lock: Path) -> IO[str]:
+    """The open lock file, held; a holder deletes it at the end, so one that has gone is opened again."""
+    while True:
+        file = lock.open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if os.fstat(file.fileno()).st_ino == lock.stat().st_ino:
+                return file
+        except FileNotFoundError:
+            pass
+        except OSError:  # a file system without locks: each works for itself
+            return file
+        file.close()
+
+
 @contextmanager
-def _only_one(path: Path) -> Iterator[None]:
-    """Hold a lock beside ``path``; freed by the kernel when its holder dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_suffix(".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def only_one(path: Path) -> Iterator[None]:
+    """Of the processes of this host one at a time works on ``path``; the kernel frees the lock of a dead one.
+
+    The lock lies in the host's temporary folder, for locks on a shared folder do not hold on every file
+    system. Processes of two hosts may work on one path: what they write must bear that.
+    """
+    folder = Path(tempfile.gettempdir()) / f"cotuning_tune-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    lock = folder / f"{hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:32]}.lock"
+    with _locked(lock):
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def cached_file(kind: str, key: str, suffix: str, make: Callable[[Path], None]) -> Path:
     """The file of that kind and key; ``make`` writes it to a temporary name when it is not there.
 
-    Processes that ask at the same time wait for the first; one killed while writing leaves nothing.
+    Processes of a host that ask at the same time wait for the first; those of several hosts may each
+    make it, and the last stays. A reader sees a whole file or none.
     """
     path = cache_root() / kind / f"{key}{suffix}"
     if path.exists():
         return path
-    with _only_one(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with only_one(path):
         if not path.exists():
-            temporary = path.with_name(f".{os.getpid()}.{path.name}")
+            temporary = path.with_name(f".{secrets.token_hex(8)}.{path.name}")
             try:
                 make(temporary)
                 temporary.replace(path)

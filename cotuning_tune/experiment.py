@@ -37,6 +37,7 @@ class ExperimentConfig:
         "tpe", doc="tpe finds the best fastest; qmc: the same points for every method, the fairest"
     )
     stopper: Literal["none", "asha", "median"] = hyper("none", doc="early stopping, within a cell only")
+    test_crops: Literal["centre", "ten"] = hyper("centre", doc="ten: corners and centre, mirrored too, as the paper")
     search_seed: int = hyper(SEARCH_SEED, doc="of the sampler and of training in the search")
 
 
@@ -81,6 +82,12 @@ class Experiment:
         """Every cell: tasks first, then rates, then methods, in the file's order."""
         c = self.config
         return [Cell(task, rate, name) for task in c.tasks for rate in c.rates for name in c.methods]
+
+    @property
+    def rows(self) -> int:
+        """How often a trial of full length reports: once an epoch, or once an interval of iterations."""
+        train: TrainConfig = build(TrainConfig, {key: p.first for key, p in self.train.items()}, "train")
+        return train.rows(1)
 
     def space(self, method: str) -> Space:
         """All parameters of a cell: the training's under their own keys, the method's as ``method/key``."""
@@ -201,6 +208,11 @@ def parse(text: str, name: str, base: Path = Path()) -> Experiment:
         if method not in methods.names():
             raise unknown("method", method, methods.names(), f"methods.{method}")
         read_space(methods.method(method).Config, given[method], f"methods.{method}")
+    train = _checked_space(TrainConfig, tables.get("train", {}), "train")
+    if config.stopper == "median" and train["iterations"].first and not train["interval"].first:
+        raise UserError(
+            "experiment.stopper = 'median' with train.iterations needs train.interval", "experiment.stopper"
+        )
     return Experiment(
         name=config.name,
         config=config,
@@ -208,7 +220,7 @@ def parse(text: str, name: str, base: Path = Path()) -> Experiment:
         task=_pinned(data.TaskConfig, tables.get("task", {}), "task"),
         data=options,
         kinds=kinds,
-        train=_checked_space(TrainConfig, tables.get("train", {}), "train"),
+        train=train,
         methods={m: _checked_space(methods.method(m).Config, given.get(m, {}), f"methods.{m}") for m in config.methods},
         text=text,
     )
@@ -236,6 +248,22 @@ def _read_data(
             raise unknown("data set", str(kind), data.names(), key)
         options[task] = _pinned(data.data_set(kind).Config, given, f"data.{task}", base)
     return options, kinds
+
+
+def with_ten_crops(experiment: Experiment) -> str:
+    """The text of the experiment with ``test_crops = "ten"``, so that a resume finds it.
+
+    Raises UserError where the text itself gives ``test_crops`` another value.
+    """
+    given = tomllib.loads(experiment.text)["experiment"].get("test_crops")
+    if given == "ten":
+        return experiment.text
+    if given:
+        raise UserError(f"--ten-crop: the file says test_crops = '{given}': change or remove that line")
+    found = re.search(r"^[ \t]*\[[ \t]*experiment[ \t]*\].*$", experiment.text, re.MULTILINE)
+    if found is None:
+        raise UserError("--ten-crop needs a table [experiment] in the file: write test_crops = 'ten' there")
+    return experiment.text[: found.end()] + '\ntest_crops = "ten"' + experiment.text[found.end() :]
 
 
 def read_experiment(path: str | Path) -> Experiment:

@@ -13,6 +13,7 @@ from typing import Any
 
 from cotuning_tune import ledger
 from cotuning_tune.cluster import Slots
+from cotuning_tune.data import Crops
 from cotuning_tune.errors import TrainingFailed, UserError
 from cotuning_tune.events import TrainingEvents
 from cotuning_tune.run_dir import CellDir, RunDir, TrialDir, read_json, write_json, write_lines
@@ -24,11 +25,12 @@ Watcher = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Retraining:
-    """One seed of one cell's chosen configuration."""
+    """One seed of one cell's chosen configuration; ``decode``: as in ``TaskConfig``, '' as in the search."""
 
     cell: CellDir
     seed: int
     selection: dict[str, Any]
+    decode: str = ""
 
     @property
     def folder(self) -> TrialDir:
@@ -36,12 +38,14 @@ class Retraining:
 
     @property
     def spec(self) -> TrainingSpec:
-        return replace(TrainingSpec.from_json(self.selection["spec"]), seed=self.seed)
+        spec = TrainingSpec.from_json(self.selection["spec"])
+        task_config = spec.task_config | ({"decode": self.decode} if self.decode else {})
+        return replace(spec, seed=self.seed, task_config=task_config)
 
     @property
     def config_hash(self) -> str:
         """The first 16 digits of the SHA-256 of the configuration, seed left out."""
-        text = json.dumps(self.selection["spec"], sort_keys=True)
+        text = json.dumps(TrainingSpec.from_json(self.selection["spec"]).identity(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -74,7 +78,7 @@ def _train(spec: dict[str, Any], folder: str, run: str, incarnation: int, thread
     return {"history": job.history, "failed": ""}
 
 
-def _test(spec: dict[str, Any], folder: str, threads: int) -> dict[str, Any]:
+def _test(spec: dict[str, Any], folder: str, threads: int, crops: Crops) -> dict[str, Any]:
     """Open the test part once with the kept weights. Runs in a worker."""
     import torch
     from safetensors.torch import load_file
@@ -82,16 +86,22 @@ def _test(spec: dict[str, Any], folder: str, threads: int) -> dict[str, Any]:
     torch.set_num_threads(threads)
     job = TrainingJob(TrainingSpec.from_json(spec))
     job.trainer.model.load_state_dict(load_file(TrialDir(Path(folder)).model))
-    tested = job.trainer.evaluate(job.trainer.task.open_test())
-    return {"test_accuracy": tested.accuracy, "test_loss": tested.loss, "test_images": tested.count}
+    tested = job.trainer.evaluate(job.trainer.task.open_test(), crops)
+    return {
+        "test_accuracy": tested.accuracy,
+        "test_mean_class_accuracy": tested.class_accuracy,
+        "test_loss": tested.loss,
+        "test_images": tested.count,
+        "test_crops": crops,
+    }
 
 
-def planned(run: RunDir, seeds: tuple[int, ...]) -> list[Retraining]:
+def planned(run: RunDir, seeds: tuple[int, ...], decode: str = "") -> list[Retraining]:
     """Every retraining of the run. Raises UserError where no cell has a selection."""
     cells = [cell for cell in run.cells() if cell.selection.exists()]
     if not cells:
         raise UserError(f"{run.path} has no selected configuration: search first (cotuning-tune resume)")
-    return [Retraining(cell, seed, read_json(cell.selection)) for cell in cells for seed in seeds]
+    return [Retraining(cell, seed, read_json(cell.selection), decode) for cell in cells for seed in seeds]
 
 
 def run_retraining(
@@ -100,15 +110,21 @@ def run_retraining(
     slots: Slots,
     incarnation: int,
     watch: Watcher = lambda done, total, last: None,
+    *,
+    crops: Crops = "centre",
+    decode: str = "",
 ) -> None:
-    """Retrain what has no result yet, side by side on the connected cluster; resumable at any moment."""
-    every = planned(run, seeds)
+    """Retrain what has no result yet, side by side on the connected cluster; resumable at any moment.
+
+    ``crops``: how the test images are looked at; ``decode``: '' as in the search.
+    """
+    every = planned(run, seeds, decode)
     for work in every:
         _discard_other_configuration(work)
     todo = [work for work in every if not work.folder.result.exists()]
     done = len(every) - len(todo)
     watch(done, len(every), "")
-    for work, trained, tested in _executed(run, todo, slots, incarnation):
+    for work, trained, tested in _executed(run, todo, slots, incarnation, crops):
         _write_result(run, work, trained, tested)
         done += 1
         shown = f"{tested['test_accuracy']:.2f} %" if tested else f"failed: {trained['failed']}"
@@ -127,7 +143,7 @@ def _discard_other_configuration(work: Retraining) -> None:
 
 
 def _executed(
-    run: RunDir, todo: list[Retraining], slots: Slots, incarnation: int
+    run: RunDir, todo: list[Retraining], slots: Slots, incarnation: int, crops: Crops
 ) -> Iterator[tuple[Retraining, dict[str, Any], dict[str, Any]]]:
     """Train, then test, all of ``todo`` as Ray tasks; yields each as it ends. Tests go first."""
     import ray
@@ -146,7 +162,7 @@ def _executed(
         answer = ray.get(ended)
         if trained is None and not answer["failed"]:
             ledger.append(run.ledger, {"event": "open", **_entry(work)})
-            running[test.remote(work.spec.to_json(), str(work.folder.path), slots.cpus)] = work, answer
+            running[test.remote(work.spec.to_json(), str(work.folder.path), slots.cpus, crops)] = work, answer
         else:
             yield (work, answer, {}) if trained is None else (work, trained, answer)
 

@@ -13,6 +13,22 @@ from cotuning_tune.cli._reading import summary
 def _add_cluster(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--address", help="a running Ray cluster ('auto': the one of this machine)")
     parser.add_argument("--num-cpus", type=int, help="cores to use of this machine (default: all)")
+    add_decoding(parser)
+
+
+def add_decoding(parser: argparse.ArgumentParser) -> None:
+    """The option ``--no-cache``, of every command that trains."""
+    text = "decode image files each time instead of once into the cache; the results are the same"
+    parser.add_argument("--no-cache", action="store_true", help=text)
+
+
+def decoding(experiment: Any, options: argparse.Namespace) -> Any:
+    """The experiment, with ``task.decode`` as ``--no-cache`` says."""
+    import dataclasses
+
+    return (
+        dataclasses.replace(experiment, task=experiment.task | {"decode": "each"}) if options.no_cache else experiment
+    )
 
 
 def _add_start(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +48,10 @@ def add(commands: Any) -> None:
     ):
         started = commands.add_parser(name, help=text, description=text)
         _add_start(started)
-        started.set_defaults(call=call)
+        started.set_defaults(call=call, ten_crop=False)
+        if name == "run":
+            text = "test on ten crops, as the paper does: experiment.test_crops = 'ten'"
+            started.add_argument("--ten-crop", action="store_true", help=text)
     for name, text in (
         ("resume", "go on with an interrupted run, whatever was killed"),
         ("retrain", "retrain the selected configurations over the seeds and test them once"),
@@ -53,16 +72,19 @@ def _start(options: argparse.Namespace) -> tuple[Any, Any]:
     """Experiment and run folder of ``run`` and ``search``."""
     import dataclasses
 
-    from cotuning_tune.experiment import parse, read_experiment
+    from cotuning_tune.experiment import parse, read_experiment, with_ten_crops
     from cotuning_tune.search.driver import check_cells, create_run
     from cotuning_tune.search.storage import set_storage
 
     path = Path(options.experiment)
     experiment = read_experiment(path)
+    if options.ten_crop:
+        experiment = parse(with_ten_crops(experiment), experiment.name, path.absolute().parent)
     if options.name:
         experiment = dataclasses.replace(
             parse(experiment.text, options.name, path.absolute().parent), name=options.name
         )
+    experiment = decoding(experiment, options)
     check_cells(experiment)
     command = ["cotuning-tune", *sys.argv[1:]]
     run = create_run(experiment, path, Path(options.storage), command, options.warm_from)
@@ -96,7 +118,8 @@ def _work(run: Any, experiment: Any, options: argparse.Namespace, *, search: boo
                 complete = run_search(run, experiment, driver)
         if retrain:
             with _ProgressOf("retrain") as line:
-                run_retraining(run, experiment.config.seeds, slots, number, line.retrained)
+                crops, decode = experiment.config.test_crops, experiment.task["decode"]
+                run_retraining(run, experiment.config.seeds, slots, number, line.retrained, crops=crops, decode=decode)
     return complete
 
 
@@ -165,7 +188,7 @@ def _resume(options: argparse.Namespace) -> int:
     from cotuning_tune.search.driver import load_experiment
 
     run = RunDir.open(options.run)
-    experiment = load_experiment(run)
+    experiment = decoding(load_experiment(run), options)
     search = options.command == "resume"
     return summary(run, _work(run, experiment, options, search=search, retrain=True))
 

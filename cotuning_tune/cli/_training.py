@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from cotuning_tune.cli._running import add_decoding, decoding
 from cotuning_tune.errors import UserError
 
 
@@ -34,6 +35,7 @@ def _add_train(commands: Any) -> None:
         help="as optim/lr=0.01 or co_tuning/weight=1",
     )
     train.add_argument("--out", help="folder for its state: the same command goes on after a kill")
+    add_decoding(train)
     train.set_defaults(call=_train)
 
 
@@ -58,7 +60,7 @@ def _train(options: argparse.Namespace) -> int:
     from cotuning_tune.run_dir import TrialDir
     from cotuning_tune.training import TrainingJob
 
-    experiment = read_experiment(options.experiment)
+    experiment = decoding(read_experiment(options.experiment), options)
     config, values = experiment.config, _parse_values(options.set)
     rate = config.rates[0] if options.rate is None else options.rate
     cell = Cell(options.task or config.tasks[0], rate, options.method)

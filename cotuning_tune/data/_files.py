@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cotuning_tune.data._images import DecodedImages
+from cotuning_tune.data._decoding import ImageFiles
+from cotuning_tune.data._images import DecodedImages, EachTimeImages
 from cotuning_tune.data._task import DataSet, Listing
 from cotuning_tune.errors import UserError
 
@@ -52,4 +53,6 @@ class FileDataSet(DataSet):
         return found
 
     def _read(self, found: Files) -> Listing:
-        return Listing(found.names, found.labels, DecodedImages(found.root, found.names, self.stored_size))
+        files = ImageFiles(found.root, found.names, self.stored_size)
+        images = EachTimeImages(files) if self.decode == "each" or not found.names else DecodedImages(files)
+        return Listing(found.names, found.labels, images)

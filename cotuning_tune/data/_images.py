@@ -1,20 +1,18 @@
-"""Images of one size, decoded once: in memory, or in a memory-mapped file shared by all processes.
+"""Images of one size: in memory, in a memory-mapped file, or decoded each time they are asked for.
 
 Shapes: N images, B of a batch, S the stored side in pixels. Values are uint8, channels first.
 """
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from cotuning_tune.cache import cached_file, content_key
-from cotuning_tune.errors import UserError, first_line
+from cotuning_tune.cache import content_key
+from cotuning_tune.data._decoding import ImageFiles, decoded_file, refuse_broken
 
 
 class Images(Protocol):
@@ -52,46 +50,35 @@ class ArrayImages:
 class DecodedImages(ArrayImages):
     """Image files decoded once, resized to S x S (aspect lost), in a memory-mapped file of the cache.
 
-    Raises UserError that names the files which cannot be read.
+    Raises UserError that names the files which cannot be read, or the place where the room is lacking.
     """
 
-    def __init__(self, root: Path, files: Sequence[str], size: int) -> None:
-        stats = [(name, (root / name).stat()) for name in files]
-        listing = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
-        self._key = content_key("decoded 1", str(root.resolve()), listing, size)
-        path = cached_file("images", self._key, ".npy", lambda to: _decode_all(root, files, size, to))
+    def __init__(self, files: ImageFiles) -> None:
+        path, self._content = decoded_file(files)
         super().__init__(np.load(path, mmap_mode="r"))
 
     def fingerprint(self) -> str:
-        return self._key
+        return self._content
 
 
-def _decode(path: Path, size: int) -> np.ndarray | str:
-    try:
-        with Image.open(path) as opened:
-            image: Image.Image = opened
-            if image.mode.startswith("I;16"):  # convert() cuts off at 255 instead of scaling
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            resized = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
-        return np.asarray(resized).transpose(2, 0, 1)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as problem:
-        return first_line(problem).replace(str(path), path.name)
+class EachTimeImages:
+    """Image files decoded whenever they are asked for, by as many threads as torch has; nothing is stored.
 
+    Pixels and fingerprint are those of ``DecodedImages``. ``take`` raises UserError for a broken file.
+    """
 
-def _decode_all(root: Path, files: Sequence[str], size: int, to: Path) -> None:
-    array = np.lib.format.open_memmap(to, mode="w+", dtype=np.uint8, shape=(len(files), 3, size, size))
-    broken: list[str] = []
-    with ThreadPoolExecutor() as pool:
-        decoded = pool.map(lambda name: _decode(root / name, size), files)
-        for position, (name, pixels) in enumerate(zip(files, decoded, strict=True)):
-            if isinstance(pixels, str):
-                broken.append(f"{name} ({pixels})")
-            else:
-                array[position] = pixels
-    array.flush()
-    if broken:
-        more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
-        raise UserError(
-            f"{len(broken)} of {len(files)} images in {root} cannot be read: {', '.join(broken[:3])}{more};"
-            " remove or replace them"
-        )
+    def __init__(self, files: ImageFiles) -> None:
+        self._files = files
+
+    def __len__(self) -> int:
+        return len(self._files.names)
+
+    def take(self, positions: Sequence[int]) -> Tensor:
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            decoded = list(pool.map(self._files.decode, positions))
+        named = zip(positions, decoded, strict=True)
+        refuse_broken(self._files, [f"{self._files.names[p]} ({d})" for p, d in named if isinstance(d, str)])
+        return torch.from_numpy(np.stack([d for d in decoded if not isinstance(d, str)]))
+
+    def fingerprint(self) -> str:
+        return self._files.content()

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, ClassVar, Literal, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from cotuning_tune import discovery
 from cotuning_tune.cache import content_key
 from cotuning_tune.data import _transforms
 from cotuning_tune.data._images import Images
+from cotuning_tune.data._prefetch import ahead
 from cotuning_tune.errors import UserError
 from cotuning_tune.hyper import build, hyper, to_flat
 
@@ -34,6 +35,7 @@ class TaskConfig:
     flip: bool = hyper(True, doc="mirror half of the training images")
     val_fraction: float = hyper(0.2, doc="share of the sampled training images kept for validation")
     split_seed: int = hyper(0, doc="part of the task, not of the training")
+    decode: Literal["once", "each"] = hyper("once", doc="into the cache, or each time: the results are the same")
 
     def __post_init__(self) -> None:
         if not 0 < self.size <= self.resize:
@@ -74,7 +76,7 @@ class DataSet(ABC):
 
     ``page``: where its owners publish it. ``layout``: how its folder looks, for people. ``counts``: what is
     published of it: ``classes``, and images by part (``train``, ``val``, ``test``). ``fetches``: it can
-    be downloaded by ``download``.
+    be downloaded by ``download``. ``decode``: ``once`` into the cache, or ``each`` time, where it is files.
     """
 
     Config: ClassVar[type]
@@ -82,6 +84,7 @@ class DataSet(ABC):
     layout: ClassVar[str] = ""
     counts: ClassVar[Mapping[str, int]] = MappingProxyType({})
     fetches: ClassVar[bool] = False
+    decode: str = "once"
 
     def __init__(self, config: Any, stored_size: int) -> None:
         self.config = config
@@ -161,22 +164,34 @@ class Task:
 
     def training_images(self, chosen: Sequence[int], generator: torch.Generator) -> Tensor:
         """Augmented training images, uint8 [B, 3, C, C]."""
+        return self.augmented(self.train.stored(chosen), generator)
+
+    def augmented(self, stored_B3SS: Tensor, generator: torch.Generator) -> Tensor:
+        """Random crops of stored images, uint8 [B, 3, C, C], cut on the device where they are."""
         c = self.config
-        stored = self.train.stored(chosen)
-        return _transforms.augment(stored, c.size, smallest=c.smallest_crop, flip=c.flip, generator=generator)
+        return _transforms.augment(stored_B3SS, c.size, smallest=c.smallest_crop, flip=c.flip, generator=generator)
+
+    def crops(self, stored_B3SS: Tensor, kind: _transforms.Crops = "centre") -> tuple[Tensor, ...]:
+        """The centre crop of stored images, or the ten crops; uint8 [B, 3, C, C] each."""
+        if kind == "ten":
+            return _transforms.ten_crops(stored_B3SS, self.config.size)
+        return (_transforms.centre_crop(stored_B3SS, self.config.size),)
+
+    def stored_batches(self, split: Split, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All of a split in order: stored images uint8 [B, 3, S, S], labels [B]; the next one is fetched ahead."""
+        places = [range(start, min(start + batch_size, len(split))) for start in range(0, len(split), batch_size)]
+        for chosen, stored in ahead(split.stored, places):
+            yield stored, split.labels_N[chosen.start : chosen.stop]
 
     def plain_batches(self, split: Split, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All of a split in order without augmentation: centre crops uint8 [B, 3, C, C], labels [B]."""
-        for start in range(0, len(split), batch_size):
-            chosen = range(start, min(start + batch_size, len(split)))
-            yield (
-                _transforms.centre_crop(split.stored(chosen), self.config.size),
-                split.labels_N[start : start + batch_size],
-            )
+        for stored, labels in self.stored_batches(split, batch_size):
+            yield self.crops(stored)[0], labels
 
     def fingerprint(self) -> str:
         """A key of all that training sees: images, labels, split, sizes."""
-        return content_key(self.train.fingerprint(), self.val.fingerprint(), to_flat(self.config))
+        sizes = {key: value for key, value in to_flat(self.config).items() if key != "decode"}
+        return content_key(self.train.fingerprint(), self.val.fingerprint(), sizes)
 
 
 def _order(listing: Named, positions: Sequence[int], seed: int, purpose: str) -> list[int]:
@@ -234,4 +249,5 @@ def open_task(
     """The task ``name`` (of data set ``kind``, by default the same word) with the data set's options."""
     found = data_set(kind or name)
     data = found(build(found.Config, options or {}, f"data.{name}"), config.resize)
+    data.decode = config.decode
     return Task(name, data, rate, config)

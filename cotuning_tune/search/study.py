@@ -56,7 +56,7 @@ class CellStudy:
         space = self.experiment.space(self.cell.method)
         self.distributions = distributions(space)
         self.firsts = first_points(space)
-        self.pruner = make_pruner(self.experiment.config.stopper, int(space["epochs"].first))
+        self.pruner = make_pruner(self.experiment.config.stopper, self.experiment.rows)
         self.orphans = [t.number for t in self.trials() if t.state == TrialState.RUNNING]
 
     @property

@@ -4,9 +4,11 @@ Defaults: You et al., NeurIPS 2020, section 5: SGD, momentum 0.9, batch 48, ten-
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from cotuning_tune.errors import UserError
 from cotuning_tune.hyper import Choice, Range, at_least, hyper
 
 
@@ -30,13 +32,25 @@ class TrainConfig:
 
     optim: OptimConfig = OptimConfig()
     epochs: int = hyper(30, doc="passes over the training part")
+    iterations: int = hyper(0, doc="steps in all, instead of epochs; published: 9000; 0: epochs count")
+    interval: int = hyper(0, doc="with iterations: steps between validations, each counts as an epoch; 0: a pass")
     batch_size: int = hyper(48, doc="images; batches of an epoch differ by one at most, none is dropped")
     schedule: Literal["multistep", "cosine"] = hyper("multistep", doc="multistep: x 0.1 after 2/3")
     batch_norm: Literal["train", "frozen"] = hyper("train", doc="frozen: pre-trained statistics are kept")
     precision: Literal["auto", "float32", "bf16"] = hyper("auto", doc="auto: bf16 autocast on a GPU")
 
     def __post_init__(self) -> None:
-        at_least(self, "train", epochs=1, batch_size=1)
+        at_least(self, "train", epochs=1, iterations=0, interval=0, batch_size=1)
+        if self.interval and not self.iterations:
+            raise UserError("train.interval counts with train.iterations alone: give both", "train.interval")
+
+    def steps(self, batches: int) -> int:
+        """Steps in all, where a pass has ``batches``."""
+        return self.iterations or self.epochs * batches
+
+    def rows(self, batches: int) -> int:
+        """How many times it validates: once an epoch, or once an interval."""
+        return math.ceil(self.iterations / (self.interval or batches)) if self.iterations else self.epochs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +74,11 @@ class TrainingSpec:
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
+
+    def identity(self) -> dict[str, Any]:
+        """What its results depend on: all but ``task.decode``."""
+        task_config = {key: value for key, value in self.task_config.items() if key != "decode"}
+        return dataclasses.replace(self, task_config=task_config).to_json()
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "TrainingSpec":

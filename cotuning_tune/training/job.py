@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import os
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from cotuning_tune.training.state import packed, read_state, unpacked, write_sta
 from cotuning_tune.training.trainer import Trainer
 
 Row = dict[str, Any]
+STATE = "state 2"
 
 
 @functools.lru_cache(maxsize=4)
@@ -35,6 +37,13 @@ def task_of(spec: TrainingSpec) -> Task:
     """The task of a spec, opened once a process."""
     texts = [json.dumps(part, sort_keys=True) for part in (spec.task_config, spec.data_options)]
     return _open_task(spec.task, spec.rate, texts[0], texts[1], spec.kind)
+
+
+def rows_of(spec: TrainingSpec) -> int:
+    """How many rows the history of a finished training has: epochs, or intervals of iterations."""
+    train = build(TrainConfig, spec.train, "train")
+    passes = train.iterations and not train.interval  # else the task need not be opened
+    return train.rows(math.ceil(len(task_of(spec).train) / train.batch_size) if passes else 1)
 
 
 def default_device() -> torch.device:
@@ -67,7 +76,7 @@ def make_trainer(
 
 
 class TrainingJob:
-    """The training of a spec: ``advance`` does one epoch, ``history`` holds a row for each.
+    """The training of a spec: ``advance`` does one epoch (or interval), ``history`` holds a row for each.
 
     ``folder`` keeps the state of an interrupted job (none: nothing is written). ``may_write`` is called
     before each write with the number of bytes, and raises where this process must not write any more.
@@ -84,10 +93,10 @@ class TrainingJob:
         may_write: Callable[[int], None] = lambda size: None,
     ) -> None:
         self.spec, self.folder, self.keep_best, self.may_write = spec, folder, keep_best, may_write
-        self.epochs = build(TrainConfig, spec.train, "train").epochs
+        self.epochs = rows_of(spec)
         self.history: list[Row] = []
         self._trainer: Trainer | None = None
-        self._key = content_key(spec.to_json())
+        self._key = content_key(STATE, spec.identity())
         self._state: dict[str, Any] | None = None
         self.notices: list[str] = []
         if folder is not None:

@@ -14,6 +14,11 @@ def derive_seed(*parts: object) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
+def generator_of(*parts: object) -> torch.Generator:
+    """A generator (CPU) whose draws follow from the parts alone, see ``derive_seed``."""
+    return torch.Generator().manual_seed(derive_seed(*parts))
+
+
 def seed_all(seed: int) -> None:
     """Seed torch (CPU and GPUs), numpy's and Python's global generators."""
     torch.manual_seed(seed)

@@ -1,9 +1,12 @@
 """The one loop: cross-entropy plus the method's terms.
 
+Order and augmentation of a step follow from seed and step number alone: no generator has to be carried along,
+and a batch may be fetched ahead of its step.
 Shapes: B images of a batch, N of the training part, T target classes.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from cotuning_tune.data import Split, Task
+from cotuning_tune.data import Crops, Split, Task, ahead
 from cotuning_tune.errors import TrainingFailed
 from cotuning_tune.methods import Batch, Method
 from cotuning_tune.models import TransferModel
@@ -21,11 +24,15 @@ from cotuning_tune.training.config import TrainConfig
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Top-1 accuracy in percent and mean cross-entropy over ``count`` images."""
+    """Top-1 accuracy in percent and mean cross-entropy over ``count`` images.
+
+    ``class_accuracy``: the mean of the accuracies of the classes that have images, in percent.
+    """
 
     accuracy: float
     loss: float
     count: int
+    class_accuracy: float
 
 
 class Trainer:
@@ -38,22 +45,41 @@ class Trainer:
             model.source_head.requires_grad_(False)
         self.optimiser = optim.make_optimiser(config.optim, model, method)
         self.batches = math.ceil(len(task.train) / config.batch_size)
-        self.epoch = 0
-        self.order = torch.Generator().manual_seed(seeding.derive_seed(seed, "order"))
-        self.augmentation = torch.Generator().manual_seed(seeding.derive_seed(seed, "augmentation"))
+        self.steps = config.steps(self.batches)
+        self.interval = config.interval or self.batches
+        self.seed, self.epoch, self.step = seed, 0, 0
         bf16 = config.precision == "bf16" or (config.precision == "auto" and self.device.type == "cuda")
         self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=bf16)
 
     def _to_device(self, images: Tensor) -> Tensor:
         return images.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
 
-    def load_batch(self, chosen: list[int]) -> Batch:
-        """Augmented images and labels of these places of the training part, on the device."""
-        views = tuple(
-            self._to_device(self.task.training_images(chosen, self.augmentation)) for _ in range(self.method.views)
-        )
+    def _gather(self, chosen: list[int]) -> Tensor:
+        """The stored images of these places, in pinned memory where a GPU waits for them."""
+        stored = self.task.train.stored(chosen)
+        return stored.pin_memory() if self.device.type == "cuda" else stored
+
+    def load_batch(self, chosen: list[int], stored: Tensor | None = None) -> Batch:
+        """Images of these places of the training part, augmented as this step does, and labels, on the device."""
+        stored = self._gather(chosen) if stored is None else stored
+        stored = stored.to(self.device, non_blocking=True)
+        generator = seeding.generator_of(self.seed, "augmentation", self.step)
+        views = (self.task.augmented(stored, generator) for _ in range(self.method.views))
         labels = self.task.train.labels_N[chosen].to(self.device)
-        return Batch(views, labels, torch.tensor(chosen, device=self.device))
+        return Batch(tuple(map(self._to_device, views)), labels, torch.tensor(chosen, device=self.device))
+
+    def _places(self, first: int, last: int) -> Iterator[list[int]]:
+        """The places of the training part that the steps from ``first`` to before ``last`` see.
+
+        Every pass has its own order; its batches differ by one image at most.
+        """
+        order: tuple[Tensor, ...] = ()
+        for step in range(first, last):
+            number, batch = divmod(step, self.batches)
+            if not order or not batch:
+                generator = seeding.generator_of(self.seed, "order", number)
+                order = torch.randperm(len(self.task.train), generator=generator).tensor_split(self.batches)
+            yield order[batch].tolist()
 
     def losses(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
         """Every term of the loss by name, and how many images are classified right."""
@@ -78,19 +104,20 @@ class Trainer:
             optim.freeze_statistics(self.model)
 
     def train_epoch(self) -> dict[str, float]:
-        """One pass over the training part; mean of each term, ``loss``, ``accuracy`` (%), ``lr``.
+        """One pass over the training part, or one interval of iterations.
 
+        Returns the mean over its images of each term, of ``loss`` and ``accuracy`` (%), and the last ``lr``.
         Raises TrainingFailed where a term is not finite.
         """
         self._train_mode()
-        count, total = len(self.task.train), self.batches * self.config.epochs
-        order = torch.randperm(count, generator=self.order)
+        count = 0
         sums: dict[str, Tensor] = {}
         correct = torch.zeros((), device=self.device)
-        for number, chosen in enumerate(order.tensor_split(self.batches)):
-            step = self.epoch * self.batches + number
-            optim.set_learning_rate(self.optimiser, optim.factor(self.config.schedule, step, total))
-            terms, right = self.train_step(self.load_batch(chosen.tolist()))
+        last = min(self.step + self.interval, self.steps)
+        for chosen, stored in ahead(self._gather, self._places(self.step, last)):
+            optim.set_learning_rate(self.optimiser, optim.factor(self.config.schedule, self.step, self.steps))
+            terms, right = self.train_step(self.load_batch(chosen, stored))
+            self.step, count = self.step + 1, count + len(chosen)
             correct += right
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0) + term.double() * len(chosen)
@@ -105,22 +132,34 @@ class Trainer:
             raise TrainingFailed(f"not finite in epoch {self.epoch}: {', '.join(bad)}")
 
     @torch.no_grad()
-    def evaluate(self, split: Split) -> Evaluation:
-        """Accuracy and loss on the centre crops of a split."""
+    def evaluate(self, split: Split, crops: Crops = "centre") -> Evaluation:
+        """Accuracy and loss of a split on the centre crops, or by the mean of the logits of the ten crops.
+
+        The mean chooses the same class as the sum, and keeps the scale of the loss.
+        """
         self.model.eval()
-        correct, loss = 0, 0.0
-        for images, labels in self.task.plain_batches(split, max(self.config.batch_size, 64)):
-            with self.autocast:
-                logits_BT = self.model(self._to_device(images)).logits
-            labels = labels.to(self.device)
-            correct += int((logits_BT.argmax(1) == labels).sum())
-            loss += cross_entropy(logits_BT.double(), labels, reduction="sum").item()
-        if not math.isfinite(loss):
-            raise TrainingFailed(f"not finite in evaluation after epoch {self.epoch}: loss = {loss:g}")
-        return Evaluation(100.0 * correct / len(split), loss / len(split), len(split))
+        hits_T, seen_T = torch.zeros(2, self.task.num_classes, dtype=torch.int64, device=self.device)
+        loss = torch.zeros((), dtype=torch.float64, device=self.device)
+        for stored, labels in self.task.stored_batches(split, max(self.config.batch_size, 64)):
+            logits_BT, labels = self._logits(stored, crops), labels.to(self.device)
+            hits_T.index_add_(0, labels, (logits_BT.argmax(1) == labels).long())
+            seen_T.index_add_(0, labels, torch.ones_like(labels))
+            loss += cross_entropy(logits_BT, labels, reduction="sum")
+        if not math.isfinite(loss.item()):
+            raise TrainingFailed(f"not finite in evaluation after epoch {self.epoch}: loss = {loss.item():g}")
+        shares = (hits_T.double() / seen_T)[seen_T > 0]
+        accuracy = 100.0 * int(hits_T.sum()) / len(split)
+        return Evaluation(accuracy, loss.item() / len(split), len(split), 100.0 * shares.mean().item())
+
+    def _logits(self, stored: Tensor, crops: Crops) -> Tensor:
+        """Logits [B, T] in float64, the mean over the crops of each image."""
+        views = self.task.crops(stored.to(self.device, non_blocking=True), crops)
+        with self.autocast:
+            logits = [self.model(self._to_device(view)).logits.double() for view in views]
+        return torch.stack(logits).mean(0)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that changes while training: weights, optimiser, epoch, every random generator."""
+        """All that changes while training: weights, optimiser, epoch, step, the global random generators."""
         rebuilt = tuple(f"{name}." for name in self.method.rebuilt)
         method = {k: v for k, v in self.method.state_dict().items() if not k.startswith(rebuilt)}
         return {
@@ -128,8 +167,8 @@ class Trainer:
             "method": method,
             "optimiser": self.optimiser.state_dict(),
             "epoch": self.epoch,
-            "order": self.order.get_state(),
-            "augmentation": self.augmentation.get_state(),
+            "step": self.step,
+            "seed": self.seed,
             "random": seeding.random_state(),
         }
 
@@ -141,7 +180,5 @@ class Trainer:
         if lost := [key for key in missing if not key.startswith(rebuilt)]:
             raise KeyError(f"the state lacks {lost[0]} of the method")
         self.optimiser.load_state_dict(state["optimiser"])
-        self.epoch = state["epoch"]
-        self.order.set_state(state["order"])
-        self.augmentation.set_state(state["augmentation"])
+        self.epoch, self.step, self.seed = state["epoch"], state["step"], state["seed"]
         seeding.set_random_state(state["random"])

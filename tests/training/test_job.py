@@ -47,7 +47,7 @@ def copy_of(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 def judged(training: TrainingJob) -> TrainingJob:
     """The same job, its evaluation scripted: each epoch has the accuracy of the list."""
     left = iter(ACCURACIES[len(training.history) :])
-    training.trainer.evaluate = lambda split: Evaluation(next(left), 1.0, len(split))
+    training.trainer.evaluate = lambda split: Evaluation(next(left), 1.0, len(split), 50.0)
     return training
 
 

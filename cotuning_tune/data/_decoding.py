@@ -1,0 +1,273 @@
+"""Image files decoded once into one memory-mapped file, by all cores; a killed process's work is gone on with.
+
+Two keys. The content is the SHA-256 of the bytes of every file, the stored side and the decoder's version:
+``images/CONTENT.npy`` holds the pixels, so a copied or renamed folder finds them. Reading all bytes at every
+start would be slow: ``images/LOOKUP.json`` says which content the files with these names, sizes, times of
+change (mtime) and of entry (ctime, which no program can set back) had. While decoding, the bytes are hashed
+again: a file that has changed in between is refused.
+
+The work: ``.CONTENT.npy.building`` has its full length from the start, so a full disk shows at once. A block
+of images is written to it and synced; only then does its digest go into ``.CONTENT.npy.done``. Whoever goes on
+takes a block as finished if its bytes have that digest. The whole file gets its name by a link, which
+replaces nothing: a file that someone has mapped is never exchanged, and what has the name is whole.
+
+On one host one process builds and the others wait. Hosts that share the cache fill the same file: they write
+the same bytes to the same places, and each passes over the blocks that another has finished.
+
+Shapes: N images, B of a block, S the stored side. Values are uint8, channels first.
+"""
+
+import hashlib
+import io
+import logging
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import PIL
+from PIL import Image, features
+
+from cotuning_tune.cache import cache_root, content_key, only_one
+from cotuning_tune.errors import UserError, first_line
+from cotuning_tune.run_dir import read_json, sync_folder, write_json
+
+log = logging.getLogger(__name__)
+BLOCK = 64
+DIGEST = 32
+SAY_EVERY_S = 10.0
+RESTED_S = 2.0
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _decoded(data: bytes, size: int) -> np.ndarray | str:
+    """Pixels [3, S, S] of an image file's bytes, or what is wrong with them."""
+    try:
+        with Image.open(io.BytesIO(data)) as opened:
+            image: Image.Image = opened
+            if image.mode.startswith("I;16"):  # convert() cuts off at 255 instead of scaling
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            resized = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+        return np.asarray(resized).transpose(2, 0, 1)
+    except PIL.UnidentifiedImageError:  # its own words are an address in memory
+        return "no image that is known"
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as problem:
+        return first_line(problem)
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Image files by name relative to ``root``, to be stored at ``size`` x ``size`` pixels, aspect lost."""
+
+    root: Path
+    names: Sequence[str]
+    size: int
+
+    @cached_property
+    def stats(self) -> list[os.stat_result]:
+        """Size and times of each file. Raises UserError for a missing one."""
+        try:
+            return [(self.root / name).stat() for name in self.names]
+        except OSError as problem:
+            raise UserError(f"{problem.filename} cannot be read: {problem.strerror}") from None
+
+    @property
+    def decoder(self) -> str:
+        """What else the pixels depend on."""
+        return f"Pillow {PIL.__version__} jpeg {features.version('jpg')}"
+
+    @cached_property
+    def lookup(self) -> str:
+        """The quick key: no file is opened for it."""
+        times = [(s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in self.stats]
+        return content_key("lookup 1", str(self.root.resolve()), list(self.names), times, self.size, self.decoder)
+
+    @cached_property
+    def digests(self) -> list[str]:
+        """SHA-256 of the bytes of each file; reads them all."""
+        with ThreadPoolExecutor(cores()) as pool:
+            return list(pool.map(lambda name: _digest_of(self.root / name), self.names))
+
+    def content(self) -> str:
+        """The key of the pixels; reads every file where the quick key is new."""
+        entry = cache_root() / "images" / f"{self.lookup}.json"
+        if entry.exists():
+            return str(read_json(entry)["content"])
+        content = content_key("decoded 2", self.digests, self.size, self.decoder)
+        # Within a tick of the clock a second change would leave the times as they are.
+        if max((s.st_ctime for s in self.stats), default=0.0) < time.time() - RESTED_S:
+            with _told_of_no_room(self):
+                write_json(entry, {"content": content}, durable=False)
+        return content
+
+    def decode(self, position: int, digest: str = "") -> np.ndarray | str:
+        """Pixels [3, S, S], or what is wrong: also a content that has not the given ``digest``."""
+        try:
+            data = (self.root / self.names[position]).read_bytes()
+        except OSError as problem:
+            return str(problem.strerror)
+        if digest and hashlib.sha256(data).hexdigest() != digest:
+            return "changed while it was read"
+        return _decoded(data, self.size)
+
+
+def _digest_of(path: Path) -> str:
+    """SHA-256 of a file's bytes; empty for one that cannot be read: decoding tells why."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def refuse_broken(files: ImageFiles, broken: Sequence[str]) -> None:
+    """UserError that names the first of the broken files, where there are any."""
+    if broken:
+        more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
+        raise UserError(
+            f"{len(broken)} of {len(files.names)} images in {files.root} cannot be read:"
+            f" {', '.join(broken[:3])}{more}; remove or replace them"
+        )
+
+
+@contextmanager
+def _told_of_no_room(files: ImageFiles) -> Iterator[None]:
+    """A full or unusable cache folder becomes a UserError with the ways out."""
+    try:
+        yield
+    except OSError as problem:
+        megabytes = len(files.names) * 3 * files.size**2 / 1e6
+        raise UserError(
+            f"{len(files.names)} decoded images take {megabytes:.0f} MB in {cache_root()}: {problem.strerror};"
+            " set COTUNING_TUNE_CACHE to a folder with room, or decode them each time (--no-cache)"
+        ) from None
+
+
+def decoded_file(files: ImageFiles) -> tuple[Path, str]:
+    """The file of pixels [N, 3, S, S] (npy) and its content key; decoded now where it is not there.
+
+    Raises UserError for broken files and where there is no room; neither leaves anything.
+    """
+    content = files.content()
+    build = _Build(files, cache_root() / "images" / f"{content}.npy")
+    if not build.path.exists():
+        with _told_of_no_room(files):
+            build.path.parent.mkdir(parents=True, exist_ok=True)
+            with only_one(build.path):
+                build.run()
+    build.clear()
+    return build.path, content
+
+
+class _Build:
+    """The making of one file of decoded images."""
+
+    def __init__(self, files: ImageFiles, path: Path) -> None:
+        self.files, self.path = files, path
+        self.data = path.with_name(f".{path.name}.building")
+        self.done = path.with_name(f".{path.name}.done")
+        header = io.BytesIO()
+        shape = (len(files.names), 3, files.size, files.size)
+        np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        self.header, self.image_bytes = header.getvalue(), 3 * files.size**2
+        self.length = len(self.header) + len(files.names) * self.image_bytes
+
+    def clear(self) -> None:
+        """Delete what is only of use while the file is made."""
+        self.data.unlink(missing_ok=True)
+        self.done.unlink(missing_ok=True)
+
+    def run(self) -> None:
+        """Decode what is not decoded yet, and give the whole its name."""
+        if self.path.exists():
+            return
+        try:
+            with _opened(self.data) as data, _opened(self.done) as done:
+                self._fill(data, done)
+            self._publish()
+        except (OSError, UserError):
+            self.clear()
+            if not self.path.exists():  # else another host was first, and cleared
+                raise
+
+    def _fill(self, data: int, done: int) -> None:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(data, 0, self.length)
+        _write_at(data, self.header, 0)
+        blocks = range(-(-len(self.files.names) // BLOCK))
+        missing = [block for block in blocks if not self._is_done(data, done, block)]
+        before = len(blocks) - len(missing)
+        count, megabytes = len(self.files.names), self.length / 1e6
+        already = f", {before * BLOCK} of them already there" if before else ""
+        log.warning("decoding %d images once into %s (%.0f MB)%s", count, self.path, megabytes, already)
+        broken: list[str] = []
+        said = time.monotonic()
+        with ThreadPoolExecutor(cores()) as pool:
+            for number, found in enumerate(pool.map(lambda block: self._make(data, done, block), missing), before + 1):
+                broken += found
+                if time.monotonic() - said > SAY_EVERY_S:
+                    log.warning("decoded %d of %d images", min(number * BLOCK, count), count)
+                    said = time.monotonic()
+        refuse_broken(self.files, broken)
+
+    def _place(self, block: int) -> tuple[range, int]:
+        """The images of a block, and where its bytes begin."""
+        positions = range(block * BLOCK, min((block + 1) * BLOCK, len(self.files.names)))
+        return positions, len(self.header) + positions.start * self.image_bytes
+
+    def _is_done(self, data: int, done: int, block: int) -> bool:
+        digest = os.pread(done, DIGEST, block * DIGEST)
+        if len(digest) < DIGEST or not any(digest):
+            return False
+        positions, start = self._place(block)
+        return hashlib.sha256(os.pread(data, len(positions) * self.image_bytes, start)).digest() == digest
+
+    def _make(self, data: int, done: int, block: int) -> list[str]:
+        """Decode and keep a block; the broken files in it, with the reasons."""
+        if self.path.exists() or self._is_done(data, done, block):  # another host's work
+            return []
+        positions, start = self._place(block)
+        decoded = [self.files.decode(position, self.files.digests[position]) for position in positions]
+        broken = [f"{self.files.names[p]} ({d})" for p, d in zip(positions, decoded, strict=True) if isinstance(d, str)]
+        if not broken:
+            pixels = np.stack([d for d in decoded if not isinstance(d, str)]).tobytes()
+            _write_at(data, pixels, start)
+            os.fsync(data)  # the digest must not reach the disk before what it vouches for
+            _write_at(done, hashlib.sha256(pixels).digest(), block * DIGEST)
+        return broken
+
+    def _publish(self) -> None:
+        """The name, unless another host has given it; where the file system has no links, by rename."""
+        try:
+            self.path.hardlink_to(self.data)
+        except FileExistsError:
+            return
+        except OSError:
+            if not self.path.exists():
+                self.data.replace(self.path)
+        sync_folder(self.path.parent)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _write_at(descriptor: int, data: bytes, start: int) -> None:
+    """Write all of it: a nearly full disk takes a part first and says so at the next call."""
+    left = memoryview(data)
+    while left:
+        written = os.pwrite(descriptor, left, start)
+        left, start = left[written:], start + written
