@@ -12,7 +12,7 @@ from cotuning_tune.plan.slots import SlotCount
 from cotuning_tune.plan.speeds import Footprint, Speed
 from cotuning_tune.training import TrainConfig
 
-CROPS = {"ten": 10}
+CROPS = {"centre": 1, "ten": 10}
 COUNTING = ("epochs", "iterations", "interval", "batch_size")
 
 
@@ -131,8 +131,8 @@ class Plan:
 def _cost(experiment: Experiment, cell: Cell, parts: Parts, speed: Speed | None) -> CellCost:
     train = build(TrainConfig, experiment.spec(cell, {}, 0).train, "train")
     batches = -(-parts.train // train.batch_size)
-    crops = CROPS.get(getattr(experiment.config, "test_crops", ""), 1)
-    counts = CellCost(cell, parts, batches, train.steps(batches), train.rows(batches), parts.test * crops)
+    tested = parts.test * CROPS[experiment.config.test_crops]
+    counts = CellCost(cell, parts, batches, train.steps(batches), train.rows(batches), tested)
     if speed is None:
         return counts
     training = counts.trained / speed.batch * speed.step_s + counts.validated * speed.image_s
@@ -152,7 +152,7 @@ def _notes(experiment: Experiment, inventories: Mapping[str, Inventory]) -> list
     notes = [
         f"train.{key} is searched: planned with {experiment.train[key].first}"
         for key in COUNTING
-        if key in experiment.train and experiment.train[key].search is not None
+        if experiment.train[key].search is not None
     ]
     if experiment.config.stopper != "none":
         notes.append(f"stopper = {experiment.config.stopper}: the times are those without stopping, an upper bound")

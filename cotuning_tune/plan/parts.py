@@ -112,5 +112,5 @@ def free_bytes(path: Path) -> int:
 def cache_bytes(experiment: Experiment, inventory: Inventory) -> int:
     """Bytes of a data set's decoded images in the cache: N x 3 x S x S."""
     config = build(TaskConfig, experiment.task, "task")
-    once = inventory.as_files and experiment.task.get("decode") != "each"
+    once = inventory.as_files and config.decode == "once"
     return inventory.images * 3 * config.resize**2 if once else 0

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -124,8 +123,7 @@ def _peak_bytes(device: torch.device) -> int:
 
 def measure(spec: TrainingSpec, task: Task, rounds: int = ROUNDS) -> tuple[Speed, Footprint]:
     """Speed and footprint of a spec on a short task; the learning rate is 0, so that nothing diverges."""
-    pins: dict[str, Any] = {key: 0 for key in ("iterations", "interval") if key in spec.train}
-    pins |= {"optim/lr": 0.0, "epochs": 1 + rounds}
+    pins = {"optim/lr": 0.0, "epochs": 1 + rounds, "iterations": 0, "interval": 0}
     spec = replace(spec, train=spec.train | pins)
     start = time.perf_counter()
     trainer = make_trainer(spec, setup=False, task=task)
