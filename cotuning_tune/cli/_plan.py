@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from cotuning_tune.errors import UserError
+
 
 def add(commands: Any) -> None:
     """The parser of this command."""
@@ -44,5 +46,8 @@ def _plan(options: argparse.Namespace) -> int:
     for line in [*missing_lines(plan), *(f"note: {note}" for note in plan.notes)]:
         print(line)
     if options.json:
-        write_json(Path(options.json), plan_json(plan))
+        try:
+            write_json(Path(options.json), plan_json(plan))
+        except OSError as problem:
+            raise UserError(f"--json {options.json} cannot be written: {problem.strerror}") from None
     return 0

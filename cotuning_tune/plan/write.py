@@ -76,7 +76,7 @@ def lines_of(plan: Plan) -> list[str]:
     lines = [
         f"cells: {len(plan.cells)} ({cells})",
         f"trainings: {plan.trials} trials ({c.trials} a cell) + {plan.seeds} retrainings ({len(c.seeds)} seeds)",
-        f"epochs: {searched} + {retrained}",
+        f"epochs, or intervals of iterations: {searched} + {retrained}",
         f"images: {trained:,} in training, {forward:,} in validation and tests",
         *_task_lines(plan),
         *_time_lines(plan),
@@ -95,11 +95,11 @@ def missing_lines(plan: Plan) -> list[str]:
     for inventory in plan.inventories.values():
         if not inventory.missing:
             continue
-        kind, counts = inventory.kind, inventory.kind.counts
-        lines.append(f"missing: {inventory.task}: {inventory.missing}")
-        lines.append(f"  published: {', '.join(f'{count} {name}' for name, count in counts.items())}")
-        lines += [f"  get it from {kind.page}"] if kind.page else []
-        lines += [f"  {line.strip()}" for line in kind.layout.strip().splitlines()]
+        kind = inventory.kind
+        counts = ", ".join(f"{count} {name}" for name, count in kind.counts.items())
+        told = [kind.page, *(line.strip() for line in kind.layout.strip().splitlines())]
+        lines.append(f"missing: {inventory.task} ({counts}): {inventory.missing}")
+        lines += [f"  {line}" for line in told if line not in inventory.missing]
     return lines
 
 
