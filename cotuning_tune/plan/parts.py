@@ -58,11 +58,13 @@ class Inventory:
         return len(self.train.names) + (self.val or 0) + self.test
 
     def at(self, rate: float, config: TaskConfig) -> Parts:
-        """The parts at a sampling rate, by the rules that ``Task`` splits by."""
+        """The parts at a sampling rate, by the rules that ``Task`` splits by. UserError for no validation image."""
         kept = sample(self.train, rate, config.split_seed)
         if self.val is not None:
             return Parts(len(kept), self.val, self.test)
         train, held = hold_out(self.train, kept, config.val_fraction, config.split_seed)
+        if not held:
+            raise UserError(f"{self.task} at {100 * rate:g} %: there is no image for validation, give more labels")
         return Parts(len(train), len(held), self.test)
 
 
