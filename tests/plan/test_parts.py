@@ -48,7 +48,7 @@ def test_counts_of_image_files(image_folder: Callable[..., Path], parts: tuple[s
 
 
 def test_published_counts_where_the_data_is_missing(published: str) -> None:
-    """Without the data the classes share the published number of images: 7 of 3 classes are 3, 2 and 2; half: 2, 1 and 1."""
+    """Without the data the classes share the published number of images: 3, 2 and 2 of 7; half: 2, 1, 1."""
     experiment = planned(experiment_text(task=published))
     inventory = take_inventory(experiment, published)
     assert (inventory.classes, inventory.images, inventory.missing) == (3, 12, "get it first")
