@@ -16,6 +16,7 @@ CORE = (
     "cotuning_tune.ledger",
     "cotuning_tune.methods",
     "cotuning_tune.models",
+    "cotuning_tune.plan",
     "cotuning_tune.relationship",
     "cotuning_tune.report",
     "cotuning_tune.training",

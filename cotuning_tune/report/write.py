@@ -7,6 +7,7 @@ from typing import Any
 
 from cotuning_tune import ledger
 from cotuning_tune.files import read_json, write_bytes
+from cotuning_tune.report.published import published_remarks, published_table
 from cotuning_tune.report.results import CellResult, mean_std, read_results
 from cotuning_tune.run_dir import RunDir
 from cotuning_tune.tables import Table
@@ -149,7 +150,8 @@ def _ledger_remark(run: RunDir, cells: list[CellResult]) -> list[str]:
 
 def build_report(run: RunDir) -> Report:
     """The report of a run whose search has ended; reads files only."""
-    experiment = tomllib.loads(run.experiment_file.read_text(encoding="utf-8"))["experiment"]
+    asked = tomllib.loads(run.experiment_file.read_text(encoding="utf-8"))
+    experiment = asked["experiment"]
     cells = read_results(run, list(experiment["methods"]))
     device = "GPU" if read_json(run.environment)["gpus"] else "slot"
     n = min((len(cell.accuracies) for cell in cells), default=0)
@@ -159,9 +161,12 @@ def build_report(run: RunDir) -> Report:
         f"{n} seeds in one cell prove nothing alone: read the differences as what this run shows, no more.",
         *_growth_remark(run),
         *_ledger_remark(run, cells),
+        *published_remarks(asked, cells),
         *_failures(cells),
     ]
     tables = [main_table(cells), configuration_table(cells), budget_table(cells, device)]
+    if published := published_table(asked, cells):
+        tables.append(published)
     return Report(run.name, tables, remarks)
 
 

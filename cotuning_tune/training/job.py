@@ -53,10 +53,15 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def make_trainer(spec: TrainingSpec, device: torch.device | None = None, *, setup: bool = True) -> Trainer:
-    """Model, method and trainer of a spec at the start of training; ``setup=False``: a state follows."""
+def make_trainer(
+    spec: TrainingSpec, device: torch.device | None = None, *, setup: bool = True, task: Task | None = None
+) -> Trainer:
+    """Model, method and trainer of a spec at the start of training; ``setup=False``: a state follows.
+
+    ``task`` stands in for the spec's own.
+    """
     device = device or default_device()
-    task, source = task_of(spec), pretrained(spec.backbone, spec.weights)
+    task, source = task or task_of(spec), pretrained(spec.backbone, spec.weights)
     train = build(TrainConfig, spec.train, "train")
     seeding.seed_all(seeding.derive_seed(spec.seed, "weights"))
     generator = torch.Generator().manual_seed(seeding.derive_seed(spec.seed, "head"))

@@ -1,0 +1,53 @@
+"""The command that says what an experiment will cost: plan."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from cotuning_tune.errors import UserError
+
+
+def add(commands: Any) -> None:
+    """The parser of this command."""
+    text = "say what an experiment costs before anything runs: trials, hours, disk, memory"
+    plan = commands.add_parser("plan", help=text, description=text)
+    plan.add_argument("experiment", metavar="EXPERIMENT", help="a file of search_spaces/, or your own")
+    plan.add_argument(
+        "--images-per-second", type=float, metavar="N", help="of plain fine-tuning on one slot, in place of a probe"
+    )
+    plan.add_argument("--slots", type=int, metavar="N", help="trials at a time (default: what this machine takes)")
+    plan.add_argument("--gpus", type=int, metavar="N", help="GPUs, each shared as [resources] says")
+    plan.add_argument("--no-probe", action="store_true", help="train no steps: counts and sizes alone")
+    plan.add_argument("--json", metavar="FILE", help="write every figure there too")
+    plan.set_defaults(call=_plan)
+
+
+def _say(line: str) -> None:
+    print(f"{line} ...", file=sys.stderr, flush=True)
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from cotuning_tune.experiment import read_experiment
+    from cotuning_tune.files import write_json
+    from cotuning_tune.plan import plan_of
+    from cotuning_tune.plan.write import lines_of, method_table, missing_lines, plan_json
+
+    plan = plan_of(
+        read_experiment(options.experiment),
+        slots=options.slots,
+        gpus=options.gpus,
+        images_per_second=options.images_per_second,
+        probe=not options.no_probe,
+        say=_say,
+    )
+    print(f"{plan.experiment.name}\n{method_table(plan).markdown()}\n")
+    print("\n".join(f"- {line}" for line in lines_of(plan)))
+    for line in [*missing_lines(plan), *(f"note: {note}" for note in plan.notes)]:
+        print(line)
+    if options.json:
+        try:
+            write_json(Path(options.json), plan_json(plan))
+        except OSError as problem:
+            raise UserError(f"--json {options.json} cannot be written: {problem.strerror}") from None
+    return 0

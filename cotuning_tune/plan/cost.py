@@ -1,0 +1,178 @@
+"""The arithmetic of a plan: counts, seconds and bytes of every cell, and their sums. Measures nothing."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from cotuning_tune.data import TaskConfig
+from cotuning_tune.experiment import Cell, Experiment
+from cotuning_tune.hyper import build
+from cotuning_tune.plan.parts import Inventory, Parts, cache_bytes
+from cotuning_tune.plan.slots import SlotCount
+from cotuning_tune.plan.speeds import Footprint, Speed
+from cotuning_tune.training import TrainConfig
+
+CROPS = {"centre": 1, "ten": 10}
+COUNTING = ("epochs", "iterations", "interval", "batch_size")
+
+
+@dataclass(frozen=True)
+class CellCost:
+    """One cell: what a trial, a seed of the retraining and the method's set-up cost, in seconds (0: no speed).
+
+    ``batches``: steps of a pass over the training part. ``steps``: of a whole training. ``rows``: how many
+    times it validates and keeps its state. ``tested``: images that go through the network in a test.
+    """
+
+    cell: Cell
+    parts: Parts
+    batches: int
+    steps: int
+    rows: int
+    tested: int
+    trial_s: float = 0.0
+    seed_s: float = 0.0
+    setup_s: float = 0.0
+
+    @property
+    def trained(self) -> int:
+        """Images that go forward and back in one training."""
+        return round(self.steps * self.parts.train / self.batches)
+
+    @property
+    def validated(self) -> int:
+        """Images that go forward for the validations of one training."""
+        return self.rows * self.parts.val
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cost of an experiment; ``speeds`` is empty where nothing was measured or given."""
+
+    experiment: Experiment
+    inventories: Mapping[str, Inventory]
+    cells: list[CellCost]
+    speeds: Mapping[str, Speed]
+    footprints: Mapping[str, Footprint]
+    slots: SlotCount
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def trials(self) -> int:
+        return len(self.cells) * self.experiment.config.trials
+
+    @property
+    def seeds(self) -> int:
+        """Trainings of the retraining."""
+        return len(self.cells) * len(self.experiment.config.seeds)
+
+    def of(self, method: str) -> list[CellCost]:
+        return [cost for cost in self.cells if cost.cell.method == method]
+
+    def search_s(self, cells: Iterable[CellCost]) -> float:
+        """Slot-seconds of the search of these cells, the set-ups among them."""
+        return sum(c.trial_s * self.experiment.config.trials + c.setup_s for c in cells)
+
+    def retrain_s(self, cells: Iterable[CellCost]) -> float:
+        """Slot-seconds of the retraining and the tests of these cells."""
+        return sum(c.seed_s * len(self.experiment.config.seeds) for c in cells)
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds on the slots: two stages, neither shorter than its longest training."""
+        stages = (
+            (self.search_s(self.cells), max(c.trial_s + c.setup_s for c in self.cells)),
+            (self.retrain_s(self.cells), max(c.seed_s for c in self.cells)),
+        )
+        return sum(max(total / self.slots.count, longest) for total, longest in stages)
+
+    @property
+    def images(self) -> tuple[int, int]:
+        """Images that go forward and back, and forward alone, in search, retraining and tests."""
+        trainings, seeds = self.experiment.config.trials, len(self.experiment.config.seeds)
+        trained = sum(c.trained * (trainings + seeds) for c in self.cells)
+        return trained, sum(c.validated * (trainings + seeds) + c.tested * seeds for c in self.cells)
+
+    @property
+    def rows(self) -> tuple[int, int]:
+        """Epochs (or intervals) of the search and of the retraining."""
+        every = sum(c.rows for c in self.cells)
+        return every * self.experiment.config.trials, every * len(self.experiment.config.seeds)
+
+    @property
+    def cache(self) -> int:
+        """Bytes of decoded images, each data set once."""
+        return sum(cache_bytes(self.experiment, inventory) for inventory in self.inventories.values())
+
+    @property
+    def running(self) -> int:
+        """Bytes of the states of running trainings: the newest and the one before, and the best weights."""
+        largest = max(2 * f.state + f.model for f in self.footprints.values())
+        return largest * min(self.slots.count, self.trials)
+
+    @property
+    def models(self) -> int:
+        """Bytes of the retrained models."""
+        return sum(self.footprints[c.cell.method].model for c in self.cells) * len(self.experiment.config.seeds)
+
+    @property
+    def written(self) -> int:
+        """Bytes written as states in all: one a row."""
+        config = self.experiment.config
+        trainings = config.trials + len(config.seeds)
+        return sum(c.rows * self.footprints[c.cell.method].state * trainings for c in self.cells)
+
+    @property
+    def memory(self) -> int:
+        """Bytes of the largest trial; 0: not measured."""
+        return max((speed.memory_bytes for speed in self.speeds.values()), default=0)
+
+
+def _cost(experiment: Experiment, cell: Cell, parts: Parts, speed: Speed | None) -> CellCost:
+    train = build(TrainConfig, experiment.spec(cell, {}, 0).train, "train")
+    batches = -(-parts.train // train.batch_size)
+    tested = parts.test * CROPS[experiment.config.test_crops]
+    counts = CellCost(cell, parts, batches, train.steps(batches), train.rows(batches), tested)
+    if speed is None:
+        return counts
+    training = counts.trained / speed.batch * speed.step_s + counts.validated * speed.image_s
+    trial_s = speed.start_s + training + counts.rows * speed.keep_s
+    setup_s = 0.0
+    if speed.setup_s:
+        setup_s = speed.setup_s * (parts.train + parts.val) / speed.setup_images
+    return dataclasses.replace(
+        counts,
+        trial_s=trial_s,
+        seed_s=trial_s + speed.start_s + counts.tested * speed.image_s,
+        setup_s=setup_s,
+    )
+
+
+def _notes(experiment: Experiment, inventories: Mapping[str, Inventory]) -> list[str]:
+    notes = [
+        f"train.{key} is searched: planned with {experiment.train[key].first}"
+        for key in COUNTING
+        if experiment.train[key].search is not None
+    ]
+    if experiment.config.stopper != "none":
+        notes.append(f"stopper = {experiment.config.stopper}: the times are those without stopping, an upper bound")
+    for inventory in inventories.values():
+        if inventory.guessed:
+            notes.append(f"{inventory.task}: the test part stays closed, it is taken for as large as the training part")
+        if inventory.missing:
+            notes.append(f"{inventory.task}: sizes from published counts, classes taken for equally large")
+    return notes
+
+
+def make_plan(
+    experiment: Experiment,
+    inventories: Mapping[str, Inventory],
+    speeds: Mapping[str, Speed],
+    footprints: Mapping[str, Footprint],
+    slots: SlotCount,
+) -> Plan:
+    """The plan of an experiment from what was counted and measured."""
+    config = build(TaskConfig, experiment.task, "task")
+    parts = {(t, rate): inventories[t].at(rate, config) for t in inventories for rate in experiment.config.rates}
+    cells = [_cost(experiment, c, parts[c.task, c.rate], speeds.get(c.method)) for c in experiment.cells]
+    return Plan(experiment, inventories, cells, speeds, footprints, slots, _notes(experiment, inventories))

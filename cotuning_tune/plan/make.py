@@ -1,0 +1,56 @@
+"""From an experiment to its plan: counts the images, measures or assumes the speeds, adds it up."""
+
+import dataclasses
+from collections.abc import Callable
+
+from cotuning_tune.experiment import Experiment
+from cotuning_tune.plan.cost import Plan, make_plan
+from cotuning_tune.plan.parts import take_inventory
+from cotuning_tune.plan.probe import Probe, measure_footprints, run_probe
+from cotuning_tune.plan.slots import count_slots, gpu_share
+from cotuning_tune.plan.speeds import Speed, assumed_speeds, ratio_notes
+
+
+def plan_of(
+    experiment: Experiment,
+    *,
+    slots: int | None = None,
+    gpus: int | None = None,
+    images_per_second: float | None = None,
+    probe: bool = True,
+    say: Callable[[str], None] = lambda line: None,
+) -> Plan:
+    """The plan of an experiment. ``images_per_second`` of plain fine-tuning on one slot replaces the probe.
+
+    Raises UserError for impossible numbers, and where the size of a data set is not to be known.
+    """
+    config, count = experiment.config, count_slots(experiment.resources, slots, gpus)
+    speeds: dict[str, Speed] = {}
+    if images_per_second is not None:
+        first = experiment.spec(experiment.cells[0], {}, 0).train["batch_size"]
+        speeds = assumed_speeds(config.methods, images_per_second, first)
+    inventories = {task: take_inventory(experiment, task) for task in config.tasks}
+    if images_per_second is None and probe:
+        return _probed(make_plan(experiment, inventories, {}, {}, count), run_probe(experiment, inventories, say))
+    footprints = measure_footprints(experiment, inventories)
+    plan = make_plan(experiment, inventories, speeds, footprints, count)
+    if images_per_second is None:
+        return plan
+    given = f"{images_per_second:g} images/s of plain fine-tuning, as given; steps of {first} images"
+    return dataclasses.replace(plan, notes=[*plan.notes, given, *ratio_notes(config.methods)])
+
+
+def _probed(counted: Plan, probe: Probe) -> Plan:
+    """The plan with what the probe measured."""
+    plan = make_plan(counted.experiment, counted.inventories, probe.speeds, probe.footprints, counted.slots)
+    steps = sorted({speed.steps for speed in probe.speeds.values()})
+    shown = " to ".join(map(str, {steps[0]: 0, steps[-1]: 0}))
+    notes = [f"probed on {probe.device} with {shown} steps a method, on {probe.where}; a trial alone on its slot"]
+    if probe.missing:
+        notes.append(f"probed with random weights, the run needs the published ones: {probe.missing}")
+    if any(speed.setup_s is None for speed in probe.speeds.values()):
+        notes.append("the methods' set-up is not measured: it needs the images and the weights")
+    if probe.device_bytes:
+        share = gpu_share(plan.memory, probe.device_bytes)
+        notes.append(f"by memory a trial may take resources.gpu_per_trial = {share:.3g} of a {probe.device}")
+    return dataclasses.replace(plan, notes=[*plan.notes, *notes])

@@ -1,0 +1,118 @@
+"""How many images each task has: counted from its files where they are there, else from what is published."""
+
+import itertools
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cotuning_tune.data import PARTS, DataSet, FileDataSet, TaskConfig, data_set
+from cotuning_tune.data._task import Named, hold_out, sample
+from cotuning_tune.errors import UserError
+from cotuning_tune.experiment import Experiment
+from cotuning_tune.hyper import build
+
+
+@dataclass(frozen=True)
+class Names:
+    """Images by name and class number, without a picture."""
+
+    names: Sequence[str]
+    labels: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Images of a task at a rate, as training sees them."""
+
+    train: int
+    val: int
+    test: int
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What is known of a data set. ``missing``: why it cannot be read ("": it can).
+
+    ``val`` is None where the task splits its own validation part off. ``guessed``: the size of the test
+    part is not known before it is opened, it is taken for that of the training part. ``as_files``: its
+    images are decoded into the cache.
+    """
+
+    task: str
+    kind: type[DataSet]
+    classes: int
+    train: Named = field(repr=False)
+    val: int | None
+    test: int
+    missing: str = ""
+    guessed: bool = False
+
+    @property
+    def as_files(self) -> bool:
+        return issubclass(self.kind, FileDataSet)
+
+    @property
+    def images(self) -> int:
+        """All images of the published parts."""
+        return len(self.train.names) + (self.val or 0) + self.test
+
+    def at(self, rate: float, config: TaskConfig) -> Parts:
+        """The parts at a sampling rate, by the rules that ``Task`` splits by. UserError for no validation image."""
+        kept = sample(self.train, rate, config.split_seed)
+        if self.val is not None:
+            return Parts(len(kept), self.val, self.test)
+        train, held = hold_out(self.train, kept, config.val_fraction, config.split_seed)
+        if not held:
+            raise UserError(f"{self.task} at {100 * rate:g} %: there is no image for validation, give more labels")
+        return Parts(len(train), len(held), self.test)
+
+
+def _even(images: int, classes: int) -> Names:
+    """Made-up names, the classes as equal as can be."""
+    return Names([str(n) for n in range(images)], [n * classes // images for n in range(images)])
+
+
+def _counted(task: str, data: DataSet) -> Inventory:
+    """From the data set itself; of image files only the names are read. The test part is not opened."""
+    kind, classes = type(data), len(data.class_names)
+    if not isinstance(data, FileDataSet):
+        train, val = data.train(), data.val()
+        known = kind.counts.get("test")
+        test = known or len(train.names)
+        held = None if val is None else len(val.names)
+        return Inventory(task, kind, classes, train, held, test, guessed=known is None)
+    files = {part: data.files(part) for part in PARTS}
+    counts = {part: len(found.names) for part, found in files.items() if found is not None}
+    named = files["train"]
+    if named is None:
+        raise UserError(f"{task} has no training part")
+    return Inventory(task, kind, classes, named, counts.get("val"), counts.get("test", 0))
+
+
+def take_inventory(experiment: Experiment, task: str) -> Inventory:
+    """What is there of a task's data. Raises UserError where nothing is, and no sizes are published either."""
+    kind = data_set(experiment.kinds[task])
+    config = build(kind.Config, experiment.data[task], f"data.{task}")
+    size = build(TaskConfig, experiment.task, "task").resize
+    try:
+        return _counted(task, kind(config, size))
+    except UserError as problem:
+        counts = kind.counts
+        if not {"classes", "train", "test"} <= counts.keys():
+            raise UserError(f"{task}: its size is not known, for it cannot be read: {problem}") from None
+        train = _even(counts["train"], counts["classes"])
+        return Inventory(task, kind, counts["classes"], train, counts.get("val"), counts["test"], str(problem))
+
+
+def free_bytes(path: Path) -> int:
+    """Free space where a folder is, or will be."""
+    there = next(parent for parent in itertools.chain([path], path.parents) if parent.exists())
+    return shutil.disk_usage(there).free
+
+
+def cache_bytes(experiment: Experiment, inventory: Inventory) -> int:
+    """Bytes of a data set's decoded images in the cache: N x 3 x S x S."""
+    config = build(TaskConfig, experiment.task, "task")
+    once = inventory.as_files and config.decode == "once"
+    return inventory.images * 3 * config.resize**2 if once else 0

@@ -1,0 +1,236 @@
+"""The probe: a few real training steps of each method on this machine, and what they leave on disk.
+
+It runs on the real images where they are there, else on random ones of the same size: a step costs the same.
+"""
+
+import copy
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cotuning_tune.cache import cache_root
+from cotuning_tune.data import ArrayImages, DataSet, Listing, Split, Task, TaskConfig
+from cotuning_tune.errors import UserError
+from cotuning_tune.experiment import Cell, Experiment
+from cotuning_tune.files import write_bytes
+from cotuning_tune.hyper import build
+from cotuning_tune.methods import Method, method
+from cotuning_tune.models import pretrained
+from cotuning_tune.plan.parts import Inventory, cache_bytes, free_bytes
+from cotuning_tune.plan.speeds import Footprint, Speed
+from cotuning_tune.training import Trainer, TrainingSpec
+from cotuning_tune.training.job import make_trainer, task_of
+from cotuning_tune.training.state import packed
+
+ROUND, ROUNDS = 5, 4
+BUDGET_S = 30.0
+EVALUATED, EVALUATIONS = 64, 3
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Speeds and footprints by method; ``missing``: the weights that could not be had ("": none).
+
+    ``where``: which images were used. ``device``: 'cpu' or the GPU's name, and its memory in bytes (0: none).
+    """
+
+    speeds: dict[str, Speed]
+    footprints: dict[str, Footprint]
+    missing: str
+    where: str
+    device: str = "cpu"
+    device_bytes: int = 0
+
+
+class RandomImages(DataSet):
+    """Random pixels in place of a data set that is not there."""
+
+    def __init__(self, classes: int, images: int, stored_size: int) -> None:
+        super().__init__(None, stored_size)
+        self.classes = classes
+        shape = (images, 3, stored_size, stored_size)
+        pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        self.listing = Listing(
+            [str(n) for n in range(images)], [n % classes for n in range(images)], ArrayImages(pixels)
+        )
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(str(number) for number in range(self.classes))
+
+    def train(self) -> Listing:
+        return self.listing
+
+    def val(self) -> Listing:
+        return self.listing
+
+    def test(self) -> Listing:
+        return self.listing
+
+
+def _some(split: Split, count: int) -> Split:
+    """The first images of a split."""
+    part = copy.copy(split)
+    part.positions, part.names, part.labels_N = split.positions[:count], split.names[:count], split.labels_N[:count]
+    return part
+
+
+def _short(task: Task, train: int) -> Task:
+    """The task with a training part of that many images, and a small validation part."""
+    short = copy.copy(task)
+    short.train, short.val = _some(task.train, train), _some(task.val, EVALUATED)
+    return short
+
+
+def _seconds(device: torch.device, action: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    action()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def _step_seconds(trainer: Trainer, rounds: int) -> list[float]:
+    """Seconds a step of each round, a short epoch each; the first round warms up and is left out."""
+    found: list[float] = []
+    while len(found) < 1 + rounds and (len(found) < 2 or sum(found) * trainer.batches < BUDGET_S):
+        found.append(_seconds(trainer.device, trainer.train_epoch) / trainer.batches)
+    return found[1:] or found
+
+
+def _image_seconds(trainer: Trainer, split: Split) -> float:
+    """Seconds an image of an evaluation; the first is left out."""
+    found = [_seconds(trainer.device, lambda: trainer.evaluate(split)) for _ in range(1 + EVALUATIONS)]
+    return statistics.median(found[1:]) / len(split)
+
+
+def _peak_bytes(device: torch.device) -> int:
+    """The most memory so far: of the GPU since it was last asked, else of the process."""
+    if device.type == "cuda":
+        most = torch.cuda.max_memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        return most
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def measure(spec: TrainingSpec, task: Task, rounds: int = ROUNDS) -> tuple[Speed, Footprint]:
+    """Speed and footprint of a spec on a short task; the learning rate is 0, so that nothing diverges."""
+    pins = {"optim/lr": 0.0, "epochs": 1 + rounds, "iterations": 0, "interval": 0}
+    spec = replace(spec, train=spec.train | pins)
+    start = time.perf_counter()
+    trainer = make_trainer(spec, setup=False, task=task)
+    start_s = time.perf_counter() - start
+    steps = _step_seconds(trainer, rounds)
+    image_s = _image_seconds(trainer, task.val)
+    model = len(packed(trainer.model.state_dict()))
+    with tempfile.TemporaryDirectory() as folder:
+        state = Path(folder) / "state.pt"
+        keep_s = _seconds(trainer.device, lambda: write_bytes(state, packed(trainer.state_dict())))
+        footprint = Footprint(state.stat().st_size, model)
+    speed = Speed(
+        step_s=statistics.median(steps),
+        batch=len(task.train) / trainer.batches,
+        image_s=image_s,
+        steps=len(steps) * trainer.batches,
+        start_s=start_s,
+        keep_s=keep_s,
+        memory_bytes=_peak_bytes(trainer.device),
+    )
+    return speed, footprint
+
+
+def _with_setup(speed: Speed, spec: TrainingSpec, say: Say) -> Speed:
+    """The speed with the method's set-up, cold and from the cache; as it was where the user stops that."""
+    if method(spec.method).setup is Method.setup:
+        return replace(speed, setup_s=0.0)
+    say(f"measuring the set-up of {spec.method} (Ctrl-C leaves it out)")
+    task = task_of(spec)
+    try:
+        first, again = (_seconds(torch.device("cpu"), lambda: make_trainer(spec)) for _ in range(2))
+    except KeyboardInterrupt:
+        return speed
+    images = len(task.train) + len(task.val)
+    return replace(speed, start_s=again, setup_s=max(first - again, 0.0), setup_images=images)
+
+
+def _place(experiment: Experiment, inventories: Mapping[str, Inventory]) -> tuple[Inventory, bool]:
+    """The data set to probe on, and whether with its own images: the first that is there and whose cache fits."""
+    for inventory in inventories.values():
+        if not inventory.missing and cache_bytes(experiment, inventory) < free_bytes(cache_root()):
+            return inventory, True
+    return next(iter(inventories.values())), False
+
+
+def _usable_weights(experiment: Experiment) -> tuple[str, str]:
+    """The weights to probe with, and why they are not the experiment's."""
+    config = experiment.config
+    try:
+        pretrained(config.backbone, config.weights)
+    except UserError as problem:
+        pretrained(config.backbone, "random")
+        return "random", str(problem)
+    return config.weights, ""
+
+
+def run_probe(experiment: Experiment, inventories: Mapping[str, Inventory], say: Say) -> Probe:
+    """Measure every method of the experiment, at the largest rate, with the cores that a trial takes."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(experiment.resources.cpu_per_trial)
+    try:
+        return _run_probe(experiment, inventories, say)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _run_probe(experiment: Experiment, inventories: Mapping[str, Inventory], say: Say) -> Probe:
+    (inventory, real), rate = _place(experiment, inventories), max(experiment.config.rates)
+    weights, missing = _usable_weights(experiment)
+    specs = {
+        name: replace(experiment.spec(Cell(inventory.task, rate, name), {}, 0), weights=weights)
+        for name in experiment.config.methods
+    }
+    batch = max(int(spec.train["batch_size"]) for spec in specs.values())
+    config = build(TaskConfig, experiment.task, "task")
+    if real:
+        if cache_bytes(experiment, inventory):
+            say(f"opening {inventory.task}: its images are decoded into the cache, once")
+        task, where = task_of(next(iter(specs.values()))), f"{inventory.task} at {100 * rate:g} %"
+    else:
+        images = max(min(inventory.at(rate, config).train, ROUND * batch), EVALUATED)
+        made = RandomImages(inventory.classes, images, config.resize)
+        task, where = Task(inventory.task, made, 1.0, config), f"random images in place of {inventory.task}"
+    speeds, footprints = {}, {}
+    for name, spec in specs.items():
+        say(f"probing {name} on {where}")
+        short = _short(task, ROUND * int(spec.train["batch_size"]))
+        speeds[name], footprints[name] = measure(spec, short)
+    if real and not missing:
+        for name, spec in specs.items():
+            speeds[name] = _with_setup(speeds[name], spec, say)
+    return Probe(speeds, footprints, missing, where, *_device())
+
+
+def _device() -> tuple[str, int]:
+    if not torch.cuda.is_available():
+        return "cpu", 0
+    return torch.cuda.get_device_name(0), torch.cuda.get_device_properties(0).total_memory
+
+
+def measure_footprints(experiment: Experiment, inventories: Mapping[str, Inventory]) -> dict[str, Footprint]:
+    """What each method leaves on disk, from one step on two random images with random weights."""
+    inventory = next(iter(inventories.values()))
+    config = build(TaskConfig, experiment.task, "task")
+    found = {}
+    for name in experiment.config.methods:
+        spec = replace(experiment.spec(Cell(inventory.task, 1.0, name), {}, 0), weights="random")
+        task = Task(inventory.task, RandomImages(inventory.classes, 2, config.resize), 1.0, config)
+        found[name] = measure(spec, task, rounds=0)[1]
+    return found

@@ -1,0 +1,57 @@
+"""How many trials run at a time, and which share of a GPU one may take by its memory."""
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+from cotuning_tune.errors import UserError
+from cotuning_tune.experiment import Resources
+
+CONTEXT_BYTES = 1 << 30
+MOST_PER_GPU = 8
+
+
+@dataclass(frozen=True)
+class SlotCount:
+    """``count`` trials at a time; ``why``: where that number comes from; ``gpus`` they share (0: none)."""
+
+    count: int
+    why: str
+    gpus: int = 0
+
+
+def _on_gpus(gpus: int, share: float) -> int:
+    """Trials at a time on that many GPUs; a share of 0.3 packs three on one."""
+    return int(gpus // share) if share >= 1 else gpus * int(1 / share + 1e-9)
+
+
+def count_slots(resources: Resources, slots: int | None = None, gpus: int | None = None) -> SlotCount:
+    """The slots asked for, or those of this machine.
+
+    Raises UserError for numbers below 1, for both together, for GPUs that trials do not use.
+    """
+    for name, value in (("--slots", slots), ("--gpus", gpus)):
+        if value is not None and value < 1:
+            raise UserError(f"{name} {value}: at least 1 is needed")
+    if slots is not None and gpus is not None:
+        raise UserError("--slots and --gpus say the same thing: give one of them")
+    if slots is not None:
+        return SlotCount(slots, "as asked")
+    share = 1.0 if resources.gpu_per_trial < 0 else resources.gpu_per_trial
+    if gpus is not None and not share:
+        raise UserError("--gpus: trials of this experiment use no GPU (resources.gpu_per_trial = 0): give --slots")
+    found = torch.cuda.device_count() if gpus is None else gpus
+    if found and share:
+        count = _on_gpus(found, share)
+        if not count:
+            raise UserError(f"{found} GPU(s) are fewer than resources.gpu_per_trial = {share:g}")
+        return SlotCount(count, f"{found} GPU(s), {share:g} a trial", found)
+    cores = os.cpu_count() or 1
+    return SlotCount(max(1, cores // resources.cpu_per_trial), f"{cores} cores, {resources.cpu_per_trial} a trial")
+
+
+def gpu_share(trial_bytes: int, gpu_bytes: int) -> float:
+    """The smallest share of a GPU for one trial by memory: a tenth is kept free, a context is 1 GiB."""
+    fitting = int(0.9 * gpu_bytes // (trial_bytes + CONTEXT_BYTES))
+    return 1 / min(max(fitting, 1), MOST_PER_GPU)

@@ -1,0 +1,135 @@
+"""A plan as a table, as lines and as JSON."""
+
+import dataclasses
+from statistics import mean
+from typing import Any
+
+from cotuning_tune.cache import cache_root
+from cotuning_tune.console import duration
+from cotuning_tune.plan.cost import Plan
+from cotuning_tune.plan.parts import free_bytes
+from cotuning_tune.tables import Table
+
+UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+def size(count: float) -> str:
+    """``850 kB``, ``4.3 GB``: powers of 1000."""
+    unit = 0
+    while count >= 999.5 and unit < len(UNITS) - 1:
+        count, unit = count / 1000, unit + 1
+    return f"{count:.0f} {UNITS[unit]}" if unit == 0 or count >= 10 else f"{count:.1f} {UNITS[unit]}"
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.3g}" if seconds < 360_000 else f"{seconds / 3600:.0f}"
+
+
+def _unit(plan: Plan) -> str:
+    return "GPU-h" if plan.slots.gpus == plan.slots.count else "slot-h"
+
+
+def method_table(plan: Plan) -> Table:
+    """Each method's speed, a trial's seconds (mean over the cells), and the hours of all its cells."""
+    unit, rows = _unit(plan), []
+    for name in plan.experiment.config.methods:
+        cells, speed = plan.of(name), plan.speeds.get(name)
+        row = [name, str(len(cells) * plan.experiment.config.trials)]
+        if speed is None:
+            rows.append([*row, "-", "-", "-", "-", "-"])
+            continue
+        setup = "-" if speed.setup_s is None else f"{mean(c.setup_s for c in cells):.3g}"
+        row += [f"{speed.steps_per_second:.3g}", f"{mean(c.trial_s for c in cells):.3g}", setup]
+        rows.append([*row, _hours(plan.search_s(cells)), _hours(plan.retrain_s(cells))])
+    header = ["method", "trials", "steps/s", "s a trial", "set-up s a cell", f"search {unit}", f"retrain {unit}"]
+    return Table("plan", plan.experiment.name, header, rows)
+
+
+def _task_lines(plan: Plan) -> list[str]:
+    lines = []
+    first = plan.experiment.config.methods[0]
+    for cost in plan.of(first):
+        p, where = cost.parts, f"{cost.cell.task} {100 * cost.cell.rate:g} %"
+        images = f"{p.train} train, {p.val} validation, {p.test} test images"
+        lines.append(f"{where}: {images}; {cost.steps} steps a training, {cost.rows} validations")
+    return lines
+
+
+def _time_lines(plan: Plan) -> list[str]:
+    if not plan.speeds:
+        return ["time: not measured"]
+    search, retrain = plan.search_s(plan.cells), plan.retrain_s(plan.cells)
+    hours = f"{_hours(search)} search + {_hours(retrain)} retraining = {_hours(search + retrain)} {_unit(plan)}"
+    return [
+        f"time: {hours}",
+        f"on {plan.slots.count} slot(s) ({plan.slots.why}): {duration(plan.wall_s)}",
+    ]
+
+
+def lines_of(plan: Plan) -> list[str]:
+    """The totals, a line each."""
+    c = plan.experiment.config
+    cells = f"tasks {len(c.tasks)} x rates {len(c.rates)} x methods {len(c.methods)}"
+    searched, retrained = plan.rows
+    trained, forward = plan.images
+    free = size(free_bytes(cache_root()))
+    lines = [
+        f"cells: {len(plan.cells)} ({cells})",
+        f"trainings: {plan.trials} trials ({c.trials} a cell) + {plan.seeds} retrainings ({len(c.seeds)} seeds)",
+        f"epochs, or intervals of iterations: {searched} + {retrained}",
+        f"images: {trained:,} in training, {forward:,} in validation and tests",
+        *_task_lines(plan),
+        *_time_lines(plan),
+        f"image cache: {size(plan.cache)} in {cache_root()} ({free} free)",
+        f"running trials: {size(plan.running)} of states; over the whole run {size(plan.written)} are written",
+        f"retrained models: {size(plan.models)}",
+    ]
+    if plan.memory:
+        lines.append(f"memory of a trial: {size(plan.memory)}")
+    return lines
+
+
+def missing_lines(plan: Plan) -> list[str]:
+    """What must be got before the run can start: each data set with its owners' page and layout."""
+    lines = []
+    for inventory in plan.inventories.values():
+        if not inventory.missing:
+            continue
+        kind = inventory.kind
+        counts = ", ".join(f"{count} {name}" for name, count in kind.counts.items())
+        told = [kind.page, *(line.strip() for line in kind.layout.strip().splitlines())]
+        lines.append(f"missing: {inventory.task} ({counts}): {inventory.missing}")
+        lines += [f"  {line}" for line in told if line not in inventory.missing]
+    return lines
+
+
+def plan_json(plan: Plan) -> dict[str, Any]:
+    """Every figure of the plan; seconds and bytes."""
+    trained, forward = plan.images
+    searched, retrained = plan.rows
+    totals: dict[str, Any] = {
+        "cells": len(plan.cells),
+        "trials": plan.trials,
+        "retrainings": plan.seeds,
+        "search_epochs": searched,
+        "retrain_epochs": retrained,
+        "trained_images": trained,
+        "forward_images": forward,
+        "cache_bytes": plan.cache,
+        "running_bytes": plan.running,
+        "written_bytes": plan.written,
+        "model_bytes": plan.models,
+    }
+    if plan.speeds:
+        times = {"search_s": plan.search_s(plan.cells), "retrain_s": plan.retrain_s(plan.cells), "wall_s": plan.wall_s}
+        totals |= {**times, "memory_bytes": plan.memory}
+    return {
+        "experiment": plan.experiment.name,
+        "slots": dataclasses.asdict(plan.slots),
+        "cells": [dataclasses.asdict(cost) | {"name": cost.cell.name} for cost in plan.cells],
+        "speeds": {name: dataclasses.asdict(speed) for name, speed in plan.speeds.items()},
+        "footprints": {name: dataclasses.asdict(size) for name, size in plan.footprints.items()},
+        "missing": {i.task: i.missing for i in plan.inventories.values() if i.missing},
+        "totals": totals,
+        "notes": plan.notes,
+    }

@@ -1,0 +1,171 @@
+"""The sums of a plan, worked out by hand."""
+
+import pytest
+
+from cotuning_tune.errors import UserError
+from cotuning_tune.experiment import Resources, parse
+from cotuning_tune.plan.cost import Plan, make_plan
+from cotuning_tune.plan.parts import take_inventory
+from cotuning_tune.plan.slots import SlotCount, count_slots, gpu_share
+from cotuning_tune.plan.speeds import Footprint, Speed, assumed_speeds, ratio_notes
+from cotuning_tune.plan.write import lines_of, method_table, plan_json, size
+from tests.plan.conftest import experiment_text
+
+# 3 classes x 10 images: at 1.0 24 to train (3 steps of 8), 6 to validate; at 0.5 12 (2 steps of 6) and 3.
+SPEED = Speed(step_s=2.0, batch=8, image_s=0.5, steps=20, start_s=3.0, keep_s=1.0, setup_s=10.0, setup_images=30)
+
+
+def planned(count: int = 4, **experiment: object) -> Plan:
+    """Two methods at two rates, the second method at half the speed and without a set-up."""
+    text = experiment_text(methods=("fine_tune", "co_tuning"), rates=[0.5, 1.0], **experiment)
+    made = parse(text, "made")
+    slow = Speed(step_s=4.0, batch=8, image_s=0.5, setup_s=0.0, memory_bytes=7)
+    footprints = {"fine_tune": Footprint(100, 40), "co_tuning": Footprint(200, 50)}
+    inventories = {"synthetic": take_inventory(made, "synthetic")}
+    return make_plan(made, inventories, {"fine_tune": SPEED, "co_tuning": slow}, footprints, SlotCount(count, "asked"))
+
+
+def test_one_cell() -> None:
+    """A trial is its start, its steps, its validations and its states; a seed is a trial, a start and a test."""
+    cost = planned().cells[2]
+    assert (cost.cell.rate, cost.cell.method, cost.batches, cost.steps, cost.rows) == (1.0, "fine_tune", 3, 9, 3)
+    assert (cost.trained, cost.validated, cost.tested) == (72, 18, 30)
+    assert cost.trial_s == 3 + 72 / 8 * 2 + 18 * 0.5 + 3 * 1
+    assert cost.seed_s == cost.trial_s + 3 + 30 * 0.5
+    assert cost.setup_s == 10.0
+
+
+def test_the_setup_grows_with_the_images() -> None:
+    """At half the labels, 15 images in place of 30, a set-up takes half of its time."""
+    assert [cost.setup_s for cost in planned().of("fine_tune")] == [5.0, 10.0]
+    assert [cost.setup_s for cost in planned().of("co_tuning")] == [0.0, 0.0]
+
+
+def test_counts_of_the_whole() -> None:
+    """Four cells of 2 trials and 3 seeds: trainings, epochs and images by hand."""
+    plan = planned()
+    assert (plan.trials, plan.seeds, plan.rows) == (8, 12, (24, 36))
+    assert plan.images == (2 * 5 * (36 + 72), 2 * 5 * (9 + 18) + 4 * 3 * 30)
+
+
+def test_hours_of_the_whole() -> None:
+    """Slot-seconds are the sums over the cells; on few slots they are shared, on many the longest training counts."""
+    plan = planned()
+    trials = [3 + 9 + 4.5 + 3, 18 + 4.5, 3 + 18 + 9 + 3, 36 + 9]
+    seeds = [trials[0] + 18, trials[1] + 15, trials[2] + 18, trials[3] + 15]
+    assert [cost.trial_s for cost in plan.cells] == trials
+    assert [cost.seed_s for cost in plan.cells] == seeds
+    search, retrain = 2 * sum(trials) + 15, 3 * sum(seeds)
+    assert (plan.search_s(plan.cells), plan.retrain_s(plan.cells)) == (search, retrain)
+    assert plan.wall_s == max(search / 4, 45) + max(retrain / 4, 60)
+    assert planned(1000).wall_s == 45 + 60
+
+
+def test_ten_crops_cost_ten_passes() -> None:
+    """A test on ten crops sends every test image ten times through the network, a validation once."""
+    one, ten = planned().cells[2], planned(test_crops="ten").cells[2]
+    assert (ten.tested, ten.validated, ten.trial_s) == (300, one.validated, one.trial_s)
+    assert ten.seed_s - one.seed_s == 270 * 0.5
+
+
+def test_iterations_count_in_place_of_epochs() -> None:
+    """100 iterations, a validation every 30: 100 steps and 4 validations at every rate."""
+    text = experiment_text(rates=[0.5, 1.0]).replace("epochs = 3", "iterations = 100\ninterval = 30")
+    made = parse(text, "made")
+    inventories = {"synthetic": take_inventory(made, "synthetic")}
+    cells = make_plan(made, inventories, {}, {"fine_tune": Footprint(1, 1)}, SlotCount(1, "")).cells
+    assert [(c.steps, c.rows, c.trained, c.validated) for c in cells] == [(100, 4, 600, 12), (100, 4, 800, 24)]
+
+
+def test_bytes() -> None:
+    """States of running trials (two and the best weights each), retrained models, and all that is written."""
+    plan = planned()
+    assert plan.running == 4 * (2 * 200 + 50)
+    assert plan.models == 3 * 2 * (40 + 50)
+    assert plan.written == 5 * 3 * 2 * (100 + 200)
+    assert (plan.cache, plan.memory) == (0, 7)
+    assert planned(1000).running == 8 * 450
+
+
+def test_without_speeds_there_are_counts() -> None:
+    """Where nothing was measured the times are dashes, everything else stands."""
+    whole = planned()
+    plan = make_plan(whole.experiment, whole.inventories, {}, whole.footprints, whole.slots)
+    assert [row[2:] for row in method_table(plan).rows] == [["-"] * 5, ["-"] * 5]
+    assert "time: not measured" in lines_of(plan)
+    assert "search_s" not in plan_json(plan)["totals"]
+    assert plan.images == whole.images
+
+
+def test_the_table() -> None:
+    """By method: trials, steps a second, mean seconds of a trial and a set-up, hours."""
+    rows = {row[0]: row[1:] for row in method_table(planned()).rows}
+    assert rows["co_tuning"] == ["4", "0.25", "33.8", "0", "0.0375", "0.0813"]
+    assert rows["fine_tune"][:4] == ["4", "0.5", "26.2", "7.5"]
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ("batch_size = [10, 20]", "batch_size is searched: planned with 20"),
+        ("batch_size = { low = 20, high = 40 }", "batch_size is searched: planned with 40"),
+    ],
+)
+def test_searched_counts_are_told(extra: str, words: str) -> None:
+    """Where the search itself changes the counts, the value that was planned with is told."""
+    made = parse(experiment_text().replace("batch_size = 10", extra), "made")
+    plan = make_plan(made, {"synthetic": take_inventory(made, "synthetic")}, {}, {}, SlotCount(1, ""))
+    assert [words in note for note in plan.notes].count(True) == 1
+
+
+def test_speeds_from_a_throughput() -> None:
+    """100 images/s: a step of 50 images takes half a second, DELTA's 22 % more; unknown methods are named."""
+    speeds = assumed_speeds(["fine_tune", "delta", "newest"], 100.0, 50)
+    assert [round(speed.step_s, 9) for speed in speeds.values()] == [0.5, 0.61, 0.5]
+    assert speeds["delta"].image_s == pytest.approx(1 / 300)
+    known, unknown, _ = ratio_notes(speeds)
+    assert "delta 1.22" in known
+    assert unknown.endswith(": newest")
+
+
+@pytest.mark.parametrize("number", [0.0, -1.0, float("nan"), float("inf")])
+def test_impossible_throughputs(number: float) -> None:
+    """A throughput must be a finite number above 0."""
+    with pytest.raises(UserError, match="--images-per-second"):
+        assumed_speeds(["fine_tune"], number, 48)
+
+
+@pytest.mark.parametrize(
+    ("share", "slots", "gpus", "count"),
+    [(-1.0, None, 4, 4), (0.3, None, 4, 12), (0.25, None, 1, 4), (2.0, None, 5, 2), (0.0, 7, None, 7)],
+)
+def test_slots(share: float, slots: int | None, gpus: int | None, count: int) -> None:
+    """GPUs are shared as [resources] says; a number of slots is taken as it is."""
+    assert count_slots(Resources(gpu_per_trial=share), slots, gpus).count == count
+
+
+@pytest.mark.parametrize(
+    ("share", "slots", "gpus", "words"),
+    [
+        (-1.0, 0, None, "--slots 0"),
+        (-1.0, None, -2, "--gpus -2"),
+        (-1.0, 1, 1, "give one"),
+        (0.0, None, 1, "give --slots"),
+        (2.0, None, 1, "fewer"),
+    ],
+)
+def test_impossible_slots(share: float, slots: int | None, gpus: int | None, words: str) -> None:
+    """Numbers below 1, both together, and GPUs that no trial can use are refused."""
+    with pytest.raises(UserError, match=words):
+        count_slots(Resources(gpu_per_trial=share), slots, gpus)
+
+
+@pytest.mark.parametrize(("trial", "share"), [(79, 1.0), (30, 0.5), (8, 1 / 8), (1, 1 / 8)])
+def test_share_of_a_gpu(trial: int, share: float) -> None:
+    """On 80 GiB nine tenths are shared by trials and their contexts; eight at most, one at least."""
+    assert gpu_share(trial << 30, 80 << 30) == share
+
+
+def test_sizes_read_well() -> None:
+    """Bytes in powers of 1000, two digits at least."""
+    assert [size(n) for n in (0, 850, 999_700, 4_300_000_000, 12e12)] == ["0 B", "850 B", "1.0 MB", "4.3 GB", "12 TB"]

