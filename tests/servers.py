@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
@@ -106,15 +107,13 @@ def _postgresql_tool(name: str) -> str:
 
 
 @contextmanager
-def postgresql_server(folder: Path) -> Iterator[str]:
-    """A PostgreSQL of its own in ``folder``; the URL of its database. Skips where none is installed."""
+def postgresql_server() -> Iterator[str]:
+    """A PostgreSQL of its own; the URL of its database. Skips where none is installed."""
     initdb, pg_ctl = _postgresql_tool("initdb"), _postgresql_tool("pg_ctl")
+    folder = Path(tempfile.mkdtemp(prefix="cotuning_tune-postgresql-"))
     user: list[str] = []
     if os.geteuid() == 0:  # the server refuses to run as root
         user = ["runuser", "-u", "postgres", "--"]
-        for parent in (folder, *folder.parents):
-            if parent.stat().st_uid == 0 and parent != Path("/"):
-                parent.chmod(parent.stat().st_mode | 0o011)
         shutil.chown(folder, "postgres")
     data, port = folder / "data", free_port()
 
@@ -129,3 +128,4 @@ def postgresql_server(folder: Path) -> Iterator[str]:
         yield f"postgresql+psycopg://tester@127.0.0.1:{port}/postgres"
     finally:
         run(pg_ctl, "-D", str(data), "-m", "immediate", "stop")
+        shutil.rmtree(folder)

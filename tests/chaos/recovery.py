@@ -145,7 +145,7 @@ def cluster_gone(case: Case) -> float:
     try:
         process = case.start("--address", cluster.address)
         assert case.storm.wait_for_work(process, 9)
-        for one in list(cluster.list_all_nodes):
+        for one in cluster.list_all_nodes():
             one.kill_all_processes(check_alive=False, allow_graceful=False)
         since = time.monotonic()
         assert process.wait(120) == 85

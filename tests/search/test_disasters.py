@@ -54,7 +54,7 @@ def test_a_cluster_that_goes_away(tmp_path: Path, undisturbed: Path) -> None:
     with cluster(1, tmp_path / "trace") as made:
         driver = start("search", write_experiment(tmp_path), "--storage", tmp_path, "--address", made.address, log=log)
         wait_for(lambda: states(run), driver, "a first epoch")
-        for node in list(made.list_all_nodes):
+        for node in made.list_all_nodes():
             node.kill_all_processes(check_alive=False, allow_graceful=False)
         since = time.monotonic()
         assert driver.wait(120) == 85, log.read_text()
@@ -85,7 +85,7 @@ def test_a_node_that_comes_back(tmp_path: Path, undisturbed: Path) -> None:
     with cluster(2, trace) as made:
         driver = start("search", write_experiment(tmp_path), "--storage", tmp_path, "--address", made.address, log=log)
         wait_for(lambda: len(states(run)) >= 2, driver, "two trainings")
-        victims = frozen(made.worker_nodes and next(iter(made.worker_nodes)))
+        victims = frozen(next(iter(made.worker_nodes)))
         for pid in victims:
             os.kill(pid, signal.SIGSTOP)
         lines = len(trace.read_text().splitlines())

@@ -80,8 +80,7 @@ def expected(run: Path) -> dict[str, list[tuple[Any, ...]]]:
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
     """A search with its studies in PostgreSQL, killed after two results, and resumed."""
     folder = tmp_path_factory.mktemp("database")
-    (folder / "server").mkdir()
-    with postgresql_server(folder / "server") as url:
+    with postgresql_server() as url:
         run = folder / "kills"
         options = ("--storage", folder, "--studies", url, "--num-cpus", 2)
         driver = start("search", write_experiment(folder), *options, log=folder / "log")
