@@ -15,6 +15,7 @@ demo: $(STAMP)
 	$(BIN)/cotuning-tune run search_spaces/demo.toml --storage runs
 
 test: $(STAMP)
+	sh scripts/system_packages.sh
 	$(BIN)/python -m pytest -q
 
 check: $(STAMP)
