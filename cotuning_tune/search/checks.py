@@ -17,7 +17,7 @@ from cotuning_tune.models import TransferModel, pretrained
 from cotuning_tune.run_dir import RunDir
 from cotuning_tune.training.job import task_of
 
-ENTRY = 1024  # what a file of tensors needs for each besides its values
+ENTRY = 400  # what a file of tensors needs for each besides its values
 
 
 def check_cells(experiment: Experiment) -> dict[str, int]:
