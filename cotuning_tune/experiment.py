@@ -13,7 +13,18 @@ from typing import Any, Literal
 
 from cotuning_tune import data, methods, models
 from cotuning_tune.errors import UserError, unknown
-from cotuning_tune.hyper import Choice, Parameter, Range, Space, build, check_space, fields_of, hyper, read_space
+from cotuning_tune.hyper import (
+    Choice,
+    Parameter,
+    Range,
+    Space,
+    at_least,
+    build,
+    check_space,
+    fields_of,
+    hyper,
+    read_space,
+)
 from cotuning_tune.toml_text import format_tables, line_of
 from cotuning_tune.training import TrainConfig, TrainingSpec
 
@@ -31,6 +42,8 @@ class ExperimentConfig:
     name: str = hyper("", doc="default: the file's name")
     rates: tuple[float, ...] = hyper((1.0,), doc="sampling rates, above 0 and at most 1")
     weights: str = hyper("", doc="of the backbone: '' published, a file, 'random'")
+    source_val: str = hyper("", path=True, doc="folder of the source classes' images, to calibrate the source head")
+    source_val_images: int = hyper(2000, doc="at most so many of them")
     trials: int = hyper(32, doc="for every method alike")
     seeds: tuple[int, ...] = hyper((0, 1, 2), doc="of the retraining")
     sampler: Literal["tpe", "random", "qmc", "gp"] = hyper(
@@ -101,6 +114,8 @@ class Experiment:
             method=cell.method,
             backbone=self.config.backbone,
             weights=self.config.weights,
+            source_val=self.config.source_val,
+            source_val_images=self.config.source_val_images,
             seed=seed,
             task_config=self.task,
             data_options=self.data.get(cell.task, {}),
@@ -158,8 +173,8 @@ def _check(config: ExperimentConfig) -> None:
     for name in config.methods:
         if name not in methods.names():
             raise unknown("method", name, methods.names(), "experiment.methods")
-    if config.backbone not in models.names():
-        raise unknown("backbone", config.backbone, models.names(), "experiment.backbone")
+    models.family_of(config.backbone, "experiment.backbone")
+    at_least(config, "experiment", source_val_images=1)
     if config.trials < 1:
         raise UserError(f"experiment.trials = {config.trials}: at least 1 is needed", "experiment.trials")
     for name in (config.name, *config.tasks):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cotuning_tune.cli._reading import summary
+from cotuning_tune.cli._training import add_calibration, say_calibration, with_calibration
 
 
 def _add_cluster(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +22,7 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="name of the run (default: the file's name)")
     parser.add_argument("--studies", metavar="URL", help="Optuna storage, as postgresql://... (default: a journal)")
     parser.add_argument("--from", dest="warm_from", metavar="RUN", help="tell the sampler an older run's trials")
+    add_calibration(parser)
     _add_cluster(parser)
 
 
@@ -58,12 +60,13 @@ def _start(options: argparse.Namespace) -> tuple[Any, Any]:
     from cotuning_tune.search.storage import set_storage
 
     path = Path(options.experiment)
-    experiment = read_experiment(path)
+    experiment = with_calibration(read_experiment(path), path, options)
     if options.name:
         experiment = dataclasses.replace(
             parse(experiment.text, options.name, path.absolute().parent), name=options.name
         )
     check_cells(experiment)
+    say_calibration(experiment)
     command = ["cotuning-tune", *sys.argv[1:]]
     run = create_run(experiment, path, Path(options.storage), command, options.warm_from)
     if options.studies:

@@ -15,6 +15,9 @@ def add(commands: Any) -> None:
     space.set_defaults(call=_space)
     listing = commands.add_parser("list", help="show what there is")
     listing.add_argument("what", choices=["methods", "data", "models"])
+    listing.add_argument(
+        "pattern", nargs="?", default="", help="of names: 'resnet*'; timm's are shown for 'timm/*' alone"
+    )
     listing.set_defaults(call=_list)
 
 
@@ -33,8 +36,39 @@ def _add_train(commands: Any) -> None:
         metavar="KEY=VALUE",
         help="as optim/lr=0.01 or co_tuning/weight=1",
     )
+    add_calibration(train)
     train.add_argument("--out", help="folder for its state: the same command goes on after a kill")
     train.set_defaults(call=_train)
+
+
+def add_calibration(parser: argparse.ArgumentParser) -> None:
+    """The options that calibrate the source head."""
+    text = "folder of the source classes' images (ImageNet: val/CLASS/*.JPEG): fits the source head's temperature"
+    parser.add_argument("--source-val", metavar="DIR", help=text)
+    parser.add_argument("--source-val-images", type=int, metavar="N", help="at most so many of them (default: 2000)")
+
+
+def with_calibration(experiment: Any, path: Path, options: argparse.Namespace) -> Any:
+    """The experiment with what the options of ``add_calibration`` change, as if it stood in its file."""
+    from cotuning_tune.experiment import parse
+    from cotuning_tune.toml_text import set_key
+
+    text = experiment.text
+    if options.source_val:
+        text = set_key(text, "experiment", "source_val", str(Path(options.source_val).expanduser().absolute()))
+    if options.source_val_images is not None:
+        text = set_key(text, "experiment", "source_val_images", options.source_val_images)
+    return experiment if text == experiment.text else parse(text, experiment.name, path.absolute().parent)
+
+
+def say_calibration(experiment: Any) -> None:
+    """Print the temperature that was fitted, where one was asked for."""
+    from cotuning_tune.training.job import source_of
+
+    config = experiment.config
+    if config.source_val:
+        found = source_of(experiment.spec(experiment.cells[0], {}, 0)).temperature
+        print(f"calibration temperature of {config.backbone}: {found:.4f}, fitted on {config.source_val}")
 
 
 def _parse_values(pairs: list[str]) -> dict[str, Any]:
@@ -57,8 +91,9 @@ def _train(options: argparse.Namespace) -> int:
     from cotuning_tune.experiment import Cell, read_experiment
     from cotuning_tune.run_dir import TrialDir
     from cotuning_tune.training import TrainingJob
+    from cotuning_tune.training.job import check_images
 
-    experiment = read_experiment(options.experiment)
+    experiment = with_calibration(read_experiment(options.experiment), Path(options.experiment), options)
     config, values = experiment.config, _parse_values(options.set)
     rate = config.rates[0] if options.rate is None else options.rate
     cell = Cell(options.task or config.tasks[0], rate, options.method)
@@ -70,6 +105,8 @@ def _train(options: argparse.Namespace) -> int:
         if key not in space:
             raise unknown("hyper-parameter", key, space)
     spec = experiment.spec(cell, values, options.seed)
+    check_images(spec)
+    say_calibration(experiment)
     job = TrainingJob(spec, TrialDir(Path(options.out).resolve()) if options.out else None)
     while not job.finished:
         row = job.advance()
@@ -104,11 +141,25 @@ def _space(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
+    import fnmatch
     import importlib
 
     from cotuning_tune.discovery import first_line
 
+    if options.what == "models":
+        return _list_models(options.pattern)
     package = importlib.import_module(f"cotuning_tune.{options.what}")
-    for name in package.names():
-        print(f"{name:<24}{first_line(package, name)}".rstrip() if options.what != "models" else name)
+    for name in fnmatch.filter(package.names(), options.pattern or "*"):
+        print(f"{name:<24}{first_line(package, name)}".rstrip())
+    return 0
+
+
+def _list_models(pattern: str) -> int:
+    from cotuning_tune import models
+
+    found = models.names(pattern)
+    for name in found:
+        print(name)
+    if pattern and not found:
+        raise UserError(f"no backbone matches '{pattern}'")
     return 0

@@ -2,6 +2,7 @@
 
 from cotuning_tune.data._files import PARTS, FileDataSet, Files
 from cotuning_tune.data._images import ArrayImages, DecodedImages, Images
+from cotuning_tune.data._source import decoded_batches, source_files
 from cotuning_tune.data._task import DataSet, Listing, Split, Task, TaskConfig, data_set, names, open_task
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "Task",
     "TaskConfig",
     "data_set",
+    "decoded_batches",
     "names",
     "open_task",
+    "source_files",
 ]

@@ -2,7 +2,9 @@
 
 Li, Xiong, Wang, Rao, Liu, Huan, *DELTA: Deep Learning Transfer using Feature Map with Attention*,
 ICLR 2019, equations 5 to 7. Where a stage is no convolution, as in transformers, the map is the output of
-its last block: the tokens of the image, each of their channels one of the map. Shapes: B images, C channels and H x W pixels of a map, N of a split.
+its last block: the tokens of the image, each of their channels one of the map.
+
+Shapes: B images, C channels and H x W pixels of a map, N of a split.
 
 >>> import torch
 >>> zeros, ones = torch.zeros(1, 2, 3, 3), torch.ones(1, 2, 3, 3)

@@ -57,7 +57,7 @@ def half_squared_distance(parameters: Tensors, starting_point: Tensors) -> Tenso
 
 def regularised(module: nn.Module) -> list[nn.Parameter]:
     """The weights of convolutions, linear and attention layers: no biases, tokens, positions or normalisation."""
-    found: list[nn.Parameter] = []
+    found: list[Any] = []
     for layer in module.modules():
         if isinstance(layer, nn.MultiheadAttention) and layer.in_proj_weight is not None:
             found.append(layer.in_proj_weight)

@@ -9,7 +9,6 @@ from cotuning_tune.models._transfer_model import (
     families,
     family_of,
     names,
-    prefixes,
     pretrained,
 )
 
@@ -22,6 +21,5 @@ __all__ = [
     "families",
     "family_of",
     "names",
-    "prefixes",
     "pretrained",
 ]

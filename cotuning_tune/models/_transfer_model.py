@@ -165,11 +165,6 @@ def _prefix(family: Family) -> str:
     return str(getattr(family, "PREFIX", ""))
 
 
-def prefixes() -> list[str]:
-    """How the names begin that ``names()`` does not list."""
-    return [prefix for family in families() if (prefix := _prefix(_family(family)))]
-
-
 def names(pattern: str = "") -> list[str]:
     """Every backbone but those with a prefix; with a pattern (``resnet*``, ``timm/vit*``) those that match.
 

@@ -45,7 +45,7 @@ SIGNS = (
     (r"features\.0\.0\.", "an EfficientNet, MobileNet, ConvNeXt or Swin transformer of torchvision"),
     (r"features\.0\.", "a VGG or AlexNet of torchvision"),
 )
-RESNETS = {
+RESNETS: dict[tuple[str, tuple[int, ...]], str] = {
     ("basic", (2, 2, 2, 2)): "a ResNet-18",
     ("basic", (3, 4, 6, 3)): "a ResNet-34",
     ("bottleneck", (3, 4, 6, 3)): "a ResNet-50 or its kin",
@@ -164,7 +164,11 @@ def split_head(checkpoint: Checkpoint, path: str) -> tuple[dict[str, Tensor], di
     if own and own.keys() <= {"weight", "bias"} and own.get("weight", torch.empty(0)).ndim == 2:
         return rest, own, ""
     if own:
-        return rest, {}, f"{checkpoint.origin} has something else than a linear layer at {path}, as self-supervised files do"
+        return (
+            rest,
+            {},
+            f"{checkpoint.origin} has something else than a linear layer at {path}, as self-supervised files do",
+        )
     return rest, {}, f"{checkpoint.origin} holds no weights of a head ({path})"
 
 

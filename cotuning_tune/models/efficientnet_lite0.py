@@ -3,7 +3,6 @@
 EfficientNet (Tan & Le 2019) without squeeze-and-excitation, with ReLU6 and a fixed stem and head.
 """
 
-import torch
 from torch import Tensor, nn
 
 from cotuning_tune.errors import UserError

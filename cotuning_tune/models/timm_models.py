@@ -65,7 +65,9 @@ def head_path(network: Any, name: str) -> str:
     if isinstance(head, nn.Identity):
         return ""
     if not isinstance(head, nn.Linear):
-        raise UserError(f"{name} has a {type(head).__name__} as head: a backbone needs a linear one, take another model")
+        raise UserError(
+            f"{name} has a {type(head).__name__} as head: a backbone needs a linear one, take another model"
+        )
     return next(path for path, module in network.named_modules() if module is head)
 
 
@@ -81,18 +83,21 @@ def _features(network: nn.Module, images: Tensor, name: str) -> Tensor:
     return found[0]
 
 
-def _own_head(network: nn.Module, path: str, images: Tensor, name: str) -> nn.Linear | None:
-    """The head taken out of the network, None where there is none. UserError unless it is what is computed last."""
+def _own_head(network: nn.Module, path: str, images: Tensor, name: str) -> tuple[nn.Linear, str]:
+    """The head taken out of the network; where timm publishes none a random one and that reason.
+
+    UserError unless the head is what is computed last.
+    """
     with torch.no_grad():
         expected = network(images)
     head = take_head(network, path) if path else None
     features = _features(network, images, name)
     if head is None:
-        return None
+        return nn.Linear(features.shape[1], SOURCE_CLASSES), f"timm publishes {name} without a head"
     fits = features.shape[1] == head.in_features
     if not fits or not torch.allclose(head(features).detach(), expected, rtol=1e-4, atol=1e-5, equal_nan=True):
         raise UserError(f"{name} cannot be a backbone: its head is not the last thing that it computes")
-    return head
+    return head, ""
 
 
 def stage_taps(network: Any, images: Tensor) -> dict[str, Tap]:
@@ -123,14 +128,12 @@ def build(name: str, weights: str) -> Pretrained:
         raise UserError(f"{name} takes images of {channels} channels, 3 are needed")
     images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
     path, random = head_path(network, name), weights == "random"
-    if weights and not random:
-        copied = copy.deepcopy(network)
-        head, reason = load_network(network, path, read_checkpoint(weights), name)
-        _own_head(copied, path, images, name)
+    checkpoint = read_checkpoint(weights) if weights and not random else None
+    if checkpoint is not None:
+        _own_head(copy.deepcopy(network), path, images, name)
+        head, reason = load_network(network, path, checkpoint, name)
     else:
-        found = _own_head(network, path, images, name)
-        head = found or nn.Linear(int(getattr(network, "head_hidden_size", network.num_features)), SOURCE_CLASSES)
-        reason = "" if found else f"timm publishes {name} without a head"
+        head, reason = _own_head(network, path, images, name)
     backbone = Backbone(
         [network],
         stage_taps(network, images),

@@ -14,13 +14,12 @@ from optuna.trial import TrialState
 
 from cotuning_tune import __version__
 from cotuning_tune.cluster import Slots
-from cotuning_tune.data import Task
-from cotuning_tune.errors import UserError, first_line
+from cotuning_tune.errors import UserError
 from cotuning_tune.experiment import Experiment, parse
 from cotuning_tune.hyper import build
 from cotuning_tune.lock import holder
 from cotuning_tune.methods import method
-from cotuning_tune.models import TransferModel, pretrained
+from cotuning_tune.models import TransferModel
 from cotuning_tune.run_dir import RunDir, read_json, write_bytes, write_json
 from cotuning_tune.search.recorder import Recorder
 from cotuning_tune.search.repair import repair
@@ -28,7 +27,7 @@ from cotuning_tune.search.selection import write_selections
 from cotuning_tune.search.storage import mend_journal, open_storage
 from cotuning_tune.search.study import Studies
 from cotuning_tune.search.warm_start import warm_start
-from cotuning_tune.training.job import task_of
+from cotuning_tune.training.job import check_images, source_of, task_of
 
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy")
 
@@ -66,10 +65,17 @@ def create_run(
             )
         _check_space(run, experiment)
         return run
-    write_json(run.environment, _environment(source, command) | older)
+    write_json(run.environment, _environment(source, command) | older | _calibration(experiment))
     write_bytes(run.space_file, experiment.space_text().encode())
     write_bytes(run.experiment_file, experiment.text.encode())
     return run
+
+
+def _calibration(experiment: Experiment) -> dict[str, Any]:
+    """The source head's temperature where it was fitted for this experiment."""
+    if not experiment.config.source_val:
+        return {}
+    return {"source_temperature": source_of(experiment.spec(experiment.cells[0], {}, 0)).temperature}
 
 
 def _environment(source: Path, command: list[str]) -> dict[str, Any]:
@@ -109,27 +115,14 @@ def check_cells(experiment: Experiment) -> None:
     """Open every task and build every method once, before anything runs. Raises UserError."""
     import torch
 
-    source = pretrained(experiment.config.backbone, experiment.config.weights)
     for cell in experiment.cells:
-        task = task_of(experiment.spec(cell, {}, 0))
+        spec = experiment.spec(cell, {}, 0)
+        task, source = task_of(spec), source_of(spec)
+        if cell.method == experiment.config.methods[0]:
+            check_images(spec)
         kind = method(cell.method)
-        config = build(kind.Config, experiment.spec(cell, {}, 0).method_config, f"methods.{cell.method}")
-        model = TransferModel(source, task.num_classes, torch.Generator())
-        _check_size(model, task, experiment.config.backbone)
-        kind(config, model, task).check(source)
-
-
-def _check_size(model: TransferModel, task: Task, backbone: str) -> None:
-    """UserError where the backbone cannot take images of the task's size (transformers have one size)."""
-    import torch
-
-    images, _ = next(task.plain_batches(task.train, 1))
-    try:
-        with torch.no_grad():
-            model.eval()(images)
-    except (RuntimeError, AssertionError, ValueError) as problem:
-        size = task.config.size
-        raise UserError(f"{backbone} cannot take images of task.size = {size}: {first_line(problem)}") from None
+        config = build(kind.Config, spec.method_config, f"methods.{cell.method}")
+        kind(config, TransferModel(source, task.num_classes, torch.Generator()), task).check(source)
 
 
 def _progress(studies: Studies, before: int) -> SearchProgress:
