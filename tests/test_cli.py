@@ -227,6 +227,27 @@ def test_list(call: Call, what: str, names: list[str]) -> None:
     assert what == "models" or all(len(words) > 2 for words in listed.values())
 
 
+@pytest.mark.parametrize(
+    ("what", "pattern", "names"),
+    [("models", "resnet1*", ["resnet101", "resnet152", "resnet18"]), ("methods", "l2*", ["l2_sp"])],
+)
+def test_list_of_a_pattern(call: Call, what: str, pattern: str, names: list[str]) -> None:
+    """``list`` with a pattern shows the names that match."""
+    code, out, err = call("list", what, pattern)
+    assert (code, [line.split()[0] for line in out], err) == (0, names, [])
+
+
+def test_list_of_no_model(call: Call) -> None:
+    """A pattern that no backbone matches is a mistake, said in one line."""
+    check_one_line(call("list", "models", "resnot*"), ["no backbone matches 'resnot*'"])
+
+
+def test_images_that_a_backbone_cannot_take(call: Call, experiment: Path) -> None:
+    """``train`` says in one line that a transformer takes images of one size."""
+    replace(experiment, '"tiny_cnn"', '"vit_b_32"\nweights = "random"')
+    check_one_line(call("train", experiment, "--method", "fine_tune"), ["vit_b_32", "task.size = 8", "224"])
+
+
 def test_space(call: Call) -> None:
     """``space`` shows every key of training and method with default, range and meaning."""
     code, out, _ = call("space", "bss")
