@@ -65,7 +65,7 @@ def check_images(spec: TrainingSpec) -> None:
     """UserError where the backbone cannot take images of the task's size; other sides than its own are logged."""
     task, source = task_of(spec), source_of(spec)
     sides = (task.config.resize, task.config.size)
-    if source.sides and source.sides != sides:
+    if source.sides and source.sides != sides and not source.is_random:
         wanted = "task.resize = {}, task.size = {}".format(*source.sides)
         log.warning("%s: its weights were made for %s; here they are %d and %d", source.name, wanted, *sides)
     images, _ = next(task.plain_batches(task.train, 1))
