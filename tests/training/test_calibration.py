@@ -43,7 +43,7 @@ def scaled(source: Pretrained, factor: float) -> Pretrained:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Images in the folders of classes drawn from what tiny_cnn says of them: it is calibrated as it is."""
+    """Images in the folders of classes drawn from tiny_cnn's logits times five: with these it is calibrated."""
     root = tmp_path_factory.mktemp("source") / "val"
     source = pretrained("tiny_cnn")
     pixels = np.random.default_rng(0).integers(0, 256, (240, 8, 8, 3)).astype(np.uint8)
@@ -51,7 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
     backbone = copy.deepcopy(source.backbone).eval()
     with torch.no_grad():
-        odds = source.source_head(backbone(images)[0]).softmax(1)
+        odds = (5 * source.source_head(backbone(images)[0])).softmax(1)
     classes = torch.multinomial(odds, 1, generator=torch.Generator().manual_seed(0)).flatten().tolist()
     for number in range(source.source_head.out_features):
         (root / f"n{number:02}").mkdir(parents=True)
@@ -64,8 +64,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_temperature_of_scaled_logits_is_the_factor(folder: Path) -> None:
     """A calibrated network has a temperature near 1; with its logits times 3 it is three times that."""
     source = pretrained("tiny_cnn")
-    found = [calibrated(scaled(source, f), str(folder), 240, SIZES, CPU).temperature for f in (1.0, 3.0)]
-    assert found[0] == pytest.approx(1.0, rel=0.2)
+    found = [calibrated(scaled(source, f), str(folder), 240, SIZES, CPU).temperature for f in (5.0, 15.0)]
+    assert found[0] == pytest.approx(1.0, rel=0.1)
     assert found[1] / found[0] == pytest.approx(3.0, rel=1e-3)
 
 
@@ -89,6 +89,14 @@ def test_the_temperature_is_kept(folder: Path, monkeypatch: pytest.MonkeyPatch, 
     finally:
         handle.remove()
     assert seen == [True, False, True, True, True]
+
+
+def test_classes_in_another_order(folder: Path, tmp_path: Path) -> None:
+    """Class folders that are not in the order of the head's classes are refused, not calibrated on."""
+    for number in range(12):
+        (tmp_path / f"n{(number + 5) % 12:02}").symlink_to(folder / f"n{number:02}")
+    with pytest.raises(UserError, match="no better than chance there; its class folders, sorted"):
+        calibrated(pretrained("tiny_cnn"), str(tmp_path), 240, SIZES, CPU)
 
 
 def with_parts(root: Path) -> None:
