@@ -65,7 +65,7 @@ def test_the_temperature_of_scaled_logits_is_the_factor(folder: Path) -> None:
     """A calibrated network has a temperature near 1; with its logits times 3 it is three times that."""
     source = pretrained("tiny_cnn")
     found = [calibrated(scaled(source, f), str(folder), 240, SIZES, CPU).temperature for f in (5.0, 15.0)]
-    assert found[0] == pytest.approx(1.0, rel=0.1)
+    assert found[0] == pytest.approx(1.0, rel=0.2)
     assert found[1] / found[0] == pytest.approx(3.0, rel=1e-3)
 
 
