@@ -13,7 +13,18 @@ from typing import Any, Literal
 
 from cotuning_tune import data, methods, models
 from cotuning_tune.errors import UserError, unknown
-from cotuning_tune.hyper import Choice, Parameter, Range, Space, build, check_space, fields_of, hyper, read_space
+from cotuning_tune.hyper import (
+    Choice,
+    Parameter,
+    Range,
+    Space,
+    at_least,
+    build,
+    check_space,
+    fields_of,
+    hyper,
+    read_space,
+)
 from cotuning_tune.toml_text import format_tables, line_of
 from cotuning_tune.training import TrainConfig, TrainingSpec
 
@@ -31,6 +42,8 @@ class ExperimentConfig:
     name: str = hyper("", doc="default: the file's name")
     rates: tuple[float, ...] = hyper((1.0,), doc="sampling rates, above 0 and at most 1")
     weights: str = hyper("", doc="of the backbone: '' published, a file, 'random'")
+    source_val: str = hyper("", path=True, doc="folder of the source classes' images, to calibrate the source head")
+    source_val_images: int = hyper(2000, doc="at most so many of them")
     trials: int = hyper(32, doc="for every method alike")
     seeds: tuple[int, ...] = hyper((0, 1, 2), doc="of the retraining")
     sampler: Literal["tpe", "random", "qmc", "gp"] = hyper(
@@ -108,6 +121,8 @@ class Experiment:
             method=cell.method,
             backbone=self.config.backbone,
             weights=self.config.weights,
+            source_val=self.config.source_val,
+            source_val_images=self.config.source_val_images,
             seed=seed,
             task_config=self.task,
             data_options=self.data.get(cell.task, {}),
@@ -165,8 +180,8 @@ def _check(config: ExperimentConfig) -> None:
     for name in config.methods:
         if name not in methods.names():
             raise unknown("method", name, methods.names(), "experiment.methods")
-    if config.backbone not in models.names():
-        raise unknown("backbone", config.backbone, models.names(), "experiment.backbone")
+    models.family_of(config.backbone, "experiment.backbone")
+    at_least(config, "experiment", source_val_images=1)
     if config.trials < 1:
         raise UserError(f"experiment.trials = {config.trials}: at least 1 is needed", "experiment.trials")
     for name in (config.name, *config.tasks):
@@ -248,22 +263,6 @@ def _read_data(
             raise unknown("data set", str(kind), data.names(), key)
         options[task] = _pinned(data.data_set(kind).Config, given, f"data.{task}", base)
     return options, kinds
-
-
-def with_ten_crops(experiment: Experiment) -> str:
-    """The text of the experiment with ``test_crops = "ten"``, so that a resume finds it.
-
-    Raises UserError where the text itself gives ``test_crops`` another value.
-    """
-    given = tomllib.loads(experiment.text)["experiment"].get("test_crops")
-    if given == "ten":
-        return experiment.text
-    if given:
-        raise UserError(f"--ten-crop: the file says test_crops = '{given}': change or remove that line")
-    found = re.search(r"^[ \t]*\[[ \t]*experiment[ \t]*\].*$", experiment.text, re.MULTILINE)
-    if found is None:
-        raise UserError("--ten-crop needs a table [experiment] in the file: write test_crops = 'ten' there")
-    return experiment.text[: found.end()] + '\ntest_crops = "ten"' + experiment.text[found.end() :]
 
 
 def read_experiment(path: str | Path) -> Experiment:

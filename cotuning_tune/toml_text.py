@@ -33,6 +33,16 @@ def line_of(text: str, path: Sequence[str]) -> int | None:
     return best[1] if best and best[0] == len(path) else None
 
 
+def set_key(text: str, table: str, key: str, value: Any) -> str:
+    """The text with ``key = value`` in ``[table]``, which it must have: in the key's place, or first."""
+    lines, pair = text.splitlines(), f"{_key(key)} = {format_value(value)}"
+    if line := line_of(text, [table, key]):
+        lines[line - 1] = pair
+    elif line := line_of(text, [table]):
+        lines.insert(line, pair)
+    return "\n".join(lines) + "\n"
+
+
 def _key(name: str) -> str:
     return name if BARE.fullmatch(name) else format_value(name)
 

@@ -1,5 +1,6 @@
 """The command line without Ray: every mistake is one line and exit code 2, and help comes fast."""
 
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable
@@ -172,9 +173,21 @@ def test_ten_crop_is_kept_by_the_run(tmp_path: Path) -> None:
     from cotuning_tune.search.driver import load_experiment
 
     options = cli.make_parser().parse_args(["run", TINY, "--ten-crop", "--storage", str(tmp_path), "--name", "ten"])
-    run, experiment = cli._running._start(options)
+    run, experiment, _ = cli._running._start(options)
     assert experiment.config.test_crops == load_experiment(run).config.test_crops == "ten"
     assert (run.name, experiment.name) == ("ten", "ten")
+
+
+@pytest.mark.parametrize("given", ["", 'test_crops = "centre"\n', 'test_crops = "ten"\n'])
+def test_ten_crop_changes_one_key(experiment: Path, given: str) -> None:
+    """``--ten-crop`` changes one thing of an experiment, whatever its file says: how test images are looked at."""
+    from cotuning_tune.experiment import read_experiment
+
+    experiment.write_text(EXPERIMENT.replace("[experiment]\n", f"[experiment]\n{given}"))
+    plain, options = read_experiment(experiment), cli.make_parser().parse_args(["run", "x", "--ten-crop"])
+    changed = cli._options.with_options(plain, experiment, options)
+    assert changed.config == dataclasses.replace(plain.config, test_crops="ten")
+    assert (changed.train, changed.methods, changed.task) == (plain.train, plain.methods, plain.task)
 
 
 def test_train(call: Call) -> None:
@@ -233,6 +246,27 @@ def test_list(call: Call, what: str, names: list[str]) -> None:
     assert list(listed) == sorted(listed)
     assert set(names) <= set(listed)
     assert what == "models" or all(len(words) > 2 for words in listed.values())
+
+
+@pytest.mark.parametrize(
+    ("what", "pattern", "names"),
+    [("models", "resnet1*", ["resnet101", "resnet152", "resnet18"]), ("methods", "l2*", ["l2_sp"])],
+)
+def test_list_of_a_pattern(call: Call, what: str, pattern: str, names: list[str]) -> None:
+    """``list`` with a pattern shows the names that match."""
+    code, out, err = call("list", what, pattern)
+    assert (code, [line.split()[0] for line in out], err) == (0, names, [])
+
+
+def test_list_of_no_model(call: Call) -> None:
+    """A pattern that no backbone matches is a mistake, said in one line."""
+    check_one_line(call("list", "models", "resnot*"), ["no backbone matches 'resnot*'"])
+
+
+def test_images_that_a_backbone_cannot_take(call: Call, experiment: Path) -> None:
+    """``train`` says in one line that a transformer takes images of one size."""
+    replace(experiment, '"tiny_cnn"', '"vit_b_32"\nweights = "random"')
+    check_one_line(call("train", experiment, "--method", "fine_tune"), ["vit_b_32", "task.size = 8", "224"])
 
 
 def test_space(call: Call) -> None:

@@ -84,9 +84,9 @@ def test_first_line(package: ModuleType, module: str, line: str) -> None:
 @pytest.mark.parametrize(
     ("found", "some"),
     [
-        (methods.names(), {"bss", "co_tuning", "delta", "fine_tune", "l2_sp"}),
+        (methods.names(), {"bss", "co_tuning", "delta", "fine_tune", "l2_sp", "lwf"}),
         (data.names(), {"fashion_mnist", "image_folder", "synthetic"}),
-        (models.families(), {"efficientnet_lite0", "tiny_cnn", "torchvision_models"}),
+        (models.families(), {"efficientnet_lite0", "timm_models", "tiny_cnn", "torchvision_models"}),
     ],
     ids=["methods", "data", "models"],
 )

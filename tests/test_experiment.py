@@ -10,7 +10,7 @@ import pytest
 
 from cotuning_tune import methods
 from cotuning_tune.errors import UserError
-from cotuning_tune.experiment import Cell, Experiment, parse, read_experiment, with_ten_crops
+from cotuning_tune.experiment import Cell, Experiment, parse, read_experiment
 from cotuning_tune.hyper import Choice, Parameter, Range
 from cotuning_tune.training import TrainingSpec
 
@@ -244,31 +244,6 @@ def test_values_without_a_meaning(written: Callable[..., Path], old: str, new: s
     with pytest.raises(UserError) as caught:
         read_experiment(written(old, new))
     assert [word for word in words if word not in str(caught.value)] == []
-
-
-@pytest.mark.parametrize("head", ["[experiment]", "# cells\n[ experiment ]  # which", "  [experiment]"])
-def test_ten_crops_are_written_into_the_text(head: str) -> None:
-    """``with_ten_crops`` changes one thing of an experiment: how the test images are looked at."""
-    plain = parse(TEXT.replace("[experiment]", head), "example")
-    changed = parse(with_ten_crops(plain), "example")
-    assert (plain.config.test_crops, changed.config.test_crops) == ("centre", "ten")
-    assert tomllib.loads(changed.text)["experiment"].pop("test_crops") == "ten"
-    assert changed.text.replace('test_crops = "ten"\n', "") == plain.text
-    assert with_ten_crops(changed) == changed.text
-
-
-def test_ten_crops_do_not_overrule_the_file() -> None:
-    """Where the file itself asks for the centre crop, the option is refused with the way out."""
-    plain = parse(TEXT.replace("trials = 4", 'trials = 4\ntest_crops = "centre"'), "example")
-    with pytest.raises(UserError, match=r"--ten-crop: the file says test_crops = 'centre': change or remove"):
-        with_ten_crops(plain)
-
-
-def test_ten_crops_need_the_table() -> None:
-    """A file without a plain [experiment] line is told what to write itself."""
-    inline = 'experiment = { tasks = ["synthetic"], methods = ["bss"], backbone = "tiny_cnn" }'
-    with pytest.raises(UserError, match=r"--ten-crop needs a table \[experiment\]"):
-        with_ten_crops(parse(inline, "example"))
 
 
 def test_rows(experiment: Experiment) -> None:

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-BLOCKED = ("ray", "optuna", "tensorboard", "sklearn", "scipy", "pandas", "safetensors")
+BLOCKED = ("ray", "optuna", "tensorboard", "sklearn", "scipy", "pandas", "safetensors", "timm")
 CORE = (
     "cotuning_tune.cache",
     "cotuning_tune.coco70",

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cotuning_tune.toml_text import format_tables, format_value, line_of
+from cotuning_tune.toml_text import format_tables, format_value, line_of, set_key
 
 TEXT = """\
 # lr = 1
@@ -109,3 +109,11 @@ def test_tables_come_back() -> None:
         "methods": {"bss": {"k": 1}},
         "empty": {},
     }
+
+
+@pytest.mark.parametrize(("key", "value"), [("name", 'a "b"'), ("source_val", "/a b/c"), ("trials", 3)])
+def test_a_key_is_set(key: str, value: Any) -> None:
+    """A key of a table gets a new value in its line, or a line of its own; all else stays as it is."""
+    text = TEXT.partition("[train.optim]")[0]
+    before, after = tomllib.loads(text), tomllib.loads(set_key(text, "experiment", key, value))
+    assert after == before | {"experiment": before["experiment"] | {key: value}}

@@ -6,7 +6,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from cotuning_tune.cli._training import parse_values
+from cotuning_tune.cli._options import parse_values
 from cotuning_tune.errors import UserError
 
 VERIFY_CODES = "Exit codes: 0 nothing wrong, or warnings only; 1 something wrong; 2 a mistake in what was given."

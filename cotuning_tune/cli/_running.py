@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cotuning_tune.cli._options import add_calibration, add_decoding, decoding, say_calibration, with_options
 from cotuning_tune.cli._reading import summary
 
 
@@ -16,27 +17,13 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
     add_decoding(parser)
 
 
-def add_decoding(parser: argparse.ArgumentParser) -> None:
-    """The option ``--no-cache``, of every command that trains."""
-    text = "decode image files each time instead of once into the cache; the results are the same"
-    parser.add_argument("--no-cache", action="store_true", help=text)
-
-
-def decoding(experiment: Any, options: argparse.Namespace) -> Any:
-    """The experiment, with ``task.decode`` as ``--no-cache`` says."""
-    import dataclasses
-
-    return (
-        dataclasses.replace(experiment, task=experiment.task | {"decode": "each"}) if options.no_cache else experiment
-    )
-
-
 def _add_start(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("experiment", metavar="EXPERIMENT", help="a file of search_spaces/, or your own")
     parser.add_argument("--storage", default="runs", help="folder of the runs, or s3://BUCKET/PREFIX (default: runs)")
     parser.add_argument("--name", help="name of the run (default: the file's name)")
     parser.add_argument("--studies", metavar="URL", help="Optuna storage, as postgresql://... (default: a journal)")
     parser.add_argument("--from", dest="warm_from", metavar="RUN", help="tell the sampler an older run's trials")
+    add_calibration(parser)
     _add_cluster(parser)
 
 
@@ -73,7 +60,7 @@ def _start(options: argparse.Namespace) -> tuple[Any, Any, dict[str, int]]:
     import dataclasses
 
     from cotuning_tune.errors import UserError
-    from cotuning_tune.experiment import parse, read_experiment, with_ten_crops
+    from cotuning_tune.experiment import parse, read_experiment
     from cotuning_tune.files import is_local, place
     from cotuning_tune.search.checks import check_cells
     from cotuning_tune.search.driver import create_run
@@ -84,15 +71,14 @@ def _start(options: argparse.Namespace) -> tuple[Any, Any, dict[str, int]]:
         raise UserError(
             f"{storage} keeps files only: name a database for the studies too, as --studies postgresql://..."
         )
-    experiment = read_experiment(path)
-    if options.ten_crop:
-        experiment = parse(with_ten_crops(experiment), experiment.name, path.absolute().parent)
+    experiment = with_options(read_experiment(path), path, options)
     if options.name:
         experiment = dataclasses.replace(
             parse(experiment.text, options.name, path.absolute().parent), name=options.name
         )
     experiment = decoding(experiment, options)
     sizes = check_cells(experiment)
+    say_calibration(experiment)
     command = ["cotuning-tune", *sys.argv[1:]]
     run = create_run(experiment, path, storage, command, options.warm_from)
     if options.studies:

@@ -4,7 +4,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from cotuning_tune.cli._running import add_decoding, decoding
+from cotuning_tune.cli._options import (
+    add_calibration,
+    add_decoding,
+    decoding,
+    parse_values,
+    say_calibration,
+    with_options,
+)
 from cotuning_tune.errors import UserError
 
 
@@ -16,6 +23,9 @@ def add(commands: Any) -> None:
     space.set_defaults(call=_space)
     listing = commands.add_parser("list", help="show what there is")
     listing.add_argument("what", choices=["methods", "data", "models"])
+    listing.add_argument(
+        "pattern", nargs="?", default="", help="of names: 'resnet*'; timm's are shown for 'timm/*' alone"
+    )
     listing.set_defaults(call=_list)
 
 
@@ -34,25 +44,10 @@ def _add_train(commands: Any) -> None:
         metavar="KEY=VALUE",
         help="as optim/lr=0.01 or co_tuning/weight=1",
     )
+    add_calibration(train)
     train.add_argument("--out", help="folder for its state: the same command goes on after a kill")
     add_decoding(train)
     train.set_defaults(call=_train)
-
-
-def parse_values(pairs: list[str], example: str) -> dict[str, Any]:
-    """The values of ``--set``: TOML where it can be read as such, else text. Raises UserError."""
-    import tomllib
-
-    values: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals:
-            raise UserError(f"--set {pair}: KEY=VALUE is needed, as {example}")
-        try:
-            values[key] = tomllib.loads(f"v = {text}")["v"]
-        except tomllib.TOMLDecodeError:
-            values[key] = text
-    return values
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -60,8 +55,10 @@ def _train(options: argparse.Namespace) -> int:
     from cotuning_tune.experiment import Cell, read_experiment
     from cotuning_tune.run_dir import TrialDir
     from cotuning_tune.training import TrainingJob
+    from cotuning_tune.training.job import check_images
 
-    experiment = decoding(read_experiment(options.experiment), options)
+    path = Path(options.experiment)
+    experiment = decoding(with_options(read_experiment(path), path, options), options)
     config, values = experiment.config, parse_values(options.set, "optim/lr=0.01")
     rate = config.rates[0] if options.rate is None else options.rate
     cell = Cell(options.task or config.tasks[0], rate, options.method)
@@ -73,6 +70,8 @@ def _train(options: argparse.Namespace) -> int:
         if key not in space:
             raise unknown("hyper-parameter", key, space)
     spec = experiment.spec(cell, values, options.seed)
+    check_images(spec)
+    say_calibration(experiment)
     job = TrainingJob(spec, TrialDir(Path(options.out).resolve()) if options.out else None)
     while not job.finished:
         row = job.advance()
@@ -107,11 +106,25 @@ def _space(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
+    import fnmatch
     import importlib
 
     from cotuning_tune.discovery import first_line
 
+    if options.what == "models":
+        return _list_models(options.pattern)
     package = importlib.import_module(f"cotuning_tune.{options.what}")
-    for name in package.names():
-        print(f"{name:<24}{first_line(package, name)}".rstrip() if options.what != "models" else name)
+    for name in fnmatch.filter(package.names(), options.pattern or "*"):
+        print(f"{name:<24}{first_line(package, name)}".rstrip())
+    return 0
+
+
+def _list_models(pattern: str) -> int:
+    from cotuning_tune import models
+
+    found = models.names(pattern)
+    for name in found:
+        print(name)
+    if pattern and not found:
+        raise UserError(f"no backbone matches '{pattern}'")
     return 0

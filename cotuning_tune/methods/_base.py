@@ -4,6 +4,7 @@ Shapes: B images, C x C pixels, N of a split, S source classes, T target classes
 """
 
 import copy
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, cast
@@ -15,6 +16,8 @@ from cotuning_tune import discovery
 from cotuning_tune.data import Split, Task
 from cotuning_tune.errors import UserError
 from cotuning_tune.models import Backbone, Outputs, Pretrained, TransferModel
+
+log = logging.getLogger(__name__)
 
 
 class Batch(NamedTuple):
@@ -86,7 +89,20 @@ class Method(nn.Module):
     def refuse_without(self, condition: bool, reason: str) -> None:
         """UserError with the method's name unless the condition holds."""
         if not condition:
-            raise UserError(f"{type(self).__module__.rsplit('.', 1)[-1]} {reason}")
+            raise UserError(f"{self.name} {reason}")
+
+    def refuse_foreign_head(self, source: Pretrained) -> None:
+        """UserError where the head was not trained with its backbone; random weights are warned of."""
+        if source.is_random:
+            log.warning("%s: the weights of %s are random, its head knows no classes", self.name, source.name)
+            return
+        why = f" ({source.note})" if source.note else ""
+        self.refuse_without(source.head_is_trained, f"needs the head that the backbone was trained with{why}")
+
+    @property
+    def name(self) -> str:
+        """The method's name: that of its file."""
+        return type(self).__module__.rsplit(".", 1)[-1]
 
 
 def names() -> list[str]:

@@ -1,7 +1,9 @@
 """DELTA's channel attention: how much the loss rises when a channel of the source network is zeroed.
 
 Li et al., ICLR 2019, section 3.2: with only a new head trained, the filter of each tapped channel is
-zeroed in turn; attention = softmax(zscore(rise of the loss) / 5) over the channels of a layer.
+zeroed in turn; attention = softmax(zscore(rise of the loss) / 5) over the channels of a layer. Where a
+layer is a block and no convolution it has no filters: there the rise is taken to first order, from one
+backward pass for all channels (Molchanov et al., *Importance Estimation for Neural Network Pruning*, CVPR 2019).
 Shapes: N images of the training part, M of them looked at, C channels, D features, T classes.
 """
 
@@ -13,6 +15,7 @@ from cotuning_tune.models import Backbone
 
 IMAGES = 64
 GROUP = 256
+AT_ONCE = 16
 HEAD_STEPS = 100
 
 
@@ -64,7 +67,7 @@ class _Zeroed:
 
 def _losses_without(backbone: Backbone, stage: str, before: Tensor, head: nn.Linear, labels_M: Tensor) -> Tensor:
     """The mean loss [C] with each channel of a stage zeroed; ``before``: the input of the stage's link."""
-    position, channels, images = backbone.tap_position(stage), backbone.tap(stage).out_channels, len(before)
+    position, channels, images = backbone.tap_position(stage), backbone.taps[stage].channels, len(before)
     at_once = max(1, GROUP // images)
     hook = _Zeroed(images)
     handle = backbone.tap(stage).register_forward_hook(hook)
@@ -95,22 +98,53 @@ def _one_pass(preparation: Preparation, backbone: Backbone, chosen: list[int]) -
     return torch.cat(features), torch.stack(kept).contiguous(memory_format=torch.channels_last)
 
 
-@torch.no_grad()
-def channel_attention(preparation: Preparation) -> dict[str, Tensor]:
-    """Attention [C] for each stage, from at most ``IMAGES`` training images.
+def _by_zeroing(
+    backbone: Backbone, stages: list[str], images_M: Tensor, head: nn.Linear, labels_M: Tensor
+) -> dict[str, Tensor]:
+    """The mean loss [C] by stage, each convolution's channels zeroed in turn: a z-score needs no more than that.
 
     Each stage starts from the activations before its own link, kept from one pass, and the images of
     several channels go through the rest of the network together.
     """
+    x, reached, losses = backbone.normalised(images_M), 0, {}
+    for stage in stages:
+        position = backbone.tap_position(stage)
+        x, reached = backbone.run(x, reached, position), position
+        losses[stage] = _losses_without(backbone, stage, x, head, labels_M)
+    return losses
+
+
+def by_first_order(
+    backbone: Backbone, stages: list[str], images_M: Tensor, head: nn.Linear, labels_M: Tensor
+) -> dict[str, Tensor]:
+    """The rise of the mean loss [C] by stage to first order: minus the sum of activation times gradient."""
+    outputs: dict[str, Tensor] = {}
+    rises = {stage: torch.zeros(backbone.taps[stage].channels, device=images_M.device) for stage in stages}
+    handles = [backbone.tap(s).register_forward_hook(lambda _m, _i, o, s=s: outputs.update({s: o})) for s in stages]
+    try:
+        for images, labels in zip(images_M.split(AT_ONCE), labels_M.split(AT_ONCE), strict=True):
+            with torch.enable_grad():
+                loss = nn.functional.cross_entropy(head(backbone(images)[0]), labels, reduction="sum")
+                slopes = torch.autograd.grad(loss / len(labels_M), [outputs[stage] for stage in stages])
+            for stage, slope in zip(stages, slopes, strict=True):
+                rise = (outputs[stage].detach() * slope).movedim(backbone.taps[stage].channel_axis, -1)
+                rises[stage] -= rise.flatten(0, -2).sum(0)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return rises
+
+
+@torch.no_grad()
+def channel_attention(preparation: Preparation) -> dict[str, Tensor]:
+    """Attention [C] for each stage, from at most ``IMAGES`` training images."""
     backbone, _ = preparation.source_copy()
     chosen = _evenly(preparation.task.train.labels_N, IMAGES)
     features_ND, images_M = _one_pass(preparation, backbone, chosen)
     labels_N = preparation.task.train.labels_N.to(features_ND.device)
     head, labels_M = train_head(features_ND, labels_N, preparation.task.num_classes), labels_N[chosen]
-    base = nn.functional.cross_entropy(head(features_ND[chosen]), labels_M)
-    x, reached, attention = backbone.normalised(images_M), 0, {}
-    for stage in backbone.taps:
-        position = backbone.tap_position(stage)
-        x, reached = backbone.run(x, reached, position), position
-        attention[stage] = attention_of(_losses_without(backbone, stage, x, head, labels_M) - base)
-    return attention
+    filters = [stage for stage in backbone.taps if isinstance(backbone.tap(stage), nn.Conv2d)]
+    blocks = [stage for stage in backbone.taps if stage not in filters]
+    rises = _by_zeroing(backbone, filters, images_M, head, labels_M) if filters else {}
+    rises |= by_first_order(backbone, blocks, images_M, head, labels_M) if blocks else {}
+    return {stage: attention_of(rises[stage]) for stage in backbone.taps}

@@ -42,7 +42,7 @@ class CoTuning(Method):
     class Config:
         weight: float = hyper(2.3, Range(0.0, 5.0), off=0.0, doc="lambda of the paper")
         approach: Literal["reverse", "direct"] = hyper("reverse", doc="how the relationship is learned")
-        temperature: float = hyper(0.0, doc="calibration of the source head; 0: the published value, else 1")
+        temperature: float = hyper(0.0, doc="calibration of the source head; 0: fitted or published, else 1")
 
         def __post_init__(self) -> None:
             at_least(self, "methods.co_tuning", weight=0, temperature=0)
@@ -54,14 +54,13 @@ class CoTuning(Method):
 
     def check(self, source: Pretrained) -> None:
         """Refuses a head that was not trained with its backbone; warns where no temperature is known."""
-        self.refuse_without(source.head_is_trained, "needs the head that the backbone was trained with")
-        if not self.config.temperature and source.temperature is None:
+        self.refuse_foreign_head(source)
+        if not self.config.temperature and source.temperature is None and not source.is_random:
             log.warning("co_tuning: no calibration temperature is known for %s, 1 is taken", source.name)
 
     def setup(self, preparation: Preparation) -> None:
         """Learn the relationship, or take it from the cache; shared by all trials of the task."""
         source, task, config = preparation.source, preparation.task, self.config
-        self.check(source)
         temperature = config.temperature or source.temperature or 1.0
 
         def compute() -> dict[str, np.ndarray]:

@@ -1,7 +1,10 @@
 """DELTA: keeps feature maps close to the source network's, channel by channel as far as they matter.
 
 Li, Xiong, Wang, Rao, Liu, Huan, *DELTA: Deep Learning Transfer using Feature Map with Attention*,
-ICLR 2019, equations 5 to 7. Shapes: B images, C channels and H x W pixels of a map, N of a split.
+ICLR 2019, equations 5 to 7. Where a stage is no convolution, as in transformers, the map is the output of
+its last block: the tokens of the image, each of their channels one of the map.
+
+Shapes: B images, C channels and H x W pixels of a map, N of a split.
 
 >>> import torch
 >>> zeros, ones = torch.zeros(1, 2, 3, 3), torch.ones(1, 2, 3, 3)
@@ -9,7 +12,6 @@ ICLR 2019, equations 5 to 7. Shapes: B images, C channels and H x W pixels of a 
 tensor(1.)
 """
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +23,9 @@ from torch import Tensor
 from cotuning_tune.cache import cached_arrays, content_key
 from cotuning_tune.data import Task
 from cotuning_tune.hyper import Range, at_least, hyper
-from cotuning_tune.methods._base import Batch, Method, Preparation
+from cotuning_tune.methods._base import Batch, Preparation
 from cotuning_tune.methods._channel_attention import channel_attention
+from cotuning_tune.methods._teacher import TaughtMethod
 from cotuning_tune.models import Outputs, TransferModel
 
 VERSION = "channel attention 1"
@@ -56,11 +59,10 @@ def attention_distance(
     return 0.5 * total
 
 
-class Delta(Method):
+class Delta(TaughtMethod):
     """Adds ``weight * attention_distance`` to a frozen source network and ``head_weight/2 ||w_head||^2``."""
 
     replaces_weight_decay = True
-    rebuilt = ("teacher",)
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
@@ -73,19 +75,10 @@ class Delta(Method):
 
     def __init__(self, config: Any, model: TransferModel, task: Task) -> None:
         super().__init__(config, model, task)
-        stages = list(model.backbone.taps)
-        self.refuse_without(bool(stages), "compares feature maps, and this backbone has no stages of them")
-        self.teacher = copy.deepcopy(model.backbone).requires_grad_(False)
-        self.teacher.eval()
-        for stage in stages:
-            channels = model.backbone.tap(stage).out_channels
-            self.register_buffer(f"attention_{stage}", torch.full((channels,), 1.0 / channels))
-
-    def train(self, mode: bool = True) -> "Delta":
-        """The source network stays in evaluation mode."""
-        super().train(mode)
-        self.teacher.eval()
-        return self
+        taps = model.backbone.taps
+        self.refuse_without(bool(taps), "compares feature maps, and this backbone has no stages of them")
+        for stage, tap in taps.items():
+            self.register_buffer(f"attention_{stage}", torch.full((tap.channels,), 1.0 / tap.channels))
 
     def setup(self, preparation: Preparation) -> None:
         """Channel attention, measured once for the task and then taken from the cache."""

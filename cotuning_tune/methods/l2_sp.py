@@ -56,8 +56,14 @@ def half_squared_distance(parameters: Tensors, starting_point: Tensors) -> Tenso
 
 
 def regularised(module: nn.Module) -> list[nn.Parameter]:
-    """The weights of convolutions and linear layers: no biases, no normalisation layers."""
-    return [p for p in module.parameters() if p.ndim > 1]
+    """The weights of convolutions, linear and attention layers: no biases, tokens, positions or normalisation."""
+    found: list[Any] = []
+    for layer in module.modules():
+        if isinstance(layer, nn.MultiheadAttention) and layer.in_proj_weight is not None:
+            found.append(layer.in_proj_weight)
+        elif isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd)):
+            found.append(layer.weight)
+    return found
 
 
 class L2SP(Method):

@@ -1,13 +1,25 @@
 """Backbones with the head that they were trained with: one file a family, found by its name."""
 
+from cotuning_tune.models._taps import Tap
 from cotuning_tune.models._transfer_model import (
     Backbone,
     Outputs,
     Pretrained,
     TransferModel,
     families,
+    family_of,
     names,
     pretrained,
 )
 
-__all__ = ["Backbone", "Outputs", "Pretrained", "TransferModel", "families", "names", "pretrained"]
+__all__ = [
+    "Backbone",
+    "Outputs",
+    "Pretrained",
+    "Tap",
+    "TransferModel",
+    "families",
+    "family_of",
+    "names",
+    "pretrained",
+]

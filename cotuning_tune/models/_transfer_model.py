@@ -4,9 +4,11 @@ Shapes: B images, C x C pixels, D features, S source classes, T target classes, 
 """
 
 import copy
+import difflib
+import fnmatch
 import functools
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, cast
 
@@ -16,7 +18,10 @@ from torch import Tensor, nn
 
 from cotuning_tune import discovery
 from cotuning_tune.cache import content_key
-from cotuning_tune.errors import unknown
+from cotuning_tune.errors import UserError, unknown
+from cotuning_tune.models._taps import Tap
+
+RANDOM_WEIGHTS = 30  # the seed of what a family draws
 
 
 class Outputs(NamedTuple):
@@ -28,30 +33,35 @@ class Outputs(NamedTuple):
 
 
 class Backbone(nn.Module):
-    """A chain of modules from images to features, with taps at the last convolution of each stage.
+    """A chain of modules from images to features, with taps where the map of each stage is read.
 
     Takes images [B, 3, C, C] in grey levels 0..255 (uint8 or float) and normalises them itself:
-    (x - mean) / std. ``taps`` names convolutions by their path in ``chain``; a backbone without
-    stages (a transformer) has none.
+    (x - mean) / std. ``taps``: by stage the path of a convolution in ``chain``, or a ``Tap``; none where
+    there are no maps.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, chain: Iterable[nn.Module], taps: dict[str, str], mean: list[float], std: list[float]) -> None:
+    def __init__(
+        self, chain: Iterable[nn.Module], taps: Mapping[str, str | Tap], mean: list[float], std: list[float]
+    ) -> None:
         super().__init__()
         self.chain = nn.ModuleList(chain)
-        self.taps = dict(taps)
+        self.taps = {stage: tap if isinstance(tap, Tap) else self._at(tap) for stage, tap in taps.items()}
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 
-    def tap(self, stage: str) -> nn.Conv2d:
-        """The convolution whose output is the stage's map."""
-        return cast(nn.Conv2d, self.chain.get_submodule(self.taps[stage]))
+    def _at(self, path: str) -> Tap:
+        return Tap(path, cast(nn.Conv2d, self.chain.get_submodule(path)).out_channels)
+
+    def tap(self, stage: str) -> nn.Module:
+        """The module whose output is the stage's map: a convolution, a block, a layer of tokens."""
+        return self.chain.get_submodule(self.taps[stage].path)
 
     def tap_position(self, stage: str) -> int:
-        """Where in the chain that convolution stands."""
-        return int(self.taps[stage].split(".")[0])
+        """Where in the chain that module stands."""
+        return int(self.taps[stage].path.split(".")[0])
 
     def normalised(self, images_B3CC: Tensor) -> Tensor:
         """Images as the pre-trained weights expect them."""
@@ -67,10 +77,10 @@ class Backbone(nn.Module):
         """Features [B, D], and the map of each stage."""
         maps: dict[str, Tensor] = {}
         handles = []
-        for stage in self.taps:
+        for stage, tap in self.taps.items():
 
-            def keep(_m: nn.Module, _i: object, output: Tensor, stage: str = stage) -> None:
-                maps[stage] = output
+            def keep(_m: nn.Module, _i: object, output: Tensor, stage: str = stage, tap: Tap = tap) -> None:
+                maps[stage] = tap.map_of(output)
 
             handles.append(self.tap(stage).register_forward_hook(keep))
         try:
@@ -86,7 +96,9 @@ class Pretrained:
     """A backbone with the head it was trained with, as published. Never trained itself: copied.
 
     ``temperature`` calibrates the head on source data (paper, Algorithm 2); None: not known.
-    ``head_is_trained`` is False where the head does not belong to these weights.
+    ``head_is_trained`` is False where the head does not belong to these weights, ``note`` says why.
+    ``is_random``: all weights were drawn at random, as the user asked for. ``sides``: pixels of the images
+    as stored and as cut for these weights, where their owners say so.
     """
 
     name: str
@@ -94,6 +106,9 @@ class Pretrained:
     source_head: nn.Linear
     temperature: float | None = None
     head_is_trained: bool = True
+    is_random: bool = False
+    note: str = ""
+    sides: tuple[int, int] | None = None
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -124,7 +139,11 @@ class TransferModel(nn.Module):
 
 
 class Family(Protocol):
-    """What a file of this folder offers."""
+    """What a file of this folder offers.
+
+    One with too many names to list defines ``PREFIX``, which they all carry ("timm/"): it is asked only
+    for names that begin so.
+    """
 
     def names(self) -> list[str]: ...
 
@@ -142,20 +161,46 @@ def _family(name: str) -> Family:
     return cast(Family, importlib.import_module(f"cotuning_tune.models.{name}"))
 
 
-def names() -> list[str]:
-    """Every backbone that some family offers."""
-    return sorted(name for family in families() for name in _family(family).names())
+def _prefix(family: Family) -> str:
+    return str(getattr(family, "PREFIX", ""))
+
+
+def names(pattern: str = "") -> list[str]:
+    """Every backbone but those with a prefix; with a pattern (``resnet*``, ``timm/vit*``) those that match.
+
+    Raises UserError where the pattern asks for a package that is not installed.
+    """
+    found = [_family(name) for name in families()]
+    asked = [f for f in found if _prefix(f) and pattern.startswith(_prefix(f))]
+    listed = asked or [f for f in found if not _prefix(f)]
+    return sorted(name for f in listed for name in f.names() if fnmatch.fnmatch(name, pattern or "*"))
+
+
+def family_of(name: str, key: str = "") -> Family:
+    """The family that offers a backbone. Raises UserError (about ``key`` of an experiment file) where none does."""
+    for family in map(_family, families()):
+        prefix = _prefix(family)
+        if name.startswith(prefix) and name in family.names():
+            return family
+        if prefix and name.startswith(prefix):
+            raise UserError(_no_such(name, family.names(), prefix), key)
+    raise unknown("backbone", name, names(), key)
+
+
+def _no_such(name: str, known: list[str], prefix: str) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f", did you mean '{near[0]}'?" if near else ";"
+    return f"no backbone '{name}'{hint} cotuning-tune list models '{prefix}*' shows all {len(known)}"
 
 
 @functools.lru_cache(maxsize=4)
 def pretrained(name: str, weights: str = "") -> Pretrained:
     """A backbone with its head; read once a process.
 
-    ``weights``: "" the published ones, a path to a file of them, or "random" (to test or to compare).
-    Raises UserError for an unknown name or weights that are not to be had.
+    ``weights``: "" the published ones, a path to a file of them, or "random" (to test or to compare; the
+    same every time). Raises UserError for an unknown name or weights that are not to be had.
     """
-    for family in families():
-        module = _family(family)
-        if name in module.names():
-            return module.build(name, weights)
-    raise unknown("backbone", name, names())
+    family = family_of(name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(RANDOM_WEIGHTS)
+        return family.build(name, weights)

@@ -3,12 +3,11 @@
 EfficientNet (Tan & Le 2019) without squeeze-and-excitation, with ReLU6 and a fixed stem and head.
 """
 
-import torch
 from torch import Tensor, nn
 
 from cotuning_tune.errors import UserError
 from cotuning_tune.models._transfer_model import Backbone, Pretrained
-from cotuning_tune.models._weights import load_strictly, read_weights
+from cotuning_tune.models._weights import load_strictly, make_head, read_checkpoint, split_head
 
 # (repeats, kernel, stride, expansion, channels) of each stage
 STAGES = (
@@ -111,13 +110,14 @@ def names() -> list[str]:
 def build(name: str, weights: str) -> Pretrained:
     """Normalisation (x - 127) / 128; the calibration temperature of these weights is not published."""
     backbone = Backbone(_chain(), TAPS, mean=[127.0] * 3, std=[128.0] * 3)
+    head = nn.Linear(FEATURES, 1000)
     if weights == "random":
-        return Pretrained(name, backbone, nn.Linear(FEATURES, 1000), head_is_trained=False)
-    found = read_weights(weights or _packaged_file())
-    head = nn.Linear(FEATURES, len(found.get("_fc.weight", torch.empty(1000, 0))))
-    renamed = {new: found[old] for old, new in published_keys().items() if old in found}
+        return Pretrained(name, backbone, head, head_is_trained=False, is_random=True)
+    checkpoint = read_checkpoint(weights or _packaged_file())
+    rest, own, reason = split_head(checkpoint, "_fc")
+    names_of_ours = published_keys()
+    renamed = {names_of_ours.get(key, key): value for key, value in rest.items()}
     constants = {"mean": backbone.mean, "std": backbone.std}
-    load_strictly(backbone, renamed | constants, name)
-    heads = {key: found[f"_fc.{key}"] for key in ("weight", "bias") if f"_fc.{key}" in found}
-    load_strictly(head, heads, f"the head of {name}")
-    return Pretrained(name, backbone, head)
+    load_strictly(backbone, renamed | constants, name, checkpoint.origin)
+    head = make_head(own, head, name, checkpoint.origin)
+    return Pretrained(name, backbone, head, head_is_trained=not reason, note=reason)

@@ -7,15 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cotuning_tune.data import Task
-from cotuning_tune.errors import UserError, first_line
 from cotuning_tune.experiment import Experiment
 from cotuning_tune.files import is_local, read_json, write_json
 from cotuning_tune.hyper import build
 from cotuning_tune.methods import Method, method
-from cotuning_tune.models import TransferModel, pretrained
+from cotuning_tune.models import TransferModel
 from cotuning_tune.run_dir import RunDir
-from cotuning_tune.training.job import task_of
+from cotuning_tune.training.job import check_images, source_of, task_of
 
 ENTRY = 400  # what a file of tensors needs for each besides its values
 
@@ -25,30 +23,20 @@ def check_cells(experiment: Experiment) -> dict[str, int]:
 
     The bytes of the largest checkpoints: ``state`` (of a running training) and ``weights`` (of a model).
     """
-    source = pretrained(experiment.config.backbone, experiment.config.weights)
     sizes = {"state": 0, "weights": 0}
     for cell in experiment.cells:
-        task = task_of(experiment.spec(cell, {}, 0))
+        spec = experiment.spec(cell, {}, 0)
+        task, source = task_of(spec), source_of(spec)
+        if cell.method == experiment.config.methods[0]:
+            check_images(spec)
         kind = method(cell.method)
-        config = build(kind.Config, experiment.spec(cell, {}, 0).method_config, f"methods.{cell.method}")
+        config = build(kind.Config, spec.method_config, f"methods.{cell.method}")
         model = TransferModel(source, task.num_classes, torch.Generator())
-        _check_size(model, task, experiment.config.backbone)
         made = kind(config, model, task)
         made.check(source)
         for name, size in checkpoint_sizes(model, made).items():
             sizes[name] = max(sizes[name], size)
     return sizes
-
-
-def _check_size(model: TransferModel, task: Task, backbone: str) -> None:
-    """UserError where the backbone cannot take images of the task's size (transformers have one size)."""
-    images, _ = next(task.plain_batches(task.train, 1))
-    try:
-        with torch.no_grad():
-            model.eval()(images)
-    except (RuntimeError, AssertionError, ValueError) as problem:
-        size = task.config.size
-        raise UserError(f"{backbone} cannot take images of task.size = {size}: {first_line(problem)}") from None
 
 
 def _bytes(tensors: Mapping[str, Any]) -> int:

@@ -26,6 +26,7 @@ from cotuning_tune.search.selection import write_selections
 from cotuning_tune.search.storage import mend_journal, open_storage
 from cotuning_tune.search.study import Studies
 from cotuning_tune.search.warm_start import warm_start
+from cotuning_tune.training.job import source_of
 
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy")
 
@@ -63,10 +64,17 @@ def create_run(
             )
         _check_space(run, experiment)
         return run
-    write_json(run.environment, _environment(source, command) | older)
+    write_json(run.environment, _environment(source, command) | older | _calibration(experiment))
     write_bytes(run.space_file, experiment.space_text().encode())
     write_bytes(run.experiment_file, experiment.text.encode())
     return run
+
+
+def _calibration(experiment: Experiment) -> dict[str, Any]:
+    """The source head's temperature where it was fitted for this experiment."""
+    if not experiment.config.source_val:
+        return {}
+    return {"source_temperature": source_of(experiment.spec(experiment.cells[0], {}, 0)).temperature}
 
 
 def _environment(source: Path, command: list[str]) -> dict[str, Any]:

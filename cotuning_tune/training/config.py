@@ -57,7 +57,8 @@ class TrainConfig:
 class TrainingSpec:
     """All that determines a training, JSON-able; equal specs give equal results on the same machine.
 
-    ``train`` and ``method_config`` are flat ``outer/inner`` values, see ``hyper.build``.
+    ``train`` and ``method_config`` are flat ``outer/inner`` values, see ``hyper.build``. ``source_val``: a
+    folder of the source classes' images, of which at most ``source_val_images`` calibrate the source head.
     """
 
     task: str
@@ -67,6 +68,8 @@ class TrainingSpec:
     seed: int
     kind: str = ""
     weights: str = ""
+    source_val: str = ""
+    source_val_images: int = 2000
     task_config: dict[str, Any] = dataclasses.field(default_factory=dict)
     data_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     train: dict[str, Any] = dataclasses.field(default_factory=dict)

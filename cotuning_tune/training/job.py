@@ -1,7 +1,9 @@
 """One training in a folder of its own: after each epoch its state is on disk, and it goes on from there."""
 
+import copy
 import functools
 import json
+import logging
 import math
 import os
 import secrets
@@ -14,18 +16,20 @@ import torch
 
 from cotuning_tune.cache import content_key
 from cotuning_tune.data import Task, TaskConfig, open_task
-from cotuning_tune.errors import Fenced, TrainingFailed, first_line
+from cotuning_tune.errors import Fenced, TrainingFailed, UserError, first_line
 from cotuning_tune.files import write_bytes
 from cotuning_tune.hyper import build
 from cotuning_tune.methods import Preparation, method
-from cotuning_tune.models import TransferModel, pretrained
+from cotuning_tune.models import Pretrained, TransferModel, pretrained
 from cotuning_tune.run_dir import TrialDir
 from cotuning_tune.training import seeding
+from cotuning_tune.training.calibration import calibrated
 from cotuning_tune.training.config import TrainConfig, TrainingSpec
 from cotuning_tune.training.state import packed, read_state, unpacked, write_state
 from cotuning_tune.training.trainer import Trainer
 
 Row = dict[str, Any]
+log = logging.getLogger(__name__)
 STATE = "state 2"
 
 
@@ -53,6 +57,36 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+@functools.lru_cache(maxsize=4)
+def _open_source(backbone: str, weights: str, folder: str, count: int, task_config: str) -> Pretrained:
+    source = pretrained(backbone, weights)
+    if not folder:
+        return source
+    config = build(TaskConfig, json.loads(task_config), "task")
+    return calibrated(source, folder, count, config, default_device())
+
+
+def source_of(spec: TrainingSpec) -> Pretrained:
+    """The backbone of a spec, calibrated where the spec says on what; made once a process."""
+    config = json.dumps(spec.task_config, sort_keys=True)
+    return _open_source(spec.backbone, spec.weights, spec.source_val, spec.source_val_images, config)
+
+
+def check_images(spec: TrainingSpec) -> None:
+    """UserError where the backbone cannot take images of the task's size; other sides than its own are logged."""
+    task, source = task_of(spec), source_of(spec)
+    sides = (task.config.resize, task.config.size)
+    if source.sides and source.sides != sides and not source.is_random:
+        wanted = "task.resize = {}, task.size = {}".format(*source.sides)
+        log.warning("%s: its weights were made for %s; here they are %d and %d", source.name, wanted, *sides)
+    images, _ = next(task.plain_batches(task.train, 1))
+    try:
+        with torch.no_grad():
+            copy.deepcopy(source.backbone).eval()(images)
+    except (RuntimeError, AssertionError, ValueError) as problem:
+        raise UserError(f"{source.name} cannot take images of task.size = {sides[1]}: {first_line(problem)}") from None
+
+
 def make_trainer(
     spec: TrainingSpec, device: torch.device | None = None, *, setup: bool = True, task: Task | None = None
 ) -> Trainer:
@@ -61,7 +95,7 @@ def make_trainer(
     ``task`` stands in for the spec's own.
     """
     device = device or default_device()
-    task, source = task or task_of(spec), pretrained(spec.backbone, spec.weights)
+    task, source = task or task_of(spec), source_of(spec)
     train = build(TrainConfig, spec.train, "train")
     seeding.seed_all(seeding.derive_seed(spec.seed, "weights"))
     generator = torch.Generator().manual_seed(seeding.derive_seed(spec.seed, "head"))
@@ -71,6 +105,7 @@ def make_trainer(
     config = build(kind.Config, spec.method_config, f"methods.{spec.method}")
     made = kind(config, model, task).to(device)
     if setup:
+        made.check(source)
         made.setup(Preparation(task, source, device))
     # After setup, for what setup drew depends on whether its result came from the cache.
     seeding.seed_all(seeding.derive_seed(spec.seed, "training"))

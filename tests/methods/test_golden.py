@@ -11,6 +11,7 @@ from cotuning_tune.methods.bss import shrinkage
 from cotuning_tune.methods.co_tuning import soft_cross_entropy
 from cotuning_tune.methods.delta import attention_distance
 from cotuning_tune.methods.l2_sp import half_squared_distance
+from cotuning_tune.methods.lwf import distillation
 
 FILE = Path(__file__).parents[1] / "golden" / "losses.npz"
 
@@ -47,6 +48,16 @@ def test_soft_cross_entropy_is_that_of_its_authors(golden):
     loss.backward()
     assert_golden(loss, golden["co_tuning_loss"])
     assert_golden(logits.grad, golden["co_tuning_grad"])
+
+
+@pytest.mark.parametrize("temperature", [1, 3])
+def test_distillation_is_that_of_its_authors(golden, temperature):
+    """LwF's term and its gradient with respect to the student's logits are the published code's."""
+    logits = leaf(golden["lwf_student_BS"])
+    loss = distillation(logits, golden["lwf_teacher_BS"], temperature)
+    loss.backward()
+    assert_golden(loss, golden[f"lwf_T{temperature}_loss"])
+    assert_golden(logits.grad, golden[f"lwf_T{temperature}_grad"])
 
 
 def l2sp_layer(golden: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -143,36 +143,6 @@ def test_what_torchvision_offers(name: str) -> None:
     assert (name in models.names()) == (name != "squeezenet1_1")
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v3_small", "mnasnet0_5", "regnet_y_400mf"])
-def test_other_families_taken_apart(name: str) -> None:
-    """A network of another family, chain or not, gives the logits of the whole."""
-    torch.manual_seed(6)
-    whole = torchvision.models.get_model(name, weights=None).eval()
-    torch.manual_seed(6)
-    source = tv.build(name, "random")
-    pixels = images()
-    with torch.no_grad():
-        expected = whole(source.backbone.normalised(pixels))
-    torch.testing.assert_close(source_logits(source, pixels), expected)
-
-
-def small_transformer() -> nn.Module:
-    """Torchvision's vision transformer, small."""
-    torch.manual_seed(7)
-    return torchvision.models.VisionTransformer(
-        image_size=32, patch_size=16, num_layers=1, num_heads=2, hidden_dim=8, mlp_dim=16, num_classes=6
-    )
-
-
-def test_a_transformer_has_no_taps() -> None:
-    """A vision transformer is a chain of one link without taps; its head is its last linear layer."""
-    network = small_transformer()
-    chain = tv.chain_of(network)
-    assert chain == [network]
-    assert tv.taps_of(chain) == {}
-    assert network.get_submodule(tv.last_linear(network)).out_features == 6
-
-
 def test_a_tapped_map_is_not_overwritten() -> None:
     """A ReLU that works in place does not overwrite the map of the convolution before it."""
     relu = nn.ReLU(inplace=True)

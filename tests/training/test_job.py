@@ -11,6 +11,7 @@ from torch import Tensor
 from cotuning_tune import methods
 from cotuning_tune.cache import cache_root
 from cotuning_tune.errors import Fenced, TrainingFailed
+from cotuning_tune.models import pretrained
 from cotuning_tune.run_dir import TrialDir
 from cotuning_tune.training import Evaluation, TrainingJob, TrainingSpec, job
 from cotuning_tune.training.state import packed, remove_states, unpacked
@@ -309,3 +310,14 @@ def test_the_cache_changes_no_result(name, monkeypatch, tmp_path):
     assert same_weights(computed[1], cached[1])
     assert same_weights(computed[1], again[1])
     assert files_in(cache_root()).keys() == kept.keys()
+
+
+def test_sides_other_than_the_weights_own_are_said(monkeypatch: pytest.MonkeyPatch, caplog) -> None:
+    """Images of other sides than the weights were made for are allowed, and the log names both."""
+    job.check_images(spec_of())
+    assert caplog.messages == []
+    source = replace(pretrained("tiny_cnn"), sides=(40, 32))
+    monkeypatch.setattr(job, "source_of", lambda spec: source)
+    job.check_images(spec_of())
+    expected = "tiny_cnn: its weights were made for task.resize = 40, task.size = 32; here they are 36 and 32"
+    assert caplog.messages == [expected]

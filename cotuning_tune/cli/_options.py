@@ -1,0 +1,70 @@
+"""Options that several commands share, and what they make of an experiment."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from cotuning_tune.errors import UserError
+
+
+def add_decoding(parser: argparse.ArgumentParser) -> None:
+    """The option ``--no-cache``, of every command that trains."""
+    text = "decode image files each time instead of once into the cache; the results are the same"
+    parser.add_argument("--no-cache", action="store_true", help=text)
+
+
+def decoding(experiment: Any, options: argparse.Namespace) -> Any:
+    """The experiment, with ``task.decode`` as ``--no-cache`` says."""
+    import dataclasses
+
+    return (
+        dataclasses.replace(experiment, task=experiment.task | {"decode": "each"}) if options.no_cache else experiment
+    )
+
+
+def add_calibration(parser: argparse.ArgumentParser) -> None:
+    """The options that calibrate the source head."""
+    text = "folder of the source classes' images (ImageNet: val/CLASS/*.JPEG): fits the source head's temperature"
+    parser.add_argument("--source-val", metavar="DIR", help=text)
+    parser.add_argument("--source-val-images", type=int, metavar="N", help="at most so many of them (default: 2000)")
+
+
+def with_options(experiment: Any, path: Path, options: argparse.Namespace) -> Any:
+    """The experiment with what ``--source-val`` and ``--ten-crop`` say in its text, so that a resume finds it."""
+    from cotuning_tune.experiment import parse
+    from cotuning_tune.toml_text import set_key
+
+    text, given = experiment.text, vars(options)
+    if given.get("source_val"):
+        text = set_key(text, "experiment", "source_val", str(Path(options.source_val).expanduser().absolute()))
+    if given.get("source_val_images") is not None:
+        text = set_key(text, "experiment", "source_val_images", options.source_val_images)
+    if given.get("ten_crop") and experiment.config.test_crops != "ten":
+        text = set_key(text, "experiment", "test_crops", "ten")
+    return experiment if text == experiment.text else parse(text, experiment.name, path.absolute().parent)
+
+
+def say_calibration(experiment: Any) -> None:
+    """Print the temperature that was fitted, where one was asked for."""
+    from cotuning_tune.training.job import source_of
+
+    config = experiment.config
+    if config.source_val:
+        found = source_of(experiment.spec(experiment.cells[0], {}, 0)).temperature
+        print(f"calibration temperature of {config.backbone}: {found:.4f}, fitted on {config.source_val}")
+
+
+def parse_values(pairs: list[str], example: str) -> dict[str, Any]:
+    """The values of ``--set``: TOML where it can be read as such, else text. Raises UserError."""
+    import tomllib
+
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals:
+            raise UserError(f"--set {pair}: KEY=VALUE is needed, as {example}")
+        try:
+            values[key] = tomllib.loads(f"v = {text}")["v"]
+        except tomllib.TOMLDecodeError:
+            values[key] = text
+    return values

@@ -1,0 +1,135 @@
+"""timm's models as backbones: what timm computes, normalised as timm says; imported when asked for."""
+
+import copy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cotuning_tune import models
+from cotuning_tune.errors import UserError
+from cotuning_tune.models import Pretrained, pretrained
+from cotuning_tune.models import timm_models as tm
+
+timm = pytest.importorskip("timm", reason="NOT TESTED: models of timm; needs pip install 'cotuning_tune[timm]'")
+# Plain, with tokens, with a hidden layer in the head (features are not num_features), channels last.
+SMALL = ("test_resnet.r160_in1k", "test_vit", "mobilenetv3_small_050", "test_mambaout")
+
+
+def images(side: int = 160) -> Tensor:
+    return torch.randint(0, 256, (2, 3, side, side), generator=torch.Generator().manual_seed(2), dtype=torch.uint8)
+
+
+@torch.no_grad()
+def source_logits(source: Pretrained, pixels: Tensor) -> Tensor:
+    return source.source_head(copy.deepcopy(source.backbone).eval()(pixels)[0])
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_model_taken_apart_is_the_whole(name: str) -> None:
+    """Backbone and head give the logits of timm's network for images normalised as its configuration says."""
+    torch.manual_seed(3)
+    whole = timm.create_model(name, pretrained=False).eval()
+    torch.manual_seed(3)
+    source, pixels = tm.build(f"timm/{name}", "random"), images()
+    config = whole.pretrained_cfg
+    mean, std = (torch.tensor(config[key]).view(3, 1, 1) for key in ("mean", "std"))
+    with torch.no_grad():
+        expected = whole((pixels / 255 - mean) / std)
+    torch.testing.assert_close(source_logits(source, pixels), expected, rtol=1e-4, atol=1e-5)
+    assert source.source_head.in_features == whole.get_classifier().in_features == whole.head_hidden_size
+    assert source.sides == (round(config["input_size"][1] / config["crop_pct"]), config["input_size"][1])
+    assert (source.head_is_trained, source.is_random) == (False, True)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_model_has_maps(name: str) -> None:
+    """Each has four maps [B, C, H, W] with the channels that its taps say."""
+    backbone = pretrained(f"timm/{name}", "random").backbone
+    with torch.no_grad():
+        _, maps = copy.deepcopy(backbone).eval()(images())
+    assert list(maps) == ["stage1", "stage2", "stage3", "stage4"]
+    for stage, found in maps.items():
+        assert found.ndim == 4
+        assert found.shape[1] == backbone.taps[stage].channels
+        assert found.shape[2] == found.shape[3]
+
+
+def test_weights_of_a_file(tmp_path: Path) -> None:
+    """A file in timm's names is read, with the head of as many classes as it has."""
+    network = timm.create_model("test_resnet", pretrained=False, num_classes=7).eval()
+    torch.save({"state_dict": network.state_dict()}, tmp_path / "w.pth")
+    source, pixels = tm.build("timm/test_resnet", str(tmp_path / "w.pth")), images()
+    with torch.no_grad():
+        expected = network(source.backbone.normalised(pixels))
+    assert torch.equal(source_logits(source, pixels), expected)
+    assert (source.source_head.out_features, source.head_is_trained) == (7, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("deit_tiny_distilled_patch16_224", "has 2 heads"),
+        ("dla34", "has a Conv2d as head"),
+        ("resnet10t.nothing", "no backbone 'timm/resnet10t.nothing', did you mean 'timm/resnet10t"),
+    ],
+)
+def test_what_is_refused(name: str, reason: str) -> None:
+    """Two heads, a head that is no linear layer and an unknown name are refused in one line."""
+    with pytest.raises(UserError, match=reason) as caught:
+        pretrained(f"timm/{name}", "random")
+    assert "\n" not in str(caught.value)
+
+
+class _TwoHeads(nn.Module):
+    """Adds something to what its head gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head, self.other = nn.Linear(4, 5), nn.Linear(5, 5), nn.Linear(5, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x)) + self.other(self.body(x))
+
+
+def test_a_head_that_is_not_last_is_refused() -> None:
+    """A network that goes on computing after its head is no backbone, whatever its shapes."""
+    with pytest.raises(UserError, match="its head is not the last thing"):
+        tm._own_head(_TwoHeads(), "head", torch.ones(2, 4), "timm/two")
+
+
+def test_a_model_without_a_head_is_said_to_have_none() -> None:
+    """Of a network that timm publishes without a head the new one is random, and the reason says so."""
+    network = timm.create_model("test_vit", num_classes=0).eval()
+    assert tm.head_path(network, "timm/bare") == ""
+    head, reason = tm._own_head(network, "", torch.zeros(2, 3, 160, 160), "timm/bare")
+    assert (head.in_features, reason) == (64, "timm publishes timm/bare without a head")
+
+
+def test_weights_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where timm cannot fetch weights, one line says to give a file."""
+
+    def unreachable(*_: object, **__: object) -> nn.Module:
+        raise OSError("no route to host\nmore")
+
+    monkeypatch.setattr(timm, "create_model", unreachable)
+    with pytest.raises(UserError, match=r"could not be fetched \(no route to host\); give weights = '/path/to/file'"):
+        tm.build("timm/test_vit", "")
+
+
+def test_timm_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without timm one line says what to install, and nobody who does not ask for its models notices."""
+    tm._names.cache_clear()
+    monkeypatch.setitem(sys.modules, "timm", None)
+    assert "resnet18" in models.names()
+    with pytest.raises(UserError, match=r"pip install 'cotuning_tune\[timm\]'"):
+        pretrained.__wrapped__("timm/test_vit", "random")
+
+
+def test_names_are_shown_for_a_pattern_alone() -> None:
+    """A list without a pattern holds none of timm's names; a pattern that begins with timm/ shows those that match."""
+    assert [name for name in models.names() if name.startswith("timm/")] == []
+    assert models.names("timm/test_resnet*") == ["timm/test_resnet", "timm/test_resnet.r160_in1k"]
+    assert models.names("resnet1*") == ["resnet101", "resnet152", "resnet18"]
