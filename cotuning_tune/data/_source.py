@@ -4,13 +4,12 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from cotuning_tune.data import _transforms
+from cotuning_tune.data._decoding import ImageFiles
 from cotuning_tune.data._files import Files
-from cotuning_tune.data._images import _decode
+from cotuning_tune.data._images import EachTimeImages
 from cotuning_tune.data.image_folder import ImageFolder
 from cotuning_tune.errors import UserError
 
@@ -35,9 +34,6 @@ def source_files(root: str, classes: int, count: int) -> Files:
 
 def decoded_batches(files: Files, resize: int, size: int, batch_size: int = 64) -> Iterator[Tensor]:
     """Centre crops uint8 [B, 3, C, C] of files resized to ``resize`` pixels, in order; nothing is kept on disk."""
-    for start in range(0, len(files.names), batch_size):
-        decoded = [(name, _decode(files.root / name, resize)) for name in files.names[start : start + batch_size]]
-        for name, pixels in decoded:
-            if isinstance(pixels, str):
-                raise UserError(f"{files.root / name} cannot be read ({pixels}); remove or replace it")
-        yield _transforms.centre_crop(torch.from_numpy(np.stack([pixels for _, pixels in decoded])), size)  # type: ignore[misc]
+    images = EachTimeImages(ImageFiles(files.root, files.names, resize))
+    for start in range(0, len(images), batch_size):
+        yield _transforms.centre_crop(images.take(range(start, min(start + batch_size, len(images)))), size)
