@@ -16,6 +16,7 @@ from cotuning_tune.run_dir import RunDir
 from cotuning_tune.training.job import check_images, source_of, task_of
 
 ENTRY = 400  # what a file of tensors needs for each besides its values
+GENERATORS = 12_000  # bytes of the random generators' states
 
 
 def check_cells(experiment: Experiment) -> dict[str, int]:
@@ -53,7 +54,7 @@ def checkpoint_sizes(model: TransferModel, made: Method) -> dict[str, int]:
     for parameter in heads:
         trained.pop(id(parameter), None)
     momentum = _bytes({str(number): p for number, p in trained.items()})
-    return {"state": weights + momentum + own, "weights": weights}
+    return {"state": weights + momentum + own + GENERATORS, "weights": weights}
 
 
 def keep_sizes(run: RunDir, sizes: Mapping[str, int], slots: int) -> None:

@@ -145,10 +145,8 @@ class TrainingJob:
         self._key = content_key(STATE, spec.identity())
         self._state: dict[str, Any] | None = None
         self.notices: list[str] = []
-        self._token = secrets.token_hex(8)
+        self._token = ""
         if folder is not None:
-            may_write(0)
-            write_bytes(folder.owner, self._token.encode(), durable=False)
             self._state, self.notices = read_state(folder.state, self._key)
         if self._state is not None:
             self.history = self._state["history"]
@@ -181,6 +179,7 @@ class TrainingJob:
         Raises TrainingFailed for NaN or lack of memory.
         """
         start = time.time()
+        self._claim()
         self._trace("begin")
         try:
             trained = self.trainer.train_epoch()
@@ -221,10 +220,18 @@ class TrainingJob:
             write_bytes(self.folder.best_weights, best)
         write_state(self.folder.state, data)
 
+    def _claim(self) -> None:
+        """At the first epoch, not before: an executor may make a job that it then leaves to another process."""
+        if self._token or self.folder is None:
+            return
+        self.may_write(0)
+        self._token = secrets.token_hex(8)
+        write_bytes(self.folder.owner, self._token.encode(), durable=False)
+
     def check_owner(self, size_bytes: int) -> None:
         """Before each write to the folder: Fenced where another process has begun to train there since."""
         self.may_write(size_bytes)
-        if self.folder is not None and _read_text(self.folder.owner) != self._token:
+        if self._token and self.folder is not None and _read_text(self.folder.owner) != self._token:
             raise Fenced(f"another process has taken over {self.folder.path}")
 
     def load_best(self) -> None:

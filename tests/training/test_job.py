@@ -102,12 +102,12 @@ def test_a_finished_job_builds_no_model(tmp_path, monkeypatch):
     assert again.best == first.best == max(row["val_accuracy"] for row in first.history)
 
 
-def test_a_new_job_makes_no_model_and_no_state(tmp_path):
-    """Before the first epoch the folder says whose it is and no more; the best accuracy is not a number."""
-    training = TrainingJob(spec_of(), TrialDir(tmp_path))
+def test_a_new_job_makes_no_model_and_no_file(tmp_path):
+    """Before the first epoch nothing is written, and the best accuracy is not a number."""
+    training = TrainingJob(spec_of(), TrialDir(tmp_path / "trial"))
     assert not training.finished
     assert training.best != training.best
-    assert list(files_in(tmp_path)) == ["owner"]
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("resumed", [False, True], ids=["in one go", "resumed"])
@@ -133,8 +133,9 @@ def test_only_what_is_asked_for_is_written(tmp_path, keep_best, best):
     assert sorted(files_in(tmp_path)) == [*best, "owner", "state.pt"]
 
 
+@pytest.mark.parametrize("begins", [True, False], ids=["before its first epoch", "later"])
 @pytest.mark.parametrize("epochs", [0, 1])
-def test_a_fenced_job_writes_nothing(tmp_path, epochs):
+def test_a_fenced_job_writes_nothing(tmp_path, epochs, begins):
     """Where this process must not write any more, an epoch ends before the folder changes."""
     for _ in range(epochs):
         judged(TrainingJob(spec_of(), TrialDir(tmp_path), keep_best=True)).advance()
@@ -145,13 +146,21 @@ def test_a_fenced_job_writes_nothing(tmp_path, epochs):
             raise Fenced("a newer driver owns the run")
 
     fenced = judged(TrainingJob(spec_of(), TrialDir(tmp_path), keep_best=True, may_write=refuse))
+    if not begins:
+        fenced.advance()
     before, owned = files_in(tmp_path), False
     with pytest.raises(Fenced, match="newer driver"):
         fenced.advance()
     assert files_in(tmp_path) == before
-    with pytest.raises(Fenced, match="newer driver"):
-        TrainingJob(spec_of(), TrialDir(tmp_path), may_write=refuse)
-    assert files_in(tmp_path) == before
+
+
+def test_a_job_that_never_trains_takes_nothing_over(tmp_path):
+    """A process that was made for a training which another one does in the end leaves that one alone."""
+    trains = judged(TrainingJob(spec_of(), TrialDir(tmp_path)))
+    trains.advance()
+    TrainingJob(spec_of(), TrialDir(tmp_path))
+    trains.advance()
+    assert len(TrainingJob(spec_of(), TrialDir(tmp_path)).history) == 2
 
 
 @pytest.mark.parametrize("ended", [False, True], ids=["still training", "ended since"])
