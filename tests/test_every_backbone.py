@@ -27,6 +27,8 @@ root = "pictures"
 [train]
 epochs = 1
 batch_size = 2
+[train.optim]
+lr = 1e-4  # from random weights
 """
 needs_timm = pytest.mark.skipif(
     importlib.util.find_spec("timm") is None,
@@ -34,7 +36,7 @@ needs_timm = pytest.mark.skipif(
 )
 BACKBONES = [
     pytest.param("resnet50", 64, ["delta/attention=false"], id="resnet50"),
-    pytest.param("densenet121", 32, [], id="densenet121"),
+    pytest.param("densenet121", 64, [], id="densenet121"),
     pytest.param("vit_b_16", 224, [], id="vit_b_16", marks=pytest.mark.slow),
     pytest.param("timm/resnet18.a1_in1k", 32, [], id="timm", marks=needs_timm),
 ]

@@ -113,7 +113,7 @@ def _failures(cells: list[CellResult]) -> list[str]:
         remarks += [f"{name}: {count} trial(s) failed: {reason}" for reason, count in reasons.items()]
         if cell.given_up:
             remarks.append(f"{name} was given up after too many failed trials: its budget is not filled.")
-        if cell.selection and cell.selection["state"] != "COMPLETE":
+        if cell.selection and cell.selection.get("state", "COMPLETE") != "COMPLETE":
             remarks.append(f"{name}: no trial ran to its end; the chosen one was stopped early.")
         lost = [seed for seed in cell.seeds if seed["state"] != "COMPLETE"]
         remarks += [f"{name}: seed {seed['seed']} failed: {seed['reason']}" for seed in lost]

@@ -55,7 +55,7 @@ def write_cell(
     done = [t for t in trials if t["state"] == "COMPLETE"]
     if done:
         best = max(done, key=lambda t: t["value"])
-        chosen = {"trial": best["number"], "val_accuracy": best["value"], "values": best["values"]}
+        chosen = {"trial": best["number"], "val_accuracy": best["value"], "values": best["values"], "state": "COMPLETE"}
         write_json(folder.selection, {**cell, **chosen, "at_edge": ["optim/lr"]})
     for result in seeds:
         write_json(folder.retrain(result["seed"]).result, result)
@@ -180,3 +180,12 @@ def test_the_report_loads_no_heavy_package(run: RunDir) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[] 0"
+
+
+def test_a_choice_among_stopped_trials_is_told(run: RunDir) -> None:
+    """Where no trial ran to its end, the report says that the chosen one was stopped early; else it does not."""
+    path = run.cell("birds-1.00-bss").selection
+    told = "bss on birds at 100 %: no trial ran to its end; the chosen one was stopped early."
+    assert told not in build_report(run).remarks
+    write_json(path, {**json.loads(path.read_text()), "state": "PRUNED"})
+    assert told in build_report(run).remarks
