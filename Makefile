@@ -29,7 +29,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/run_all.py
 
 chaos: $(STAMP)
-	$(BIN)/python tests/chaos/storm.py --drivers 40 --workers 40 --nodes 20 --trials 40 --json benchmarks/results/chaos.json
+	$(BIN)/python -m tests.chaos.storm --drivers 40 --workers 40 --nodes 20 --trials 40 --json benchmarks/results/chaos.json
 
 recovery: $(STAMP)
 	$(BIN)/python -m tests.chaos.recovery --json benchmarks/results/recovery-cpu.json

@@ -1,6 +1,6 @@
 """What may die, what is lost, how long until work goes on: each case done to a real search, and measured.
 
-    python tests/chaos/recovery.py --json benchmarks/results/recovery-cpu.json     (make recovery)
+    python -m tests.chaos.recovery --json benchmarks/results/recovery-cpu.json     (make recovery)
 
 Seconds run from the death to the first epoch that begins afterwards, a start of Ray included where a new
 driver is needed. Lost are epochs that had begun and were trained again. Ends with code 1 where a case

@@ -1,6 +1,6 @@
 """Kill storms: searches whose drivers, workers or nodes are killed at random moments, again and again.
 
-    python tests/chaos/storm.py --drivers 40 --workers 40 --nodes 20 --seed 0     (make chaos)
+    python -m tests.chaos.storm --drivers 40 --workers 40 --nodes 20 --seed 0     (make chaos)
 
 For each kind of kill one search of the tiny experiment's size runs until it is finished, and is compared
 with a search that nobody disturbed: trials asked, finished, lost, finished twice; epochs trained beyond the
@@ -8,6 +8,7 @@ ideal; whether every value is equal to the last bit. Ends with code 1 where anyt
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -147,7 +148,8 @@ class Storm:
 
 def kill_session(process: subprocess.Popen[bytes]) -> None:
     """Kill the driver and all of its Ray, as a machine that loses power does."""
-    os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 

@@ -1,8 +1,6 @@
 """What the tests that kill things share: a search with something to lose, and what must not depend on kills."""
 
-import contextlib
 import os
-import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -13,7 +11,11 @@ import optuna
 from cotuning_tune.files import place
 from cotuning_tune.run_dir import RunDir
 from cotuning_tune.search.storage import open_storage
+from tests.chaos.storm import actors_below as actors
+from tests.chaos.storm import kill_session as kill_all
 from tests.search.conftest import command
+
+__all__ = ["actors", "kill_all", "start", "summary", "trials_of", "wait_for", "write_experiment"]
 
 # lr 1e30 gives NaN: those trials must FAIL with the reason, and successors must fill the budget.
 EXPERIMENT = """
@@ -59,13 +61,6 @@ def start(*arguments: object, log: Path | None = None, **environment: str) -> Dr
         )
 
 
-def kill_all(driver: Driver) -> None:
-    """Kill a driver with all processes of its session, as a machine that loses power does."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(driver.pid, signal.SIGKILL)
-    driver.wait()
-
-
 def wait_for(condition: Callable[[], object], process: Driver | None, what: str, seconds: float = 180) -> None:
     """Wait until the condition holds while the process runs."""
     deadline = time.monotonic() + seconds
@@ -73,20 +68,6 @@ def wait_for(condition: Callable[[], object], process: Driver | None, what: str,
         assert process is None or process.poll() is None, f"the driver ended before {what}"
         assert time.monotonic() < deadline, f"waited too long for {what}"
         time.sleep(0.05)
-
-
-def actors(session: int) -> list[int]:
-    """Process numbers of the trial actors of a driver's session."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            title, stat = (folder / "cmdline").read_bytes(), (folder / "stat").read_text()
-        except OSError:
-            continue
-        mine = int(stat.rsplit(")", 1)[1].split()[3]) == session
-        if mine and title.startswith((b"ray::ResourceTrainable", b"ray::TrainingTrial")):
-            found.append(int(folder.name))
-    return found
 
 
 def trials_of(run: Path | str) -> dict[str, list[optuna.trial.FrozenTrial]]:
