@@ -86,6 +86,9 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+ENLARGED = 64  # pixels; the side at which sets that are no files are compared, above that of any of them
+
+
 class _Address:
     """Which data set is meant, with its options: from KIND and --set, or from an experiment file."""
 
@@ -166,7 +169,7 @@ def _verify(options: argparse.Namespace) -> int:
     from cotuning_tune.inspection.verify import KINDS, verify
 
     address = _Address(options)
-    data = address.open(options.smallest)
+    data = address.open(ENLARGED)
     line = ProgressLine(sys.stdout, "verify")
     found = verify(data, options.smallest, options.jobs, lambda done, total: line.show(done, total, "images"))
     line.end()
