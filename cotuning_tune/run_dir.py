@@ -5,13 +5,15 @@ Imports neither torch nor ray, so that reports start fast.
 
 import json
 import logging
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cotuning_tune.errors import Fenced, UserError
-from cotuning_tune.files import create, place, wait_for_storage
+from cotuning_tune.files import STORAGE_POLL_S, create, is_local, place, wait_for_storage
 
 log = logging.getLogger(__name__)
 ROOM_BYTES = 16 << 20
@@ -177,12 +179,31 @@ class RunDir:
         except (FileNotFoundError, NotADirectoryError):  # the latter of an object store
             return 0
 
-    def check_writable(self, incarnation: int, size_bytes: int, say: Callable[[str], None] = log.warning) -> None:
+    def check_writable(self, incarnation: int, size_bytes: int, say: Callable[[str], None] = log.info) -> None:
         """Wait for the storage and for room, then raise Fenced where a newer driver owns the run."""
         wait_for_storage(self.experiment_file, ROOM_BYTES + size_bytes, say)
         newest = self.read_incarnation()
         if newest != incarnation:
             raise Fenced(f"driver {newest} owns {self.path} now, this process belongs to {incarnation}")
+
+    @contextmanager
+    def watched_storage(self, size_bytes: int, say: Callable[[str], None]) -> Iterator[None]:
+        """While inside, say when the storage is full or has vanished, and when it is usable again.
+
+        Workers wait by themselves before they write; this tells the user why nothing goes on.
+        """
+        stopped = threading.Event()
+
+        def watch() -> None:
+            while not stopped.wait(STORAGE_POLL_S):
+                wait_for_storage(self.experiment_file, ROOM_BYTES + size_bytes, say)
+
+        if is_local(self.path):  # an object store tells of its outages itself
+            threading.Thread(target=watch, daemon=True).start()
+        try:
+            yield
+        finally:
+            stopped.set()
 
     def raise_incarnation(self, owner: dict[str, Any] | None = None) -> int:
         """Make the caller the newest driver; workers of older ones stop before their next write.

@@ -112,6 +112,7 @@ def _work(
         _checked(experiment, sizes) as measured,
         connected(options.address, options.num_cpus),
         watchdog(_say_resume(run)),
+        run.watched_storage(measured["state"] + measured["weights"], _say),
     ):
         slots = find_slots(experiment.resources)
         number = run.raise_incarnation(owner)
@@ -135,6 +136,10 @@ def _checked(experiment: Any, sizes: dict[str, int] | None) -> Iterator[dict[str
     from cotuning_tune.search.checks import check_cells
 
     yield sizes or check_cells(experiment)
+
+
+def _say(line: str) -> None:
+    print(f"\ncotuning-tune: {line}", file=sys.stderr, flush=True)
 
 
 def _say_resume(run: Any) -> Callable[[str], None]:

@@ -60,7 +60,7 @@ class StudySearcher(Searcher):
     def _check_owner(self) -> None:
         """Before every write: wait for the storage; stop where a newer driver owns the run."""
         try:
-            self.run.check_writable(self.incarnation, 0, self.say)
+            self.run.check_writable(self.incarnation, 0)
         except Fenced as problem:
             raise Unfinished(str(problem)) from None
 
