@@ -36,17 +36,13 @@ from PIL import Image, features
 from cotuning_tune.cache import cache_root, content_key, only_one
 from cotuning_tune.errors import UserError, first_line
 from cotuning_tune.files import read_json, sync_folder, write_json
+from cotuning_tune.parallel import cores
 
 log = logging.getLogger(__name__)
 BLOCK = 64
 DIGEST = 32
 SAY_EVERY_S = 10.0
 RESTED_S = 2.0
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _decoded(data: bytes, size: int) -> np.ndarray | str:

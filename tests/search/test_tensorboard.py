@@ -1,7 +1,6 @@
 """What TensorBoard answers about a run, asked over HTTP without a browser."""
 
 import json
-import socket
 import subprocess
 import time
 import urllib.error
@@ -13,15 +12,9 @@ from typing import Any
 import pytest
 
 from tests.search.conftest import command
+from tests.servers import free_port
 
 ALL = ["STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING", "STATUS_UNKNOWN"]
-
-
-def free_port() -> int:
-    """A port of this machine that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Board:
