@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -53,6 +54,22 @@ def s3_server() -> Iterator[int]:
             yield port
         finally:
             process.kill()
+
+
+@contextmanager
+def bucket(port: int, name: str) -> Iterator[None]:
+    """A new bucket of the S3 server behind a port, which this process and those it starts use from here on."""
+    import s3fs
+
+    from cotuning_tune.files import place
+
+    with pytest.MonkeyPatch.context() as patch:
+        for key, value in {**S3_KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}.items():
+            patch.setenv(key, value)
+        s3fs.S3FileSystem.clear_instance_cache()  # those of an earlier server would be used for this one
+        cast(Any, place(f"s3://{name}/x")).fs.mkdir(name)
+        yield
+        s3fs.S3FileSystem.clear_instance_cache()
 
 
 class Line:

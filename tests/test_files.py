@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 
@@ -24,7 +23,7 @@ from cotuning_tune.files import (
 )
 from cotuning_tune.lock import driver_lock
 from cotuning_tune.run_dir import RunDir
-from tests.servers import S3_KEYS, Line, s3_server
+from tests.servers import Line, bucket, s3_server
 
 Folder = Callable[[str], Path]
 
@@ -32,12 +31,10 @@ Folder = Callable[[str], Path]
 @pytest.fixture(scope="module")
 def line() -> Iterator[Line]:
     """An S3 server with the bucket ``files``, behind a line that can be cut."""
-    with s3_server() as port, pytest.MonkeyPatch.context() as patch:
+    with s3_server() as port:
         line = Line(port)
-        for name, value in {**S3_KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{line.port}"}.items():
-            patch.setenv(name, value)
-        cast(Any, place("s3://files/x")).fs.mkdir("files")
-        yield line
+        with bucket(line.port, "files"):
+            yield line
 
 
 @pytest.fixture(params=["folder", "s3"])

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
 from cotuning_tune.errors import UserError, first_line
@@ -40,7 +40,7 @@ def open_storage(run: RunDir) -> BaseStorage:
 
 def _open_url(url: str) -> BaseStorage:
     try:
-        return optuna.storages.get_storage(url)
+        return RDBStorage(url)
     except Exception as problem:
         reason = first_line(problem)
         raise UserError(f"the storage of the studies cannot be opened: {reason}") from None

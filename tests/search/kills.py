@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import optuna
+from optuna.storages import RDBStorage
 
 from cotuning_tune.files import place
 from cotuning_tune.run_dir import RunDir
@@ -74,7 +75,10 @@ def trials_of(run: Path | str) -> dict[str, list[optuna.trial.FrozenTrial]]:
     """The trials of every cell of a run."""
     storage = open_storage(RunDir(place(run)))
     names = optuna.get_all_study_names(storage)
-    return {n: optuna.load_study(study_name=n, storage=storage).trials for n in names}
+    found = {n: optuna.load_study(study_name=n, storage=storage).trials for n in names}
+    if isinstance(storage, RDBStorage):
+        storage.engine.dispose()  # else its connections are left open until they are collected
+    return found
 
 
 def summary(run: Path | str) -> dict[str, list[tuple[object, ...]]]:

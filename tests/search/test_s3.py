@@ -11,7 +11,7 @@ from cotuning_tune.files import place
 from cotuning_tune.run_dir import RunDir
 from tests.search.conftest import call
 from tests.search.kills import kill_all, start, summary, wait_for, write_experiment
-from tests.servers import S3_KEYS, s3_server
+from tests.servers import bucket, s3_server
 
 RUN = "s3://runs/here/kills"
 
@@ -20,10 +20,7 @@ RUN = "s3://runs/here/kills"
 def restored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunDir]:
     """Everything killed after some epochs; then resumed with nothing but the bucket and the database."""
     folder = tmp_path_factory.mktemp("restored")
-    with s3_server() as port, pytest.MonkeyPatch.context() as patch:
-        for name, value in {**S3_KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}.items():
-            patch.setenv(name, value)
-        place("s3://runs/here").fs.mkdir("runs")  # type: ignore[attr-defined]
+    with s3_server() as port, bucket(port, "runs"):
         options = ("--storage", "s3://runs/here", "--studies", f"sqlite:///{folder}/studies.db", "--num-cpus", 2)
         first = folder / "first"
         first.mkdir()
