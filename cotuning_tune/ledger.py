@@ -16,6 +16,18 @@ def line_hash(line: str) -> str:
     return hashlib.sha256(line.encode()).hexdigest()
 
 
+def config_hash(spec: dict[str, Any]) -> str:
+    """The first 16 digits of the SHA-256 of a training's spec, without what its results do not depend on."""
+    task_config = {key: value for key, value in spec["task_config"].items() if key != "decode"}
+    text = json.dumps({**spec, "task_config": task_config}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def result_hash(result: dict[str, Any]) -> str:
+    """SHA-256 of the content of a retraining's ``result.json``."""
+    return hashlib.sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()
+
+
 def _lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 

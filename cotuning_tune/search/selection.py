@@ -18,11 +18,13 @@ EDGE = 0.05
 
 
 def _row(trial: FrozenTrial) -> dict[str, Any]:
-    attrs = trial.user_attrs
+    """``value`` is Optuna's (of a stopped trial the last report), ``accuracy`` the best reached, None of none."""
+    attrs, best = trial.user_attrs, accuracy_of(trial)
     return {
         "number": trial.number,
         "state": trial.state.name,
         "value": trial.value,
+        "accuracy": best if math.isfinite(best) else None,
         "values": dict(trial.params),
         "epochs": len(trial.intermediate_values),
         "seconds": attrs.get("seconds", 0.0),
