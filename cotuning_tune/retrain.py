@@ -190,7 +190,7 @@ def _write_result(run: RunDir, work: Retraining, trained: dict[str, Any], tested
     }
     _write_events(run, work, history, tested)
     if tested:
-        digest = ledger.result_hash(result)
+        digest = ledger.content_hash(result)
         accuracy = tested["test_accuracy"]
         ledger.append(run.ledger, {"event": "result", **_entry(work), "test_accuracy": accuracy, "result": digest})
     write_json(folder.result, result)

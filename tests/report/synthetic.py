@@ -133,7 +133,7 @@ def _search(plan: Plan, folder: CellDir, cell: dict[str, Any], base: float, gain
             _write_trial(folder, number, row, _spec(cell, values, 100), history)
     study = {**cell, "asked": plan.trials, "given_up": False, "trials": rows}
     write_json(folder.summary, study, durable=False)
-    write_json(folder.selection, _selection(cell, rows), durable=False)
+    write_json(folder.selection, _selection(cell, rows) | {"study": ledger.content_hash(study)}, durable=False)
 
 
 def _edge(values: dict[str, Any]) -> list[str]:
@@ -161,6 +161,7 @@ def _selection(cell: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, An
         "state": "COMPLETE",
         "rule": "best validation accuracy among trials of full length; the earliest of equals",
         "spec": _spec(cell, best["values"], 100),
+        "config": ledger.config_hash(_spec(cell, best["values"], 100)),
     }
 
 
@@ -173,7 +174,7 @@ class _Book:
     def add(self, entry: dict[str, Any]) -> None:
         previous = ledger.line_hash(self.lines[-1]) if self.lines else ledger.START
         chained = {**entry, "time": STARTED + len(self.lines), "previous": previous}
-        self.lines.append(json.dumps(chained, sort_keys=True))
+        self.lines.append(ledger.chained_line(chained))
 
 
 def _retrain(plan: Plan, folder: CellDir, cell: dict[str, Any], rng: random.Random, book: _Book) -> None:
@@ -208,7 +209,7 @@ def _retrain(plan: Plan, folder: CellDir, cell: dict[str, Any], rng: random.Rand
         write_lines(files.metrics, history)
         write_json(files.result, result, durable=False)
         book.add({"event": "open", "purpose": "retrain", **entry})
-        digest = ledger.result_hash(result)
+        digest = ledger.content_hash(result)
         book.add({"event": "result", "purpose": "retrain", **entry, "test_accuracy": accuracy, "result": digest})
 
 
