@@ -132,8 +132,8 @@ def stability_remarks(why: str, shares: Mapping[str, float], first: str | None) 
     """What another search would say of the first method of the main table, or ``why`` that cannot be told."""
     if why:
         return [
-            f"What another search would give cannot be told from this one: {why}."
-            " Repeat the search with another experiment.search_seed and compare the runs."
+            f"What another search would give cannot be told: {why}."
+            " Search again with another experiment.search_seed, and compare the runs."
         ]
     if first is None or first not in shares or len(shares) < 2:
         return []

@@ -62,8 +62,8 @@ class Report:
         remarks = [f"- {remark}" for remark in self.remarks if remark in kept]
         if len(kept) < len(self.remarks):
             remarks.append(f"- {len(self.remarks) - len(kept)} more remarks in the report")
-        left = [t.title.lower() for t in self.tables if t not in shown]
-        remarks += [f"- tables in the report alone: {', '.join(left)}"] if left else []
+        left = [table.name for table in self.tables if table not in shown]
+        remarks += [f"- also in the report: {', '.join(left)}"] if left else []
         return "\n\n".join([*parts, "\n".join(remarks)])
 
 

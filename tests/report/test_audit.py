@@ -9,8 +9,10 @@ import pytest
 
 from cotuning_tune import ledger
 from cotuning_tune.report import build_report
+from cotuning_tune.report.audit import audit_cells, audit_remarks
+from cotuning_tune.report.results import read_results
 from cotuning_tune.run_dir import RunDir
-from tests.report.synthetic import write_run
+from tests.report.synthetic import METHODS, write_run
 
 CELL = "birds-1.00-bss"
 
@@ -18,13 +20,18 @@ CELL = "birds-1.00-bss"
 @pytest.fixture
 def run(tmp_path: Path) -> RunDir:
     """Fine-tuning, L2-SP, DELTA and BSS on one task: 12 tested models."""
-    return write_run(tmp_path / "run", ("birds",), (1.0,), methods=4, trials=6, epochs=3)
+    return write_run(tmp_path / "run", ("birds",), (1.0,), methods=4, trials=4, epochs=2)
+
+
+def remarks(run: RunDir) -> list[str]:
+    """What the audit says."""
+    cells = read_results(run, list(METHODS))
+    return audit_remarks(run, cells, audit_cells(run, cells))
 
 
 def warnings(run: RunDir) -> list[str]:
-    """What the audit warns of; the budgets of a run with early stopping are not its business."""
-    found = [remark for remark in build_report(run).remarks if remark.startswith("WARNING")]
-    return [remark for remark in found if "is not judged" not in remark]
+    """What the audit warns of."""
+    return [remark for remark in remarks(run) if remark.startswith("WARNING")]
 
 
 def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -42,10 +49,10 @@ def edit_line(run: RunDir, number: int, old: str, new: str) -> None:
 
 def test_an_untouched_run_fits(run: RunDir) -> None:
     """Nothing is named, and the report says that it looked."""
-    assert warnings(run) == []
-    remarks = build_report(run).remarks
-    assert "Test parts were opened 12 times for 12 retrained models (test_ledger.jsonl)." in remarks
-    assert any(remark.startswith("Audit: ledger, selections") for remark in remarks)
+    assert remarks(run) == [
+        "Test parts were opened 12 times for 12 retrained models (test_ledger.jsonl).",
+        "Audit: ledger, selections, configurations and results fit together; no edit was found.",
+    ]
 
 
 @pytest.mark.parametrize("number", [5, 24], ids=["in the middle", "the last line"])
@@ -99,7 +106,7 @@ def test_an_edited_file(run: RunDir, file: str, change: Callable[[dict[str, Any]
     found = warnings(run)
     assert any(named in w and f"cells/{CELL}/" in w for w in found)
     assert [w for w in found if "cells/" in w and CELL not in w] == []
-    assert not any(remark.startswith("Audit:") for remark in build_report(run).remarks)
+    assert not any(remark.startswith("Audit:") for remark in remarks(run))
 
 
 def test_a_trial_of_another_accuracy(run: RunDir) -> None:
@@ -112,7 +119,10 @@ def test_a_trial_of_another_accuracy(run: RunDir) -> None:
 def test_a_deleted_result(run: RunDir) -> None:
     """A tested model whose result is gone is named: bad seeds cannot be dropped unseen."""
     run.cell(CELL).retrain(2).result.unlink()
-    assert any(f"cells/{CELL}/retrain/seed2/result.json is missing" in w for w in warnings(run))
+    named = f"cells/{CELL}/retrain/seed2/result.json is missing"
+    assert any(named in w for w in warnings(run))
+    assert any(named in remark for remark in build_report(run).remarks)
+    assert named in build_report(run).terminal()
 
 
 def test_a_deleted_selection(run: RunDir) -> None:

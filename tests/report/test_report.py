@@ -173,7 +173,7 @@ def test_the_terminal_shows_what_matters(run: RunDir) -> None:
     assert [warning for warning in warnings if warning not in shown] == []
     assert "more remarks in the report" in shown
     assert shown.count("reason") < 20
-    assert "tables in the report alone: gain" in shown
+    assert "also in the report: gain, statistics" in shown
 
 
 def test_nothing_to_report_yet(tmp_path: Path) -> None:
