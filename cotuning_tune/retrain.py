@@ -4,8 +4,6 @@ The only place that opens a test split. The driver writes the ledger line before
 that no opening goes unrecorded, whatever is killed.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -44,9 +42,8 @@ class Retraining:
 
     @property
     def config_hash(self) -> str:
-        """The first 16 digits of the SHA-256 of the configuration, seed left out."""
-        text = json.dumps(TrainingSpec.from_json(self.selection["spec"]).identity(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        """Of the configuration with the search's seed: the same for every seed of the retraining."""
+        return ledger.config_hash(TrainingSpec.from_json(self.selection["spec"]).to_json())
 
 
 def _train(spec: dict[str, Any], folder: str, run: str, incarnation: int, threads: int) -> dict[str, Any]:
@@ -193,7 +190,7 @@ def _write_result(run: RunDir, work: Retraining, trained: dict[str, Any], tested
     }
     _write_events(run, work, history, tested)
     if tested:
-        digest = hashlib.sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()
+        digest = ledger.content_hash(result)
         accuracy = tested["test_accuracy"]
         ledger.append(run.ledger, {"event": "result", **_entry(work), "test_accuracy": accuracy, "result": digest})
     write_json(folder.result, result)

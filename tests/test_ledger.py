@@ -88,3 +88,21 @@ def test_separators_inside_texts(book: Path) -> None:
     ledger.append(book, {"reason": "a\u2028b\x85c\nd"})
     assert ledger.read(book)[-1]["reason"] == "a\u2028b\x85c\nd"
     assert ledger.broken_lines(book) == []
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_changed_line_is_named_itself(book: Path, number: int) -> None:
+    """A line that was changed does not have its own hash, the last one neither."""
+    assert ledger.altered_lines(book) == []
+    lines = book.read_text().splitlines()
+    lines[number - 1] = lines[number - 1].replace('"event": "open"', '"event": "opened"')
+    book.write_text("\n".join(lines) + "\n")
+    assert ledger.altered_lines(book) == [number]
+
+
+def test_hashes_do_not_depend_on_the_order_of_keys() -> None:
+    """Equal content has equal hashes; a configuration's leaves out how images are decoded."""
+    assert ledger.content_hash({"a": 1, "b": 2.5}) == ledger.content_hash({"b": 2.5, "a": 1})
+    spec = {"seed": 0, "task_config": {"size": 16}}
+    assert ledger.config_hash(spec) == ledger.config_hash({"task_config": {"decode": "each", "size": 16}, "seed": 0})
+    assert ledger.config_hash(spec) != ledger.config_hash({**spec, "seed": 1})

@@ -1,4 +1,4 @@
-"""Tables as Markdown and CSV."""
+"""Tables as Markdown, CSV and LaTeX."""
 
 import csv
 import io
@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from cotuning_tune.tables import Table
+from cotuning_tune.tables import Table, latex_text
 
 TABLE = Table("t", "Title", ["method", "acc."], [["bss", "61.25 ± 0.10"], ["co_tuning", "-"]])
 
@@ -52,3 +52,45 @@ def test_csv_comes_back() -> None:
     rows = [["a, b", 'quo"te'], ["two\nlines", "±"]]
     written = Table("t", "", ["x", "y"], rows).csv()
     assert list(csv.reader(io.StringIO(written, newline=""))) == [["x", "y"], *rows]
+
+
+def test_latex() -> None:
+    """A booktabs table: title and note as comments, signs escaped, bold where it is said, minus signs set."""
+    rows = [["co_tuning", "61.2 ± 0.1"], ["50 % & #1 {x}", "-0.50 (-1.0 %)"]]
+    table = Table("t", "Title", ["method", "a - b"], rows, "Note.", frozenset({(0, 1)}))
+    assert table.latex().splitlines() == [
+        "% Title",
+        "% Note.",
+        "% \\usepackage{booktabs}",
+        r"\begin{tabular}{lr}",
+        r"\toprule",
+        r"method & a - b \\",
+        r"\midrule",
+        r"co\_tuning & \textbf{61.2 $\pm$ 0.1} \\",
+        r"50 \% \& \#1 \{x\} & $-$0.50 ($-$1.0 \%) \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a\\b", r"a\textbackslash{}b"),
+        ("~^", r"\textasciitilde{}\textasciicircum{}"),
+        ("a|b<c>", r"a\textbar{}b\textless{}c\textgreater{}"),
+        ("1e-05, trial-2", "1e-05, trial-2"),
+        ("--seed -1", "--seed $-$1"),
+        ("two\nlines", "two lines"),
+    ],
+)
+def test_latex_text(text: str, expected: str) -> None:
+    """Every sign that LaTeX would take for a command is escaped; hyphens inside words stay."""
+    assert latex_text(text) == expected
+
+
+def test_bold() -> None:
+    """Bold is marked in Markdown and left out of CSV."""
+    table = Table("t", "", ["a", "b"], [["x", "1"], ["y", "2"]], bold=frozenset({(1, 1)}))
+    assert "**2**" in table.markdown().splitlines()[-1]
+    assert "*" not in table.csv() + table.markdown().splitlines()[-2]

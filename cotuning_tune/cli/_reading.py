@@ -1,4 +1,4 @@
-"""The commands that read a run: report, status, tensorboard."""
+"""The commands that read runs: report, status, compare, tensorboard."""
 
 import argparse
 import sys
@@ -16,6 +16,13 @@ def add(commands: Any) -> None:
         reader = commands.add_parser(name, help=text, description=text)
         reader.add_argument("run", metavar="RUN", help="folder of the run")
         reader.set_defaults(call=call)
+    text = "show several runs in one table, and what they do not share"
+    compare = commands.add_parser("compare", help=text, description=text)
+    compare.add_argument(
+        "runs", metavar="RUN", nargs="+", help="folders of two runs or more; the first is the reference"
+    )
+    compare.add_argument("--out", help="folder for Markdown, CSV and LaTeX (default: shown only)")
+    compare.set_defaults(call=_compare)
     board = commands.add_parser("tensorboard", help="open TensorBoard on a run (127.0.0.1)")
     board.add_argument("run", metavar="RUN")
     board.add_argument("--port", type=int, default=6006)
@@ -26,12 +33,7 @@ def summary(run: Any, done: bool) -> int:
     """Show the report, and where everything lies; the exit code."""
     from cotuning_tune.report import write_report
 
-    report = write_report(run)
-    for table in report.tables:
-        print(f"\n{table.title}\n{table.markdown()}")
-        if table.note:
-            print(table.note)
-    print("\n" + "\n".join(f"- {remark}" for remark in report.remarks))
+    print(f"\n{write_report(run).terminal()}")
     print(f"\nreport       {run.report / 'report.md'}")
     print(f"TensorBoard  cotuning-tune tensorboard {run.path}")
     return 0 if done else 1
@@ -41,6 +43,21 @@ def _report(options: argparse.Namespace) -> int:
     from cotuning_tune.run_dir import RunDir
 
     return summary(RunDir.open(options.run), done=True)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from cotuning_tune.files import place
+    from cotuning_tune.report import comparison_report, read_runs, write_files
+    from cotuning_tune.run_dir import RunDir
+
+    report = comparison_report(read_runs([RunDir.open(run) for run in options.runs]))
+    for table in report.tables:
+        print(f"{table.title}\n{table.markdown()}\n{table.note}\n")
+    print("\n".join(f"- {remark}" for remark in report.remarks))
+    if options.out:
+        write_files(place(options.out), "compare.md", report)
+        print(f"\nwritten to {options.out}")
+    return 0
 
 
 def _status(options: argparse.Namespace) -> int:

@@ -21,6 +21,16 @@ class CellResult:
     trials: list[dict[str, Any]]
     selection: dict[str, Any] | None
     seeds: list[dict[str, Any]]
+    folder: CellDir | None = None
+
+    @property
+    def place(self) -> str:
+        """The task at its rate: what the cells of all methods share."""
+        return f"{self.task} {100 * self.rate:g} %"
+
+    @property
+    def shown(self) -> str:
+        return f"{self.method} on {self.task} at {100 * self.rate:g} %"
 
     def count(self, state: str) -> int:
         """Trials in a state of Optuna's: COMPLETE, PRUNED, FAIL, RUNNING."""
@@ -39,9 +49,28 @@ class CellResult:
         return sum(float(seed["seconds"]) for seed in self.seeds)
 
     @property
+    def finished(self) -> int:
+        """Trials that count against the budget: of full length, or stopped early."""
+        return self.count("COMPLETE") + self.count("PRUNED")
+
+    @property
+    def finished_epochs(self) -> int:
+        return sum(trial["epochs"] for trial in self.trials if trial["state"] in ("COMPLETE", "PRUNED"))
+
+    @property
+    def complete(self) -> list[dict[str, Any]]:
+        """The trials of full length, by number."""
+        return [trial for trial in self.trials if trial["state"] == "COMPLETE"]
+
+    @property
+    def by_seed(self) -> dict[int, float]:
+        """Test accuracy (%) of each seed that came to an end."""
+        return {seed["seed"]: seed["test_accuracy"] for seed in self.seeds if seed["state"] == "COMPLETE"}
+
+    @property
     def accuracies(self) -> list[float]:
         """Test accuracies (%) of the seeds that came to an end."""
-        return [seed["test_accuracy"] for seed in self.seeds if seed["state"] == "COMPLETE"]
+        return list(self.by_seed.values())
 
 
 def mean_std(values: list[float]) -> str:
@@ -51,6 +80,28 @@ def mean_std(values: list[float]) -> str:
     if len(values) == 1:
         return f"{values[0]:.2f} (n = 1)"
     return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
+
+
+def places_of(cells: list[CellResult]) -> list[str]:
+    """Every task at every rate, in the order of the cells."""
+    return list(dict.fromkeys(cell.place for cell in cells))
+
+
+def methods_of(cells: list[CellResult]) -> list[str]:
+    """The methods in the order of the cells."""
+    return list(dict.fromkeys(cell.method for cell in cells))
+
+
+def cells_of(cells: list[CellResult], method: str) -> dict[str, CellResult]:
+    """A method's cells by place."""
+    return {cell.place: cell for cell in cells if cell.method == method}
+
+
+def mean_over(cells: list[CellResult], method: str) -> float | None:
+    """Mean over the places of the means over the seeds (%); None where a place has no result."""
+    mine = cells_of(cells, method)
+    found = [mine[p].accuracies if p in mine else [] for p in places_of(cells)]
+    return statistics.mean(map(statistics.mean, found)) if all(found) else None
 
 
 def _read_cell(folder: CellDir) -> CellResult:
@@ -65,6 +116,7 @@ def _read_cell(folder: CellDir) -> CellResult:
         trials=study["trials"],
         selection=read_json(folder.selection) if folder.selection.exists() else None,
         seeds=sorted(seeds, key=lambda seed: int(seed["seed"])),
+        folder=folder,
     )
 
 

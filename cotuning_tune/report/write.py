@@ -1,21 +1,45 @@
-"""The report of a run: main table, best configurations, budgets, the test ledger; Markdown and CSV."""
+"""The report of a run: its tables and remarks from the files alone; Markdown, CSV and LaTeX."""
 
 import tomllib
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
-from cotuning_tune import ledger
 from cotuning_tune.files import read_json, write_bytes
+from cotuning_tune.report.audit import audit_cells, audit_remarks, audit_table
+from cotuning_tune.report.comparison import (
+    against_baseline,
+    against_first,
+    baseline_table,
+    first_method,
+    first_table,
+    pairs_remark,
+    verdict_remarks,
+)
+from cotuning_tune.report.doctor import doctor_remarks, doctor_table, examine, read_space
+from cotuning_tune.report.overview import budget_table, configuration_table, gain_table, gap_table, main_table
 from cotuning_tune.report.published import published_remarks, published_table
-from cotuning_tune.report.results import CellResult, mean_std, read_results
+from cotuning_tune.report.reproduce import environment_table, reproduce_table
+from cotuning_tune.report.results import CellResult, read_results
+from cotuning_tune.report.stability import (
+    expected_best_table,
+    refusal,
+    share_of_first,
+    stability_remarks,
+    stability_table,
+)
 from cotuning_tune.run_dir import RunDir
 from cotuning_tune.tables import Table
+
+IN_TERMINAL = ("main", "configurations", "budget")
+ROWS_IN_TERMINAL = 12
+REMARKS_IN_TERMINAL = 12
+WARNINGS = ("WARNING", "UNEQUAL")
 
 
 @dataclass(frozen=True)
 class Report:
-    """The tables of a run and the remarks that belong to them."""
+    """The tables of a run and the remarks that belong to them: the most important first."""
 
     title: str
     tables: list[Table]
@@ -28,104 +52,55 @@ class Report:
         parts += ["## Remarks", "\n".join(f"- {remark}" for remark in self.remarks)]
         return "\n\n".join(parts) + "\n"
 
-
-def _columns(cells: list[CellResult]) -> list[tuple[str, float]]:
-    return list(dict.fromkeys((cell.task, cell.rate) for cell in cells))
-
-
-def _methods(cells: list[CellResult]) -> list[str]:
-    return list(dict.fromkeys(cell.method for cell in cells))
-
-
-def main_table(cells: list[CellResult]) -> Table:
-    """Test accuracy, mean +- std over the seeds, method x (task at rate), and the mean over cells."""
-    by = {(c.method, c.task, c.rate): c for c in cells}
-    columns = _columns(cells)
-    header = ["method", *(f"{task} {100 * rate:g} %" for task, rate in columns)]
-    rows = []
-    for method in _methods(cells):
-        found = [by.get((method, *column)) for column in columns]
-        row = [method, *(mean_std(cell.accuracies) if cell else "-" for cell in found)]
-        if len(columns) > 1:
-            means = [sum(c.accuracies) / len(c.accuracies) for c in found if c and c.accuracies]
-            row.append(f"{sum(means) / len(means):.2f}" if len(means) == len(columns) else "-")
-        rows.append(row)
-    if len(columns) > 1:
-        header.append("average")
-    counts = sorted({len(c.accuracies) for c in cells})
-    n = " or ".join(map(str, counts))
-    note = f"Test top-1 accuracy in percent, mean ± sample standard deviation over n = {n} retraining seeds."
-    return Table("main", "Test accuracy", header, rows, note)
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def configuration_table(cells: list[CellResult]) -> Table:
-    """The chosen configuration of each cell; * marks a value within 5 % of an end of its range."""
-    rows = []
-    for cell in cells:
-        where = f"{cell.task} {100 * cell.rate:g} %"
-        if cell.selection is None:
-            rows.append([cell.method, where, "-", "-", "no trial succeeded"])
-            continue
-        chosen, edge = cell.selection, cell.selection["at_edge"]
-        values = [f"{k} = {_shown(v)}{'*' if k in edge else ''}" for k, v in chosen["values"].items()]
-        validation = f"{chosen['val_accuracy']:.2f}"
-        rows.append([cell.method, where, str(chosen["trial"]), validation, ", ".join(values) or "all pinned"])
-    header = ["method", "cell", "trial", "val. acc.", "configuration"]
-    note = "Chosen by the best validation accuracy (%), never by a test part. * at the edge of its range."
-    return Table("configurations", "Best configurations", header, rows, note)
-
-
-def _hours(seconds: float) -> str:
-    return f"{seconds / 3600:.3f}"
-
-
-def budget_table(cells: list[CellResult], device: str) -> Table:
-    """Trials, epochs and hours of each method: the proof of equal terms."""
-    rows = []
-    for method in _methods(cells):
-        mine = [cell for cell in cells if cell.method == method]
-        counts = [sum(c.count(state) for c in mine) for state in ("COMPLETE", "PRUNED", "FAIL")]
-        rows.append(
-            [
-                method,
-                str(sum(cell.asked for cell in mine)),
-                *map(str, counts),
-                str(sum(cell.search_epochs for cell in mine)),
-                _hours(sum(cell.search_seconds for cell in mine)),
-                str(sum(len(cell.accuracies) for cell in mine)),
-                _hours(sum(cell.retrain_seconds for cell in mine)),
-            ]
-        )
-    header = ["method", "trials asked", "complete", "stopped", "failed", "epochs", f"search {device}-h"]
-    header += ["seeds", f"retrain {device}-h"]
-    return Table("budget", "Budgets", header, rows)
+    def terminal(self) -> str:
+        """What a terminal shows: a few short tables; every warning, and of the other remarks the first ones."""
+        shown = [t for t in self.tables if t.name in IN_TERMINAL and len(t.rows) <= ROWS_IN_TERMINAL]
+        parts = ["\n".join([t.title, t.markdown(), *([t.note] if t.note else [])]) for t in shown]
+        warnings = [remark for remark in self.remarks if remark.startswith(WARNINGS)]
+        others = [remark for remark in self.remarks if remark not in warnings]
+        kept = [*warnings, *others[: max(0, REMARKS_IN_TERMINAL - len(warnings))]]
+        remarks = [f"- {remark}" for remark in self.remarks if remark in kept]
+        if len(kept) < len(self.remarks):
+            remarks.append(f"- {len(self.remarks) - len(kept)} more remarks in the report")
+        left = [table.name for table in self.tables if table not in shown]
+        remarks += [f"- also in the report: {', '.join(left)}"] if left else []
+        return "\n\n".join([*parts, "\n".join(remarks)])
 
 
 def _failures(cells: list[CellResult]) -> list[str]:
-    remarks = []
+    """Failed trials by method and reason; cells without their budget; failed seeds."""
+    failed: dict[tuple[str, str], list[str]] = {}
     for cell in cells:
-        reasons = Counter(trial["reason"] for trial in cell.trials if trial["state"] == "FAIL")
-        name = f"{cell.method} on {cell.task} at {100 * cell.rate:g} %"
-        remarks += [f"{name}: {count} trial(s) failed: {reason}" for reason, count in reasons.items()]
+        for trial in (t for t in cell.trials if t["state"] == "FAIL"):
+            failed.setdefault((cell.method, trial["reason"]), []).append(cell.shown)
+    remarks = []
+    for (method, reason), where in failed.items():
+        places = Counter(where)
+        name = where[0] if len(places) == 1 else f"{method} in {len(places)} cells"
+        remarks.append(f"{name}: {len(where)} trial(s) failed: {reason}")
+    for cell in cells:
         if cell.given_up:
-            remarks.append(f"{name} was given up after too many failed trials: its budget is not filled.")
+            remarks.append(
+                f"WARNING: {cell.shown} was given up after too many failed trials: its budget is not filled."
+            )
         if cell.selection and cell.selection.get("state", "COMPLETE") != "COMPLETE":
-            remarks.append(f"{name}: no trial ran to its end; the chosen one was stopped early.")
+            remarks.append(f"{cell.shown}: no trial ran to its end; the chosen one was stopped early.")
         lost = [seed for seed in cell.seeds if seed["state"] != "COMPLETE"]
-        remarks += [f"{name}: seed {seed['seed']} failed: {seed['reason']}" for seed in lost]
+        remarks += [f"WARNING: {cell.shown}: seed {seed['seed']} failed: {seed['reason']}" for seed in lost]
     return remarks
 
 
 def _equality_remark(cells: list[CellResult]) -> str:
     """Whether all cells finished the same number of trials and epochs."""
-    trials = {cell.count("COMPLETE") + cell.count("PRUNED") for cell in cells}
-    epochs = {sum(t["epochs"] for t in cell.trials if t["state"] != "FAIL") for cell in cells}
+    trials = {cell.finished for cell in cells}
+    epochs = {cell.finished_epochs for cell in cells}
     if len(trials) == len(epochs) == 1:
         return f"Equal terms: every cell finished {trials.pop()} trials and {epochs.pop()} epochs."
+    if len(trials) == 1 and any(cell.count("PRUNED") for cell in cells):
+        return (
+            f"Equal trials, not epochs, for some were stopped early: every cell finished {trials.pop()} trials, in"
+            f" {min(epochs)} to {max(epochs)} epochs."
+        )
     return (
         f"UNEQUAL TERMS: cells finished {min(trials)} to {max(trials)} trials and {min(epochs)} to"
         f" {max(epochs)} epochs; do not compare the methods."
@@ -139,13 +114,9 @@ def _growth_remark(run: RunDir) -> list[str]:
     return [f"The run was extended: {steps} trials a cell; every cell grew alike."] if grown else []
 
 
-def _ledger_remark(run: RunDir, cells: list[CellResult]) -> list[str]:
-    opened = Counter(entry.get("cell") for entry in ledger.read(run.ledger) if entry.get("event") == "open")
-    needed = sum(len(cell.accuracies) for cell in cells)
-    remarks = [f"Test parts were opened {opened.total()} times for {needed} retrained models ({run.ledger.name})."]
-    if broken := ledger.broken_lines(run.ledger):
-        remarks.append(f"WARNING: the test ledger's chain is broken at line {broken[0]}: damaged or edited.")
-    return remarks
+def _seeds_remark(cells: list[CellResult]) -> str:
+    n = min((len(cell.accuracies) for cell in cells), default=0)
+    return f"{n} seeds in one cell prove nothing alone: read the differences as what this run shows, no more."
 
 
 def build_report(run: RunDir) -> Report:
@@ -153,27 +124,52 @@ def build_report(run: RunDir) -> Report:
     asked = tomllib.loads(run.experiment_file.read_text(encoding="utf-8"))
     experiment = asked["experiment"]
     cells = read_results(run, list(experiment["methods"]))
-    device = "GPU" if read_json(run.environment)["gpus"] else "slot"
-    n = min((len(cell.accuracies) for cell in cells), default=0)
+    environment = read_json(run.environment)
+    comparisons, audits = against_baseline(cells), audit_cells(run, cells)
+    shares = {} if (dependent := refusal(experiment)) else share_of_first(cells)
+    advice = examine(read_space(run), cells)
     remarks = [
+        *verdict_remarks(cells, comparisons),
+        *pairs_remark(comparisons),
+        _seeds_remark(cells),
         _equality_remark(cells),
-        f"Backbone: {experiment['backbone']}, every training from its pre-trained weights.",
-        f"{n} seeds in one cell prove nothing alone: read the differences as what this run shows, no more.",
+        *audit_remarks(run, cells, audits),
         *_growth_remark(run),
-        *_ledger_remark(run, cells),
         *published_remarks(asked, cells),
+        *stability_remarks(dependent, shares, first_method(cells)),
+        f"Backbone: {experiment['backbone']}, every training from its pre-trained weights.",
+        *doctor_remarks(advice),
         *_failures(cells),
     ]
-    tables = [main_table(cells), configuration_table(cells), budget_table(cells, device)]
-    if published := published_table(asked, cells):
-        tables.append(published)
-    return Report(run.name, tables, remarks)
+    tables = [
+        main_table(cells, comparisons),
+        gain_table(cells),
+        baseline_table(comparisons),
+        first_table(against_first(cells)),
+        configuration_table(cells),
+        budget_table(cells, "GPU" if environment["gpus"] else "slot"),
+        gap_table(cells),
+        published_table(asked, cells),
+        stability_table(cells, shares),
+        expected_best_table(experiment, cells),
+        doctor_table(advice),
+        audit_table(audits),
+        reproduce_table(run, cells),
+        environment_table(environment),
+    ]
+    return Report(run.name, [table for table in tables if table is not None], remarks)
+
+
+def write_files(folder: Path, name: str, report: Report) -> None:
+    """The report as Markdown under ``name``, and a CSV and a LaTeX file a table."""
+    write_bytes(folder / name, report.markdown().encode(), durable=False)
+    for table in report.tables:
+        write_bytes(folder / f"{table.name}.csv", table.csv().encode(), durable=False)
+        write_bytes(folder / f"{table.name}.tex", table.latex().encode(), durable=False)
 
 
 def write_report(run: RunDir) -> Report:
-    """Build the report and write ``report/report.md`` and a CSV file a table."""
+    """Build the report and write it to the run's ``report/``: ``report.md``, and CSV and LaTeX a table."""
     report = build_report(run)
-    write_bytes(run.report / "report.md", report.markdown().encode())
-    for table in report.tables:
-        write_bytes(run.report / f"{table.name}.csv", table.csv().encode())
+    write_files(run.report, "report.md", report)
     return report

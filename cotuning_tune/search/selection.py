@@ -5,6 +5,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from cotuning_tune import ledger
 from cotuning_tune.experiment import Experiment
 from cotuning_tune.files import write_json
 from cotuning_tune.hyper import Choice, Range
@@ -18,11 +19,13 @@ EDGE = 0.05
 
 
 def _row(trial: FrozenTrial) -> dict[str, Any]:
-    attrs = trial.user_attrs
+    """``value`` is Optuna's (of a stopped trial the last report), ``accuracy`` the best reached, None of none."""
+    attrs, best = trial.user_attrs, accuracy_of(trial)
     return {
         "number": trial.number,
         "state": trial.state.name,
         "value": trial.value,
+        "accuracy": best if math.isfinite(best) else None,
         "values": dict(trial.params),
         "epochs": len(trial.intermediate_values),
         "seconds": attrs.get("seconds", 0.0),
@@ -54,8 +57,9 @@ def at_edge(experiment: Experiment, method: str, values: dict[str, Any]) -> list
 def _write_cell(run: RunDir, experiment: Experiment, study: CellStudy) -> None:
     folder = run.cell(study.cell.name)
     cell = {"task": study.cell.task, "rate": study.cell.rate, "method": study.cell.method}
-    rows = [_row(trial) for trial in study.trials()]
-    write_json(folder.summary, {**cell, "asked": study.budget, "given_up": study.given_up, "trials": rows})
+    rows = [_row(trial) for trial in study.own_trials()]
+    summary = {**cell, "asked": study.budget, "given_up": study.given_up, "trials": rows}
+    write_json(folder.summary, summary)
     best = study.best()
     if best is None:
         folder.selection.unlink(missing_ok=True)
@@ -71,6 +75,8 @@ def _write_cell(run: RunDir, experiment: Experiment, study: CellStudy) -> None:
         "state": best.state.name,
         "rule": RULE if best.state == TrialState.COMPLETE else STOPPED_RULE,
         "spec": spec.to_json(),
+        "config": ledger.config_hash(spec.to_json()),
+        "study": ledger.content_hash(summary),
     }
     write_json(folder.selection, selection)
 

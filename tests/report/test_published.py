@@ -107,6 +107,6 @@ def test_the_report_shows_them(tmp_path: Path) -> None:
     )
     folder, key = run.cell("birds-0.15-bss"), {"task": "birds", "rate": 0.15, "method": "bss"}
     write_json(folder.summary, {**key, "asked": 1, "given_up": False, "trials": []})
-    assert [table.name for table in build_report(run).tables][-1] == "published"
+    assert "published" in [table.name for table in build_report(run).tables]
     write_report(run)
     assert (run.report / "published.csv").read_text().splitlines()[1] == "bss,birds 15 %,-,47.74,-,53.40,-"

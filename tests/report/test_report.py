@@ -16,6 +16,7 @@ from cotuning_tune.files import write_json
 from cotuning_tune.report import build_report, write_report
 from cotuning_tune.report.results import mean_std
 from cotuning_tune.run_dir import RunDir
+from tests.report.synthetic import write_run
 
 METHODS = ("fine_tune", "bss")
 
@@ -27,6 +28,7 @@ def trial(
         "number": number,
         "state": state,
         "value": value,
+        "accuracy": value,
         "values": {"optim/lr": 0.01},
         "epochs": epochs,
         "seconds": 36.0,
@@ -49,18 +51,27 @@ def seed(number: int, accuracy: float | None) -> dict[str, Any]:
 def write_cell(
     run: RunDir, method: str, rate: float, trials: list[dict[str, Any]], seeds: list[dict[str, Any]]
 ) -> None:
+    """A cell's files as search and retraining leave them, with the hashes that belong to them."""
     folder = run.cell(f"birds-{rate:.2f}-{method}")
     cell = {"task": "birds", "rate": rate, "method": method}
-    write_json(folder.summary, {**cell, "asked": 2, "given_up": False, "trials": trials})
+    study = {**cell, "asked": 2, "given_up": False, "trials": trials}
+    write_json(folder.summary, study)
     done = [t for t in trials if t["state"] == "COMPLETE"]
+    spec = {**cell, "seed": 100, "task_config": {}}
+    config = ledger.config_hash(spec)
     if done:
         best = max(done, key=lambda t: t["value"])
-        chosen = {"trial": best["number"], "val_accuracy": best["value"], "values": best["values"], "state": "COMPLETE"}
-        write_json(folder.selection, {**cell, **chosen, "at_edge": ["optim/lr"]})
-    for result in seeds:
-        write_json(folder.retrain(result["seed"]).result, result)
+        chosen = {"trial": best["number"], "val_accuracy": best["value"], "values": best["values"]}
+        hashes = {"spec": spec, "config": config, "study": ledger.content_hash(study)}
+        write_json(folder.selection, {**cell, **chosen, "state": "COMPLETE", "at_edge": ["optim/lr"], **hashes})
+    for result in ({**one, "config": config} for one in seeds):
+        files, entry = folder.retrain(result["seed"]), {"cell": folder.name, "seed": result["seed"], "config": config}
+        write_json(files.config, {"config": config, "seed": result["seed"], "spec": spec | {"seed": result["seed"]}})
+        write_json(files.result, result)
         if result["state"] == "COMPLETE":
-            ledger.append(run.ledger, {"event": "open", "cell": folder.name, "seed": result["seed"]})
+            ledger.append(run.ledger, {"event": "open", **entry})
+            digest = {"test_accuracy": result["test_accuracy"], "result": ledger.content_hash(result)}
+            ledger.append(run.ledger, {"event": "result", **entry, **digest})
 
 
 @pytest.fixture
@@ -132,7 +143,7 @@ def test_failures_are_told_with_their_reason(run: RunDir) -> None:
     write_cell(run, "bss", 1.0, failed, [seed(2, None)])
     report = build_report(run)
     assert "bss on birds at 100 %: 1 trial(s) failed: not finite in epoch 1" in report.remarks
-    assert "bss on birds at 100 %: seed 2 failed: lr too high" in report.remarks
+    assert "WARNING: bss on birds at 100 %: seed 2 failed: lr too high" in report.remarks
     assert report.tables[0].rows[1][2] == "50.00 ± 0.00"
 
 
@@ -143,13 +154,26 @@ def test_a_cell_without_success_is_shown(run: RunDir) -> None:
     assert [row["configuration"] for row in rows].count("no trial succeeded") == 1
 
 
-def test_an_edited_ledger_is_named(run: RunDir) -> None:
-    """The openings are counted; a changed line is named with its number."""
-    assert "Test parts were opened 12 times for 12 retrained models (test_ledger.jsonl)." in build_report(run).remarks
-    lines = run.ledger.read_text().splitlines()
-    lines[4] = lines[4].replace('"seed": 1', '"seed": 9')
-    run.ledger.write_text("\n".join(lines) + "\n")
-    assert any("broken at line 6" in remark for remark in build_report(run).remarks)
+def test_many_failures_are_one_line(run: RunDir) -> None:
+    """The same reason in several cells of a method is told once, with their number."""
+    failed = [trial(0, 70.0), trial(1, 80.0), trial(2, None, "FAIL", 1, "not finite")]
+    for rate in (0.15, 1.0):
+        write_cell(run, "bss", rate, failed, [])
+    assert "bss in 2 cells: 2 trial(s) failed: not finite" in build_report(run).remarks
+
+
+def test_the_terminal_shows_what_matters(run: RunDir) -> None:
+    """Few tables and remarks; every warning; and what else the report holds."""
+    failed = [trial(0, 70.0), *(trial(n, None, "FAIL", 1, f"reason {n}") for n in range(1, 30))]
+    write_cell(run, "bss", 1.0, failed, [seed(2, None)])
+    report = build_report(run)
+    shown = report.terminal()
+    warnings = [remark for remark in report.remarks if remark.startswith(("WARNING", "UNEQUAL"))]
+    assert len(warnings) >= 2
+    assert [warning for warning in warnings if warning not in shown] == []
+    assert "more remarks in the report" in shown
+    assert shown.count("reason") < 20
+    assert "also in the report: gain, statistics" in shown
 
 
 def test_nothing_to_report_yet(tmp_path: Path) -> None:
@@ -160,6 +184,17 @@ def test_nothing_to_report_yet(tmp_path: Path) -> None:
         build_report(made)
 
 
+def test_a_large_run(tmp_path: Path) -> None:
+    """63 cells with 32 trials and three seeds each are reported whole; 21 pairs are tested at random."""
+    rates = (0.1, 0.15, 0.3, 0.4, 0.5, 0.75, 1.0)
+    report = build_report(write_run(tmp_path / "large", ("birds",), rates, epochs=3, files=False))
+    by_name = {table.name: table for table in report.tables}
+    assert [len(by_name[name].rows) for name in ("main", "statistics", "first", "audit")] == [9, 8, 8, 63]
+    assert {row[1] for row in by_name["statistics"].rows} == {"21"}
+    assert "fits" in {row[-1] for row in by_name["audit"].rows}
+    assert len(report.terminal().splitlines()) < 50
+
+
 def test_the_report_can_be_deleted(run: RunDir) -> None:
     """``report`` rebuilds the same files."""
     write_report(run)
@@ -168,7 +203,9 @@ def test_the_report_can_be_deleted(run: RunDir) -> None:
         path.unlink()
     write_report(run)
     assert {p.name: p.read_bytes() for p in run.report.iterdir()} == first
-    assert {"report.md", "main.csv", "configurations.csv", "budget.csv"} == set(first)
+    names = ["audit", "budget", "configurations", "doctor", "environment", "first", "gain", "gap", "main"]
+    names += ["reproduce", "statistics"]
+    assert {"report.md", *(f"{name}.{kind}" for name in names for kind in ("csv", "tex"))} == set(first)
 
 
 def test_the_report_loads_no_heavy_package(run: RunDir) -> None:

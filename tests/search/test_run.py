@@ -10,6 +10,8 @@ import pytest
 from safetensors.torch import save
 
 from cotuning_tune import ledger
+from cotuning_tune.report.audit import audit_cells, audit_remarks
+from cotuning_tune.report.results import read_results
 from cotuning_tune.retrain import _test
 from cotuning_tune.run_dir import RunDir
 from cotuning_tune.search.storage import open_storage
@@ -72,6 +74,15 @@ def test_selection_is_the_best_of_validation(tiny_run: Tiny) -> None:
     searched = [p for p in (run.path / "cells").rglob("*.json*") if "retrain" not in p.parts]
     assert searched
     assert not [p for p in searched if '"test_accuracy"' in p.read_text()]
+
+
+def test_the_audit_finds_no_fault(tiny_run: Tiny) -> None:
+    """Hashes of study, selection, configurations and results, as search and retraining write them, all fit."""
+    run = RunDir(tiny_run[0])
+    cells = read_results(run, ["fine_tune", "bss", "co_tuning"])
+    audits = audit_cells(run, cells)
+    assert [(audit.opened, audit.needed, audit.problems) for audit in audits] == [(3, 3, [])] * 3
+    assert audit_remarks(run, cells, audits)[1].startswith("Audit: ledger, selections")
 
 
 def test_each_seed_opened_the_test_part_once(tiny_run: Tiny) -> None:

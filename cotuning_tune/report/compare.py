@@ -1,0 +1,127 @@
+"""Several runs in one table: accuracies, budgets, statistics where cells and seeds are the same, and what differs."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cotuning_tune.errors import UserError
+from cotuning_tune.files import read_json
+from cotuning_tune.report.comparison import HEADER, NOTE, Comparison, compare_all, comparison_rows
+from cotuning_tune.report.overview import budget_table
+from cotuning_tune.report.results import CellResult, cells_of, mean_std, methods_of, places_of, read_results
+from cotuning_tune.report.write import Report
+from cotuning_tune.run_dir import RunDir
+from cotuning_tune.tables import Table
+
+# What two runs must have in common for their figures to say something about methods alone, with its default.
+SHARED = {
+    "backbone": "",
+    "weights": "",
+    "trials": 32,
+    "seeds": [0, 1, 2],
+    "sampler": "tpe",
+    "stopper": "none",
+    "test_crops": "centre",
+}
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A run by the name it is shown under, with its experiment file's tables, its budget file and its cells."""
+
+    label: str
+    asked: dict[str, Any]
+    trials: int
+    device: str
+    cells: list[CellResult]
+
+    def setting(self, key: str) -> Any:
+        if key == "trials":
+            return self.trials
+        return self.asked["experiment"].get(key, SHARED[key])
+
+
+def read_runs(runs: list[RunDir]) -> list[RunResult]:
+    """The runs by name, by path where two have the same name. Raises UserError for fewer than two different ones."""
+    if len({str(run.path) for run in runs}) < max(2, len(runs)):
+        raise UserError("compare needs two different runs at least, each named once")
+    names = [run.name for run in runs]
+    found = []
+    for run in runs:
+        asked = tomllib.loads(run.experiment_file.read_text(encoding="utf-8"))
+        cells = read_results(run, list(asked["experiment"]["methods"]))
+        label = run.name if names.count(run.name) == 1 else str(run.path)
+        trials = max(cell.asked for cell in cells)
+        device = "GPU" if read_json(run.environment)["gpus"] else "slot"
+        found.append(RunResult(label, asked, trials, device, cells))
+    return found
+
+
+def compare_table(runs: list[RunResult]) -> Table:
+    """Test accuracy, mean +- std over the seeds: methods x (run: place)."""
+    columns = [(run, place) for run in runs for place in places_of(run.cells)]
+    methods = methods_of([cell for run in runs for cell in run.cells])
+    rows = []
+    for method in methods:
+        found = [cells_of(run.cells, method).get(place) for run, place in columns]
+        rows.append([method, *(mean_std(cell.accuracies) if cell else "-" for cell in found)])
+    header = ["method", *(f"{run.label}: {place}" for run, place in columns)]
+    note = "Test top-1 accuracy in percent, mean ± sample standard deviation over the retraining seeds."
+    return Table("compare", "Test accuracy of the runs", header, rows, note)
+
+
+def budgets_table(runs: list[RunResult]) -> Table:
+    """Every run's budget table, one below the other."""
+    tables = [budget_table(run.cells, "device") for run in runs]
+    rows = [[run.label, *row] for run, table in zip(runs, tables, strict=True) for row in table.rows]
+    devices = ", ".join(f"{run.label}: {run.device}" for run in runs)
+    return Table("compare_budget", "Budgets of the runs", ["run", *tables[0].header], rows, f"Devices: {devices}.")
+
+
+def compare_runs(runs: list[RunResult]) -> list[Comparison]:
+    """Every later run against the first one, method by method, where both have the same cells and seeds."""
+    first, pairs = runs[0], {}
+    for run in runs[1:]:
+        for method in methods_of(run.cells):
+            name = f"{method}: {run.label} - {first.label}"
+            pairs[name] = (cells_of(run.cells, method), cells_of(first.cells, method))
+    return compare_all(pairs)
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables of an experiment file as dotted keys; ranges stay whole."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        nested = isinstance(value, Mapping) and "low" not in value
+        flat |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return flat
+
+
+def differences(runs: list[RunResult]) -> list[str]:
+    """A warning for each setting in which the runs differ."""
+    settings = [{key: run.setting(key) for key in SHARED} for run in runs]
+    for run, setting in zip(runs, settings, strict=True):
+        setting |= _flat({name: run.asked.get(name, {}) for name in ("task", "data", "train", "methods")})
+    keys = dict.fromkeys(key for setting in settings for key in setting)
+    warnings = []
+    for key in keys:
+        values = [setting.get(key, "default") for setting in settings]
+        if any(value != values[0] for value in values):
+            shown = ", ".join(f"{run.label}: {value or '-'}" for run, value in zip(runs, values, strict=True))
+            warnings.append(f"WARNING: the runs differ in {key} ({shown}): the table mixes it with all else.")
+    return warnings
+
+
+def comparison_report(runs: list[RunResult]) -> Report:
+    """The tables of several runs, and a warning for whatever they do not share."""
+    tables, comparisons = [compare_table(runs)], compare_runs(runs)
+    if comparisons:
+        rows = comparison_rows(comparisons)
+        tables.append(Table("compare_statistics", "Against the first run", ["pair", *HEADER], rows, NOTE))
+    tables.append(budgets_table(runs))
+    remarks = differences(runs)
+    if not comparisons:
+        remarks.append("No statistics: the runs share no method on the same cell with the same seed.")
+    remarks.append(f"Runs: {', '.join(run.label for run in runs)}.")
+    return Report(" and ".join(run.label for run in runs), tables, remarks)

@@ -1,0 +1,190 @@
+"""Methods against each other on the same cells and seeds; the words follow from the numbers.
+
+A pair is a task at a rate and a seed for which both methods have a tested model.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import fmean
+
+from cotuning_tune.report.results import CellResult, cells_of, mean_over, methods_of, places_of
+from cotuning_tune.report.statistics import bootstrap_interval, holm, sign_flip_p, smallest_p
+from cotuning_tune.tables import Table
+
+BASELINE = "fine_tune"
+SIGNIFICANT = 0.05
+TOLERANCE = 0.05
+BETTER, WORSE, NOTHING = "better", "worse", "no difference shown"
+FEW, UNEQUAL = "no difference shown (too few pairs)", "not judged (budgets differ)"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One method minus another (points): differences of the pairs, and of the places' means."""
+
+    name: str
+    differences: list[float]
+    places: int
+    interval: tuple[float, float]
+    p: float
+    p_places: float
+    p_holm: float
+    verdict: str
+
+    @property
+    def difference(self) -> float:
+        return fmean(self.differences)
+
+
+def budgets_differ(one: list[CellResult], other: list[CellResult]) -> str:
+    """What differs by more than 5 %, '' where nothing does: finished trials, or their epochs.
+
+    Hours do not count: a method that takes longer for the same epochs is slower, not favoured.
+    """
+    for what in ("finished", "finished_epochs"):
+        a, b = (sum(getattr(cell, what) for cell in cells) for cells in (one, other))
+        if abs(a - b) > TOLERANCE * max(a, b):
+            return f"{a} against {b} {'trials' if what == 'finished' else 'epochs'}"
+    return ""
+
+
+def paired(one: Mapping[str, CellResult], other: Mapping[str, CellResult]) -> dict[str, list[float]]:
+    """By place, the differences (points) of the seeds that both have tested."""
+    found: dict[str, list[float]] = {}
+    for place in (p for p in one if p in other):
+        a, b = one[place].by_seed, other[place].by_seed
+        if shared := [a[seed] - b[seed] for seed in a if seed in b]:
+            found[place] = shared
+    return found
+
+
+def verdict(mean: float, p: float, least: float, unequal: str) -> str:
+    """The word for a difference: ``least`` is the smallest corrected p that so few pairs can reach."""
+    if unequal:
+        return UNEQUAL
+    if p <= SIGNIFICANT:
+        return BETTER if mean > 0 else WORSE
+    return FEW if least > SIGNIFICANT else NOTHING
+
+
+def compare_all(pairs: Mapping[str, tuple[Mapping[str, CellResult], Mapping[str, CellResult]]]) -> list[Comparison]:
+    """Each named pair of methods compared, with Holm's correction over all of them; those without pairs left out."""
+    found = {name: paired(*sides) for name, sides in pairs.items()}
+    found = {name: by_place for name, by_place in found.items() if by_place}
+    flat = {name: [d for part in by_place.values() for d in part] for name, by_place in found.items()}
+    ps = [sign_flip_p(differences) for differences in flat.values()]
+    made = []
+    for (name, differences), p, corrected in zip(flat.items(), ps, holm(ps), strict=True):
+        one, other = ([side[place] for place in found[name]] for side in pairs[name])
+        least = min(1.0, len(ps) * smallest_p(len(differences)))
+        made.append(
+            Comparison(
+                name=name,
+                differences=differences,
+                places=len(found[name]),
+                interval=bootstrap_interval(differences),
+                p=p,
+                p_places=sign_flip_p([fmean(part) for part in found[name].values()]),
+                p_holm=corrected,
+                verdict=verdict(fmean(differences), corrected, least, budgets_differ(one, other)),
+            )
+        )
+    return made
+
+
+def against_baseline(cells: list[CellResult]) -> list[Comparison]:
+    """Every method against tuned fine-tuning; none where the run has no fine-tuning."""
+    others = [method for method in methods_of(cells) if method != BASELINE]
+    return compare_all({method: (cells_of(cells, method), cells_of(cells, BASELINE)) for method in others})
+
+
+def first_method(cells: list[CellResult]) -> str | None:
+    """The method with the highest mean test accuracy over all places; None where none has them all."""
+    means = {method: mean for method in methods_of(cells) if (mean := mean_over(cells, method)) is not None}
+    return max(means, key=lambda method: means[method], default=None)
+
+
+def against_first(cells: list[CellResult]) -> list[Comparison]:
+    """The first method of the main table against every other one."""
+    first = first_method(cells)
+    others = [method for method in methods_of(cells) if method != first]
+    if first is None:
+        return []
+    return compare_all({f"{first} - {method}": (cells_of(cells, first), cells_of(cells, method)) for method in others})
+
+
+def _p(value: float) -> str:
+    return f"{value:.4f}" if value >= 0.0001 else f"{value:.1e}"
+
+
+def comparison_rows(comparisons: list[Comparison]) -> list[list[str]]:
+    """A row for each comparison, see ``HEADER``."""
+    return [
+        [
+            c.name,
+            str(len(c.differences)),
+            f"{c.difference:+.2f}",
+            f"{c.interval[0]:+.2f} to {c.interval[1]:+.2f}",
+            _p(c.p),
+            _p(c.p_holm),
+            _p(smallest_p(len(c.differences))),
+            f"{_p(c.p_places)} ({c.places})",
+            c.verdict,
+        ]
+        for c in comparisons
+    ]
+
+
+HEADER = ["pairs", "difference", "95 % interval", "p", "p (Holm)", "least p", "p of means (cells)", "verdict"]
+NOTE = (
+    "Difference in points over pairs of cell and seed; two-sided sign-flip permutation test, Holm's correction over"
+    " the rows, BCa bootstrap interval. Least p: the smallest that so many pairs can reach. The seeds of a cell share"
+    " its one search, so p is optimistic: beside it stands p over the cells' means. A verdict needs p (Holm) of at"
+    " most 0.05, and finished trials and epochs that differ by at most 5 %."
+)
+
+
+def pairs_remark(comparisons: list[Comparison]) -> list[str]:
+    """The smallest p that the pairs can reach."""
+    counts = sorted({len(c.differences) for c in comparisons})
+    reach = ", ".join(f"{n} pairs {_p(smallest_p(n))}" for n in counts)
+    return (
+        [f"Smallest p that the pairs of cell and seed can reach, before Holm's correction: {reach}."] if counts else []
+    )
+
+
+def baseline_table(comparisons: list[Comparison]) -> Table | None:
+    """Every method against tuned fine-tuning; None of none."""
+    if not comparisons:
+        return None
+    rows = comparison_rows(comparisons)
+    return Table("statistics", "Against tuned fine-tuning", ["method", *HEADER], rows, NOTE)
+
+
+def first_table(comparisons: list[Comparison]) -> Table | None:
+    """The first method against the others; None of none."""
+    if not comparisons:
+        return None
+    note = "The first method was picked by these same test accuracies, which flatters it. Else as above."
+    return Table("first", "The first method against the others", ["pair", *HEADER], comparison_rows(comparisons), note)
+
+
+def _listed(comparisons: list[Comparison], word: str) -> str:
+    return ", ".join(f"{c.name} {c.difference:+.2f}" for c in comparisons if c.verdict == word)
+
+
+def verdict_remarks(cells: list[CellResult], comparisons: list[Comparison]) -> list[str]:
+    """The words in a line; what the pairs cannot show; which budgets forbid a word."""
+    if BASELINE not in methods_of(cells):
+        return [f"WARNING: the run has no {BASELINE}: without a tuned baseline no gain can be told."]
+    if not comparisons:
+        return []
+    words = [f"{w}: {listed}" for w in (BETTER, WORSE, NOTHING, FEW, UNEQUAL) if (listed := _listed(comparisons, w))]
+    remarks = [f"Against tuned fine-tuning, in points: {'; '.join(words)}."]
+    base = list(cells_of(cells, BASELINE).values())
+    for c in (c for c in comparisons if c.verdict == UNEQUAL):
+        differs = budgets_differ(list(cells_of(cells, c.name).values()), base)
+        remarks.append(f"WARNING: {c.name} is not judged: {differs} of {BASELINE}, more than 5 % apart.")
+    if len(places_of(cells)) == 1:
+        remarks.append("One cell says nothing of other tasks, however many seeds it has.")
+    return remarks

@@ -1,0 +1,69 @@
+"""The commands of the report make a cell again; what it was made with stands beside them."""
+
+import shlex
+from pathlib import Path
+
+from cotuning_tune import cli
+from cotuning_tune.experiment import Cell, read_experiment
+from cotuning_tune.files import read_json, write_bytes
+from cotuning_tune.ledger import config_hash
+from cotuning_tune.report.reproduce import environment_table, reproduce_table, train_command
+from cotuning_tune.report.results import CellResult, read_results
+from cotuning_tune.run_dir import RunDir
+from tests.report.synthetic import write_run
+
+TINY = """
+[experiment]
+tasks = ["synthetic"]
+methods = ["bss"]
+backbone = "tiny_cnn"
+[task]
+size = 16
+resize = 16
+[train]
+epochs = 1
+batch_norm = ["train", "frozen"]
+[train.optim]
+lr = { low = 1e-3, high = 1e-1, log = true }
+"""
+
+
+def test_the_command_trains_the_chosen_configuration(tmp_path: Path) -> None:
+    """What ``train`` parses from the printed command is the selection's configuration: same hash, same seed."""
+    run = RunDir(tmp_path / "a run")
+    write_bytes(run.experiment_file, TINY.encode())
+    values = {"optim/lr": 0.0123456789012345, "batch_norm": "frozen", "optim/head_lr_factor": 30.0, "bss/weight": 1e-05}
+    experiment = read_experiment(run.experiment_file)
+    spec = experiment.spec(Cell("synthetic", 1.0, "bss"), values, 100).to_json()
+    chosen = {"values": values, "config": config_hash(spec), "spec": spec}
+    cell = CellResult("synthetic", 1.0, "bss", 1, False, [], chosen, [{"seed": 2}])
+    options = cli.make_parser().parse_args(shlex.split(train_command(run, cell))[1:])
+    given = cli._training.parse_values(options.set, "")
+    again = read_experiment(options.experiment).spec(Cell(options.task, options.rate, options.method), given, 100)
+    assert (given, options.seed) == (values, 2)
+    assert config_hash(again.to_json()) == chosen["config"]
+    assert reproduce_table(run, [cell]).rows[0][2] == chosen["config"]
+
+
+def test_a_cell_without_selection() -> None:
+    """Nothing was chosen, so there is nothing to make again."""
+    cell = CellResult("synthetic", 1.0, "bss", 1, False, [], None, [])
+    assert reproduce_table(RunDir(Path("run")), [cell]).rows == [["bss", "synthetic 100 %", "-", "-"]]
+
+
+def test_every_cell_has_its_command(tmp_path: Path) -> None:
+    """The hash beside a command is that of its retrained models."""
+    run = write_run(tmp_path / "run", ("birds",), (0.15, 1.0), methods=2, trials=3, epochs=2, files=False)
+    cells = read_results(run, ["fine_tune", "l2_sp"])
+    for row, cell in zip(reproduce_table(run, cells).rows, cells, strict=True):
+        assert cell.folder is not None
+        assert row[2] == read_json(cell.folder.retrain(0).result)["config"]
+        assert f"--method {cell.method} " in row[3]
+
+
+def test_the_environment() -> None:
+    """Versions, GPUs by kind, and the command without the folder of the program."""
+    found = {"cotuning_tune": "1", "python": "3", "packages": {"torch": "2"}, "gpus": ["A", "B", "A"]}
+    rows = environment_table(found | {"command": ["/somewhere/cotuning-tune", "run", "x y.toml"]}).rows
+    expected = [["cotuning_tune", "1"], ["python", "3"], ["torch", "2"], ["GPUs", "2 x A, 1 x B"]]
+    assert rows == [*expected, ["command", "cotuning-tune run 'x y.toml'"]]
