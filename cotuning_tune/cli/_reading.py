@@ -24,15 +24,17 @@ def add(commands: Any) -> None:
 
 def summary(run: Any, done: bool) -> int:
     """Show the report, and where everything lies; the exit code."""
-    from cotuning_tune.report import write_report
+    from cotuning_tune.report import write_figures, write_report
 
     report = write_report(run)
+    write_figures(run)
     for table in report.tables:
         print(f"\n{table.title}\n{table.markdown()}")
         if table.note:
             print(table.note)
     print("\n" + "\n".join(f"- {remark}" for remark in report.remarks))
     print(f"\nreport       {run.report / 'report.md'}")
+    print(f"page         {run.report / 'index.html'}")
     print(f"TensorBoard  cotuning-tune tensorboard {run.path}")
     return 0 if done else 1
 

@@ -1,5 +1,6 @@
 """The report: reads a run's files and nothing else, so it starts fast and runs anywhere."""
 
+from cotuning_tune.report.figures.draw import write_figures
 from cotuning_tune.report.write import Report, build_report, write_report
 
-__all__ = ["Report", "build_report", "write_report"]
+__all__ = ["Report", "build_report", "write_figures", "write_report"]

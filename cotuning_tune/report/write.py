@@ -7,6 +7,7 @@ from typing import Any
 
 from cotuning_tune import ledger
 from cotuning_tune.files import read_json, write_bytes
+from cotuning_tune.report.page import write_page
 from cotuning_tune.report.published import published_remarks, published_table
 from cotuning_tune.report.results import CellResult, mean_std, read_results
 from cotuning_tune.run_dir import RunDir
@@ -171,9 +172,10 @@ def build_report(run: RunDir) -> Report:
 
 
 def write_report(run: RunDir) -> Report:
-    """Build the report and write ``report/report.md`` and a CSV file a table."""
+    """Build the report and write ``report/report.md``, a CSV file a table, and all of it as one page."""
     report = build_report(run)
     write_bytes(run.report / "report.md", report.markdown().encode())
     for table in report.tables:
         write_bytes(run.report / f"{table.name}.csv", table.csv().encode())
+    write_page(run, report.title, report.tables, report.remarks)
     return report
