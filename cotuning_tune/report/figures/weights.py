@@ -125,5 +125,8 @@ def parallel_figure(run: RunDir, cells: list[CellResult]) -> Figure:
         kind="parallel",
         x=Axis(""),
         y=Axis("validation accuracy (%)"),
-        views={view: [_parallel(cell, space) for cell in mine] for view, mine in by_view(cells).items()},
+        views={
+            view: [drawn for cell in mine if (drawn := _parallel(cell, space))["rows"]]
+            for view, mine in by_view(cells).items()
+        },
     )
