@@ -17,10 +17,10 @@ function shown(value) {
   return String(Number(value.toPrecision(4)));
 }
 
-function linearTicks(low, high, count) {
+function linearTicks(low, high, count, least = 0) {
   const rough = (high - low) / Math.max(1, count);
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((n) => n * power).find((s) => s >= rough);
+  const step = [1, 2, 5, 10].map((n) => n * power).find((s) => s >= rough && s >= least) || least;
   const ticks = [];
   for (let n = Math.ceil(low / step - 1e-9); n * step <= high + step * 1e-9; n++) ticks.push(Number((n * step).toPrecision(12)));
   return ticks;
@@ -44,14 +44,14 @@ function extent(values, share) {
     if (value > high) high = value;
   }
   if (low > high) return [0, 1];
-  const room = (high - low) * share || Math.abs(high) * 0.05 || 1;
+  const room = high > low ? (high - low) * share : Math.abs(high) * 0.05 || 1;
   return [low - room, high + room];
 }
 
-function linearScale(values, from, to, room = 0.05) {
+function linearScale(values, from, to, room = 0.05, leastStep = 0) {
   const [low, high] = extent(values, room);
   const place = (value) => from + ((value - low) / (high - low)) * (to - from);
-  return { place, ticks: (count) => linearTicks(low, high, count) };
+  return { place, ticks: (count) => linearTicks(low, high, count, leastStep) };
 }
 
 // A logarithmic axis; zeros get a place of their own at its start.

@@ -8,7 +8,7 @@ function drawSeries(figure, plot, series, label) {
   const right = width - MARGIN.right;
   const bottom = height - MARGIN.bottom;
   const both = figure.diagonal ? [...all("x"), ...all("y")] : null;
-  const x = figure.x.log ? logScale(all("x"), MARGIN.left, right) : linearScale(both || all("x"), MARGIN.left, right, 0.03);
+  const x = figure.x.log ? logScale(all("x"), MARGIN.left, right) : linearScale(both || all("x"), MARGIN.left, right, 0.03, figure.x.whole ? 1 : 0);
   const y = linearScale(both || all("y"), bottom, MARGIN.top);
   drawAxes(frame, x, y, figure.x.label, figure.yLabel);
   if (figure.diagonal) {
@@ -35,11 +35,14 @@ function joined(figure, one, x, y) {
 }
 
 function drawMarks(figure, svg, one, x, y) {
-  const every = figure.kind === "curves" ? Math.ceil(one.x.length / 10) : 1;
+  const apart = figure.kind === "curves" ? svg.viewBox.baseVal.width / 14 : 0;
+  let free = -Infinity;
   one.x.forEach((value, i) => {
     const at = [x.place(value), y.place(one.y[i])];
     figure.points.push([...at, `${one.method}: ${shown(one.y[i])} at ${shown(value)}`]);
-    if (i % every === 0 || i === one.x.length - 1) svg.append(mark(one.method, ...at));
+    if (at[0] < free) return;
+    svg.append(mark(one.method, ...at));
+    free = at[0] + apart;
   });
 }
 
@@ -121,7 +124,7 @@ function drawRelations(plot, rows) {
   if (!rows || !rows.length) return false;
   const most = Math.max(...rows.map((row) => row.length - 1));
   const header = ["target class", ...Array.from({ length: most }, (_, i) => (i ? `${i + 1}.` : "likeliest source class"))];
-  const body = rows.map(([target, ...source]) => [target, ...source.map(([name, p]) => `${name} ${(100 * p).toFixed(1)} %`)]);
+  const body = rows.map(([target, ...source]) => [target, ...source.map(([name, p]) => `${name} (${(100 * p).toFixed(1)} %)`)]);
   plot.replaceChildren(tableOf(header, body, "What co-tuning relates to what"));
   return true;
 }

@@ -44,17 +44,17 @@ function tableOf(header, rows, title) {
   const table = box.appendChild(document.createElement("table"));
   Object.assign(table.createCaption(), { className: "hidden", textContent: title });
   const head = table.createTHead().insertRow();
-  for (const name of header) {
+  header.forEach((name, i) => {
     const cell = head.appendChild(document.createElement("th"));
-    cell.scope = "col";
+    Object.assign(cell, { scope: "col", className: rows.some((row) => Number.isNaN(numberIn(row[i] || "-"))) ? "text" : "" });
     cell.setAttribute("aria-sort", "none");
     Object.assign(cell.appendChild(document.createElement("button")), { type: "button", textContent: name });
-  }
+  });
   const body = table.createTBody();
   for (const [first, ...others] of rows) {
     const row = body.insertRow();
     Object.assign(row.appendChild(document.createElement("th")), { scope: "row", textContent: first });
-    for (const text of others) row.insertCell().textContent = text;
+    for (const text of others) Object.assign(row.insertCell(), { textContent: text, className: Number.isNaN(numberIn(text)) ? "text" : "" });
   }
   return box;
 }

@@ -12,10 +12,11 @@ Views = dict[str, Any]
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis with its unit in the label; ``log``: logarithmic, with zeros at its left end."""
+    """An axis with its unit in the label; ``log``: logarithmic, with zeros at its left end; ``whole``: of counts."""
 
     label: str
     log: bool = False
+    whole: bool = False
 
 
 @dataclass(frozen=True)

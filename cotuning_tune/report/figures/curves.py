@@ -73,7 +73,7 @@ def best_figure(cells: list[CellResult], device: str, *, hours: bool) -> Figure:
         caption=f"Best accuracy of a trial of full length after so many {spent} of a cell, in the order of their"
         " numbers; trials that failed or were stopped count as spent. All cells: the mean over them.",
         kind="curves",
-        x=Axis(f"{spent} spent on a cell"),
+        x=Axis(f"{spent} spent on a cell", whole=not hours),
         y=ACCURACY,
         views={ALL: _mean_over_cells(cells, hours=hours), **views},
         steps=True,
@@ -112,7 +112,7 @@ def learning_figure(run: RunDir, cells: list[CellResult]) -> Figure:
         caption="Validation accuracy in the retraining, mean over the seeds. All cells: the mean over them, as far"
         " as the shortest goes.",
         kind="curves",
-        x=Axis("epoch (or interval of iterations)"),
+        x=Axis("epoch (or interval of iterations)", whole=True),
         y=ACCURACY,
         views={ALL: every, **views},
     )

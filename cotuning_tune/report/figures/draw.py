@@ -51,6 +51,8 @@ def _draw_series(axes: Any, figure: Figure, series: list[Series], order: list[st
             linewidth=1.5,
             label=one.method,
         )
+    if figure.x.whole:
+        axes.xaxis.get_major_locator().set_params(integer=True)
     if figure.x.log:
         axes.set_xscale("symlog", linthresh=_linear_end(series))
     if figure.diagonal:

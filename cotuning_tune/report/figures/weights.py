@@ -120,7 +120,7 @@ def parallel_figure(run: RunDir, cells: list[CellResult]) -> Figure:
     return Figure(
         name="parallel",
         title="Parallel coordinates",
-        caption="A line is a trial of full length, through its values to its validation accuracy; the darker, the"
+        caption="A line is a trial of full length, through its values to its validation accuracy; the stronger, the"
         " better. The thick line is the chosen one.",
         kind="parallel",
         x=Axis(""),
