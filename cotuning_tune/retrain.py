@@ -72,6 +72,8 @@ def _train(spec: dict[str, Any], folder: str, run: str, incarnation: int, thread
     data = save(weights)
     job.check_owner(len(data))
     write_bytes(files.model, data)
+    if summary := job.trainer.method.summary(job.trainer.task):
+        write_json(files.method, summary)
     return {"history": job.history, "failed": ""}
 
 
@@ -133,7 +135,7 @@ def _discard_other_configuration(work: Retraining) -> None:
     folder = work.folder
     if folder.config.exists() and read_json(folder.config)["config"] != work.config_hash:
         remove_states(folder)
-        for path in (folder.result, folder.best_weights, folder.model, folder.metrics):
+        for path in (folder.result, folder.best_weights, folder.model, folder.method, folder.metrics):
             path.unlink(missing_ok=True)
     config = {"config": work.config_hash, "seed": work.seed, "spec": work.spec.to_json()}
     write_json(folder.config, config, durable=False)

@@ -57,6 +57,11 @@ class TrialDir:
     def model(self) -> Path:
         return self.path / "model.safetensors"
 
+    @property
+    def method(self) -> Path:
+        """What the trained method tells of itself, where it has something to tell."""
+        return self.path / "method.json"
+
 
 @dataclass(frozen=True)
 class CellDir:

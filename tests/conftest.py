@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from cotuning_tune import cli
+from tests.browser import browser  # noqa: F401 - a fixture of several folders
 
 
 @pytest.fixture(scope="session", autouse=True)

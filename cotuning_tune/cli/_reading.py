@@ -31,10 +31,13 @@ def add(commands: Any) -> None:
 
 def summary(run: Any, done: bool) -> int:
     """Show the report, and where everything lies; the exit code."""
-    from cotuning_tune.report import write_report
+    from cotuning_tune.report import write_figures, write_report
 
-    print(f"\n{write_report(run).terminal()}")
+    report = write_report(run)
+    write_figures(run)
+    print(f"\n{report.terminal()}")
     print(f"\nreport       {run.report / 'report.md'}")
+    print(f"page         {run.report / 'index.html'}")
     print(f"TensorBoard  cotuning-tune tensorboard {run.path}")
     return 0 if done else 1
 

@@ -86,6 +86,13 @@ class Method(nn.Module):
         """Scalar terms to add to the loss, already weighted, by the name under which they are logged."""
         return {}
 
+    def summary(self, task: Task) -> dict[str, Any]:
+        """What a reader of the report may want to know of the method after training, as JSON; {}: nothing.
+
+        ``related``: for each target class ``{"target": name, "source": [{"name", "probability"}, ...]}``.
+        """
+        return {}
+
     def refuse_without(self, condition: bool, reason: str) -> None:
         """UserError with the method's name unless the condition holds."""
         if not condition:

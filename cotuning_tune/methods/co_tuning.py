@@ -20,11 +20,12 @@ from cotuning_tune.cache import cached_arrays, content_key
 from cotuning_tune.data import Task
 from cotuning_tune.hyper import Range, at_least, hyper
 from cotuning_tune.methods._base import Batch, Method, Preparation
-from cotuning_tune.models import Outputs, Pretrained, TransferModel
+from cotuning_tune.models import Outputs, Pretrained, TransferModel, source_class_names
 from cotuning_tune.relationship import learn_relationship
 
 log = logging.getLogger(__name__)
 VERSION = "relationship 2"
+SHOWN = 5  # source classes of each target class in the summary
 
 
 def soft_cross_entropy(logits_BS: Tensor, target_BS: Tensor) -> Tensor:
@@ -83,3 +84,13 @@ class CoTuning(Method):
         logits_BS = model.source_head(outputs.features)
         loss = soft_cross_entropy(logits_BS, self.relationship_TS[batch.labels])
         return {"co_tuning": self.config.weight * loss}
+
+    def summary(self, task: Task) -> dict[str, Any]:
+        """The likeliest source classes of each target class."""
+        names = source_class_names(self.relationship_TS.shape[1])
+        found = self.relationship_TS.topk(min(SHOWN, len(names)), dim=1)
+        related = [
+            {"target": target, "source": [{"name": names[s], "probability": p} for s, p in zip(*row, strict=True)]}
+            for target, *row in zip(task.class_names, found.indices.tolist(), found.values.tolist(), strict=True)
+        ]
+        return {"related": related}

@@ -1,5 +1,6 @@
 """Backbones with the head that they were trained with: one file a family, found by its name."""
 
+from cotuning_tune.models._class_names import source_class_names
 from cotuning_tune.models._taps import Tap
 from cotuning_tune.models._transfer_model import (
     Backbone,
@@ -22,4 +23,5 @@ __all__ = [
     "family_of",
     "names",
     "pretrained",
+    "source_class_names",
 ]

@@ -1,7 +1,7 @@
 """What a run's files say of each cell."""
 
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cotuning_tune.errors import UserError
@@ -11,7 +11,10 @@ from cotuning_tune.run_dir import CellDir, RunDir
 
 @dataclass(frozen=True)
 class CellResult:
-    """A cell: its study's trials, the selection (None: no trial succeeded), the retrained seeds."""
+    """A cell: its study's trials, the selection (None: no trial succeeded), the retrained seeds.
+
+    ``name``: of its folder. ``importance``: share of each searched parameter; empty where unknown.
+    """
 
     task: str
     rate: float
@@ -21,6 +24,8 @@ class CellResult:
     trials: list[dict[str, Any]]
     selection: dict[str, Any] | None
     seeds: list[dict[str, Any]]
+    name: str = ""
+    importance: dict[str, float] = field(default_factory=dict)
     folder: CellDir | None = None
 
     @property
@@ -116,6 +121,8 @@ def _read_cell(folder: CellDir) -> CellResult:
         trials=study["trials"],
         selection=read_json(folder.selection) if folder.selection.exists() else None,
         seeds=sorted(seeds, key=lambda seed: int(seed["seed"])),
+        name=folder.name,
+        importance=study.get("importance", {}),
         folder=folder,
     )
 

@@ -18,6 +18,7 @@ from cotuning_tune.report.comparison import (
 )
 from cotuning_tune.report.doctor import doctor_remarks, doctor_table, examine, read_space
 from cotuning_tune.report.overview import budget_table, configuration_table, gain_table, gap_table, main_table
+from cotuning_tune.report.page import write_page
 from cotuning_tune.report.published import published_remarks, published_table
 from cotuning_tune.report.reproduce import environment_table, reproduce_table
 from cotuning_tune.report.results import CellResult, read_results
@@ -169,7 +170,8 @@ def write_files(folder: Path, name: str, report: Report) -> None:
 
 
 def write_report(run: RunDir) -> Report:
-    """Build the report and write it to the run's ``report/``: ``report.md``, and CSV and LaTeX a table."""
+    """Build the report and write it to the run's ``report/``: Markdown, CSV and LaTeX a table, and one page."""
     report = build_report(run)
     write_files(run.report, "report.md", report)
+    write_page(run, report.title, report.tables, report.remarks)
     return report

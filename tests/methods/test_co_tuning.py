@@ -12,7 +12,7 @@ from cotuning_tune.data import Split, Task, TaskConfig, open_task
 from cotuning_tune.errors import UserError
 from cotuning_tune.methods import Preparation
 from cotuning_tune.methods.co_tuning import CoTuning
-from cotuning_tune.models import Pretrained, TransferModel, pretrained, tiny_cnn
+from cotuning_tune.models import Pretrained, TransferModel, pretrained, source_class_names, tiny_cnn
 from cotuning_tune.training import TrainingSpec
 from cotuning_tune.training.job import make_trainer
 
@@ -183,3 +183,22 @@ def test_setup_needs_no_gradients(own_cache):
     assert set(modes) == {(False, False)}
     assert not relationship.requires_grad
     assert all(torch.equal(value, before[key]) for key, value in source.backbone.state_dict().items())
+
+
+def test_the_summary_names_the_likeliest_source_classes(own_cache) -> None:
+    """Five source classes for each target class, the likeliest first, with the matrix's own probabilities."""
+    task, source = task_of(), tiny_cnn.build("tiny_cnn", "")
+    method = CoTuning(CoTuning.Config(), TransferModel(source, task.num_classes, torch.Generator()), task)
+    method.setup(Preparation(task, source, torch.device("cpu")))
+    related = method.summary(task)["related"]
+    assert [row["target"] for row in related] == list(task.class_names)
+    for row, probabilities_S in zip(related, method.relationship_TS, strict=True):
+        shown = [one["probability"] for one in row["source"]]
+        assert shown == sorted(probabilities_S.tolist(), reverse=True)[:5]
+        assert row["source"][0]["name"] == f"class {int(probabilities_S.argmax())}"
+
+
+def test_source_classes_are_named() -> None:
+    """A head of 1000 classes has ImageNet's names, any other one numbers."""
+    assert source_class_names(1000)[1] == "goldfish"
+    assert source_class_names(3) == ["class 0", "class 1", "class 2"]

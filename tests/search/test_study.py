@@ -8,6 +8,7 @@ from optuna.trial import TrialState
 
 from cotuning_tune.experiment import Experiment, parse
 from cotuning_tune.run_dir import RunDir
+from cotuning_tune.search.selection import importance
 from cotuning_tune.search.storage import open_storage
 from cotuning_tune.search.study import REISSUES, Issue, Studies
 
@@ -140,3 +141,18 @@ def test_the_earliest_of_equals_is_best(tmp_path: Path) -> None:
     best = cell.best()
     assert best is not None
     assert best.number == 1
+
+
+def test_importance_names_what_made_the_difference(tmp_path: Path) -> None:
+    """Where accuracy follows the learning rate alone, its share is the greatest; too few trials have none."""
+    text = TEXT.format(sampler="random").replace("trials = 6", "trials = 24")
+    studies = Studies(parse(text, "deal"), open_storage(RunDir(tmp_path)))
+    for _ in range(8):
+        finish(studies, studies.next())
+    cell = studies.cells["synthetic-1.00-bss"]
+    assert importance(cell) == {}
+    deal_all(studies)
+    shares = importance(cell)
+    assert set(shares) == set(cell.distributions)
+    assert max(shares, key=shares.get) == "optim/lr"
+    assert sum(shares.values()) == pytest.approx(1)

@@ -1,0 +1,75 @@
+"""What a figure is: one view for each task at a rate, and one over all of them."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from cotuning_tune.report.results import CellResult
+
+ALL = "all"
+Kind = Literal["curves", "points", "shares", "parallel", "relations"]
+Views = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis with its unit in the label; ``log``: logarithmic, with zeros at its left end; ``whole``: of counts."""
+
+    label: str
+    log: bool = False
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class Series:
+    """The points of one method, x ascending where a line joins them."""
+
+    method: str
+    x: list[float]
+    y: list[float]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """``views`` by name of the task at its rate, and ``ALL``: a list of ``Series`` where ``kind`` is
+    curves or points; shares, axes with rows, or lists of related classes elsewhere.
+
+    ``steps``: between two points the first one's value holds. ``diagonal``: draw y = x. ``y_of_all``: the
+    label of y where the view ``ALL`` shows something else.
+    """
+
+    name: str
+    title: str
+    caption: str
+    kind: Kind
+    x: Axis
+    y: Axis
+    views: Views = field(default_factory=dict)
+    steps: bool = False
+    diagonal: bool = False
+    y_of_all: str = ""
+
+    @property
+    def has_content(self) -> bool:
+        """Whether any view has a point, a row or a share."""
+        return any(one.x if isinstance(one, Series) else one for view in self.views.values() for one in view)
+
+
+def view_of(cell: CellResult) -> str:
+    """The name of a cell's view, as the tables write it."""
+    return f"{cell.task} {100 * cell.rate:g} %"
+
+
+def by_view(cells: list[CellResult]) -> dict[str, list[CellResult]]:
+    """The cells of each task at a rate, one a method."""
+    found: dict[str, list[CellResult]] = {}
+    for cell in cells:
+        found.setdefault(view_of(cell), []).append(cell)
+    return found
+
+
+def by_method(cells: list[CellResult]) -> dict[str, list[CellResult]]:
+    """The cells of each method, in the experiment's order."""
+    found: dict[str, list[CellResult]] = {}
+    for cell in cells:
+        found.setdefault(cell.method, []).append(cell)
+    return found

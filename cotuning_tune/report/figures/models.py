@@ -1,0 +1,72 @@
+"""Figures of the retrained models: validation against test accuracy, and what a method learned of the classes."""
+
+from statistics import mean
+from typing import Any
+
+from cotuning_tune.files import read_json
+from cotuning_tune.report.figures.chart import ALL, Axis, Figure, Series, Views, by_method, by_view
+from cotuning_tune.report.results import CellResult
+from cotuning_tune.run_dir import RunDir
+
+
+def _seed_points(cell: CellResult) -> list[tuple[float, float]]:
+    """Validation and test accuracy (%) of each seed that came to an end."""
+    done = [seed for seed in cell.seeds if seed["state"] == "COMPLETE" and seed.get("val_accuracy") is not None]
+    return [(seed["val_accuracy"], seed["test_accuracy"]) for seed in done]
+
+
+def _series(method: str, points: list[tuple[float, float]]) -> Series:
+    ordered = sorted(points)
+    return Series(method, [x for x, _ in ordered], [y for _, y in ordered])
+
+
+def gap_figure(cells: list[CellResult]) -> Figure:
+    """Test against validation accuracy: below the diagonal, the choice was too hopeful."""
+    points = {cell.name: _seed_points(cell) for cell in cells}
+    every = []
+    for method, mine in by_method(cells).items():
+        found = [points[cell.name] for cell in mine if points[cell.name]]
+        every.append(_series(method, [(mean(x for x, _ in p), mean(y for _, y in p)) for p in found]))
+    views: Views = {
+        view: [_series(cell.method, points[cell.name]) for cell in mine] for view, mine in by_view(cells).items()
+    }
+    return Figure(
+        name="validation_test_gap",
+        title="Validation and test accuracy",
+        caption="A point is a retrained seed at the best of its epochs. All cells: a point is a cell, mean over its"
+        " seeds. Below the dashed line the test part was harder than the validation part.",
+        kind="points",
+        x=Axis("validation accuracy (%)"),
+        y=Axis("test accuracy (%)"),
+        views={ALL: every, **views},
+        diagonal=True,
+    )
+
+
+def _related(run: RunDir, cell: CellResult) -> list[list[Any]]:
+    """Rows of a target class, then pairs of a source class and its probability."""
+    for seed in cell.seeds:
+        path = run.cell(cell.name).retrain(int(seed["seed"])).method
+        if path.exists():
+            related = read_json(path).get("related", [])
+            return [[row["target"], *([s["name"], s["probability"]] for s in row["source"])] for row in related]
+    return []
+
+
+def relations_figure(run: RunDir, cells: list[CellResult]) -> Figure:
+    """For each target class the source classes that co-tuning takes it for, the likeliest first."""
+    views: Views = {}
+    for view, mine in by_view(cells).items():
+        for cell in mine:
+            if related := _related(run, cell):
+                views[view] = related
+    return Figure(
+        name="relations",
+        title="What co-tuning relates to what",
+        caption="The five source classes with the greatest p(source class | target class), learned once before"
+        " training. Names are ImageNet's where the source head has 1000 classes.",
+        kind="relations",
+        x=Axis("source class"),
+        y=Axis("target class"),
+        views=views,
+    )

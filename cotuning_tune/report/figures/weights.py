@@ -1,0 +1,132 @@
+"""Figures over hyper-parameters: the trade-off weight, importance, parallel coordinates."""
+
+import math
+import tomllib
+from statistics import mean
+from typing import Any
+
+from cotuning_tune.report.figures.chart import ALL, Axis, Figure, Series, Views, by_method, by_view
+from cotuning_tune.report.results import CellResult
+from cotuning_tune.run_dir import RunDir
+
+BINS_A_DECADE = 2
+MOST_ROWS = 400
+Space = dict[str, dict[str, Any]]
+
+
+def read_space(run: RunDir) -> Space:
+    """Range or options of every searched parameter, by the key that the trials' values have."""
+    tables = tomllib.loads(run.space_file.read_text(encoding="utf-8")) if run.space_file.exists() else {}
+    flat = dict(tables.get("train", {}))
+    for method, space in tables.get("methods", {}).items():
+        flat |= {f"{method}/{key}": value for key, value in space.items()}
+    return {key: value for key, value in flat.items() if isinstance(value, dict)}
+
+
+def _finished(cell: CellResult) -> list[dict[str, Any]]:
+    """The trials of full length: the accuracy of a stopped one says less."""
+    return [trial for trial in cell.trials if trial["state"] == "COMPLETE" and trial["value"] is not None]
+
+
+def _weight_points(cell: CellResult) -> list[tuple[float, float]]:
+    """Trade-off weight and validation accuracy (%) of each trial, by weight."""
+    key = f"{cell.method}/weight"
+    return sorted((float(t["values"][key]), t["value"]) for t in _finished(cell) if key in t["values"])
+
+
+def _series(method: str, points: list[tuple[float, float]]) -> Series:
+    return Series(method, [x for x, _ in points], [y for _, y in points])
+
+
+def _centre(weight: float) -> float:
+    """The middle of the weight's bin on the logarithmic axis; zero stays zero."""
+    if weight <= 0:
+        return 0.0
+    return float(10 ** ((math.floor(math.log10(weight) * BINS_A_DECADE) + 0.5) / BINS_A_DECADE))
+
+
+def binned(cells: list[CellResult]) -> list[tuple[float, float]]:
+    """Mean distance (points) to the best of the same cell, for each half decade of the weight."""
+    bins: dict[float, list[float]] = {}
+    for cell in cells:
+        points = _weight_points(cell)
+        best = max((value for _, value in points), default=0.0)
+        for weight, value in points:
+            bins.setdefault(_centre(weight), []).append(value - best)
+    return sorted((weight, mean(values)) for weight, values in bins.items())
+
+
+def weight_figure(cells: list[CellResult]) -> Figure:
+    """Validation accuracy against the trade-off weight of the method's term."""
+    views: Views = {
+        view: [_series(cell.method, points) for cell in mine if (points := _weight_points(cell))]
+        for view, mine in by_view(cells).items()
+    }
+    every = [_series(method, points) for method, mine in by_method(cells).items() if (points := binned(mine))]
+    return Figure(
+        name="weight_sensitivity",
+        title="Sensitivity to the trade-off weight",
+        caption="A point is a trial of full length; its other hyper-parameters differ too. All cells: points below"
+        " the best trial of the same cell, mean over half a decade of the weight. Zero stands at the left end.",
+        kind="points",
+        x=Axis("trade-off weight", log=True),
+        y=Axis("validation accuracy (%)"),
+        views={ALL: every, **views},
+        y_of_all="points below the cell's best",
+    )
+
+
+def _plain(method: str, key: str) -> str:
+    """The parameter's name without its method's, so that methods share a row."""
+    return key.removeprefix(f"{method}/")
+
+
+def _shares(cells: list[CellResult]) -> list[dict[str, Any]]:
+    """For each parameter the mean share of each method over its cells."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for cell in cells:
+        for key, share in cell.importance.items():
+            found.setdefault(_plain(cell.method, key), {}).setdefault(cell.method, []).append(share)
+    return [{"parameter": p, "shares": {m: mean(v) for m, v in by.items()}} for p, by in found.items()]
+
+
+def importance_figure(cells: list[CellResult]) -> Figure:
+    """Which hyper-parameter made the difference between the best trials and the others."""
+    views: Views = {view: _shares(mine) for view, mine in by_view(cells).items()}
+    return Figure(
+        name="importance",
+        title="Importance of the hyper-parameters",
+        caption="PED-ANOVA: how differently the best tenth of a cell's trials and all of them are spread over each"
+        " range; the shares of a method add up to 1. All cells: the mean. With few trials read it as a hint.",
+        kind="shares",
+        x=Axis("share"),
+        y=Axis(""),
+        views={ALL: _shares(cells), **views},
+    )
+
+
+def _parallel(cell: CellResult, space: Space) -> dict[str, Any]:
+    trials = sorted(_finished(cell), key=lambda t: float(t["value"]))[-MOST_ROWS:]
+    keys = list(dict.fromkeys(key for trial in trials for key in trial["values"]))
+    axes = [{"name": _plain(cell.method, key), **space.get(key, {})} for key in keys]
+    chosen = cell.selection["trial"] if cell.selection else None
+    rows = [[t["number"], *(t["values"].get(key) for key in keys), t["value"]] for t in trials]
+    return {"method": cell.method, "axes": axes, "rows": rows, "chosen": chosen}
+
+
+def parallel_figure(run: RunDir, cells: list[CellResult]) -> Figure:
+    """Every trial of one method in one cell as a line through its values and its accuracy."""
+    space = read_space(run)
+    return Figure(
+        name="parallel",
+        title="Parallel coordinates",
+        caption="A line is a trial of full length, through its values to its validation accuracy; the stronger, the"
+        " better. The thick line is the chosen one.",
+        kind="parallel",
+        x=Axis(""),
+        y=Axis("validation accuracy (%)"),
+        views={
+            view: [drawn for cell in mine if (drawn := _parallel(cell, space))["rows"]]
+            for view, mine in by_view(cells).items()
+        },
+    )
