@@ -21,7 +21,7 @@ def add(commands: Any) -> None:
     compare.add_argument(
         "runs", metavar="RUN", nargs="+", help="folders of two runs or more; the first is the reference"
     )
-    compare.add_argument("--out", help="folder for Markdown, CSV and LaTeX (default: shown only)")
+    compare.add_argument("--out", help="folder for a page, Markdown, CSV and LaTeX (default: shown only)")
     compare.set_defaults(call=_compare)
     board = commands.add_parser("tensorboard", help="open TensorBoard on a run (127.0.0.1)")
     board.add_argument("run", metavar="RUN")
@@ -50,7 +50,7 @@ def _report(options: argparse.Namespace) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     from cotuning_tune.files import place
-    from cotuning_tune.report import comparison_report, read_runs, write_files
+    from cotuning_tune.report import comparison_report, read_runs, write_comparison
     from cotuning_tune.run_dir import RunDir
 
     report = comparison_report(read_runs([RunDir.open(run) for run in options.runs]))
@@ -58,7 +58,7 @@ def _compare(options: argparse.Namespace) -> int:
         print(f"{table.title}\n{table.markdown()}\n{table.note}\n")
     print("\n".join(f"- {remark}" for remark in report.remarks))
     if options.out:
-        write_files(place(options.out), "compare.md", report)
+        write_comparison(place(options.out), report)
         print(f"\nwritten to {options.out}")
     return 0
 

@@ -1,16 +1,17 @@
 """Several runs in one table: accuracies, budgets, statistics where cells and seeds are the same, and what differs."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cotuning_tune.errors import UserError
 from cotuning_tune.files import read_json
 from cotuning_tune.report.comparison import HEADER, NOTE, Comparison, compare_all, comparison_rows
 from cotuning_tune.report.overview import budget_table
-from cotuning_tune.report.results import CellResult, cells_of, mean_std, methods_of, places_of, read_results
-from cotuning_tune.report.write import Report
+from cotuning_tune.report.page import write_page
+from cotuning_tune.report.results import CellResult, asked_of, cells_of, mean_std, methods_of, places_of, read_cells
+from cotuning_tune.report.write import Report, write_files
 from cotuning_tune.run_dir import RunDir
 from cotuning_tune.tables import Table
 
@@ -49,8 +50,7 @@ def read_runs(runs: list[RunDir]) -> list[RunResult]:
     names = [run.name for run in runs]
     found = []
     for run in runs:
-        asked = tomllib.loads(run.experiment_file.read_text(encoding="utf-8"))
-        cells = read_results(run, list(asked["experiment"]["methods"]))
+        asked, cells = asked_of(run), read_cells(run)
         label = run.name if names.count(run.name) == 1 else str(run.path)
         trials = max(cell.asked for cell in cells)
         device = "GPU" if read_json(run.environment)["gpus"] else "slot"
@@ -111,6 +111,12 @@ def differences(runs: list[RunResult]) -> list[str]:
             shown = ", ".join(f"{run.label}: {value or '-'}" for run, value in zip(runs, values, strict=True))
             warnings.append(f"WARNING: the runs differ in {key} ({shown}): the table mixes it with all else.")
     return warnings
+
+
+def write_comparison(folder: Path, report: Report) -> None:
+    """``compare.md``, ``index.html``, and a CSV and a LaTeX file a table. Raises OSError."""
+    write_files(folder, "compare.md", report)
+    write_page(folder / "index.html", report.title, report.tables, report.remarks)
 
 
 def comparison_report(runs: list[RunResult]) -> Report:

@@ -14,6 +14,7 @@ from cotuning_tune.tables import Table
 BASELINE = "fine_tune"
 SIGNIFICANT = 0.05
 TOLERANCE = 0.05
+LEAST_FOR_INTERVAL = 6  # with fewer pairs a bootstrap promises more than it knows
 BETTER, WORSE, NOTHING = "better", "worse", "no difference shown"
 FEW, UNEQUAL = "no difference shown (too few pairs)", "not judged (budgets differ)"
 
@@ -25,7 +26,7 @@ class Comparison:
     name: str
     differences: list[float]
     places: int
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     p: float
     p_places: float
     p_holm: float
@@ -82,7 +83,7 @@ def compare_all(pairs: Mapping[str, tuple[Mapping[str, CellResult], Mapping[str,
                 name=name,
                 differences=differences,
                 places=len(found[name]),
-                interval=bootstrap_interval(differences),
+                interval=bootstrap_interval(differences) if len(differences) >= LEAST_FOR_INTERVAL else None,
                 p=p,
                 p_places=sign_flip_p([fmean(part) for part in found[name].values()]),
                 p_holm=corrected,
@@ -124,7 +125,7 @@ def comparison_rows(comparisons: list[Comparison]) -> list[list[str]]:
             c.name,
             str(len(c.differences)),
             f"{c.difference:+.2f}",
-            f"{c.interval[0]:+.2f} to {c.interval[1]:+.2f}",
+            f"{c.interval[0]:+.2f} to {c.interval[1]:+.2f}" if c.interval else "-",
             _p(c.p),
             _p(c.p_holm),
             _p(smallest_p(len(c.differences))),
@@ -138,7 +139,7 @@ def comparison_rows(comparisons: list[Comparison]) -> list[list[str]]:
 HEADER = ["pairs", "difference", "95 % interval", "p", "p (Holm)", "least p", "p of means (cells)", "verdict"]
 NOTE = (
     "Difference in points over pairs of cell and seed; two-sided sign-flip permutation test, Holm's correction over"
-    " the rows, BCa bootstrap interval. Least p: the smallest that so many pairs can reach. The seeds of a cell share"
+    " the rows, BCa bootstrap interval (from 6 pairs on). Least p: the smallest that so many pairs can reach. The seeds of a cell share"
     " its one search, so p is optimistic: beside it stands p over the cells' means. A verdict needs p (Holm) of at"
     " most 0.05, and finished trials and epochs that differ by at most 5 %."
 )

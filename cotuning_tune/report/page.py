@@ -8,12 +8,13 @@ import re
 from dataclasses import asdict
 from html import escape
 from importlib import resources
+from pathlib import Path
 from string import Template
 from typing import Any
 
 from cotuning_tune.files import write_bytes
-from cotuning_tune.report.figures import Figure, Series, build_figures, read_cells
-from cotuning_tune.report.results import CellResult
+from cotuning_tune.report.figures import Figure, Series, build_figures
+from cotuning_tune.report.results import CellResult, read_cells
 from cotuning_tune.run_dir import RunDir
 from cotuning_tune.tables import Table
 
@@ -76,6 +77,11 @@ def _figure_html(figure: Figure) -> str:
     )
 
 
+def _figures_html(figures: list[Figure]) -> str:
+    drawn = "\n".join(map(_figure_html, figures))
+    return Template(_asset("figures.html")).substitute(figures=drawn)
+
+
 def _remarks_html(remarks: list[str]) -> str:
     items = [
         f'<li class="{"warning" if WARNING.match(remark) else "plain"}">{_text(remark)}</li>' for remark in remarks
@@ -123,7 +129,8 @@ def page_data(figures: list[Figure], cells: list[CellResult]) -> str:
 def page_html(title: str, tables: list[Table], remarks: list[str], figures: list[Figure], data: str) -> str:
     """The whole page."""
     links = [(f"#table-{table.name}", table.title) for table in tables[:1]]
-    links += [("#figures", "Figures"), *((f"#table-{table.name}", table.title) for table in tables[1:])]
+    links += [("#figures", "Figures")] if figures else []
+    links += [*((f"#table-{table.name}", table.title) for table in tables[1:])]
     links.append(("#remarks", "Remarks"))
     return Template(_asset("page.html")).substitute(
         title=escape(title),
@@ -132,16 +139,16 @@ def page_html(title: str, tables: list[Table], remarks: list[str], figures: list
         links="".join(f'<li><a href="{place}">{escape(name)}</a></li>' for place, name in links),
         warnings=_remarks_html([remark for remark in remarks if WARNING.match(remark)]),
         main="\n".join(map(table_html, tables[:1])),
-        figures="\n".join(map(_figure_html, figures)),
+        figures=_figures_html(figures) if figures else "",
         tables="\n".join(map(table_html, tables[1:])),
         remarks=_remarks_html(remarks),
         data=data,
     )
 
 
-def write_page(run: RunDir, title: str, tables: list[Table], remarks: list[str]) -> None:
-    """Write ``report/index.html``."""
-    cells = read_cells(run)
-    figures = build_figures(run, cells)
+def write_page(path: Path, title: str, tables: list[Table], remarks: list[str], run: RunDir | None = None) -> None:
+    """Write the page; with the figures of ``run`` where one is given."""
+    cells = read_cells(run) if run else []
+    figures = build_figures(run, cells) if run else []
     page = page_html(title, tables, remarks, figures, page_data(figures, cells))
-    write_bytes(run.report / "index.html", page.encode())
+    write_bytes(path, page.encode())

@@ -1,6 +1,7 @@
 """What a run's files say of each cell."""
 
 import statistics
+import tomllib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -127,8 +128,14 @@ def _read_cell(folder: CellDir) -> CellResult:
     )
 
 
-def read_results(run: RunDir, methods: list[str]) -> list[CellResult]:
+def asked_of(run: RunDir) -> dict[str, Any]:
+    """The tables of the run's experiment file."""
+    return tomllib.loads(run.experiment_file.read_text(encoding="utf-8"))
+
+
+def read_cells(run: RunDir) -> list[CellResult]:
     """All cells that the search has summed up, methods in the experiment's order. UserError for none."""
+    methods = list(asked_of(run)["experiment"]["methods"])
     cells = [_read_cell(folder) for folder in run.cells() if folder.summary.exists()]
     if not cells:
         raise UserError(f"{run.path} has nothing to report yet: its search has not ended (see status)")

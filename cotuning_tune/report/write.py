@@ -1,6 +1,5 @@
 """The report of a run: its tables and remarks from the files alone; Markdown, CSV and LaTeX."""
 
-import tomllib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from cotuning_tune.report.overview import budget_table, configuration_table, gai
 from cotuning_tune.report.page import write_page
 from cotuning_tune.report.published import published_remarks, published_table
 from cotuning_tune.report.reproduce import environment_table, reproduce_table
-from cotuning_tune.report.results import CellResult, read_results
+from cotuning_tune.report.results import CellResult, asked_of, read_cells
 from cotuning_tune.report.stability import (
     expected_best_table,
     refusal,
@@ -122,9 +121,8 @@ def _seeds_remark(cells: list[CellResult]) -> str:
 
 def build_report(run: RunDir) -> Report:
     """The report of a run whose search has ended; reads files only."""
-    asked = tomllib.loads(run.experiment_file.read_text(encoding="utf-8"))
+    asked, cells = asked_of(run), read_cells(run)
     experiment = asked["experiment"]
-    cells = read_results(run, list(experiment["methods"]))
     environment = read_json(run.environment)
     comparisons, audits = against_baseline(cells), audit_cells(run, cells)
     shares = {} if (dependent := refusal(experiment)) else share_of_first(cells)
@@ -173,5 +171,5 @@ def write_report(run: RunDir) -> Report:
     """Build the report and write it to the run's ``report/``: Markdown, CSV and LaTeX a table, and one page."""
     report = build_report(run)
     write_files(run.report, "report.md", report)
-    write_page(run, report.title, report.tables, report.remarks)
+    write_page(run.report / "index.html", report.title, report.tables, report.remarks, run)
     return report

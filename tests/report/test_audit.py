@@ -10,9 +10,9 @@ import pytest
 from cotuning_tune import ledger
 from cotuning_tune.report import build_report
 from cotuning_tune.report.audit import audit_cells, audit_remarks
-from cotuning_tune.report.results import read_results
+from cotuning_tune.report.results import read_cells
 from cotuning_tune.run_dir import RunDir
-from tests.report.synthetic import METHODS, write_run
+from tests.report.synthetic import write_run
 
 CELL = "birds-1.00-bss"
 
@@ -25,7 +25,7 @@ def run(tmp_path: Path) -> RunDir:
 
 def remarks(run: RunDir) -> list[str]:
     """What the audit says."""
-    cells = read_results(run, list(METHODS))
+    cells = read_cells(run)
     return audit_remarks(run, cells, audit_cells(run, cells))
 
 

@@ -97,13 +97,13 @@ def test_one_run_is_no_comparison(runs: list[RunDir]) -> None:
 
 
 def test_the_command(runs: list[RunDir], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """``compare`` shows the tables and writes them as Markdown, CSV and LaTeX; a mistake is one line."""
+    """``compare`` shows the tables and writes them as a page, Markdown, CSV and LaTeX; a mistake is one line."""
     out = tmp_path / "out"
     assert main(["compare", *(str(run.path) for run in runs), "--out", str(out)]) == 0
     assert "one: birds 15 %" in capsys.readouterr().out
     kinds = {
         f"{name}.{kind}" for name in ("compare", "compare_budget", "compare_statistics") for kind in ("csv", "tex")
     }
-    assert {path.name for path in out.iterdir()} == {"compare.md"} | kinds
+    assert {path.name for path in out.iterdir()} == {"compare.md", "index.html"} | kinds
     assert main(["compare", str(runs[0].path)]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1

@@ -8,11 +8,11 @@ import pytest
 
 from cotuning_tune.files import write_json
 from cotuning_tune.report import write_figures
-from cotuning_tune.report.figures import ALL, Figure, build_figures, read_cells
+from cotuning_tune.report.figures import ALL, Figure, build_figures
 from cotuning_tune.report.figures.curves import best_curve, best_figure, mean_curve
 from cotuning_tune.report.figures.draw import draw_files
 from cotuning_tune.report.figures.weights import binned, importance_figure, read_space
-from cotuning_tune.report.results import CellResult
+from cotuning_tune.report.results import CellResult, read_cells
 from cotuning_tune.run_dir import RunDir
 from tests.report.synthetic import METHODS, write_run
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cotuning_tune.files import read_json, write_json
-from cotuning_tune.report import write_report
+from cotuning_tune.report import comparison_report, read_runs, write_comparison, write_report
 from cotuning_tune.report.page import table_html
 from cotuning_tune.run_dir import RunDir
 from cotuning_tune.tables import Table
@@ -281,6 +281,19 @@ def test_the_structure_is_semantic(browser: Any, page: Path) -> None:
     assert driver.execute_script(twice) == 0
     dead = """return [...document.querySelectorAll("nav a")].filter((a) => !document.querySelector(a.hash)).length"""
     assert driver.execute_script(dead) == 0
+
+
+def test_the_page_of_several_runs(browser: Any, tmp_path: Path) -> None:
+    """``compare`` writes a page of its own, without figures: no line on the console, its tables sort."""
+    few = {"methods": 2, "seeds": 2, "trials": 3, "files": False}
+    runs = [write_run(tmp_path / name, ["birds"], [1.0], seed=n, **few) for n, name in enumerate(("one", "two"))]
+    write_comparison(tmp_path / "out", comparison_report(read_runs(runs)))
+    driver = opened(browser, tmp_path / "out" / "index.html", 390)
+    driver.execute_script("document.querySelector('#table-compare thead button').click()")
+    assert numbers(driver, 0, 0) == ["fine_tune", "l2_sp"]
+    assert overflow(driver) == 0
+    assert driver.get_log("browser") == []
+    assert figures(driver) == {}
 
 
 @pytest.fixture(scope="module")

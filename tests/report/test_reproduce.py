@@ -8,7 +8,7 @@ from cotuning_tune.experiment import Cell, read_experiment
 from cotuning_tune.files import read_json, write_bytes
 from cotuning_tune.ledger import config_hash
 from cotuning_tune.report.reproduce import environment_table, reproduce_table, train_command
-from cotuning_tune.report.results import CellResult, read_results
+from cotuning_tune.report.results import CellResult, read_cells
 from cotuning_tune.run_dir import RunDir
 from tests.report.synthetic import write_run
 
@@ -54,7 +54,7 @@ def test_a_cell_without_selection() -> None:
 def test_every_cell_has_its_command(tmp_path: Path) -> None:
     """The hash beside a command is that of its retrained models."""
     run = write_run(tmp_path / "run", ("birds",), (0.15, 1.0), methods=2, trials=3, epochs=2, files=False)
-    cells = read_results(run, ["fine_tune", "l2_sp"])
+    cells = read_cells(run)
     for row, cell in zip(reproduce_table(run, cells).rows, cells, strict=True):
         assert cell.folder is not None
         assert row[2] == read_json(cell.folder.retrain(0).result)["config"]

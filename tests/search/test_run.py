@@ -11,7 +11,7 @@ from safetensors.torch import save
 
 from cotuning_tune import ledger
 from cotuning_tune.report.audit import audit_cells, audit_remarks
-from cotuning_tune.report.results import read_results
+from cotuning_tune.report.results import read_cells
 from cotuning_tune.retrain import _test
 from cotuning_tune.run_dir import RunDir
 from cotuning_tune.search.storage import open_storage
@@ -79,7 +79,7 @@ def test_selection_is_the_best_of_validation(tiny_run: Tiny) -> None:
 def test_the_audit_finds_no_fault(tiny_run: Tiny) -> None:
     """Hashes of study, selection, configurations and results, as search and retraining write them, all fit."""
     run = RunDir(tiny_run[0])
-    cells = read_results(run, ["fine_tune", "bss", "co_tuning"])
+    cells = read_cells(run)
     audits = audit_cells(run, cells)
     assert [(audit.opened, audit.needed, audit.problems) for audit in audits] == [(3, 3, [])] * 3
     assert audit_remarks(run, cells, audits)[1].startswith("Audit: ledger, selections")

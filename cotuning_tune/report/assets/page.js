@@ -213,8 +213,10 @@ function redrawWhenResized() {
 }
 
 offerTheme();
-offerViews();
-offerMethods();
-drawAll();
-redrawWhenResized();
+if (view) {
+  offerViews();
+  offerMethods();
+  drawAll();
+  redrawWhenResized();
+}
 document.addEventListener("pointermove", tell);

@@ -1,20 +1,12 @@
 """Every figure of a run."""
 
-import tomllib
-
 from cotuning_tune.files import read_json
 from cotuning_tune.report.figures.chart import Figure
 from cotuning_tune.report.figures.curves import best_figure, learning_figure
 from cotuning_tune.report.figures.models import gap_figure, relations_figure
 from cotuning_tune.report.figures.weights import importance_figure, parallel_figure, weight_figure
-from cotuning_tune.report.results import CellResult, read_results
+from cotuning_tune.report.results import CellResult
 from cotuning_tune.run_dir import RunDir
-
-
-def read_cells(run: RunDir) -> list[CellResult]:
-    """All cells, the methods in the experiment's order. Raises UserError where the search has not ended."""
-    asked = tomllib.loads(run.experiment_file.read_text(encoding="utf-8"))
-    return read_results(run, list(asked["experiment"]["methods"]))
 
 
 def build_figures(run: RunDir, cells: list[CellResult]) -> list[Figure]:

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from cotuning_tune.files import write_bytes
-from cotuning_tune.report.figures.all import build_figures, read_cells
+from cotuning_tune.report.figures.all import build_figures
 from cotuning_tune.report.figures.chart import ALL, Figure, Series
+from cotuning_tune.report.results import read_cells
 from cotuning_tune.run_dir import RunDir
 
 COLOURS = ("#222222", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#8a8d00")
