@@ -13,6 +13,7 @@ from typing import Any
 
 from cotuning_tune.errors import UserError, first_line
 from cotuning_tune.experiment import Resources
+from cotuning_tune.signals import kept_handlers
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -53,15 +54,16 @@ def connected(address: str | None = None, num_cpus: int | None = None) -> Iterat
     """Connect to the cluster at ``address``, or start one on this machine (bound to 127.0.0.1)."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    import ray
-
-    warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
     arguments = {"address": address} if address else _local(num_cpus)
-    try:
-        ray.init(logging_level=logging.ERROR, log_to_driver=False, **arguments)
-    except ConnectionError as problem:
-        reason = first_line(problem)
-        raise UserError(f"no Ray cluster at {address}: {reason}") from None
+    with kept_handlers():  # Ray's would end the driver with the signal's number
+        import ray
+
+        warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
+        try:
+            ray.init(logging_level=logging.ERROR, log_to_driver=False, **arguments)
+        except ConnectionError as problem:
+            reason = first_line(problem)
+            raise UserError(f"no Ray cluster at {address}: {reason}") from None
     try:
         yield
     finally:

@@ -20,7 +20,7 @@ BEAT_S = 10.0
 DEAD_AFTER_S = 60.0
 
 
-def _started(pid: int) -> str | None:
+def started_at(pid: int) -> str | None:
     """When a process of this host started, in clock ticks since boot; None where there is none."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
@@ -42,14 +42,14 @@ def _owner() -> dict[str, Any]:
         "user": _user(),
         "host": socket.gethostname(),
         "pid": pid,
-        "started": _started(pid),
+        "started": started_at(pid),
         "since": time.time(),
     }
 
 
 def _lives(lock: Path, owner: dict[str, Any]) -> bool:
     if owner.get("host") == socket.gethostname() and Path("/proc/self/stat").exists():
-        started = _started(int(owner.get("pid", 0)))
+        started = started_at(int(owner.get("pid", 0)))
         return started is not None and started == owner.get("started")
     return time.time() - lock.stat().st_mtime < DEAD_AFTER_S
 

@@ -5,13 +5,15 @@ A file here is a group of commands: ``add`` makes their parsers, which name the 
 
 import argparse
 import sys
+import threading
 
 from cotuning_tune import __version__
-from cotuning_tune.cli import _data, _plan, _reading, _running, _training
+from cotuning_tune.cli import _data, _launch, _plan, _reading, _running, _training
 from cotuning_tune.errors import TrainingFailed, Unfinished, UserError
+from cotuning_tune.signals import end_in_order
 
 UNFINISHED = 85
-GROUPS = (_running, _plan, _reading, _training, _data)
+GROUPS = (_running, _launch, _plan, _reading, _training, _data)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -31,6 +33,8 @@ def make_parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; the exit code. A user's mistake is one line on standard error and 2."""
     options = make_parser().parse_args(arguments)
+    if threading.current_thread() is threading.main_thread():
+        end_in_order()
     try:
         code: int = options.call(options)
         return code

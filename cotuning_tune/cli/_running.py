@@ -1,6 +1,7 @@
 """The commands that work on a run: run, search, resume, retrain, extend."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,9 +11,13 @@ from typing import Any
 from cotuning_tune.cli._options import add_calibration, add_decoding, decoding, say_calibration, with_options
 from cotuning_tune.cli._reading import summary
 
+STUDIES = "Optuna storage, as postgresql://... (default: COTUNING_TUNE_STUDIES, else a journal)"
+
 
 def _add_cluster(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--address", help="a running Ray cluster ('auto': the one of this machine)")
+    parser.add_argument("--nodes", type=int, default=0, metavar="N", help="wait until the cluster has so many nodes")
+    parser.add_argument("--require-token", action="store_true", help="refuse a cluster that asks for no token")
     parser.add_argument("--num-cpus", type=int, help="cores to use of this machine (default: all)")
     add_decoding(parser)
 
@@ -21,7 +26,7 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("experiment", metavar="EXPERIMENT", help="a file of search_spaces/, or your own")
     parser.add_argument("--storage", default="runs", help="folder of the runs, or s3://BUCKET/PREFIX (default: runs)")
     parser.add_argument("--name", help="name of the run (default: the file's name)")
-    parser.add_argument("--studies", metavar="URL", help="Optuna storage, as postgresql://... (default: a journal)")
+    parser.add_argument("--studies", metavar="URL", help=STUDIES)
     parser.add_argument("--from", dest="warm_from", metavar="RUN", help="tell the sampler an older run's trials")
     add_calibration(parser)
     _add_cluster(parser)
@@ -67,7 +72,8 @@ def _start(options: argparse.Namespace) -> tuple[Any, Any, dict[str, int]]:
     from cotuning_tune.search.storage import set_storage
 
     path, storage = Path(options.experiment), place(options.storage)
-    if not (is_local(storage) or options.studies):
+    studies = options.studies or os.environ.get("COTUNING_TUNE_STUDIES", "")
+    if not (is_local(storage) or studies):
         raise UserError(
             f"{storage} keeps files only: name a database for the studies too, as --studies postgresql://..."
         )
@@ -81,8 +87,8 @@ def _start(options: argparse.Namespace) -> tuple[Any, Any, dict[str, int]]:
     say_calibration(experiment)
     command = ["cotuning-tune", *sys.argv[1:]]
     run = create_run(experiment, path, storage, command, options.warm_from)
-    if options.studies:
-        set_storage(run, options.studies)
+    if studies:
+        set_storage(run, studies)
     return run, experiment, sizes
 
 
@@ -101,6 +107,7 @@ def _work(
     """
     from cotuning_tune.cluster import connected, find_slots
     from cotuning_tune.lock import driver_lock
+    from cotuning_tune.preflight import preflight
     from cotuning_tune.retrain import run_retraining
     from cotuning_tune.search.checks import keep_sizes
     from cotuning_tune.search.driver import Driver, run_search
@@ -114,6 +121,9 @@ def _work(
         watchdog(_say_resume(run)),
         run.watched_storage(measured["state"] + measured["weights"], _say),
     ):
+        if options.address:
+            checked = preflight(run.path, options.nodes, require_token=options.require_token, say=_say)
+            print(f"{checked} node(s) checked: the same versions, the same storage")
         slots = find_slots(experiment.resources)
         number = run.raise_incarnation(owner)
         keep_sizes(run, measured, slots.count)

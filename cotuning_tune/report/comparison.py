@@ -139,9 +139,9 @@ def comparison_rows(comparisons: list[Comparison]) -> list[list[str]]:
 HEADER = ["pairs", "difference", "95 % interval", "p", "p (Holm)", "least p", "p of means (cells)", "verdict"]
 NOTE = (
     "Difference in points over pairs of cell and seed; two-sided sign-flip permutation test, Holm's correction over"
-    " the rows, BCa bootstrap interval (from 6 pairs on). Least p: the smallest that so many pairs can reach. The seeds of a cell share"
-    " its one search, so p is optimistic: beside it stands p over the cells' means. A verdict needs p (Holm) of at"
-    " most 0.05, and finished trials and epochs that differ by at most 5 %."
+    " the rows, BCa bootstrap interval (from 6 pairs on). Least p: the smallest that so many pairs can reach. The"
+    " seeds of a cell share its one search, so p is optimistic: beside it stands p over the cells' means. A verdict"
+    " needs p (Holm) of at most 0.05, and finished trials and epochs that differ by at most 5 %."
 )
 
 

@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from cotuning_tune import __version__
 from cotuning_tune.cache import cache_root
 from cotuning_tune.cluster import Slots
-from cotuning_tune.errors import UserError
+from cotuning_tune.errors import Unfinished, UserError
 from cotuning_tune.experiment import Experiment, parse
 from cotuning_tune.files import is_local, read_json, write_bytes, write_json
 from cotuning_tune.lock import holder
@@ -26,6 +26,7 @@ from cotuning_tune.search.selection import write_selections
 from cotuning_tune.search.storage import mend_journal, open_storage
 from cotuning_tune.search.study import Studies
 from cotuning_tune.search.warm_start import warm_start
+from cotuning_tune.signals import kept_handlers
 from cotuning_tune.training.job import source_of
 
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy")
@@ -191,4 +192,7 @@ def _tune(run: RunDir, studies: Studies, driver: Driver, changed: Callable[[], N
             failure_config=tune.FailureConfig(max_failures=0),
         ),
     )
-    tuner.fit()
+    with kept_handlers():
+        tuner.fit()
+    if not studies.finished:  # Tune caught SIGINT or SIGUSR1: a part of a search selects nothing
+        raise Unfinished("the search was interrupted")

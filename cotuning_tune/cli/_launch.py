@@ -1,0 +1,150 @@
+"""The command ``launch``: start a run on a cluster, watch it, stop it, go on with it."""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from cotuning_tune.cli._options import parse_values
+
+
+def add(commands: Any) -> None:
+    """The parsers of ``launch`` and of what follows it."""
+    from cotuning_tune.launch.ways import way_help, way_names
+
+    text = "start runs on clusters, and list, watch, stop and resume them"
+    verbs = commands.add_parser("launch", help=text, description=text).add_subparsers(
+        dest="verb", metavar="WAY|VERB", required=True
+    )
+    for name in way_names():
+        text = way_help(name)
+        parser = verbs.add_parser(name, help=text, description=text)
+        parser.add_argument("experiment", metavar="EXPERIMENT", help="a file of search_spaces/, or your own")
+        parser.add_argument("--storage", help="folder that all nodes see, or s3://BUCKET/PREFIX")
+        parser.add_argument("--name", help="name of the run (default: the file's name)")
+        parser.add_argument("--studies", metavar="URL", default="", help="Optuna storage; s3:// needs one")
+        parser.add_argument("--profile", metavar="FILE", help=f"what the site needs (see launch/profiles/{name}.toml)")
+        parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a key of the profile")
+        parser.add_argument("--dry-run", action="store_true", help="show files and commands, start nothing")
+        parser.add_argument("--show-profile", action="store_true", help="show every key with its default")
+        parser.set_defaults(call=_launch, way=name)
+    for name, text, call in (
+        ("status", "where a launch stands", _status),
+        ("logs", "what its driver says", _logs),
+        ("stop", "end it in order", _stop),
+        ("resume", "go on with an ended launch", _resume),
+    ):
+        parser = verbs.add_parser(name, help=text, description=text)
+        parser.add_argument("name", metavar="NAME", nargs="?", help="of the launch (default: the newest)")
+        if name == "logs":
+            parser.add_argument("-f", "--follow", action="store_true", help="go on until it has ended")
+        parser.set_defaults(call=call)
+    verbs.add_parser("list", help="every launch", description="every launch").set_defaults(call=_list)
+
+
+def _request(options: argparse.Namespace) -> Any:
+    from cotuning_tune.errors import UserError
+    from cotuning_tune.files import is_local, place
+    from cotuning_tune.launch import Request, way
+    from cotuning_tune.launch.profile import read_profile
+    from cotuning_tune.launch.record import root
+
+    if not options.storage:
+        raise UserError("launch needs --storage: a folder that all nodes see, or s3://BUCKET/PREFIX")
+    given = parse_values(options.set, "nodes=2")
+    profile = read_profile(way(options.way).Profile, options.profile, given, options.way)
+    path, name = Path(options.experiment), options.name
+    if not path.is_file():
+        raise UserError(f"{path} cannot be read: there is no such file")
+    name = name or _name_in(path)
+    storage = place(options.storage) if is_local(place(options.storage)) else options.storage
+    return Request(path, name, str(storage), options.studies, profile, root() / name)
+
+
+def _name_in(path: Path) -> str:
+    """The run's name, as the command ``run`` would find it; the file is not checked further here."""
+    import tomllib
+
+    from cotuning_tune.errors import UserError
+
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+        raise UserError(f"{path}: {problem}") from None
+    return str(tables.get("experiment", {}).get("name", path.stem))
+
+
+def _launch(options: argparse.Namespace) -> int:
+    from cotuning_tune.launch import dry_run, launch, way
+    from cotuning_tune.launch.profile import profile_text
+
+    if options.show_profile:
+        print(profile_text(way(options.way).Profile), end="")
+        return 0
+    request = _request(options)
+    if options.dry_run:
+        print(dry_run(options.way, request))
+        return 0
+    made = launch(options.way, request)
+    print(f"launched '{made.name}' by {made.way}; the run is {made.run}")
+    _say_next(made)
+    return 0
+
+
+def _say_next(made: Any) -> None:
+    for verb in ("status", "logs -f", "stop", "resume"):
+        print(f"  cotuning-tune launch {verb} {made.name}")
+
+
+def _status(options: argparse.Namespace) -> int:
+    from cotuning_tune.launch import find_launch, state_of
+    from cotuning_tune.launch.verbs import summary_of
+
+    found = find_launch(options.name)
+    print(f"{found.name}: {state_of(found)} ({found.way}, started {_ago(found.started)}, attempt {found.times})")
+    print(f"run      {found.run}")
+    print(f"folder   {found.folder}")
+    summary = summary_of(found)
+    if summary:
+        print(f"progress {summary['done']}/{summary['asked']} trials, {summary['failed']} failed")
+    return 0
+
+
+def _ago(when: float) -> str:
+    minutes = (time.time() - when) / 60
+    return f"{minutes:.0f} min ago" if minutes < 120 else f"{minutes / 60:.0f} h ago"
+
+
+def _logs(options: argparse.Namespace) -> int:
+    from cotuning_tune.launch import find_launch, way
+
+    found = find_launch(options.name)
+    for piece in way(found.way).log(found, options.follow):
+        print(piece, end="", flush=True)
+    return 0
+
+
+def _stop(options: argparse.Namespace) -> int:
+    from cotuning_tune.launch import find_launch, stop
+
+    found = find_launch(options.name)
+    print(f"{found.name}: {stop(found)}")
+    return 0
+
+
+def _resume(options: argparse.Namespace) -> int:
+    from cotuning_tune.launch import find_launch, relaunch
+
+    made = relaunch(find_launch(options.name))
+    print(f"launched '{made.name}' again by {made.way} (attempt {made.times})")
+    _say_next(made)
+    return 0
+
+
+def _list(_: argparse.Namespace) -> int:
+    from cotuning_tune.launch import all_launches, state_of
+    from cotuning_tune.tables import Table
+
+    rows = [[item.name, item.way, state_of(item), _ago(item.started), item.run] for item in all_launches()]
+    print(Table("launches", "Launches", ["name", "way", "state", "started", "run"], rows).markdown())
+    return 0

@@ -1,0 +1,105 @@
+"""What can be done with a launch, whichever way it went."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from cotuning_tune.errors import UserError
+from cotuning_tune.files import is_local, place, read_json
+from cotuning_tune.launch.profile import make_profile
+from cotuning_tune.launch.record import Launch, find_launch, now, private_folder, root, write_private
+from cotuning_tune.launch.way import Request
+from cotuning_tune.launch.ways import way
+
+LIVE = ("queued", "running")
+
+
+def request_of(launch: Launch) -> Request:
+    """The request that a launch came from."""
+    profile = make_profile(way(launch.way).Profile, launch.profile, launch.way)
+    return Request(Path(launch.experiment), launch.name, launch.storage, launch.studies, profile, root() / launch.name)
+
+
+def dry_run(way_name: str, request: Request) -> str:
+    """The rendered files and the commands, as text; nothing is written, started or asked."""
+    kind = way(way_name)
+    kind.check(request)
+    return kind.plan(request).shown(request.folder)
+
+
+def _check_storage(request: Request) -> None:
+    if not is_local(place(request.storage)) and not request.studies:
+        raise UserError(f"{request.storage} keeps files only: name a database for the studies too (--studies URL)")
+
+
+def _begin(way_name: str, request: Request, times: int) -> Launch:
+    kind = way(way_name)
+    kind.check(request)
+    _check_storage(request)
+    plan = kind.plan(request)
+    private_folder(root())
+    private_folder(request.folder)
+    if request.studies:
+        write_private(request.folder / "studies.url", request.studies)
+    for name, text in plan.files.items():
+        write_private(request.folder / name, text)
+    made = Launch(
+        request.name,
+        way_name,
+        str(request.experiment.absolute()),
+        request.storage,
+        asdict(request.profile),
+        started=now(),
+        times=times,
+    )
+    made = replace(made, facts=kind.start(request, plan))
+    made.save()
+    return made
+
+
+def launch(way_name: str, request: Request) -> Launch:
+    """Start a run that way. Raises UserError where a launch of that name lives, or lies elsewhere."""
+    try:
+        old = find_launch(request.name)
+    except UserError:
+        return _begin(way_name, request, 1)
+    if (old.way, old.storage) != (way_name, request.storage):
+        raise UserError(
+            f"'{old.name}' was launched before by {old.way} into {old.storage}: choose another name (--name),"
+            f" or go on with that one (cotuning-tune launch resume {old.name})"
+        )
+    return _again(old, request)
+
+
+def relaunch(old: Launch) -> Launch:
+    """Start an ended launch again: the run goes on where it is. Raises UserError while it lives."""
+    return _again(old, request_of(old))
+
+
+def _again(old: Launch, request: Request) -> Launch:
+    state = way(old.way).state(old)
+    if state.startswith(LIVE):
+        raise UserError(f"'{old.name}' is {state}: stop it first (cotuning-tune launch stop {old.name})")
+    return _begin(old.way, request, old.times + 1)
+
+
+def summary_of(launch: Launch) -> dict[str, Any]:
+    """The run's summary file, {} where there is none or the storage is not reached from here."""
+    try:
+        path = place(launch.run) / "summary.json"
+        return dict(read_json(path)) if path.exists() else {}
+    except (UserError, OSError):
+        return {}
+
+
+def state_of(launch: Launch) -> str:
+    """Where a launch stands: what its way says, and what the run's summary says of the end."""
+    state, found = way(launch.way).state(launch), summary_of(launch)
+    if state == "ended":
+        return str(found.get("state", "failed")) if found.get("state") != "running" else "killed"
+    return state
+
+
+def stop(launch: Launch) -> str:
+    """End it in order."""
+    return way(launch.way).stop(launch)

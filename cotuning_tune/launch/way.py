@@ -1,0 +1,74 @@
+"""What every way of launching has in common."""
+
+import shlex
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from cotuning_tune.launch.record import Launch
+
+
+@dataclass(frozen=True)
+class Request:
+    """What shall be launched; ``profile`` is an object of the way's ``Profile``, ``folder`` the launch's own."""
+
+    experiment: Path
+    name: str
+    storage: str
+    studies: str
+    profile: Any
+    folder: Path
+
+    def entry(self, python: str, experiment: str, *more: str) -> list[str]:
+        """The command that starts or resumes the run, the same each time."""
+        command = [python, "-m", "cotuning_tune.launch.entry", experiment, "--storage", self.storage]
+        return [*command, "--name", self.name, *more]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a launch is made of: files for the launch's folder by name, and the commands that start it."""
+
+    files: dict[str, str]
+    commands: list[list[str]]
+
+    def shown(self, folder: Path) -> str:
+        """All of it as ``--dry-run`` prints it."""
+        parts = [f"# {folder / name}\n{text.rstrip()}" for name, text in self.files.items()]
+        lines = [shlex.join(command) for command in self.commands]
+        return "\n\n".join([*parts, "# commands\n" + "\n".join(lines)])
+
+
+class Way(ABC):
+    """A way of launching. ``Profile``: a frozen dataclass of ``hyper`` fields, filled from a profile file.
+
+    The URL of the studies goes by the environment (COTUNING_TUNE_STUDIES), never as an argument: it may hold a
+    password.
+    """
+
+    Profile: ClassVar[type]
+
+    def check(self, request: Request) -> None:
+        """Refuse what can be told before anything is started. Raises UserError."""
+
+    @abstractmethod
+    def plan(self, request: Request) -> Plan:
+        """Render the files and name the commands; starts nothing, asks no other machine."""
+
+    @abstractmethod
+    def start(self, request: Request, plan: Plan) -> dict[str, Any]:
+        """Start it; the files stand in the launch's folder. What the other verbs need (JSON). Raises UserError."""
+
+    @abstractmethod
+    def state(self, launch: Launch) -> str:
+        """``queued``, ``running``, or how it ended: ``done``, ``unfinished``, ``failed``, ``gone``; more may follow."""
+
+    @abstractmethod
+    def log(self, launch: Launch, follow: bool) -> Iterator[str]:
+        """The driver's output in pieces; with ``follow`` until it has ended."""
+
+    @abstractmethod
+    def stop(self, launch: Launch) -> str:
+        """End it in order, so that ``resume`` goes on; says in a line what was done. Raises UserError."""

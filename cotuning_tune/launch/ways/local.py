@@ -1,0 +1,72 @@
+"""This machine with all its GPUs, in the background."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cotuning_tune.hyper import hyper
+from cotuning_tune.launch.record import Launch
+from cotuning_tune.launch.tail import follow_file
+from cotuning_tune.launch.way import Plan, Request, Way
+from cotuning_tune.lock import started_at
+
+STOP_S = 60.0
+
+
+@dataclass(frozen=True)
+class LocalProfile:
+    """``python``: with cotuning_tune installed; ``cpus``: cores to use."""
+
+    python: str = hyper(sys.executable, doc="interpreter that has cotuning_tune")
+    cpus: int = hyper(0, doc="cores to use; 0: all")
+
+
+class LocalWay(Way):
+    """A process of this machine that outlives the terminal."""
+
+    Profile = LocalProfile
+
+    def plan(self, request: Request) -> Plan:
+        more = ["--num-cpus", str(request.profile.cpus)] if request.profile.cpus else []
+        return Plan({}, [request.entry(request.profile.python, str(request.experiment.absolute()), *more)])
+
+    def start(self, request: Request, plan: Plan) -> dict[str, Any]:
+        studies = {"COTUNING_TUNE_STUDIES": request.studies} if request.studies else {}
+        with (request.folder / "log").open("ab") as log:
+            process = subprocess.Popen(
+                plan.commands[0],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **studies},
+            )
+        return {"pid": process.pid, "since": started_at(process.pid)}
+
+    def _alive(self, launch: Launch) -> bool:
+        return (since := started_at(launch.facts["pid"])) is not None and since == launch.facts["since"]
+
+    def state(self, launch: Launch) -> str:
+        return "running" if self._alive(launch) else "ended"
+
+    def log(self, launch: Launch, follow: bool) -> Iterator[str]:
+        path: Path = launch.folder / "log"
+        yield from follow_file(path, (lambda: self._alive(launch)) if follow else (lambda: False))
+
+    def stop(self, launch: Launch) -> str:
+        if not self._alive(launch):
+            return "nothing is running"
+        os.kill(launch.facts["pid"], signal.SIGTERM)
+        deadline = time.monotonic() + STOP_S
+        while self._alive(launch) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        if self._alive(launch):
+            os.killpg(launch.facts["pid"], signal.SIGKILL)
+            return f"did not end within {STOP_S:.0f} s and was killed; nothing is lost"
+        return "stopped in order; nothing is lost"

@@ -1,0 +1,33 @@
+"""Signals that end a driver in order: exit code 85, the lock given back, nothing lost."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    for other in ENDING:  # one is enough: what is under way is put in order
+        signal.signal(other, signal.SIG_IGN)
+    raise KeyboardInterrupt(signal.Signals(number).name)  # Ray passes this one on, a SystemExit it would replace
+
+
+def end_in_order() -> None:
+    """From now on SIGTERM and SIGUSR1 raise KeyboardInterrupt in the main thread."""
+    for number in ENDING:
+        signal.signal(number, _end)
+
+
+@contextmanager
+def kept_handlers() -> Iterator[None]:
+    """Put the handlers back that were there before: Ray sets its own, and leaves them."""
+    numbers = (signal.SIGINT, *ENDING)
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, handler)
