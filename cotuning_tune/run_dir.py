@@ -160,6 +160,12 @@ class RunDir:
         return [self.repeat(number) for number in range(2, self.searches + 1)]
 
     @property
+    def first_search(self) -> "RunDir | None":
+        """The run that this one repeats the search of; None of any other run."""
+        owner = RunDir(self.path.parent.parent)
+        return owner if self.path.parent.name == owner.repeats_folder.name and owner.searches > 1 else None
+
+    @property
     def sizes(self) -> Path:
         """Bytes of the checkpoints, measured before the first trial."""
         return self.path / "sizes.json"

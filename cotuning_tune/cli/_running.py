@@ -236,6 +236,8 @@ def _extend(options: argparse.Namespace) -> int:
     from cotuning_tune.search.driver import load_experiment
 
     run = RunDir.open(options.run)
+    if first := run.first_search:
+        raise UserError(f"{run.path} repeats the search of {first.path}, and all grow alike: extend {first.path}")
     if run.searches > 1 and (owner := holder(run)):
         raise UserError(
             f"{run.path} has {run.searches} searches, which grow together between two drivers: wait for the one of"

@@ -225,7 +225,9 @@ def _variance_remark(searches: list[Search]) -> list[str]:
     if search + seed <= 0:
         return []
     share = 100 * search / (search + seed)
-    return [f"Over all methods {share:.0f} % of the variance of a result is due to the search, the rest to the seed."]
+    return [
+        f"Over all methods about {share:.0f} % of the variance of a result is due to the search, the rest to the seed."
+    ]
 
 
 def _opened_remark(searches: list[Search]) -> str:
@@ -274,8 +276,7 @@ def _circumstances(run: RunDir, searches: list[Search]) -> list[str]:
 
 def searches_remarks(run: RunDir, searches: list[Search]) -> list[str]:
     """What the K searches say together, and whether their files fit; for a repeat, whose it is."""
-    owner = RunDir(run.path.parent.parent)
-    if run.path.parent.name == owner.repeats_folder.name and owner.searches > 1:
+    if owner := run.first_search:
         return [f"This is a repeat of a search: its figures belong into the report of {owner.name}, not in its place."]
     if not searches:
         return []

@@ -128,6 +128,7 @@ def build_report(run: RunDir) -> Report:
     comparisons, audits = against_baseline(cells), audit_cells(run, cells)
     shares = {} if (dependent := refusal(experiment)) else share_of_first(cells)
     advice, searches = examine(read_space(run), cells), read_searches(run, cells)
+    repeated = run.searches > 1 or run.first_search is not None
     device = "GPU" if environment["gpus"] else "slot"
     remarks = [
         *verdict_remarks(cells, comparisons),
@@ -138,7 +139,7 @@ def build_report(run: RunDir) -> Report:
         *audit_remarks(run, cells, audits),
         *_growth_remark(run),
         *published_remarks(asked, cells),
-        *stability_remarks(dependent, shares, first_method(cells), repeated=run.searches > 1),
+        *stability_remarks(dependent, shares, first_method(cells), repeated=repeated),
         f"Backbone: {experiment['backbone']}, every training from its pre-trained weights.",
         *doctor_remarks(advice),
         *_failures(cells),
