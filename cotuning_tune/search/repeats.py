@@ -51,11 +51,14 @@ def repeat_of(experiment: Experiment, repeat: RunDir, number: int) -> Experiment
     """
     seed = experiment.config.search_seed + number - 1
     text = set_key(experiment.text, "experiment", "search_seed", seed)
-    if tomllib.loads(text).get("experiment", {}).get("search_seed") != seed:
+    table = tomllib.loads(text).get("experiment", {})
+    if table.get("search_seed") != seed:
         raise UserError(
             "--repeat-search sets experiment.search_seed of each repeat: write the table as [experiment] on a line"
         )
-    return replace(experiment, name=repeat.name, text=text, config=replace(experiment.config, search_seed=seed))
+    named = table.get("name", repeat.name)
+    config = replace(experiment.config, search_seed=seed, name=named)
+    return replace(experiment, name=repeat.name, text=text, config=config)
 
 
 def prepare_repeats(run: RunDir, experiment: Experiment) -> list[tuple[RunDir, Experiment]]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from cotuning_tune.run_dir import RunDir
 from cotuning_tune.search.budget import extend
 from cotuning_tune.search.driver import create_run, load_experiment
 from cotuning_tune.search.repeats import prepare_repeats, repeat_of, set_searches
+from cotuning_tune.search.status import repeats_table
 from cotuning_tune.search.storage import set_storage
 from tests.search.conftest import call as call_outside
 from tests.search.kills import kill_all, start, trials_of, wait_for
@@ -55,14 +57,14 @@ def write_experiment(folder: Path) -> Path:
 
 
 def files_of(run: RunDir) -> dict[Path, int]:
-    """When each result, selection and ledger of a run was written last."""
-    kept = ("result.json", "test_ledger.jsonl", "study.json")
+    """When each result and the ledger of a run was written last."""
+    kept = ("result.json", "test_ledger.jsonl")
     return {p: p.stat().st_mtime_ns for p in run.path.rglob("*.json*") if p.name in kept and "repeats" not in p.parts}
 
 
 @dataclass(frozen=True)
 class Resumed:
-    """A run with one repeat, killed in the repeat and resumed; what ``status`` said in between, and its files then."""
+    """A run with one repeat, killed between both searches and resumed; ``status`` and files as they were in between."""
 
     run: RunDir
     status: str
@@ -72,12 +74,12 @@ class Resumed:
 
 @pytest.fixture(scope="module")
 def resumed(tmp_path_factory: pytest.TempPathFactory) -> Resumed:
-    """Killed when the second search had begun its first trial."""
+    """Killed when the driver had turned to the second search, before its first trial."""
     folder = tmp_path_factory.mktemp("repeats")
     options = ("--storage", folder, "--num-cpus", 2, "--repeat-search", 2)
     driver, run = start("run", write_experiment(folder), *options), RunDir(folder / "again")
     try:
-        wait_for(lambda: list(run.repeats_folder.glob("*/cells/*/trials/*/config.json")), driver, "the repeat")
+        wait_for(lambda: list(run.repeats_folder.glob("*/drivers/*")), driver, "the repeat")
     finally:
         kill_all(driver)
     before, status = files_of(run), StringIO()
@@ -89,16 +91,16 @@ def resumed(tmp_path_factory: pytest.TempPathFactory) -> Resumed:
 
 
 def test_status_tells_of_the_repeat(resumed: Resumed) -> None:
-    """Between both drivers the first search is done, the second one has begun and retrained nothing."""
-    row = next(line for line in resumed.status.splitlines() if line.startswith(f"| 2      | {SEARCH_SEED + 1:>11} |"))
-    assert row.split("|")[3].strip() == "6"
-    assert row.endswith("0/4 |")
+    """Between both drivers the first search is done and the second one has not begun; then both are done."""
     assert resumed.status.count("2/2 |") == 2
+    assert re.search(r"\| 2 +\| +not begun \| +- ", resumed.status)
+    (row,) = repeats_table(resumed.run).rows
+    assert row == ["2", str(SEARCH_SEED + 1), "6", "6", "0", "0", "0", "4/4"]
 
 
 def test_the_first_search_is_not_done_again(resumed: Resumed) -> None:
     """The resume leaves every file of the first search as it was."""
-    assert len(resumed.before) == 2 * (1 + 3 + 2) + 1
+    assert len(resumed.before) == 2 * (3 + 2) + 1
     assert files_of(resumed.run) == resumed.before
 
 
