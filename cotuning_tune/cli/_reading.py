@@ -68,11 +68,13 @@ def _status(options: argparse.Namespace) -> int:
     from cotuning_tune.run_dir import RunDir
     from cotuning_tune.search.checks import disk_line
     from cotuning_tune.search.driver import load_experiment
-    from cotuning_tune.search.status import status_table
+    from cotuning_tune.search.status import repeats_table, status_table
 
     run = RunDir.open(options.run)
     experiment = load_experiment(run)
     print(status_table(run, experiment).markdown())
+    if run.searches > 1:
+        print(f"\n{run.searches} searches in all; the first one is the run itself\n{repeats_table(run).markdown()}\n")
     print(disk_line(run, experiment))
     owner = holder(run)
     if owner:

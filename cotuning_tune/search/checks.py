@@ -67,12 +67,15 @@ def disk_line(run: RunDir, experiment: Experiment) -> str:
     """What the checkpoints take now, at most while the run goes on, and at its end; and the room there is.
 
     A running training has two states (the newest and the one before) and its best weights, which are
-    written beside the old ones; each cell keeps the best trial's weights and a model a seed.
+    written beside the old ones; each cell keeps the best trial's weights and a model a seed. Repeats of the
+    search count too.
     """
-    now = sum(p.stat().st_size for end in ("*.pt", "*.safetensors") for p in run.cells_folder.rglob(end))
+    runs = [run, *run.repeats()]
+    folders = [one.cells_folder for one in runs if one.cells_folder.exists()]
+    now = sum(p.stat().st_size for end in ("*.pt", "*.safetensors") for f in folders for p in f.rglob(end))
     if not run.sizes.exists():
         return f"checkpoints take {size(now)} now; what they need is known when a driver has started"
-    sizes, cells = read_json(run.sizes), len(experiment.cells)
+    sizes, cells = read_json(run.sizes), len(experiment.cells) * len(runs)
     end = cells * (1 + len(experiment.config.seeds)) * sizes["weights"]
     most = end + sizes["slots"] * 2 * (sizes["state"] + sizes["weights"])
     room = f"; {size(shutil.disk_usage(run.path).free)} free" if is_local(run.path) else ""
