@@ -69,7 +69,8 @@ def _predict(options: argparse.Namespace) -> int:
     from cotuning_tune.export.bundle import open_bundle
     from cotuning_tune.export.predict import table
 
-    folder, problems = Path(options.folder).expanduser(), []
+    folder = Path(options.folder).expanduser()
+    problems: list[str] = []
     lines = table(open_bundle(options.export), folder, problems)
     first = next(lines)  # what is wrong shows here, before a file is made
     with _opened(options.out) as stream:

@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from cotuning_tune import ledger
@@ -37,15 +38,21 @@ def card(winner: Winner, description: Mapping[str, Any], facts: Facts) -> str:
         "Licences": _licences(winner, facts),
         "Made with": ", ".join(f"{name} {version}" for name, version in description["versions"].items()),
     }
-    parts = [f"# {winner.title}", _what(description), *(f"## {name}\n\n{text}" for name, text in sections.items())]
+    parts = [
+        f"# {winner.title}",
+        _what(winner, description),
+        *(f"## {name}\n\n{text}" for name, text in sections.items()),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
-def _what(d: Mapping[str, Any]) -> str:
+def _what(winner: Winner, d: Mapping[str, Any]) -> str:
+    known = {"": "from its published weights", "random": "from random weights"}
+    begun = known.get(winner.spec["weights"], f"from the weights {PurePath(winner.spec['weights']).name}")
     return (
-        f"A classifier of images into {len(d['classes'])} classes: {d['backbone']}, trained with `{d['method']}`, as"
-        f" {d['format']} (`{d['file']}`, float32). It is the target network alone: the backbone and the head of these"
-        f" classes. Configuration `{d['config']}`, cell `{d['cell']}`."
+        f"A classifier of images into {len(d['classes'])} classes: {d['backbone']}, {begun}, trained with"
+        f" `{d['method']}`, as {d['format']} (`{d['file']}`, float32). It is the target network alone:"
+        f" the backbone and the head of these classes. Configuration `{d['config']}`, cell `{d['cell']}`."
     )
 
 
@@ -54,9 +61,9 @@ def _use(d: Mapping[str, Any]) -> str:
     more = " ... (all in `model.json`)" if len(d["classes"]) > CLASSES_SHOWN else ""
     return (
         "```\ncotuning-tune predict FOLDER_OF_THIS_FILE FOLDER_OF_IMAGES --out classes.csv\n```\n\n"
-        f"Input `images`: uint8 {_shape(d['input'])}, RGB. Output `logits`: float32 {_shape(d['output'])}; their softmax"
-        f" are the probabilities. An image file is decoded by Pillow to RGB, resized to {p['resize']} x {p['resize']}"
-        f" pixels (bilinear, aspect lost), and its middle {p['crop']} x {p['crop']} is cut out. The model subtracts"
+        f"Input `images`: uint8 {_shape(d['input'])}, RGB. Output `logits`: float32 {_shape(d['output'])}; their"
+        f" softmax are the probabilities. An image file is decoded by Pillow to RGB, resized to {p['resize']} x"
+        f" {p['resize']} pixels (bilinear, aspect lost), and its middle {p['crop']} x {p['crop']} is cut out. The model subtracts"
         f" {_listed(p['mean'])} and divides by {_listed(p['std'])} itself.\n\nClasses, in order: {names}{more}"
     )
 
@@ -92,14 +99,15 @@ def _choice(winner: Winner) -> str:
 
 
 def _accuracy(winner: Winner) -> str:
-    rows = [_seed_row(seed, seed["seed"] == winner.seed) for seed in winner.cell.seeds]
-    done = [seed for seed in winner.cell.seeds if seed["state"] == "COMPLETE"]
+    rows = [_seed_row(seed, seed["seed"] == winner.seed) for seed in winner.seeds]
+    done = [seed for seed in winner.seeds if seed["state"] == "COMPLETE"]
     means = [mean_std([seed[key] for seed in done]) for key in ("val_accuracy", "test_accuracy")]
     rows.append(["mean ± sample std", *means, "", ""])
     header = ["seed", "validation (%)", "test (%)", "test, mean over classes (%)", "test images"]
+    crops = "ten crops" if winner.result["test_crops"] == "ten" else "the centre crop"
     return Table("seeds", "Accuracy", header, rows).markdown() + (
-        f"\n\nTop-1, {winner.result['test_crops']} crop(s) to test. Validation accuracy chose the configuration and the"
-        " epoch of each seed, so it is too high; test accuracy was measured once for each seed."
+        f"\n\nTop-1; tested on {crops}. Validation accuracy chose the configuration and the epoch of each seed, so it"
+        " is too high a guess."
     )
 
 
@@ -141,8 +149,8 @@ def warnings(winner: Winner, description: Mapping[str, Any], facts: Facts) -> li
         found.append("The test accuracies are of ten crops of each image; `predict` looks at the centre crop alone.")
     if not facts.from_files:
         found.append(
-            f"The images of `{description['kind']}` are no image files: the data set's reader prepared them (options:"
-            f" {winner.spec['data_options']}). Files must look as those do, and may differ from them by a grey level."
+            f"The images of `{description['kind']}` are no image files: the data set's reader prepared them"
+            f" ({_options(winner)}). Files must look as those do, and may differ from them by a grey level."
         )
     return [
         *found,
@@ -154,9 +162,15 @@ def warnings(winner: Winner, description: Mapping[str, Any], facts: Facts) -> li
     ]
 
 
+def _options(winner: Winner) -> str:
+    """How the data set was read, without where it lay."""
+    options = {k: v for k, v in winner.spec["data_options"].items() if k not in ("root", "download")}
+    return ", ".join(f"{key} = {value}" for key, value in options.items()) or "no options"
+
+
 def _of_seeds(winner: Winner) -> list[str]:
-    done = [seed for seed in winner.cell.seeds if seed["state"] == "COMPLETE"]
-    failed = len(winner.cell.seeds) - len(done)
+    done = [seed for seed in winner.seeds if seed["state"] == "COMPLETE"]
+    failed = len(winner.seeds) - len(done)
     found = [f"One seed of {len(done)}: the table shows how far others of the same configuration came."]
     if len(done) == 1:
         found = ["There is one seed alone: how much accuracy depends on it is not known."]
@@ -169,7 +183,10 @@ def _of_openings(winner: Winner) -> list[str]:
     opened = [entry for entry in ledger.read(winner.run.ledger) if entry.get("event") == "open"]
     own = sum(entry.get("cell") == winner.cell.name for entry in opened)
     task = sum(entry.get("task") == winner.cell.task for entry in opened)
-    found = [f"The test part of `{winner.cell.task}` was opened {task} times in this run, {own} times for this cell."]
+    found = [
+        f"The test part of `{winner.cell.task}` was opened {task} times in this run, {own} times for the"
+        f" {len(winner.seeds)} seed(s) of this cell."
+    ]
     if ledger.broken_lines(winner.run.ledger) or ledger.altered_lines(winner.run.ledger):
         found.append("WARNING: the ledger of these openings has been altered: do not trust the count.")
     return found

@@ -23,6 +23,11 @@ class Winner:
         return int(self.result["seed"])
 
     @property
+    def seeds(self) -> list[dict[str, Any]]:
+        """The results of all seeds of this configuration, by seed."""
+        return seeds_of(self.cell)
+
+    @property
     def folder(self) -> TrialDir:
         return self.run.cell(self.cell.name).retrain(self.seed)
 
@@ -47,13 +52,18 @@ def find_cell(run: RunDir, name: str) -> CellResult:
     return cells[name]
 
 
+def seeds_of(cell: CellResult) -> list[dict[str, Any]]:
+    """The retraining's results, without those of an earlier selection."""
+    return [seed for seed in cell.seeds if seed["config"] == (cell.selection or {}).get("config")]
+
+
 def find_winner(run: RunDir, name: str, seed: int | None = None) -> Winner:
     """The model of the seed, by default of the lowest that came to an end; test accuracy is not looked at.
 
     Raises UserError where there is no such model.
     """
     cell = find_cell(run, name)
-    own = [s for s in cell.seeds if s["config"] == (cell.selection or {})["config"]]
+    own = seeds_of(cell)
     if not own:
         earlier = " of its present selection" if cell.seeds else ""
         raise UserError(f"{name} has no retrained model{earlier}: cotuning-tune retrain {run.path}")

@@ -26,7 +26,7 @@ from cotuning_tune.export.card import Facts, card
 from cotuning_tune.export.chosen import Winner
 from cotuning_tune.export.formats import check_packages, packed
 from cotuning_tune.export.predict import open_model
-from cotuning_tune.export.torch_model import Classifier, classify_with, read_safetensors
+from cotuning_tune.export.torch_model import Classifier, read_safetensors
 from cotuning_tune.files import read_json, write_bytes, write_json
 from cotuning_tune.pixels import centre_crop
 from cotuning_tune.training import Trainer, TrainingSpec

@@ -107,7 +107,7 @@ def names() -> list[str]:
     return ["efficientnet_lite0"]
 
 
-def licence(name: str, weights: str) -> str:
+def licence(name: str, weights: str) -> str:  # noqa: ARG001 - one file, one backbone
     """Of the packaged weights; that of a file is not known."""
     return "" if weights else "Apache-2.0"
 
