@@ -63,8 +63,8 @@ def _use(d: Mapping[str, Any]) -> str:
         "```\ncotuning-tune predict FOLDER_OF_THIS_FILE FOLDER_OF_IMAGES --out classes.csv\n```\n\n"
         f"Input `images`: uint8 {_shape(d['input'])}, RGB. Output `logits`: float32 {_shape(d['output'])}; their"
         f" softmax are the probabilities. An image file is decoded by Pillow to RGB, resized to {p['resize']} x"
-        f" {p['resize']} pixels (bilinear, aspect lost), and its middle {p['crop']} x {p['crop']} is cut out. The model subtracts"
-        f" {_listed(p['mean'])} and divides by {_listed(p['std'])} itself.\n\nClasses, in order: {names}{more}"
+        f" {p['resize']} pixels (bilinear, aspect lost), and its middle {p['crop']} x {p['crop']} is cut out. The"
+        f" model subtracts {_listed(p['mean'])} and divides by {_listed(p['std'])} itself.\n\nClasses, in order: {names}{more}"
     )
 
 
@@ -150,7 +150,8 @@ def warnings(winner: Winner, description: Mapping[str, Any], facts: Facts) -> li
     if not facts.from_files:
         found.append(
             f"The images of `{description['kind']}` are no image files: the data set's reader prepared them"
-            f" ({_options(winner)}). Files must look as those do, and may differ from them by a grey level."
+            f" ({_options(winner)}). Files must look as those do; resized by Pillow they differ from them by"
+            " a grey level here and there, which can change the class of an image near a tie."
         )
     return [
         *found,
