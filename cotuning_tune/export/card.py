@@ -64,7 +64,8 @@ def _use(d: Mapping[str, Any]) -> str:
         f"Input `images`: uint8 {_shape(d['input'])}, RGB. Output `logits`: float32 {_shape(d['output'])}; their"
         f" softmax are the probabilities. An image file is decoded by Pillow to RGB, resized to {p['resize']} x"
         f" {p['resize']} pixels (bilinear, aspect lost), and its middle {p['crop']} x {p['crop']} is cut out. The"
-        f" model subtracts {_listed(p['mean'])} and divides by {_listed(p['std'])} itself.\n\nClasses, in order: {names}{more}"
+        f" model subtracts {_listed(p['mean'])} and divides by {_listed(p['std'])} itself.\n\n"
+        f"Classes, in order: {names}{more}"
     )
 
 
