@@ -192,6 +192,11 @@ class RunDir:
         return self.path / "report"
 
     @property
+    def exports(self) -> Path:
+        """Exported models, where no other folder is named."""
+        return self.path / "export"
+
+    @property
     def ray(self) -> Path:
         return self.path / "ray"
 

@@ -10,6 +10,8 @@ CORE = (
     "cotuning_tune.data",
     "cotuning_tune.events",
     "cotuning_tune.experiment",
+    "cotuning_tune.export.predict",
+    "cotuning_tune.export.write",
     "cotuning_tune.inspection.contact_sheet",
     "cotuning_tune.inspection.prepare",
     "cotuning_tune.inspection.verify",
