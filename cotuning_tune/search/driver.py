@@ -4,6 +4,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -171,7 +172,7 @@ def _tune(run: RunDir, studies: Studies, driver: Driver, changed: Callable[[], N
     from cotuning_tune.search.searcher import StudyScheduler, StudySearcher
     from cotuning_tune.search.trainable import TrainingTrial
 
-    slots, recorder = driver.slots, Recorder(run, studies.experiment)
+    slots, recorder = driver.slots, Recorder(run, studies)
     searcher = StudySearcher(studies, recorder, run, driver.incarnation, slots.cpus, changed, driver.say)
     stopping = studies.experiment.config.stopper != "none"
     resources = {"cpu": slots.cpus, "gpu": slots.gpus}
@@ -191,4 +192,5 @@ def _tune(run: RunDir, studies: Studies, driver: Driver, changed: Callable[[], N
             failure_config=tune.FailureConfig(max_failures=0),
         ),
     )
-    tuner.fit()
+    with closing(recorder):
+        tuner.fit()
