@@ -44,15 +44,15 @@ def _column(name: str, values: Iterable[Any], searches: Sequence[Range | Choice]
     elif numbers or flags or not ranges:
         kept = options if numbers or flags else map(str, options)
         column.domain_discrete.extend(sorted(set(kept)))
-    column.type = HParamInfo.DESCRIPTOR.fields_by_name["type"].enum_type.values_by_name[
-        f"DATA_TYPE_{'FLOAT64' if numbers else 'BOOL' if flags else 'STRING'}"
-    ].number
+    column.type = (
+        HParamInfo.DESCRIPTOR.fields_by_name["type"]
+        .enum_type.values_by_name[f"DATA_TYPE_{'FLOAT64' if numbers else 'BOOL' if flags else 'STRING'}"]
+        .number
+    )
     return column
 
 
-def columns(
-    fixed: Mapping[str, Sequence[str]], parameters: Mapping[str, Sequence[Parameter]], *, stops: bool
-) -> Any:
+def columns(fixed: Mapping[str, Sequence[str]], parameters: Mapping[str, Sequence[Parameter]], *, stops: bool) -> Any:
     """HParams' description of a run: text columns with their values, then all parameters, then the metrics.
 
     ``parameters``: by name, as each cell that has it defines it. ``stops``: trials may be stopped early.

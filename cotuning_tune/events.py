@@ -180,6 +180,4 @@ class TrainingEvents:
     def end(self, status: str, scalars: Mapping[str, float] | None = None) -> None:
         """The training has ended: "success" or "failure"; ``scalars`` stand at its last step."""
         self._file.close()
-        write_ended(
-            self._folder, self._hparams, self._history, status, started=self._started, scalars=scalars
-        )
+        write_ended(self._folder, self._hparams, self._history, status, started=self._started, scalars=scalars)

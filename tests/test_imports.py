@@ -7,10 +7,12 @@ BLOCKED = ("ray", "optuna", "tensorboard", "sklearn", "scipy", "pandas", "safete
 CORE = (
     "cotuning_tune.cache",
     "cotuning_tune.coco70",
+    "cotuning_tune.dashboard",
     "cotuning_tune.data",
     "cotuning_tune.events",
     "cotuning_tune.experiment",
     "cotuning_tune.inspection.contact_sheet",
+    "cotuning_tune.inspection.mistakes",
     "cotuning_tune.inspection.prepare",
     "cotuning_tune.inspection.verify",
     "cotuning_tune.ledger",

@@ -7,11 +7,11 @@ import argparse
 import sys
 
 from cotuning_tune import __version__
-from cotuning_tune.cli import _data, _plan, _reading, _running, _training
+from cotuning_tune.cli import _data, _plan, _reading, _running, _tensorboard, _training
 from cotuning_tune.errors import TrainingFailed, Unfinished, UserError
 
 UNFINISHED = 85
-GROUPS = (_running, _plan, _reading, _training, _data)
+GROUPS = (_running, _plan, _reading, _tensorboard, _training, _data)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -79,7 +79,7 @@ def draw_confusion(judged: Judged) -> bytes:
         axes.set_yticks(range(classes), names, fontsize=size, parse_math=False)
     for true, guess in counts_TT.nonzero().tolist() if classes <= NUMBERS else []:
         colour = "white" if shares_TT[true, guess] > 60 else "black"
-        axes.text(guess, true, int(counts_TT[true, guess]), ha="center", va="center", fontsize=8, color=colour)
+        axes.text(guess, true, str(int(counts_TT[true, guess])), ha="center", va="center", fontsize=8, color=colour)
     heading = f"{judged.title}\nvalidation part, {len(judged.split)} images"
     canvas.text(0.05, 0.97, heading, fontsize=12, va="top", parse_math=False)
     canvas.text(0.05, 0.225, _pairs_text(judged), fontsize=9, va="top", family="monospace", parse_math=False)
