@@ -205,7 +205,7 @@ def _write_result(run: RunDir, work: Retraining, trained: dict[str, Any], tested
         "reason": trained["failed"],
         **tested,
     }
-    _write_events(run, work, trained, tested)
+    write_events(run, work, trained, tested)
     if tested:
         digest = ledger.content_hash(result)
         accuracy = tested["test_accuracy"]
@@ -215,7 +215,7 @@ def _write_result(run: RunDir, work: Retraining, trained: dict[str, Any], tested
     folder.best_weights.unlink(missing_ok=True)
 
 
-def _write_events(run: RunDir, work: Retraining, trained: dict[str, Any], tested: dict[str, Any]) -> None:
+def write_events(run: RunDir, work: Retraining, trained: dict[str, Any], tested: dict[str, Any]) -> None:
     """One TensorBoard session a seed; the seeds of a configuration form one group."""
     spec = work.spec
     hparams = {"task": spec.task, "rate": f"{spec.rate:g}", "method": spec.method, "stage": "retrain", "run": run.name}

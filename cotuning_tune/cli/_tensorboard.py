@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 COPY_EVERY_S = 20
+CURVES = "#custom_scalars&regexInput=methods/&_smoothingWeight=0"  # more than 40 folders are not drawn unasked
 
 
 def add(commands: Any) -> None:
@@ -15,6 +16,7 @@ def add(commands: Any) -> None:
     board = commands.add_parser("tensorboard", help=text, description=text)
     board.add_argument("runs", metavar="RUN", nargs="+", help="folders of runs")
     board.add_argument("--port", type=int, default=6006)
+    board.add_argument("--reload-interval", type=float, default=5, metavar="S", help="seconds (default: 5)")
     board.set_defaults(call=_tensorboard)
 
 
@@ -27,16 +29,16 @@ def _tensorboard(options: argparse.Namespace) -> int:
     runs = list({str(run.path): run for run in map(RunDir.open, options.runs)}.values())
     _check_port(options.port)
     url = f"http://127.0.0.1:{options.port}/"
-    print(f"{url}#hparams   {url}#custom_scalars&regexInput=methods/   {url}#images", flush=True)
-    if len(runs) > 1 or not is_local(runs[0].path):
-        return _serve_several(runs, options.port)
-    command = _command(runs[0].tensorboard, options.port)
-    os.execv(command[0], command)
+    print(f"trials {url}#hparams   methods {url}{CURVES}   mistakes {url}#images", flush=True)
+    if len(runs) == 1 and is_local(runs[0].path):
+        command = _command(runs[0].tensorboard, options)
+        os.execv(command[0], command)
+    return _serve_several(runs, options)
 
 
-def _command(folder: Path, port: int) -> list[str]:
-    options = ["--host", "127.0.0.1", "--port", str(port), "--logdir", str(folder)]
-    return [sys.executable, "-m", "tensorboard.main", *options]
+def _command(folder: Path, options: argparse.Namespace) -> list[str]:
+    where = ["--host", "127.0.0.1", "--port", str(options.port), "--logdir", str(folder)]
+    return [sys.executable, "-m", "tensorboard.main", *where, "--reload_interval", f"{options.reload_interval:g}"]
 
 
 def _check_port(port: int) -> None:
@@ -65,7 +67,7 @@ def names_of(runs: list[Any]) -> list[str]:
     return names
 
 
-def _serve_several(runs: list[Any], port: int) -> int:
+def _serve_several(runs: list[Any], options: argparse.Namespace) -> int:
     """TensorBoard on a folder that has the event files of each run under its name, until it ends.
 
     Those of a folder are links, those of an object store copies, brought up to date now and then.
@@ -87,7 +89,7 @@ def _serve_several(runs: list[Any], port: int) -> int:
         _update(runs, sources)
         if dashboards := [found for source in sources if (found := read_dashboard(source))]:
             write_dashboard(shown, *merged(dashboards))
-        return _serve(_command(shown, port), runs, sources)
+        return _serve(_command(shown, options), runs, sources)
 
 
 def _update(runs: list[Any], sources: list[Path]) -> None:

@@ -18,7 +18,7 @@ from cotuning_tune.inspection.contact_sheet import FAINT, GAP, INK, MARGIN, PAPE
 NUMBERS, NAMES = 20, 60  # up to so many classes the matrix shows numbers, or names
 PAIRS, MISTAKES, COLUMNS = 10, 24, 6
 TILE, LINE = 128, 18
-INCHES, DPI = 9.0, 100
+WIDTH, HEIGHT, DPI = 9.0, 10.8, 100  # inches
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,11 @@ def draw_confusion(judged: Judged) -> bytes:
     counts_TT = judged.confusion()
     shares_TT = 100 * counts_TT / counts_TT.sum(1, keepdim=True).clamp(min=1)
     classes = len(judged.class_names)
-    canvas = Figure(figsize=(INCHES, INCHES * 1.3), dpi=DPI)
-    axes = canvas.add_axes((0.24, 0.40, 0.62, 0.62 / 1.3))
+    canvas = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI)
+    bottom, side = 0.37, 0.66
+    axes = canvas.add_axes((0.22, bottom, side, side * WIDTH / HEIGHT))
     shown = axes.imshow(shares_TT.numpy(), cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
-    canvas.colorbar(shown, cax=canvas.add_axes((0.88, 0.40, 0.02, 0.62 / 1.3)), label="% of the true class")
+    canvas.colorbar(shown, cax=canvas.add_axes((0.90, bottom, 0.02, side * WIDTH / HEIGHT)), label="% of the true class")
     axes.set(xlabel="predicted class", ylabel="true class")
     if classes <= NAMES:
         names = [_shortened(judged.name(label)) for label in range(classes)]
@@ -79,10 +80,10 @@ def draw_confusion(judged: Judged) -> bytes:
         axes.set_yticks(range(classes), names, fontsize=size, parse_math=False)
     for true, guess in counts_TT.nonzero().tolist() if classes <= NUMBERS else []:
         colour = "white" if shares_TT[true, guess] > 60 else "black"
-        axes.text(guess, true, str(int(counts_TT[true, guess])), ha="center", va="center", fontsize=8, color=colour)
+        axes.text(guess, true, str(int(counts_TT[true, guess])), ha="center", va="center", fontsize=9, color=colour)
     heading = f"{judged.title}\nvalidation part, {len(judged.split)} images"
-    canvas.text(0.05, 0.97, heading, fontsize=12, va="top", parse_math=False)
-    canvas.text(0.05, 0.225, _pairs_text(judged), fontsize=9, va="top", family="monospace", parse_math=False)
+    canvas.text(0.03, 0.985, heading, fontsize=14, va="top", parse_math=False)
+    canvas.text(0.03, 0.19, _pairs_text(judged), fontsize=10, va="top", family="monospace", parse_math=False)
     buffer = io.BytesIO()
     canvas.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
