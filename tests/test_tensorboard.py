@@ -199,19 +199,22 @@ def open_tab(driver: Any, board: Board, tab: str) -> None:
     driver.get(f"{board.url}/{tab}")
 
 
+def texts(driver: Any, selector: str) -> set[str]:
+    """What is written in the visible elements that a selector names."""
+    return set(driver.execute_script("return arguments[0].map((e) => e.innerText.trim())", shown(driver, selector)))
+
+
 def test_hparams_tab(browser: Any, board: Board) -> None:
     """One row a trial and one for both seeds; every weight can be shown, and has a column then."""
     open_tab(browser, board, "#hparams")
-    board.wait(lambda: "Trial ID" in "".join(e.text for e in shown(browser, "vaadin-grid-cell-content")), 30)
-    for box in shown(browser, ".hparam-checkbox"):
-        if not box.get_property("checked"):
-            browser.execute_script("arguments[0].click()", box)
-    grid = "const g = arguments[0]; return [g.items.length, g.items.map((item) => item.name)]"
-    (table,) = board.wait(lambda: shown(browser, "vaadin-grid"), 30)
-    count, names = browser.execute_script(grid, table)
-    assert count == len(set(names)) == 26
-    texts = {element.text for element in shown(browser, "vaadin-grid-cell-content")}
-    assert {*WEIGHTS, "method", "best validation accuracy (%)", "last validation accuracy (%)"} <= texts
+    board.wait(lambda: "Trial ID" in texts(browser, "vaadin-grid-cell-content"), 30)
+    show_all = "arguments[0].filter((box) => !box.checked).forEach((box) => box.click())"
+    browser.execute_script(show_all, shown(browser, ".hparam-checkbox"))
+    expected = {*WEIGHTS, "method", "best validation accuracy (%)", "last validation accuracy (%)"}
+    board.wait(lambda: expected <= texts(browser, "vaadin-grid-cell-content"), 30)
+    (table,) = shown(browser, "vaadin-grid")
+    names = browser.execute_script("return arguments[0].items.map((item) => item.name)", table)
+    assert len(names) == len(set(names)) == 26
 
 
 def drawn_lines(driver: Any) -> list[str]:
