@@ -5,17 +5,19 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from PIL import Image
 
 from cotuning_tune.cli._tensorboard import CURVES, names_of
 from cotuning_tune.events import PATTERN
+from cotuning_tune.files import place
 from cotuning_tune.run_dir import RunDir
+from cotuning_tune.search.recorder import Recorder
 from tests.boards import METHODS, Board, Made, board_of, rows, write_run
 from tests.browser import resize
-from tests.servers import free_port
+from tests.servers import bucket, free_port, s3_server
 
 WEIGHTS = {"bss/weight", "co_tuning/weight"}
 FOLDERS = 1 + 6 * 4 + 1 + 2 + 3  # root, ended trials, the running one, seeds, methods
@@ -78,14 +80,14 @@ def test_one_chart_a_cell_with_a_line_a_method(board: Board) -> None:
     assert [chart["title"] for chart in charts] == ["synthetic at 50 %", "synthetic at 100 %"]
     for chart in charts:
         (tag,) = chart["multiline"]["tag"]
-        for place, method in enumerate(METHODS):
+        for ahead, method in enumerate(METHODS):
             answer = board.ask(f"/data/plugin/custom_scalars/scalars?run=methods/{method}&tag={tag}")
             (points,) = answer["tag_to_events"].values()
             assert [(step, value) for _, step, value in points] == [
-                (1, 60.0 + place),
-                (2, 60.0 + place),
-                (3, 60.0 + place),
-                (4, 66.0 + place),
+                (1, 60.0 + ahead),
+                (2, 60.0 + ahead),
+                (3, 60.0 + ahead),
+                (4, 66.0 + ahead),
             ]
 
 
@@ -94,7 +96,7 @@ def test_images_are_what_was_drawn(board: Board) -> None:
     tags = board.ask("/data/plugin/images/tags")
     assert set(tags) == {"retrain/synthetic-0.50-fine_tune/seed0"}
     for tag in ("validation/confusion", "validation/mistakes"):
-        (entry,) = board.ask(f"/data/plugin/images/images?run=retrain/synthetic-0.50-fine_tune/seed0&tag={tag}&sample=0")
+        (entry,) = board.ask(f"/data/plugin/images/images?run={next(iter(tags))}&tag={tag}&sample=0")
         with urllib.request.urlopen(f"{board.url}/data/plugin/images/individualImage?{entry['query']}") as answer:
             picture = Image.open(io.BytesIO(answer.read()))
         assert picture.format == "PNG"
@@ -140,7 +142,8 @@ def test_a_resumed_search_writes_the_same_curves(tmp_path: Path) -> None:
     folder = made.run.tensorboard / "methods" / "bss"
     (before,) = folder.glob(PATTERN)
     size = before.stat().st_size
-    type(made.recorder)(made.run, made.studies).close()
+    with closing(Recorder(made.run, made.studies)) as recorder:
+        recorder.draw(study)
     (after,) = folder.glob(PATTERN)
     assert (after.name > before.name, after.stat().st_size) == (True, size)
     assert len(list(made.run.tensorboard.glob(PATTERN))) == 1
@@ -238,3 +241,17 @@ def test_images_tab(browser: Any, board: Board) -> None:
     open_tab(browser, board, "#images")
     widths = "return arguments[0].map((image) => image.naturalWidth)"
     board.wait(lambda: browser.execute_script(widths, shown(browser, "#main-image-container img")) == [900, 908], 30)
+
+
+def test_a_run_of_an_object_store(tmp_path: Path) -> None:
+    """Beside one in a folder: copied, shown alike; an ended trial's running session is gone there too."""
+    with s3_server() as port, bucket(port, "boards"):
+        there = Made(cast(Path, place("s3://boards/far")), ("bss",))
+        here = Made(tmp_path / "near", ("fine_tune",))
+        for made in (there, here):
+            with closing(made.recorder):
+                made.trial(next(iter(made.studies.cells.values())), "COMPLETE")
+        with board_of(there.run.path, here.run.path, at_least=5) as board:
+            names = {"far/search/synthetic-0.50-bss/0000", "near/search/synthetic-0.50-fine_tune/0000"}
+            assert statuses(board) == dict.fromkeys(names, "SUCCESS")
+            assert set(board.ask("/data/runs")) == {".", *names, "far/methods/bss", "near/methods/fine_tune"}

@@ -71,7 +71,9 @@ def draw_confusion(judged: Judged) -> bytes:
     bottom, side = 0.37, 0.66
     axes = canvas.add_axes((0.22, bottom, side, side * WIDTH / HEIGHT))
     shown = axes.imshow(shares_TT.numpy(), cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
-    canvas.colorbar(shown, cax=canvas.add_axes((0.90, bottom, 0.02, side * WIDTH / HEIGHT)), label="% of the true class")
+    canvas.colorbar(
+        shown, cax=canvas.add_axes((0.90, bottom, 0.02, side * WIDTH / HEIGHT)), label="% of the true class"
+    )
     axes.set(xlabel="predicted class", ylabel="true class")
     if classes <= NAMES:
         names = [_shortened(judged.name(label)) for label in range(classes)]

@@ -31,16 +31,24 @@ def best_curve(study: CellStudy) -> list[Point]:
 
 
 class Curves:
-    """An event file for each method: written afresh from the studies, then added to as trials end."""
+    """An event file for each method: written afresh as the first trial ends, then added to.
+
+    Not before, for Tune pickles its searcher, and with it this, when it starts.
+    """
 
     def __init__(self, run: RunDir, studies: Studies) -> None:
-        self._files = {name: EventFile(run.tensorboard / METHODS / name) for name in studies.experiment.config.methods}
+        self.run, self.studies = run, studies
+        self._files: dict[str, EventFile] = {}
         self._written = dict.fromkeys(studies.cells, 0)
-        for study in studies.cells.values():
-            self.add(study)
 
     def add(self, study: CellStudy) -> None:
         """Write the points of a cell that are not in its method's file yet."""
+        for name in self.studies.experiment.config.methods if not self._files else ():
+            self._files[name] = EventFile(self.run.tensorboard / METHODS / name)
+        for one in self.studies.cells.values() if not any(self._written.values()) else (study,):
+            self._add(one)
+
+    def _add(self, study: CellStudy) -> None:
         points, cell = best_curve(study), study.cell
         for count, best, wall in points[self._written[cell.name] :]:
             self._files[cell.method].write_scalars({curve_tag(cell.place): best}, step=count, wall=wall)
