@@ -46,7 +46,7 @@ def test_the_best_trial_keeps_its_weights(tmp_path: Path, experiment: Experiment
     """As trials end, the best one's weights stay, all others go; those of a running trial are left alone."""
     run = RunDir(tmp_path)
     studies = Studies(experiment, open_storage(run), run)
-    cell, recorder = studies.cells[CELL], Recorder(run, experiment)
+    cell, recorder = studies.cells[CELL], Recorder(run, studies)
     kept = []
     for number in range(4):
         assert cell.issue().number == number
