@@ -23,18 +23,23 @@ else
     done
 fi
 set -m # Ray's processes are one group: asked to end, its head would drain for up to 30 s
+kill_ray() { [ -z "$ray" ] || kill -KILL -- "-$ray" 2>/dev/null; }
 end() {
-    [ -z "$ray" ] || kill -KILL -- "-$ray" 2>/dev/null
+    kill_ray
     rm -rf "$RAY_TMPDIR"
     exit
 }
 trap end TERM
 mkdir -p -m 700 "$RAY_TMPDIR"
-@{ray} start --block --disable-usage-stats "${role[@]}" "--node-ip-address=$(address)" \
-    "--num-cpus=${SLURM_CPUS_ON_NODE:-@{cpus}}" "--num-gpus=${SLURM_GPUS_ON_NODE:-0}" --object-store-memory=200000000 \
-    "--object-manager-port=$((HEAD_PORT + 2))" "--node-manager-port=$((HEAD_PORT + 3))" \
-    "--dashboard-agent-listen-port=$((HEAD_PORT + 4))" "--dashboard-agent-grpc-port=$((HEAD_PORT + 5))" \
-    "--runtime-env-agent-port=$((HEAD_PORT + 6))" "--metrics-export-port=$((HEAD_PORT + 7))" &
-ray=$!
-wait "$ray"
+for _ in 1 2 3; do # a busy node may be too slow for Ray's patience of 30 s
+    @{ray} start --block --disable-usage-stats "${role[@]}" "--node-ip-address=$(address)" \
+        "--num-cpus=${SLURM_CPUS_ON_NODE:-@{cpus}}" "--num-gpus=${SLURM_GPUS_ON_NODE:-0}" --object-store-memory=200000000 \
+        "--object-manager-port=$((HEAD_PORT + 2))" "--node-manager-port=$((HEAD_PORT + 3))" \
+        "--dashboard-agent-listen-port=$((HEAD_PORT + 4))" "--dashboard-agent-grpc-port=$((HEAD_PORT + 5))" \
+        "--runtime-env-agent-port=$((HEAD_PORT + 6))" "--metrics-export-port=$((HEAD_PORT + 7))" &
+    ray=$!
+    wait "$ray"
+    kill_ray
+    [ "$1" = workers ] || break
+done
 end

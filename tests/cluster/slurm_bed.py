@@ -40,7 +40,7 @@ SlurmdLogFile={folder}/slurmd.%n.log
 ReturnToService=2
 SlurmdTimeout=60
 InactiveLimit=0
-KillWait=15
+KillWait=30
 SchedulerParameters=sched_interval=2,bf_interval=3
 SlurmctldParameters=preempt_send_user_signal
 SlurmdParameters=config_overrides
