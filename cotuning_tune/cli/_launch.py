@@ -104,10 +104,22 @@ def _status(options: argparse.Namespace) -> int:
     print(f"{found.name}: {state_of(found)} ({found.way}, started {_ago(found.started)}, attempt {found.times})")
     print(f"run      {found.run}")
     print(f"folder   {found.folder}")
-    summary = summary_of(found)
-    if summary:
-        print(f"progress {summary['done']}/{summary['asked']} trials, {summary['failed']} failed")
+    if summary := summary_of(found):
+        _say_progress(summary)
     return 0
+
+
+def _say_progress(summary: dict[str, Any]) -> None:
+    """What the run's summary tells."""
+    from cotuning_tune.console import best_of
+
+    trials = f"{summary['done']}/{summary['asked']} trials, {summary['running']} running, {summary['failed']} failed"
+    print(f"search   {trials}, {best_of(summary['best'])}")
+    print(f"retrain  {summary['retrained']}/{summary['retrain_asked']} seeds")
+    print(f"took     {summary['slot_hours']:.3g} slot-hours, {summary['restarts']} restart(s)")
+    print(f"phase    {summary['phase']}, on {summary['host']}, told {_ago(summary['updated'])}")
+    if summary["reason"]:
+        print(f"reason   {summary['reason']}")
 
 
 def _ago(when: float) -> str:

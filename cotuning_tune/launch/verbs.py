@@ -10,6 +10,7 @@ from cotuning_tune.launch.profile import make_profile
 from cotuning_tune.launch.record import Launch, find_launch, now, private_folder, root, write_private
 from cotuning_tune.launch.way import Request
 from cotuning_tune.launch.ways import way
+from cotuning_tune.run_dir import RunDir
 
 LIVE = ("queued", "running")
 
@@ -86,7 +87,7 @@ def _again(old: Launch, request: Request) -> Launch:
 def summary_of(launch: Launch) -> dict[str, Any]:
     """The run's summary file, {} where there is none or the storage is not reached from here."""
     try:
-        path = place(launch.run) / "summary.json"
+        path = RunDir(place(launch.run)).summary
         return dict(read_json(path)) if path.exists() else {}
     except (UserError, OSError):
         return {}
