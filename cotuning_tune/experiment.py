@@ -51,6 +51,7 @@ class ExperimentConfig:
     )
     stopper: Literal["none", "asha", "median"] = hyper("none", doc="early stopping, within a cell only")
     test_crops: Literal["centre", "ten"] = hyper("centre", doc="ten: corners and centre, mirrored too, as the paper")
+    on_end: str = hyper("", doc="shell command at a driver's end; runs only where the user says --on-end")
     search_seed: int = hyper(SEARCH_SEED, doc="of the sampler and of training in the search")
 
 

@@ -6,7 +6,7 @@ It outlives the cluster and its dashboards, and nothing is computed from it. Imp
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -73,8 +73,9 @@ class Summary:
     out: the next change, or the next minute, tries again.
     """
 
-    def __init__(self, run: RunDir) -> None:
-        self.run, self.standing = run, Standing()
+    def __init__(self, run: RunDir, then: Callable[[str], None] = lambda state: None) -> None:
+        """``then(state)`` is called once, after the last write, unless a newer driver owns the run."""
+        self.run, self.then, self.standing, self.replaced = run, then, Standing(), False
         self.number, self.gpus = 0, 0.0
         self.state, self.reason, self.started = "running", "", time.time()
         self._changed, self._ended = threading.Event(), threading.Event()
@@ -109,6 +110,8 @@ class Summary:
         self._ended.set()
         self._changed.set()
         self._thread.join(LAST_S)
+        if not self.replaced:
+            self.then(self.state)
 
     def content(self) -> dict[str, Any]:
         """What the file holds; hours of slots and GPUs, times in seconds since 1970."""
@@ -144,14 +147,11 @@ class Summary:
 
     def _write(self, *, durable: bool) -> None:
         try:
-            if self.owned():
+            self.replaced = self.run.read_incarnation() != self.number
+            if not self.replaced and self.run.experiment_file.exists():
                 write_json(self.run.summary, self.content(), durable=durable)
         except Exception:  # an object store raises more than OSError, and no run shall end for its summary
             return
-
-    def owned(self) -> bool:
-        """Whether the run's folder is there and no newer driver has begun."""
-        return self.run.experiment_file.exists() and self.run.read_incarnation() == self.number
 
 
 def _ending(problem: BaseException) -> tuple[str, str]:
@@ -166,9 +166,12 @@ def _ending(problem: BaseException) -> tuple[str, str]:
 
 
 @contextmanager
-def kept_summary(run: RunDir) -> Iterator[Summary]:
-    """The run's summary; however this is left, the last state is written: ``done`` where nothing went wrong."""
-    summary = Summary(run)
+def kept_summary(run: RunDir, then: Callable[[str], None] = lambda state: None) -> Iterator[Summary]:
+    """The run's summary; however this is left, the last state is written: ``done`` where nothing went wrong.
+
+    ``then``: see ``Summary``.
+    """
+    summary = Summary(run, then)
     try:
         yield summary
     except BaseException as problem:

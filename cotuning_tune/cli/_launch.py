@@ -25,6 +25,7 @@ def add(commands: Any) -> None:
         parser.add_argument("--studies", metavar="URL", default="", help="Optuna storage; s3:// needs one")
         parser.add_argument("--profile", metavar="FILE", help=f"what the site needs (see launch/profiles/{name}.toml)")
         parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a key of the profile")
+        parser.add_argument("--on-end", action="store_true", help="run the experiment's on_end command at each end")
         parser.add_argument("--dry-run", action="store_true", help="show files and commands, start nothing")
         parser.add_argument("--show-profile", action="store_true", help="show every key with its default")
         parser.set_defaults(call=_launch, way=name)
@@ -58,7 +59,7 @@ def _request(options: argparse.Namespace) -> Any:
         raise UserError(f"{path} cannot be read: there is no such file")
     name = name or _name_in(path)
     storage = place(options.storage) if is_local(place(options.storage)) else options.storage
-    return Request(path, name, str(storage), options.studies, profile, root() / name)
+    return Request(path, name, str(storage), options.studies, profile, root() / name, options.on_end)
 
 
 def _name_in(path: Path) -> str:

@@ -18,6 +18,7 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--address", help="a running Ray cluster ('auto': the one of this machine)")
     parser.add_argument("--nodes", type=int, default=0, metavar="N", help="wait until the cluster has so many nodes")
     parser.add_argument("--require-token", action="store_true", help="refuse a cluster that asks for no token")
+    parser.add_argument("--on-end", action="store_true", help="run the experiment's on_end command when this ends")
     parser.add_argument("--num-cpus", type=int, help="cores to use of this machine (default: all)")
     add_decoding(parser)
 
@@ -107,7 +108,7 @@ def _finish(
     """
     from cotuning_tune.summary import kept_summary
 
-    with kept_summary(run) as told:
+    with kept_summary(run, _then(run, experiment, options)) as told:
         complete = _work(run, experiment, options, sizes, told, search=search, retrain=retrain)
         if retrain:
             told.change(phase="report")
@@ -115,6 +116,19 @@ def _finish(
         if not complete:
             told.end("failed", "too many trials failed: not every cell has its budget")
     return 0 if complete else 1
+
+
+def _then(run: Any, experiment: Any, options: argparse.Namespace) -> Callable[[str], None]:
+    """What is done at the end: the experiment's command, where the user lets it run. The file may be another's."""
+    from cotuning_tune.on_end import run_on_end
+
+    command = experiment.config.on_end
+    if command and not options.on_end:
+        _note(f"on_end is not run without --on-end: {command}")
+    if not (command and options.on_end):
+        return lambda state: None
+    _note(f"on_end, run when this ends: {command}")
+    return lambda state: run_on_end(command, run, state, _note)
 
 
 def _work(
@@ -183,6 +197,10 @@ def _checked(experiment: Any, sizes: dict[str, int] | None) -> Iterator[dict[str
     yield sizes or check_cells(experiment)
 
 
+def _note(line: str) -> None:
+    print(f"note: {line}", flush=True)
+
+
 def _say(line: str) -> None:
     print(f"\ncotuning-tune: {line}", file=sys.stderr, flush=True)
 
@@ -231,7 +249,7 @@ class _ProgressOf:
 
     def say(self, notice: str) -> None:
         self.line.end()
-        print(f"note: {notice}", flush=True)
+        _note(notice)
 
     def __enter__(self) -> "_ProgressOf":
         return self

@@ -18,7 +18,8 @@ LIVE = ("queued", "running")
 def request_of(launch: Launch) -> Request:
     """The request that a launch came from."""
     profile = make_profile(way(launch.way).Profile, launch.profile, launch.way)
-    return Request(Path(launch.experiment), launch.name, launch.storage, launch.studies, profile, root() / launch.name)
+    where = (launch.name, launch.storage, launch.studies)
+    return Request(Path(launch.experiment), *where, profile, root() / launch.name, launch.on_end)
 
 
 def dry_run(way_name: str, request: Request) -> str:
@@ -52,6 +53,7 @@ def _begin(way_name: str, request: Request, times: int) -> Launch:
         asdict(request.profile),
         started=now(),
         times=times,
+        on_end=request.on_end,
     )
     made = replace(made, facts=kind.start(request, plan))
     made.save()
