@@ -143,6 +143,8 @@ def _work(
 ) -> bool:
     """Search and retrain under the run's lock on one cluster; True where every cell has its budget."""
     from cotuning_tune.cluster import connected, find_slots
+    from cotuning_tune.gpu_share import settled
+    from cotuning_tune.metrics import metrics_of
     from cotuning_tune.preflight import preflight
     from cotuning_tune.retrain import run_retraining
     from cotuning_tune.search.checks import keep_sizes
@@ -160,18 +162,19 @@ def _work(
         if options.address:
             checked = preflight(run.path, options.nodes, require_token=options.require_token, say=_say)
             print(f"{checked} node(s) checked: the same versions, the same storage")
-        slots = find_slots(experiment.resources)
+        slots = find_slots(settled(run, experiment, _note))
         number = run.raise_incarnation(owner)
         told.begin(number, told.standing, slots.gpus)
         keep_sizes(run, measured, slots.count)
+        show = metrics_of(options.address, run.name, {cell.name: cell.method for cell in experiment.cells})
         size = f"{len(experiment.cells)} cells x {experiment.config.trials} trials"
         print(f"{run.path}: {size}, {slots.count} at a time")
         if search:
-            with _ProgressOf("search", told) as line:
+            with _ProgressOf("search", told, show) as line:
                 driver = Driver(number, slots, line.searched, line.say)
                 complete = run_search(run, experiment, driver)
         if retrain:
-            with _ProgressOf("retrain", told) as line:
+            with _ProgressOf("retrain", told, show) as line:
                 crops, decode = experiment.config.test_crops, experiment.task["decode"]
                 run_retraining(run, experiment.config.seeds, slots, number, line.retrained, crops=crops, decode=decode)
     return complete
@@ -217,12 +220,12 @@ def _say_resume(run: Any, told: Any) -> Callable[[str], None]:
 
 
 class _ProgressOf:
-    """Turns what the stages report into the progress line, and tells the run's summary."""
+    """Turns what the stages report into the progress line, the run's summary and the cluster's metrics."""
 
-    def __init__(self, what: str, told: Any) -> None:
+    def __init__(self, what: str, told: Any, show: Any) -> None:
         from cotuning_tune.console import ProgressLine
 
-        self.line, self.before, self.told = ProgressLine(sys.stdout, what), -1, told
+        self.line, self.before, self.told, self.show = ProgressLine(sys.stdout, what), -1, told, show
         told.change(phase=what)
 
     def searched(self, progress: Any) -> None:
@@ -239,6 +242,7 @@ class _ProgressOf:
             best=progress.best,
             search_seconds=progress.seconds,
         )
+        self.show(self.told.content(), progress.trials)
 
     def retrained(self, progress: Any) -> None:
         self.before = progress.done if self.before < 0 else self.before
@@ -246,6 +250,7 @@ class _ProgressOf:
         self.told.change(
             retrained=progress.done, retrain_asked=progress.asked, retrain_seconds=progress.seconds, running=0
         )
+        self.show(self.told.content(), {})
 
     def say(self, notice: str) -> None:
         self.line.end()

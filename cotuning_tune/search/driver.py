@@ -29,7 +29,12 @@ from cotuning_tune.search.warm_start import warm_start
 from cotuning_tune.signals import kept_handlers
 from cotuning_tune.training.job import source_of
 
-SHOWN = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.FAIL)
+SHOWN = {
+    "complete": TrialState.COMPLETE,
+    "stopped": TrialState.PRUNED,
+    "running": TrialState.RUNNING,
+    "failed": TrialState.FAIL,
+}
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy")
 
 
@@ -129,7 +134,7 @@ def _progress(studies: Studies, before: int) -> SearchProgress:
         best=best,
         started_with=before,
         seconds=sum(cell.seconds for cell in studies.cells.values()),
-        trials={name: {s.name.lower(): count[s] for s in SHOWN} for name, count in by_cell.items()},
+        trials={name: {shown: count[state] for shown, state in SHOWN.items()} for name, count in by_cell.items()},
     )
 
 
