@@ -121,6 +121,14 @@ def test_without_a_gpu_nothing_is_measured(
         assert settled(run, fixed, print, ask) == fixed.resources
 
 
+def test_the_share_is_no_part_of_a_trial(experiment: Experiment) -> None:
+    """What is trained, and the space, are the same whatever the share: so are the results."""
+    fixed = parse(TEXT.replace('"auto"', "0.25"), "auto")
+    assert fixed.space_text() == experiment.space_text()
+    for cell in experiment.cells:
+        assert fixed.spec(cell, {}, 0) == experiment.spec(cell, {}, 0)
+
+
 @pytest.fixture
 def fake_gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A Ray cluster that counts two GPUs, which are not there."""

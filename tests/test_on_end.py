@@ -9,7 +9,6 @@ import pytest
 
 from cotuning_tune import on_end
 from cotuning_tune.experiment import read_experiment
-from cotuning_tune.files import write_bytes
 from cotuning_tune.launch import Request
 from cotuning_tune.on_end import run_on_end
 from cotuning_tune.run_dir import RunDir
@@ -20,56 +19,50 @@ from tests.launch.test_local import EXPERIMENT
 COMMAND = 'echo "$COTUNING_TUNE_STATE $COTUNING_TUNE_RUN $COTUNING_TUNE_SUMMARY" >> "$COTUNING_TUNE_RUN/ended"'
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> RunDir:
-    made = RunDir(tmp_path)
-    write_bytes(made.experiment_file, b"")
-    made.raise_incarnation()
-    return made
-
-
-def test_it_finds_run_and_state(run: RunDir) -> None:
+def test_it_finds_run_and_state(driven: RunDir) -> None:
     """The command is said before it runs, and finds the run's address, its state and its summary."""
     notes: list[str] = []
-    run_on_end(COMMAND, run, "done", notes.append)
-    assert (run.path / "ended").read_text() == f"done {run.path} {run.summary}\n"
+    run_on_end(COMMAND, driven, "done", notes.append)
+    assert (driven.path / "ended").read_text() == f"done {driven.path} {driven.summary}\n"
     assert notes == [f"the run is done; on_end: {COMMAND}"]
 
 
 @pytest.mark.parametrize("command", ["exit 3", "no-such-command-here 2> /dev/null", "kill -9 $$"])
-def test_its_failure_is_a_note(run: RunDir, command: str) -> None:
+def test_its_failure_is_a_note(driven: RunDir, command: str) -> None:
     """One line that tells the code, and no error."""
     notes: list[str] = []
-    run_on_end(command, run, "failed", notes.append)
+    run_on_end(command, driven, "failed", notes.append)
     assert len(notes) == 2
     assert notes[1].startswith("on_end has ended with code ")
 
 
-def test_it_is_ended_after_its_time(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_ended_after_its_time(driven: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     """With all that it has started: nothing writes any more."""
     monkeypatch.setattr(on_end, "LIMIT_S", 0.1)
     notes: list[str] = []
-    run_on_end('(sleep 0.3; echo late > "$COTUNING_TUNE_RUN/late") & wait', run, "done", notes.append)
+    run_on_end('(sleep 0.3; echo late > "$COTUNING_TUNE_RUN/late") & wait', driven, "done", notes.append)
     assert notes[1] == "on_end has taken more than 0 s and was ended"
     time.sleep(0.5)
-    assert not (run.path / "late").exists()
+    assert not (driven.path / "late").exists()
 
 
-def test_once_after_the_last_write(run: RunDir) -> None:
+def test_once_after_the_last_write(driven: RunDir) -> None:
     """At its call the summary tells the end already; a second end calls nothing."""
     seen: list[tuple[str, str]] = []
-    with kept_summary(run, lambda state: seen.append((state, json.loads(run.summary.read_text())["state"]))) as told:
+    with kept_summary(
+        driven, lambda state: seen.append((state, json.loads(driven.summary.read_text())["state"]))
+    ) as told:
         told.begin(1, Standing())
         told.end("failed", "no luck")
     assert seen == [("failed", "failed")]
 
 
-def test_not_for_a_replaced_driver(run: RunDir) -> None:
+def test_not_for_a_replaced_driver(driven: RunDir) -> None:
     """The newer driver's end is the run's end."""
     seen: list[str] = []
-    with kept_summary(run, seen.append) as told:
+    with kept_summary(driven, seen.append) as told:
         told.begin(1, Standing())
-        run.raise_incarnation()
+        driven.raise_incarnation()
     assert seen == []
 
 

@@ -11,23 +11,14 @@ import pytest
 
 from cotuning_tune import summary as module
 from cotuning_tune.errors import Unfinished, UserError
-from cotuning_tune.files import read_json, write_bytes
+from cotuning_tune.files import read_json
 from cotuning_tune.run_dir import RunDir
 from cotuning_tune.summary import Standing, Summary, kept_summary, standing_of
 from tests.report.synthetic import write_run
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> RunDir:
-    """A run with one driver."""
-    made = RunDir(tmp_path)
-    write_bytes(made.experiment_file, b"")
-    made.raise_incarnation()
-    return made
-
-
-def _read(run: RunDir) -> dict[str, Any]:
-    content: dict[str, Any] = read_json(run.summary)
+def _read(driven: RunDir) -> dict[str, Any]:
+    content: dict[str, Any] = read_json(driven.summary)
     return content
 
 
@@ -44,14 +35,14 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return contents
 
 
-def test_the_last_state_is_written(run: RunDir) -> None:
+def test_the_last_state_is_written(driven: RunDir) -> None:
     """After the end the file holds the last change and how it ended; nothing runs any more."""
-    with kept_summary(run) as told:
+    with kept_summary(driven) as told:
         told.begin(1, Standing(asked=8, retrain_asked=2), gpus=0.5)
         told.change(done=7, running=1, failed=2, best={"cell": 81.5}, search_seconds=7200.0)
         told.change(phase="report", done=8, retrained=2, retrain_seconds=3600.0)
     told.change(done=9)
-    content = _read(run)
+    content = _read(driven)
     assert (content["state"], content["reason"], content["phase"]) == ("done", "", "report")
     assert (content["done"], content["asked"], content["failed"], content["running"]) == (8, 8, 2, 0)
     assert (content["retrained"], content["retrain_asked"], content["best"]) == (2, 2, {"cell": 81.5})
@@ -59,9 +50,9 @@ def test_the_last_state_is_written(run: RunDir) -> None:
     assert content["started"] <= content["updated"] <= time.time()
 
 
-def test_many_changes_are_few_writes(run: RunDir, written: list[dict[str, Any]]) -> None:
+def test_many_changes_are_few_writes(driven: RunDir, written: list[dict[str, Any]]) -> None:
     """A thousand changes in a moment are written once or twice, and the last of them is there at the end."""
-    with kept_summary(run) as told:
+    with kept_summary(driven) as told:
         told.begin(1, Standing())
         for number in range(1, 1001):
             told.change(done=number)
@@ -69,19 +60,19 @@ def test_many_changes_are_few_writes(run: RunDir, written: list[dict[str, Any]])
     assert written[-1]["done"] == 1000
 
 
-def test_it_is_current_while_it_runs(run: RunDir) -> None:
+def test_it_is_current_while_it_runs(driven: RunDir) -> None:
     """A change is in the file soon, without an end."""
-    told = Summary(run)
+    told = Summary(driven)
     told.begin(1, Standing())
     told.change(done=3)
-    while not (run.summary.exists() and _read(run)["done"] == 3):
+    while not (driven.summary.exists() and _read(driven)["done"] == 3):
         time.sleep(0.05)
-    assert _read(run)["state"] == "running"
+    assert _read(driven)["state"] == "running"
     told.end("done")
 
 
-def _end_by(run: RunDir, problem: BaseException) -> None:
-    with kept_summary(run) as told:
+def _end_by(driven: RunDir, problem: BaseException) -> None:
+    with kept_summary(driven) as told:
         told.begin(1, Standing())
         raise problem
 
@@ -96,68 +87,68 @@ def _end_by(run: RunDir, problem: BaseException) -> None:
         (ValueError("odd\nand more"), "failed", "ValueError: odd"),
     ],
 )
-def test_how_it_ended(run: RunDir, problem: BaseException, state: str, reason: str) -> None:
+def test_how_it_ended(driven: RunDir, problem: BaseException, state: str, reason: str) -> None:
     """Signals leave it unfinished, mistakes and faults failed, each with one line; the exception goes on."""
     with pytest.raises(type(problem)):
-        _end_by(run, problem)
-    assert (_read(run)["state"], _read(run)["reason"]) == (state, reason)
+        _end_by(driven, problem)
+    assert (_read(driven)["state"], _read(driven)["reason"]) == (state, reason)
 
 
-def test_a_replaced_driver_writes_nothing(run: RunDir) -> None:
+def test_a_replaced_driver_writes_nothing(driven: RunDir) -> None:
     """Once a newer driver has begun, the older one's end does not touch the newer one's file."""
-    with kept_summary(run) as old:
+    with kept_summary(driven) as old:
         old.begin(1, Standing(done=1))
-        newer = Summary(run)
-        newer.begin(run.raise_incarnation(), Standing(done=5))
+        newer = Summary(driven)
+        newer.begin(driven.raise_incarnation(), Standing(done=5))
         newer.end("done")
-    content = _read(run)
+    content = _read(driven)
     assert (content["state"], content["done"], content["restarts"]) == ("done", 5, 1)
 
 
-def test_without_the_lock_nothing_is_written(run: RunDir) -> None:
+def test_without_the_lock_nothing_is_written(driven: RunDir) -> None:
     """A driver that is refused before it begins leaves no summary, and none is made where the run has vanished."""
-    with pytest.raises(UserError), kept_summary(run):
+    with pytest.raises(UserError), kept_summary(driven):
         raise UserError("being worked on")
-    assert not run.summary.exists()
-    run.experiment_file.unlink()
-    with kept_summary(run) as told:
+    assert not driven.summary.exists()
+    driven.experiment_file.unlink()
+    with kept_summary(driven) as told:
         told.begin(1, Standing())
-    assert not run.summary.exists()
+    assert not driven.summary.exists()
 
 
-def test_a_full_disk_ends_no_run(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_ends_no_run(driven: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be written is left out."""
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(module, "write_json", full)
-    with kept_summary(run) as told:
+    with kept_summary(driven) as told:
         told.begin(1, Standing())
-    assert not run.summary.exists()
+    assert not driven.summary.exists()
 
 
-def test_a_storage_that_is_away_keeps_no_driver(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_storage_that_is_away_keeps_no_driver(driven: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     """The end waits for the last write, but not for ever."""
     back = threading.Event()
     monkeypatch.setattr(module, "LAST_S", 0.1)
     monkeypatch.setattr(module, "write_json", lambda *_, **__: back.wait())
-    with kept_summary(run) as told:
+    with kept_summary(driven) as told:
         told.begin(1, Standing())
     assert told._thread.is_alive()
     back.set()
     told._thread.join()
 
 
-def test_a_copy_writes_nothing(run: RunDir) -> None:
+def test_a_copy_writes_nothing(driven: RunDir) -> None:
     """Tune pickles what a driver gives it; the copy has not begun."""
-    told = Summary(run)
+    told = Summary(driven)
     told.begin(1, Standing(done=2))
     copy = pickle.loads(pickle.dumps(told))
     copy.change(done=7)
     copy.end("failed")
     told.end("done")
-    assert (_read(run)["state"], _read(run)["done"]) == ("done", 2)
+    assert (_read(driven)["state"], _read(driven)["done"]) == ("done", 2)
 
 
 def test_a_run_tells_where_it_stands(tmp_path: Path) -> None:
