@@ -5,12 +5,12 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cotuning_tune.cli._options import add_calibration, add_decoding, decoding, say_calibration, with_options
 from cotuning_tune.cli._reading import summary
+from cotuning_tune.cli._stages import Stages, note
 
 STUDIES = "Optuna storage, as postgresql://... (default: COTUNING_TUNE_STUDIES, else a journal)"
 
@@ -19,6 +19,7 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--address", help="a running Ray cluster ('auto': the one of this machine)")
     parser.add_argument("--nodes", type=int, default=0, metavar="N", help="wait until the cluster has so many nodes")
     parser.add_argument("--require-token", action="store_true", help="refuse a cluster that asks for no token")
+    parser.add_argument("--on-end", action="store_true", help="run the experiment's on_end command when this ends")
     parser.add_argument("--num-cpus", type=int, help="cores to use of this machine (default: all)")
     add_decoding(parser)
 
@@ -97,73 +98,98 @@ def _start(options: argparse.Namespace) -> tuple[Any, Any, dict[str, int]]:
     return run, experiment, sizes
 
 
-def _work(
+def _finish(
     run: Any,
     experiment: Any,
     options: argparse.Namespace,
     sizes: dict[str, int] | None = None,
+    *,
+    search: bool = True,
+    retrain: bool = True,
+) -> int:
+    """Search, retrain and report; the exit code. The run's summary tells where it stands, and how it ended.
+
+    The run's lock is held all the time. ``sizes``: what ``check_cells`` measured; without it everything is
+    checked here.
+    """
+    from cotuning_tune.summary import kept_summary
+
+    with kept_summary(run, _then(run, experiment, options)) as told:
+        complete = _work(run, experiment, options, sizes, told, search=search, retrain=retrain)
+        if retrain:
+            told.change(phase="report")
+            summary(run, complete)
+        if not complete:
+            told.end("failed", "too many trials failed: not every cell has its budget")
+    return 0 if complete else 1
+
+
+def _then(run: Any, experiment: Any, options: argparse.Namespace) -> Callable[[str], None]:
+    """What is done at the end: the experiment's command, where the user lets it run. The file may be another's."""
+    from cotuning_tune.on_end import run_on_end
+
+    command = experiment.config.on_end
+    if command and not options.on_end:
+        note(f"on_end is not run without --on-end: {command}")
+    if not (command and options.on_end):
+        return lambda state: None
+    note(f"on_end, run when this ends: {command}")
+    return lambda state: run_on_end(command, run, state, note)
+
+
+def _work(
+    run: Any,
+    experiment: Any,
+    options: argparse.Namespace,
+    sizes: dict[str, int] | None,
+    told: Any,
     *,
     search: bool,
     retrain: bool,
 ) -> bool:
     """Search and retrain, the repeats after the run itself, on one cluster; True where every cell has its budget.
 
-    The run's lock is held all the time. ``sizes``: what ``check_cells`` measured; without it everything is
-    checked here.
+    The run's lock is held all the time.
     """
     from cotuning_tune.cluster import connected, find_slots
-    from cotuning_tune.lock import driver_lock
+    from cotuning_tune.gpu_share import settled
     from cotuning_tune.preflight import preflight
     from cotuning_tune.search.repeats import prepare_repeats, set_searches
+    from cotuning_tune.summary import kept_summary
     from cotuning_tune.watchdog import watchdog
 
-    with driver_lock(run) as owner:
+    with _locked(run, experiment, told) as owner:
         set_searches(run, vars(options).get("repeat_search"))
         repeats = prepare_repeats(run, experiment)
         with (
             _checked(experiment, sizes) as measured,
             connected(options.address, options.num_cpus),
-            watchdog(_say_resume(run)),
+            watchdog(_say_resume(run, told)),
             run.watched_storage(measured["state"] + measured["weights"], _say),
         ):
             if options.address:
                 checked = preflight(run.path, options.nodes, require_token=options.require_token, say=_say)
                 print(f"{checked} node(s) checked: the same versions, the same storage")
-            stages = _Stages(find_slots(experiment.resources), measured, search, retrain)
-            complete = stages.work(run, experiment, owner, f" 1/{run.searches}" if repeats else "")
+            slots = find_slots(settled(run, experiment, note))
+            stages = Stages(slots, measured, options.address, search, retrain)
+            complete = stages.work(run, experiment, owner, told, f" 1/{run.searches}" if repeats else "")
             for number, (repeat, again) in enumerate(repeats, 2):
-                with driver_lock(repeat) as own:
-                    complete &= stages.work(repeat, again, own, f" {number}/{run.searches}")
+                told.change(phase=f"repeat {number}/{run.searches}")
+                with kept_summary(repeat) as own, _locked(repeat, again, own) as mine:
+                    complete &= stages.work(repeat, again, mine, own, f" {number}/{run.searches}")
     return complete
 
 
-@dataclass(frozen=True)
-class _Stages:
-    """What is done with each search: which stages, on what, with checkpoints of which sizes."""
+@contextmanager
+def _locked(run: Any, experiment: Any, told: Any) -> Iterator[dict[str, Any]]:
+    """The run's lock; from then on the summary is ours to write."""
+    from cotuning_tune.lock import driver_lock
+    from cotuning_tune.summary import standing_of
 
-    slots: Any
-    sizes: dict[str, int]
-    search: bool
-    retrain: bool
-
-    def work(self, run: Any, experiment: Any, owner: dict[str, Any], which: str) -> bool:
-        """Go through the stages of one search, whose lock ``owner`` holds; True where every cell has its budget."""
-        from cotuning_tune.retrain import run_retraining
-        from cotuning_tune.search.checks import keep_sizes
-        from cotuning_tune.search.driver import Driver, run_search
-
-        number, complete = run.raise_incarnation(owner), True
-        keep_sizes(run, self.sizes, self.slots.count)
-        config = experiment.config
-        print(f"{run.path}: {len(experiment.cells)} cells x {config.trials} trials, {self.slots.count} at a time")
-        if self.search:
-            with _ProgressOf(f"search{which}") as line:
-                complete = run_search(run, experiment, Driver(number, self.slots, line.searched, line.say))
-        if self.retrain:
-            with _ProgressOf(f"retrain{which}") as line:
-                how = {"crops": config.test_crops, "decode": experiment.task["decode"]}
-                run_retraining(run, config.seeds, self.slots, number, line.retrained, **how)
-        return complete
+    cells, config = [cell.name for cell in experiment.cells], experiment.config
+    with driver_lock(run) as owner:
+        told.begin(run.read_incarnation(), standing_of(run, cells, config.trials, config.seeds))
+        yield owner
 
 
 @contextmanager
@@ -178,54 +204,27 @@ def _say(line: str) -> None:
     print(f"\ncotuning-tune: {line}", file=sys.stderr, flush=True)
 
 
-def _say_resume(run: Any) -> Callable[[str], None]:
+def _say_resume(run: Any, told: Any) -> Callable[[str], None]:
+    """What is done last where the cluster has gone."""
+
     def say(reason: str) -> None:
         print(f"\ncotuning-tune: {reason}", file=sys.stderr)
         print(f"cotuning-tune: nothing is lost; to go on: cotuning-tune resume {run.path}", file=sys.stderr, flush=True)
+        told.end("unfinished", reason)
 
     return say
 
 
-class _ProgressOf:
-    """Turns what the stages report into the progress line."""
-
-    def __init__(self, what: str) -> None:
-        from cotuning_tune.console import ProgressLine
-
-        self.line, self.before = ProgressLine(sys.stdout, what), -1
-
-    def searched(self, progress: Any) -> None:
-        from cotuning_tune.console import best_of
-
-        failed = f" · {progress.failed} failed" if progress.failed else ""
-        detail = f"{progress.running} running{failed} · {best_of(progress.best)}"
-        self.line.show(progress.done, progress.asked, detail, progress.started_with)
-
-    def retrained(self, done: int, total: int, last: str) -> None:
-        self.before = done if self.before < 0 else self.before
-        self.line.show(done, total, last or "start", self.before)
-
-    def say(self, notice: str) -> None:
-        self.line.end()
-        print(f"note: {notice}", flush=True)
-
-    def __enter__(self) -> "_ProgressOf":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.line.end()
-
-
 def _run(options: argparse.Namespace) -> int:
     run, experiment, sizes = _start(options)
-    return summary(run, _work(run, experiment, options, sizes, search=True, retrain=True))
+    return _finish(run, experiment, options, sizes)
 
 
 def _search(options: argparse.Namespace) -> int:
     run, experiment, sizes = _start(options)
-    done = _work(run, experiment, options, sizes, search=True, retrain=False)
+    code = _finish(run, experiment, options, sizes, retrain=False)
     print(f"selections are in {run.path}/cells; next: cotuning-tune retrain {run.path}")
-    return 0 if done else 1
+    return code
 
 
 def _resume(options: argparse.Namespace) -> int:
@@ -234,8 +233,7 @@ def _resume(options: argparse.Namespace) -> int:
 
     run = RunDir.open(options.run)
     experiment = decoding(load_experiment(run), options)
-    search = options.command == "resume"
-    return summary(run, _work(run, experiment, options, search=search, retrain=True))
+    return _finish(run, experiment, options, search=options.command == "resume")
 
 
 def _extend(options: argparse.Namespace) -> int:
