@@ -21,7 +21,9 @@ import pytest
 NETWORK = "10.66.0."
 OWN = ("/run", "/dev/shm", "/tmp/ray")
 TOOLS = ("ip", "nsenter", "setpriv", "unshare")
-FOR_EVER = "trap : TERM; while :; do sleep 3600 & wait; done"  # bash reaps what its host's processes leave behind
+FOR_EVER = (
+    "set +e; trap : TERM; while :; do sleep 3600 & wait; done"  # bash reaps what its host's processes leave behind
+)
 HOST = (
     'set -e; hostname "$1"; mount --bind "$2" /etc/hosts; shift 2; for own; do mount -t tmpfs none "$own"; done;'
     f" echo ready; {FOR_EVER}"
