@@ -42,8 +42,9 @@ lives() {
 members() {
     same "$1" || return 0
     for folder in /proc/[0-9]*; do
-        set -- $(fields "${folder#/proc/}")
-        [ "${4:-}" = "$session" ] && [ "$1" != Z ] || continue
+        { read -r line <"$folder/stat"; } 2>/dev/null || continue
+        set -- ${line##*) }
+        [ "$4" = "$session" ] && [ "$1" != Z ] || continue
         [ "$2" = $$ ] || [ "${folder#/proc/}" = $$ ] || echo "${folder#/proc/}"
     done
 }

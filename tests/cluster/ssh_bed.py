@@ -1,6 +1,8 @@
 """Hosts of the bed with a real sshd each, and a workstation that may log in to them."""
 
+import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -66,7 +68,8 @@ class Site:
     @property
     def env(self) -> dict[str, str]:
         """What a process of the package needs here."""
-        mine = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COTUNING_TUNE_CACHE": str(self.folder / "cache")}
+        found = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        mine = {"PYTHONPATH": found, "OMP_NUM_THREADS": "1", "COTUNING_TUNE_CACHE": str(self.folder / "cache")}
         return {**mine, "COTUNING_TUNE_LAUNCHES": str(self.folder / "launches"), "TMPDIR": str(self.short)}
 
     def call(self, *words: object, code: int = 0, timeout: float = 400) -> list[str]:
@@ -94,11 +97,19 @@ class Site:
         path.write_text("".join(f"{key} = {format_value(value)}\n" for key, value in values.items()))
         return path
 
+    @property
+    def experiment(self) -> Path:
+        """The experiment's file."""
+        return self.folder / "tiny.toml"
+
+    def write_experiment(self, trials: int = 8) -> None:
+        """Write it."""
+        self.experiment.write_text(EXPERIMENT.format(trials=trials))
+
     def launch(self, trials: int = 8) -> None:
         """Start a run called ``tiny`` in the folder ``runs``."""
-        path = self.folder / "tiny.toml"
-        path.write_text(EXPERIMENT.format(trials=trials))
-        self.call("launch", "ssh", path, "--storage", self.folder / "runs", "--profile", self.profile())
+        self.write_experiment(trials)
+        self.call("launch", "ssh", self.experiment, "--storage", self.folder / "runs", "--profile", self.profile())
 
     @property
     def run(self) -> RunDir:
@@ -141,6 +152,12 @@ def wait_until(condition: Callable[[], object], seconds: float = 240) -> None:
 def raylet_of(host: Host) -> int:
     """The process of a host's raylet."""
     return next(pid for pid, line in host.processes().items() if line.partition(" ")[0].endswith("/raylet"))
+
+
+def need_jobs_api() -> None:
+    """Skip where Ray has no dashboard, which the Jobs API is a part of."""
+    if importlib.util.find_spec("aiohttp_cors") is None:
+        pytest.skip("NOT TESTED with Ray's Jobs API: ray[default] is not installed")
 
 
 @contextmanager

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.ssh_bed import EXPERIMENT, Site, raylet_of, ssh_site, wait_until
+from tests.cluster.ssh_bed import Site, raylet_of, ssh_site, wait_until
+from tests.launch.guides import commands_of
 
-OCCUPY = "import socket; s = socket.create_server(('', 6385)); print('up', flush=True); s.accept(); input()"
+OCCUPY = "import socket, time; s = socket.create_server(('', 6385)); print('up', flush=True); time.sleep(999)"
 
 
 @pytest.fixture
@@ -47,20 +48,25 @@ def test_a_run_to_its_end(site: Site) -> None:
     assert not list((site.folder / "on_hosts").glob("*/token"))
 
 
-def test_stopped_and_resumed(site: Site) -> None:
-    """Stopped in the middle nothing runs on any host and the lock is free; resumed, every trial is there once."""
-    site.launch()
-    wait_until(lambda: site.ended_trials() >= 2)
-    assert site.call("launch", "stop") == ["tiny: stopped in order; nothing is lost"]
-    assert site.left() == []
-    assert not site.run.lock.exists()
-    assert site.state() == "unfinished"
-    assert not list((site.folder / "on_hosts").glob("*/token"))
-    assert site.call("launch", "stop") == ["tiny: the driver had ended; its nodes are stopped"]
-    site.call("launch", "resume")
-    site.call("launch", "logs", "-f")
+def test_the_guide(site: Site) -> None:
+    """Followed word by word: stopped, nothing runs on any host; resumed, every trial is there once."""
+    site.write_experiment()
+    profile, storage = site.profile(), site.folder / "runs"
+    places = {"search_spaces/tiny.toml": str(site.experiment), "/shared/runs": str(storage), "site.toml": str(profile)}
+    said = []
+    for words in commands_of("launch-ssh.md", places):
+        if words[1] == "stop":
+            wait_until(lambda: site.ended_trials() >= 2)
+        said.append((words[1], site.call(*words)))
+        if words[1] == "stop":
+            assert said[-1][1] == ["tiny: stopped in order; nothing is lost"]
+            assert site.left() == []
+            assert not site.run.lock.exists()
+            assert not list((site.folder / "on_hosts").glob("*/token"))
+            assert site.call("launch", "stop") == ["tiny: the driver had ended; its nodes are stopped"]
+    states = [lines[0].split(" (ssh")[0] for verb, lines in said if verb == "status"]
+    assert states == ["tiny: running, 3 of 3 nodes", "tiny: unfinished", "tiny: done"]
     site.check_complete()
-    assert site.state() == "done"
 
 
 def test_a_cut_link(site: Site) -> None:
@@ -98,11 +104,10 @@ def test_killed_raylets(site: Site) -> None:
 
 def test_mistakes(site: Site) -> None:
     """A mistake on one host is one line that names it, exit code 2; nothing is left running on the others."""
-    path = site.folder / "tiny.toml"
-    path.write_text(EXPERIMENT.format(trials=2))
+    site.write_experiment()
 
     def start(**changed: object) -> list[str]:
-        words = [path, "--storage", site.folder / "runs", "--profile", site.profile(**changed)]
+        words = [site.experiment, "--storage", site.folder / "runs", "--profile", site.profile(**changed)]
         return site.call("launch", "ssh", *words, code=2)
 
     def refused(**changed: object) -> str:

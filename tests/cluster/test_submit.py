@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.bed import Host, bed
-from tests.cluster.ssh_bed import EXPERIMENT, Site, wait_until
+from tests.cluster.ssh_bed import Site, need_jobs_api, wait_until
+from tests.launch.guides import commands_of
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
     """A host with a Ray head on it, which is the workstation too."""
+    need_jobs_api()
     token = tmp_path / "token"
     token.write_text(secrets.token_hex(32))
     token.chmod(0o600)
@@ -23,32 +25,39 @@ def site(tmp_path: Path) -> Iterator[Site]:
         env = {**site.env, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_USAGE_STATS_ENABLED": "0"}
         start = ["start", "--head", "--dashboard-host=127.0.0.1", "--num-cpus=2", f"--node-ip-address={host.address}"]
         host.run([sys.executable, "-m", "ray.scripts.scripts", *start], env={**env, "TMPDIR": "/tmp"})
-        (tmp_path / "tiny.toml").write_text(EXPERIMENT.format(trials=8))
+        site.write_experiment()
         yield site
 
 
 def _words(site: Site, **changed: object) -> list[object]:
     given = {"python": sys.executable, "token_path": site.folder / "token", **changed}
     settings = [word for key, value in given.items() for word in ("--set", f"{key}={value}")]
-    return ["launch", "submit", site.folder / "tiny.toml", "--storage", site.folder / "runs", *settings]
+    return ["launch", "submit", site.experiment, "--storage", site.folder / "runs", *settings]
 
 
 def _drivers(host: Host) -> list[str]:
     return [line for line in host.processes().values() if "cotuning_tune.launch.entry" in line]
 
 
-def test_stopped_and_resumed(site: Site) -> None:
-    """Stopped the driver ends in order and gives the lock back; resumed as a new job every trial is there once."""
-    site.call(*_words(site))
-    wait_until(lambda: site.ended_trials() >= 2)
-    assert site.call("launch", "stop") == ["tiny: stopped in order; nothing is lost"]
-    assert _drivers(site.workstation) == []
-    assert not site.run.lock.exists()
-    assert "nothing is lost, 'resume' goes on" in "\n".join(site.call("launch", "logs"))
-    assert "tiny: unfinished (submit" in site.call("launch", "status")[0]
-    site.call("launch", "resume")
-    assert "Test accuracy" in "\n".join(site.call("launch", "logs", "-f"))
-    assert "tiny: done (submit" in site.call("launch", "status")[0]
+def test_the_guide(site: Site) -> None:
+    """Followed word by word: stopped, the driver ends in order and gives the lock back; resumed, it is done."""
+    places = {"search_spaces/tiny.toml": str(site.experiment), "/shared/runs": str(site.folder / "runs")}
+    places |= {"token_path=~/token": f"token_path={site.folder / 'token'}"}
+    said = []
+    for words in commands_of("launch-submit.md", places):
+        more = ["--set", f"python={sys.executable}"] if words[1] == "submit" else []
+        if words[1] == "stop":
+            wait_until(lambda: site.ended_trials() >= 2)
+        said.append((words[1], site.call(*words, *more)))
+        if words[1] == "stop":
+            assert said[-1][1] == ["tiny: stopped in order; nothing is lost"]
+            assert _drivers(site.workstation) == []
+            assert not site.run.lock.exists()
+            assert "nothing is lost, 'resume' goes on" in "\n".join(site.call("launch", "logs"))
+    states = [lines[0].split(" (submit")[0] for verb, lines in said if verb == "status"]
+    assert states[0] in ("tiny: queued", "tiny: running")
+    assert states[1:] == ["tiny: unfinished", "tiny: done"]
+    assert "Test accuracy" in "\n".join(next(lines for verb, lines in reversed(said) if verb == "logs"))
     site.check_complete()
     record = json.loads((site.folder / "launches/tiny/launch.json").read_text())
     assert (record["facts"], record["times"]) == ({"job": "tiny-r2"}, 2)

@@ -10,6 +10,7 @@ from typing import Any
 
 from cotuning_tune.errors import UserError
 from cotuning_tune.hyper import hyper
+from cotuning_tune.launch.profile import check_absolute
 from cotuning_tune.launch.record import Launch, write_private
 from cotuning_tune.launch.remote import NotReached, Remote, letting_go, on_all, packed
 from cotuning_tune.launch.templates import render
@@ -93,7 +94,9 @@ class SshWay(Way):
     Profile = SshProfile
 
     def check(self, request: Request) -> None:
-        profile, hosts = request.profile, _hosts(request.profile)
+        profile = request.profile
+        check_absolute(profile, "ssh", "hosts_file", "templates")
+        hosts = _hosts(profile)
         if not hosts:
             raise UserError("ssh needs hosts: hosts = ['gpu1', 'gpu2'] in a profile, or hosts_file (--profile FILE)")
         if wrong := [host for host in hosts if host.startswith("-") or len(host.split()) != 1]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from cotuning_tune.errors import UserError, first_line
 from cotuning_tune.hyper import hyper
+from cotuning_tune.launch.profile import check_absolute
 from cotuning_tune.launch.record import Launch, private_folder, write_private
 from cotuning_tune.launch.way import Plan, Request, Way
 
@@ -46,6 +47,7 @@ class SubmitWay(Way):
 
     def check(self, request: Request) -> None:
         profile = request.profile
+        check_absolute(profile, "submit", "token_path", "working_dir")
         if not profile.address.startswith(("http://", "https://")):
             raise UserError(f"submit.address = {profile.address}: the dashboard's, as http://127.0.0.1:8265", "address")
         for setting in profile.env:
@@ -192,9 +194,9 @@ def _client(address: str, token_path: str) -> Iterator[Any]:
         if first_line(problem).startswith("Authentication required"):
             raise UserError(f"the cluster at {address} asks for a token: name its file (token_path)") from None
         raise UserError(f"the cluster at {address} refuses the token in {file or 'the environment'}") from None
-    except (OSError, KeyError, ValueError) as problem:
+    except (OSError, KeyError, ValueError):
         raise UserError(
-            f"no Ray cluster answers at {address} ({first_line(problem)}): start one, or open the tunnel to it"
+            f"no Ray cluster answers at {address}: start one (its head needs ray[default]), or open the tunnel to it"
         ) from None
     except RuntimeError as problem:
         raise UserError(f"the cluster at {address}: {first_line(problem)}") from None
