@@ -93,6 +93,10 @@ def _launch(options: argparse.Namespace) -> int:
 
 
 def _say_next(made: Any) -> None:
+    from cotuning_tune.launch import way
+
+    for line in way(made.way).notes(made):
+        print(line)
     for verb in ("status", "logs -f", "stop", "resume"):
         print(f"  cotuning-tune launch {verb} {made.name}")
 

@@ -43,3 +43,10 @@ def profile_text(profile_type: type) -> str:
     for key, (item, _) in fields_of(profile_type).items():
         lines.append(f"{key} = {format_value(default_of(item))}  # {item.metadata.get('doc', '')}")
     return "\n".join(lines) + "\n"
+
+
+def check_absolute(profile: Any, way: str, *keys: str) -> None:
+    """Refuse relative paths in these keys: the verbs work from every folder. Raises UserError."""
+    for key in keys:
+        if (value := getattr(profile, key)) and not Path(value).expanduser().is_absolute():
+            raise UserError(f"{way}.{key} = {value!r}: an absolute path is needed, or one that starts with ~/", key)

@@ -62,6 +62,10 @@ class Way(ABC):
     def start(self, request: Request, plan: Plan) -> dict[str, Any]:
         """Start it; the files stand in the launch's folder. What the other verbs need (JSON). Raises UserError."""
 
+    def notes(self, launch: Launch) -> list[str]:
+        """Lines for the user after a start: how to reach what has been started."""
+        return []
+
     @abstractmethod
     def state(self, launch: Launch) -> str:
         """``queued``, ``running``, or how it ended: ``done``, ``unfinished``, ``failed``, ``gone``; more may follow."""

@@ -1,0 +1,13 @@
+# The driver of the run, on the head: driver.sh ADDRESS. Writes its exit code down; the head's node ends with it.
+. "$(dirname "$0")/env.sh"
+trap '' HUP
+trap : TERM
+rm -f "$here/driver.exit"
+mark driver
+[ ! -s "$here/studies.url" ] || export COTUNING_TUNE_STUDIES="$(cat "$here/studies.url")"
+sh -c 'echo $$ >"$1"; shift; exec "$@"' driver "$here/driver.pid" \
+    "$python" -m cotuning_tune.launch.entry "$here/experiment/"tiny.toml --storage /shared/runs \
+    --name tiny --address "$1:6385" --nodes 2 --require-token
+echo $? >"$here/driver.exit"
+end node
+tidy

@@ -1,0 +1,21 @@
+# A Ray node, until its raylet ends: because stop.sh ended it, or because the head is gone.
+. "$(dirname "$0")/env.sh"
+trap : TERM
+mark node
+folder=$(mktemp -d /tmp/cotuning-XXXXXXXX)
+echo "$folder" >"$here/node.folder"
+case $1 in
+head) set -- --head --node-ip-address="$2" --port=6385 --dashboard-host=127.0.0.1 --dashboard-port=8265 ;;
+worker) set -- --node-ip-address="$2" --address="$3:6385" ;;
+esac
+"$python" -m ray.scripts.scripts start "$@" --temp-dir="$folder" --disable-usage-stats --num-cpus=16 --num-gpus=4
+code=$?
+for pid in $(members node); do
+    [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = raylet ] && raylet=$pid
+done
+echo "$code" >"$here/node.started"
+while [ -n "${raylet:-}" ] && kill -0 "$raylet" 2>/dev/null; do
+    sleep 1
+done
+end node
+tidy
