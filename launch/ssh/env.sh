@@ -1,9 +1,7 @@
-# What every process of the launch '@{name}' has on this host; the other scripts read it first.
+# What every process of a launch has on this host, and how they are found; the other scripts read it first.
 umask 077
 here=$(cd "$(dirname "$0")" && pwd)
-@{setup}
-@{env}
-python=@{python}
+. "$here/settings.sh"
 unset RAY_ADDRESS RAY_AUTH_TOKEN
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$here/token" RAY_USAGE_STATS_ENABLED=0 PYTHONUNBUFFERED=1
 # A host that is cut off is noticed after 4 x 2 s, and gives up its own work after 20 s.

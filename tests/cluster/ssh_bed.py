@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from cotuning_tune.lock import started_at
 from cotuning_tune.run_dir import RunDir
 from cotuning_tune.toml_text import format_value
 from tests.cluster.bed import Host, bed
@@ -126,7 +127,8 @@ class Site:
 
     def left(self) -> list[str]:
         """What runs on the hosts besides sshd."""
-        return [line for host in self.hosts for line in host.processes().values() if "sshd" not in line]
+        found = [one for host in self.hosts for one in host.processes().items()]
+        return [line for pid, line in found if "sshd" not in line and started_at(pid)]  # what is dead has not started
 
     def log(self) -> str:
         """What the drivers have said so far."""

@@ -13,7 +13,7 @@ import pytest
 from cotuning_tune.launch.profile import profile_text, read_profile
 from cotuning_tune.launch.record import Launch, private_folder
 from cotuning_tune.launch.remote import packed
-from cotuning_tune.launch.ways.ssh import SCRIPTS, SshProfile
+from cotuning_tune.launch.ways.ssh import SshProfile
 from tests.launch.guides import ROOT
 from tests.servers import free_port
 
@@ -65,9 +65,7 @@ def test_dry_run(start: Call, launches: Path) -> None:
     """Files and commands are shown, no token and no database URL among them, and nothing is written."""
     code, out, _ = start("hosts = ['a', 'b']", "--studies", "postgresql://u:secret@h/d", "--dry-run")
     assert code == 0
-    assert [line for line in out if line.startswith("# ") and line.endswith(".sh")] == [
-        f"# {launches / 'tiny' / name}" for name in SCRIPTS
-    ]
+    assert out[0] == f"# {launches / 'tiny' / 'settings.sh'}"
     assert sum("start.sh worker" in line and line.startswith("ssh ") for line in out) == 1
     assert not [line for line in out if "secret" in line]
     assert not launches.exists()
@@ -119,16 +117,17 @@ def scripts(tmp_path: Path) -> Path:
     """A launch's folder on a host."""
     folder = tmp_path / "here"
     folder.mkdir()
-    for path in (ROOT / "tests/launch/golden/ssh").glob("*.sh"):
-        (folder / path.name).write_text(path.read_text().replace("module load cuda\n", ""))
+    for path in (ROOT / "launch/ssh").glob("*.sh"):
+        (folder / path.name).write_text(path.read_text())
+    (folder / "settings.sh").write_text("python=python3\n")
     return folder
 
 
 @pytest.fixture
 def session(scripts: Path) -> Iterator[subprocess.Popen[str]]:
     """A session called ``node`` of two processes."""
-    lines = f". {scripts}/env.sh; here={scripts}; mark node; sleep 600 & echo up; wait"
-    with subprocess.Popen(["sh", "-c", lines], stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+    command = ["sh", "-c", '. "$(dirname "$0")/env.sh"; mark node; sleep 600 & echo up; wait', str(scripts / "node.sh")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "up\n"
         yield process
@@ -136,7 +135,7 @@ def session(scripts: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def _sh(scripts: Path, line: str) -> list[str]:
-    command = ["sh", "-c", f". {scripts}/env.sh; here={scripts}; {line}"]
+    command = ["sh", "-c", f'. "$(dirname "$0")/env.sh"; {line}', str(scripts / "any.sh")]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout.split()
 
 

@@ -50,7 +50,7 @@ class SshProfile:
     addresses: tuple[str, ...] = hyper((), doc="to bind to, in the order of the hosts; []: where ssh came in")
     folder: str = hyper(".cotuning_tune/on_hosts", doc="on each host, below the home folder or absolute")
     stop_s: int = hyper(60, doc="seconds that the driver may take to end in order")
-    templates: str = hyper("", doc="folder with your own ssh/*.sh in place of the shipped ones")
+    templates: str = hyper("", doc="folder with your own ssh/*.sh in place of launch/ssh/*.sh")
 
 
 def _hosts(profile: SshProfile) -> tuple[str, ...]:
@@ -116,7 +116,6 @@ class SshWay(Way):
         cpus = f"--num-cpus={profile.cpus}" if profile.cpus else ""
         gpus = f"--num-gpus={profile.gpus}" if profile.gpus >= 0 else ""
         values = {
-            "name": request.name,
             "setup": "\n".join(profile.setup),
             "env": "\n".join(_export(setting) for setting in profile.env),
             "python": _quoted(profile.python),
@@ -128,7 +127,7 @@ class SshWay(Way):
             "run": shlex.quote(request.name),
             "nodes": len(hosts),
         }
-        files = {name: render(f"ssh/{name}", values, profile.templates) for name in SCRIPTS}
+        settings = render("ssh/settings.sh", values, profile.templates)
         lines = ["head ADDRESS", *["worker ADDRESS HEAD"] * (len(hosts) - 1)]
         remotes = _remotes(profile, hosts)
         commands = [
@@ -136,7 +135,7 @@ class SshWay(Way):
             for number, (remote, line) in enumerate(zip(remotes, lines, strict=True))
         ]
         commands.append(remotes[0].command(_script(self._folder(request, 0), "start.sh driver ADDRESS")))
-        return Plan(files, commands)
+        return Plan({"settings.sh": settings}, commands)
 
     def start(self, request: Request, plan: Plan) -> dict[str, Any]:
         remotes = _remotes(request.profile, _hosts(request.profile))
@@ -147,7 +146,8 @@ class SshWay(Way):
         }
         folders = dict(zip(remotes, facts["folders"], strict=True))
         token = secrets.token_hex(32)
-        files = {**plan.files, "token": token}
+        scripts = {name: render(f"ssh/{name}", {}, request.profile.templates) for name in SCRIPTS}
+        files = {**plan.files, **scripts, "token": token}
         first = {f"experiment/{request.experiment.name}": request.experiment.read_text(encoding="utf-8")}
         if request.studies:
             first["studies.url"] = request.studies

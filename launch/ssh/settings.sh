@@ -1,0 +1,11 @@
+# What the profile and the command line say of the launch '@{run}'.
+@{setup}
+@{env}
+python=@{python}
+port=@{port}
+dashboard_port=@{dashboard_port}
+resources="@{resources}"
+experiment=@{experiment}
+storage=@{storage}
+run=@{run}
+nodes=@{nodes}
