@@ -79,9 +79,14 @@ class Cell:
     method: str
 
     @property
-    def name(self) -> str:
+    def place(self) -> str:
+        """Task and rate: what the methods are compared at."""
         rate = f"{self.rate:.2f}" if float(f"{self.rate:.2f}") == self.rate else repr(self.rate)
-        return f"{self.task}-{rate}-{self.method}"
+        return f"{self.task}-{rate}"
+
+    @property
+    def name(self) -> str:
+        return f"{self.place}-{self.method}"
 
 
 @dataclass(frozen=True)

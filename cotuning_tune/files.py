@@ -159,12 +159,29 @@ def move_folder(path: Path, to: Path) -> None:
         item.unlink()
 
 
+def remove_folder(path: Path) -> None:
+    """Delete a folder with all that lies in it; one that is not there is fine."""
+    if is_local(path):
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    for _, item in _below(path):
+        item.unlink(missing_ok=True)
+
+
 def fetch_folder(path: Path, to: Path) -> None:
-    """Copy the files below an object store's folder that are new or have grown into a local one."""
-    for name, item in _below(path):
-        target = to.joinpath(*name)
-        if not (target.exists() and target.stat().st_size == item.stat().st_size):
-            write_bytes(target, item.read_bytes(), durable=False)
+    """Make a local folder the equal of an object store's whose files only grow, as event files do.
+
+    What is new is copied, what has grown gets its end in place (a reader reads on), what is gone is deleted.
+    """
+    found = {to.joinpath(*name): item for name, item in _below(path)}
+    for target, item in found.items():
+        have = target.stat().st_size if target.exists() else 0
+        if have < item.stat().st_size:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("ab") as file:
+                file.write(item.read_bytes()[have:])
+    for target in [p for p in to.rglob("*") if p.is_file() and p not in found]:
+        target.unlink()
 
 
 def touch(path: Path) -> None:

@@ -12,7 +12,7 @@ from cotuning_tune import ledger
 from cotuning_tune.cluster import Slots
 from cotuning_tune.data import Crops
 from cotuning_tune.errors import TrainingFailed, UserError
-from cotuning_tune.events import TrainingEvents
+from cotuning_tune.events import write_ended
 from cotuning_tune.files import place, read_json, write_bytes, write_json, write_lines
 from cotuning_tune.run_dir import CellDir, RunDir, TrialDir
 from cotuning_tune.training import TrainingJob, TrainingSpec
@@ -60,7 +60,8 @@ class Retraining:
 def _train(spec: dict[str, Any], folder: str, run: str, incarnation: int, threads: int) -> dict[str, Any]:
     """Train one seed to its end, going on from its state; keep the weights of the best epoch.
 
-    Runs in a worker. Returns the history, and ``failed`` with the reason where the method failed.
+    Runs in a worker. Returns the history, ``failed`` with the reason where the method failed, and ``images``
+    (PNG) of its mistakes on the validation part.
     """
     import torch
     from safetensors.torch import save
@@ -77,7 +78,7 @@ def _train(spec: dict[str, Any], folder: str, run: str, incarnation: int, thread
         while not job.finished:
             job.advance()
     except TrainingFailed as problem:
-        return {"history": job.history, "failed": str(problem)}
+        return {"history": job.history, "failed": str(problem), "images": {}}
     job.load_best()
     weights = {k: v.contiguous().cpu() for k, v in job.trainer.model.state_dict().items()}
     data = save(weights)
@@ -85,7 +86,21 @@ def _train(spec: dict[str, Any], folder: str, run: str, incarnation: int, thread
     write_bytes(files.model, data)
     if summary := job.trainer.method.summary(job.trainer.task):
         write_json(files.method, summary)
-    return {"history": job.history, "failed": ""}
+    return {"history": job.history, "failed": "", "images": _pictures(job)}
+
+
+def _pictures(job: TrainingJob) -> dict[str, bytes]:
+    """Confusion matrix and surest mistakes on the validation part, by tag: one more pass over it.
+
+    Not of the test part: who sees its images tunes on them.
+    """
+    from cotuning_tune.inspection.mistakes import Judged, draw_confusion, draw_mistakes
+
+    spec, trainer = job.spec, job.trainer
+    title = f"{spec.task} at {100 * spec.rate:g} %, {spec.method}, seed {spec.seed}"
+    task = trainer.task
+    judged = Judged(title, task.val, task.class_names, *trainer.predictions(task.val))
+    return {"validation/confusion": draw_confusion(judged), "validation/mistakes": draw_mistakes(judged)}
 
 
 def _test(spec: dict[str, Any], folder: str, threads: int, crops: Crops) -> dict[str, Any]:
@@ -202,7 +217,7 @@ def _write_result(run: RunDir, work: Retraining, trained: dict[str, Any], tested
         "reason": trained["failed"],
         **tested,
     }
-    _write_events(run, work, history, tested)
+    write_events(run, work, trained, tested)
     if tested:
         digest = ledger.content_hash(result)
         accuracy = tested["test_accuracy"]
@@ -212,14 +227,17 @@ def _write_result(run: RunDir, work: Retraining, trained: dict[str, Any], tested
     folder.best_weights.unlink(missing_ok=True)
 
 
-def _write_events(run: RunDir, work: Retraining, history: list[dict[str, Any]], tested: dict[str, Any]) -> None:
+def write_events(run: RunDir, work: Retraining, trained: dict[str, Any], tested: dict[str, Any]) -> None:
     """One TensorBoard session a seed; the seeds of a configuration form one group."""
     spec = work.spec
-    hparams = {"task": spec.task, "rate": f"{spec.rate:g}", "method": spec.method, "stage": "retrain"}
-    group = f"retrain {work.cell.name} {work.config_hash}"
-    path = run.tensorboard / "retrain" / work.cell.name / f"seed{work.seed}"
-    with TrainingEvents(path, {**hparams, **work.selection["hparams"]}, group) as events:
-        events.write_history(history)
-        if tested:
-            events.write_scalar("test/accuracy", tested["test_accuracy"], step=len(history))
-        events.close("success" if tested else "failure")
+    hparams = {"task": spec.task, "rate": f"{spec.rate:g}", "method": spec.method, "stage": "retrain", "run": run.name}
+    key = ledger.content_hash({"config": work.config_hash, "run": read_json(run.environment)})[:8]
+    write_ended(
+        run.tensorboard / "retrain" / work.cell.name / f"seed{work.seed}",
+        {**hparams, **work.selection["hparams"]},
+        trained["history"],
+        "success" if tested else "failure",
+        group=f"{run.name}/retrain/{work.cell.name}/{key}",
+        scalars={"test/accuracy": tested["test_accuracy"]} if tested else {},
+        images=trained["images"],
+    )

@@ -134,6 +134,38 @@ class RunDir:
         return self.path / "budget.json"
 
     @property
+    def repeats_file(self) -> Path:
+        """How many searches there shall be in all, where the search is repeated."""
+        return self.path / "repeats.json"
+
+    @property
+    def repeats_folder(self) -> Path:
+        return self.path / "repeats"
+
+    @property
+    def searches(self) -> int:
+        """How many searches there shall be in all, the first one included."""
+        try:
+            return int(json.loads(self.repeats_file.read_text(encoding="utf-8"))["searches"])
+        except FileNotFoundError:
+            return 1
+
+    def repeat(self, number: int) -> "RunDir":
+        """The run of search ``number`` (from 2): found by its number, so that a renamed run keeps its repeats."""
+        made = sorted(self.repeats_folder.glob(f"*-repeat{number}"))
+        return RunDir(made[0] if made else self.repeats_folder / f"{self.name}-repeat{number}")
+
+    def repeats(self) -> "list[RunDir]":
+        """The runs of the further searches, by number, whether they have begun or not."""
+        return [self.repeat(number) for number in range(2, self.searches + 1)]
+
+    @property
+    def first_search(self) -> "RunDir | None":
+        """The run that this one repeats the search of; None of any other run."""
+        owner = RunDir(self.path.parent.parent)
+        return owner if self.path.parent.name == owner.repeats_folder.name and owner.searches > 1 else None
+
+    @property
     def sizes(self) -> Path:
         """Bytes of the checkpoints, measured before the first trial."""
         return self.path / "sizes.json"
@@ -163,6 +195,11 @@ class RunDir:
     @property
     def report(self) -> Path:
         return self.path / "report"
+
+    @property
+    def exports(self) -> Path:
+        """Exported models, where no other folder is named."""
+        return self.path / "export"
 
     @property
     def ray(self) -> Path:

@@ -14,6 +14,17 @@ LATEX = {
 }
 
 
+UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+def size(count: float) -> str:
+    """Bytes for people: ``850 kB``, ``4.3 GB``, in powers of 1000."""
+    unit = 0
+    while count >= 999.5 and unit < len(UNITS) - 1:
+        count, unit = count / 1000, unit + 1
+    return f"{count:.0f} {UNITS[unit]}" if unit == 0 or count >= 10 else f"{count:.1f} {UNITS[unit]}"
+
+
 def latex_text(text: str) -> str:
     """A text as LaTeX shows it: special signs escaped, minus signs before figures."""
     escaped = "".join(LATEX.get(sign, sign) for sign in text)

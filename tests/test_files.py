@@ -17,6 +17,7 @@ from cotuning_tune.files import (
     move_folder,
     open_new,
     place,
+    remove_folder,
     touch,
     write_bytes,
     write_json,
@@ -134,14 +135,27 @@ def test_a_run_anywhere(root: Path) -> None:
 
 
 def test_event_files_are_fetched(line: Line, tmp_path: Path) -> None:
-    """What TensorBoard shall show of an object store is copied, and copied again where it has grown."""
+    """The copy for TensorBoard: what has grown grows in place, so a reader reads on; what is gone goes."""
     source = place("s3://files/events")
     write_bytes(source / "a" / "one", b"1")
     write_bytes(source / "two", b"22")
     fetch_folder(source, tmp_path)
-    write_bytes(source / "two", b"2222")
-    fetch_folder(source, tmp_path)
-    assert {p.name: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == {"one": b"1", "two": b"2222"}
+    with (tmp_path / "two").open("rb") as reader:
+        assert reader.read() == b"22"
+        write_bytes(source / "two", b"2233")
+        remove_folder(source / "a")
+        write_bytes(source / "b" / "three", b"3")
+        fetch_folder(source, tmp_path)
+        assert reader.read() == b"33"
+    assert {p.name: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == {"two": b"2233", "three": b"3"}
+
+
+def test_a_folder_is_removed(tmp_path: Path) -> None:
+    """With all that lies in it; one that is not there is no mistake."""
+    write_bytes(tmp_path / "x" / "y" / "file", b"1")
+    for _ in range(2):
+        remove_folder(tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_outage_pauses(line: Line, caplog: pytest.LogCaptureFixture) -> None:

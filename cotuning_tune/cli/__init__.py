@@ -8,12 +8,12 @@ import sys
 import threading
 
 from cotuning_tune import __version__
-from cotuning_tune.cli import _data, _launch, _plan, _reading, _running, _training
+from cotuning_tune.cli import _data, _export, _launch, _plan, _reading, _running, _tensorboard, _training
 from cotuning_tune.errors import TrainingFailed, Unfinished, UserError
 from cotuning_tune.signals import end_in_order
 
 UNFINISHED = 85
-GROUPS = (_running, _launch, _plan, _reading, _training, _data)
+GROUPS = (_running, _launch, _plan, _reading, _tensorboard, _training, _export, _data)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -1,10 +1,7 @@
-"""The commands that read runs: report, status, compare, tensorboard."""
+"""The commands that read runs: report, status, compare."""
 
 import argparse
-import sys
 from typing import Any
-
-COPY_EVERY_S = 20
 
 
 def add(commands: Any) -> None:
@@ -23,10 +20,6 @@ def add(commands: Any) -> None:
     )
     compare.add_argument("--out", help="folder for a page, Markdown, CSV and LaTeX (default: shown only)")
     compare.set_defaults(call=_compare)
-    board = commands.add_parser("tensorboard", help="open TensorBoard on a run (127.0.0.1)")
-    board.add_argument("run", metavar="RUN")
-    board.add_argument("--port", type=int, default=6006)
-    board.set_defaults(call=_tensorboard)
 
 
 def summary(run: Any, done: bool) -> int:
@@ -68,11 +61,13 @@ def _status(options: argparse.Namespace) -> int:
     from cotuning_tune.run_dir import RunDir
     from cotuning_tune.search.checks import disk_line
     from cotuning_tune.search.driver import load_experiment
-    from cotuning_tune.search.status import status_table
+    from cotuning_tune.search.status import repeats_table, status_table
 
     run = RunDir.open(options.run)
     experiment = load_experiment(run)
     print(status_table(run, experiment).markdown())
+    if run.searches > 1:
+        print(f"\n{run.searches} searches in all; the first one is the run itself\n{repeats_table(run).markdown()}\n")
     print(disk_line(run, experiment))
     owner = holder(run)
     if owner:
@@ -80,38 +75,3 @@ def _status(options: argparse.Namespace) -> int:
     else:
         print(f"no driver is running; to go on: cotuning-tune resume {run.path}")
     return 0
-
-
-def _tensorboard(options: argparse.Namespace) -> int:
-    import os
-
-    from cotuning_tune.files import is_local
-    from cotuning_tune.run_dir import RunDir
-
-    run = RunDir.open(options.run)
-    command = [sys.executable, "-m", "tensorboard.main", "--host", "127.0.0.1", "--port", str(options.port)]
-    if is_local(run.path):
-        os.execv(sys.executable, [*command, "--logdir", str(run.tensorboard)])
-    return _tensorboard_of_copy(run, command)
-
-
-def _tensorboard_of_copy(run: Any, command: list[str]) -> int:
-    """TensorBoard on a copy of the event files of an object store, brought up to date now and then."""
-    import subprocess
-    import tempfile
-    from pathlib import Path
-
-    from cotuning_tune.files import fetch_folder
-
-    with tempfile.TemporaryDirectory(prefix="cotuning_tune-") as folder:
-        fetch_folder(run.tensorboard, Path(folder))
-        print(f"a copy of {run.tensorboard}, brought up to date every {COPY_EVERY_S} s", flush=True)
-        with subprocess.Popen([*command, "--logdir", folder]) as board:
-            try:
-                while True:
-                    try:
-                        return board.wait(COPY_EVERY_S)
-                    except subprocess.TimeoutExpired:
-                        fetch_folder(run.tensorboard, Path(folder))
-            finally:
-                board.terminate()

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="name of the run (default: the file's name)")
     parser.add_argument("--studies", metavar="URL", help=STUDIES)
     parser.add_argument("--from", dest="warm_from", metavar="RUN", help="tell the sampler an older run's trials")
+    text = "search K times in all, each time with another search seed: how far does the order of the methods hold?"
+    parser.add_argument("--repeat-search", type=int, metavar="K", help=text)
     add_calibration(parser)
     _add_cluster(parser)
 
@@ -70,8 +73,10 @@ def _start(options: argparse.Namespace) -> tuple[Any, Any, dict[str, int]]:
     from cotuning_tune.files import is_local, place
     from cotuning_tune.search.checks import check_cells
     from cotuning_tune.search.driver import create_run
+    from cotuning_tune.search.repeats import check_searches
     from cotuning_tune.search.storage import set_storage
 
+    check_searches(options.repeat_search)
     path, storage = Path(options.experiment), place(options.storage)
     studies = options.studies or os.environ.get("COTUNING_TUNE_STUDIES", "")
     if not (is_local(storage) or studies):
@@ -141,55 +146,73 @@ def _work(
     search: bool,
     retrain: bool,
 ) -> bool:
-    """Search and retrain under the run's lock on one cluster; True where every cell has its budget."""
+    """Search and retrain, the repeats after the run itself, on one cluster; True where every cell has its budget.
+
+    The run's lock is held all the time.
+    """
     from cotuning_tune.cluster import connected, find_slots
     from cotuning_tune.gpu_share import settled
+    from cotuning_tune.lock import driver_lock
     from cotuning_tune.metrics import metrics_of
     from cotuning_tune.preflight import preflight
-    from cotuning_tune.retrain import run_retraining
-    from cotuning_tune.search.checks import keep_sizes
-    from cotuning_tune.search.driver import Driver, run_search
+    from cotuning_tune.search.repeats import prepare_repeats, set_searches
+    from cotuning_tune.summary import standing_of
     from cotuning_tune.watchdog import watchdog
 
-    complete = True
-    with (
-        _locked(run, experiment, told) as owner,
-        _checked(experiment, sizes) as measured,
-        connected(options.address, options.num_cpus),
-        watchdog(_say_resume(run, told)),
-        run.watched_storage(measured["state"] + measured["weights"], _say),
-    ):
-        if options.address:
-            checked = preflight(run.path, options.nodes, require_token=options.require_token, say=_say)
-            print(f"{checked} node(s) checked: the same versions, the same storage")
-        slots = find_slots(settled(run, experiment, _note))
-        number = run.raise_incarnation(owner)
-        told.begin(number, told.standing, slots.gpus)
-        keep_sizes(run, measured, slots.count)
-        show = metrics_of(options.address, run.name, {cell.name: cell.method for cell in experiment.cells})
-        size = f"{len(experiment.cells)} cells x {experiment.config.trials} trials"
-        print(f"{run.path}: {size}, {slots.count} at a time")
-        if search:
-            with _ProgressOf("search", told, show) as line:
-                driver = Driver(number, slots, line.searched, line.say)
-                complete = run_search(run, experiment, driver)
-        if retrain:
-            with _ProgressOf("retrain", told, show) as line:
-                crops, decode = experiment.config.test_crops, experiment.task["decode"]
-                run_retraining(run, experiment.config.seeds, slots, number, line.retrained, crops=crops, decode=decode)
+    with driver_lock(run) as owner:
+        set_searches(run, vars(options).get("repeat_search"))
+        repeats = prepare_repeats(run, experiment)
+        searches = [(run, experiment), *repeats]
+        told.begin(run.read_incarnation(), {r.name: standing_of(r, e) for r, e in searches})
+        with (
+            _checked(experiment, sizes) as measured,
+            connected(options.address, options.num_cpus),
+            watchdog(_say_resume(run, told)),
+            run.watched_storage(measured["state"] + measured["weights"], _say),
+        ):
+            if options.address:
+                checked = preflight(run.path, options.nodes, require_token=options.require_token, say=_say)
+                print(f"{checked} node(s) checked: the same versions, the same storage")
+            slots = find_slots(settled([r for r, _ in searches], experiment, _note))
+            show = metrics_of(options.address, {cell.name: cell.method for cell in experiment.cells})
+            stages = _Stages(slots, measured, told, show, search, retrain)
+            complete = stages.work(run, experiment, owner, f" 1/{run.searches}" if repeats else "")
+            for number, (repeat, again) in enumerate(repeats, 2):
+                with driver_lock(repeat) as own:
+                    complete &= stages.work(repeat, again, own, f" {number}/{run.searches}")
     return complete
 
 
-@contextmanager
-def _locked(run: Any, experiment: Any, told: Any) -> Iterator[dict[str, Any]]:
-    """The run's lock; from then on the summary is ours to write."""
-    from cotuning_tune.lock import driver_lock
-    from cotuning_tune.summary import standing_of
+@dataclass(frozen=True)
+class _Stages:
+    """What is done with each search: which stages, on what, with checkpoints of which sizes."""
 
-    cells, config = [cell.name for cell in experiment.cells], experiment.config
-    with driver_lock(run) as owner:
-        told.begin(run.read_incarnation(), standing_of(run, cells, config.trials, config.seeds))
-        yield owner
+    slots: Any
+    sizes: dict[str, int]
+    told: Any
+    show: Callable[..., None]
+    search: bool
+    retrain: bool
+
+    def work(self, run: Any, experiment: Any, owner: dict[str, Any], which: str) -> bool:
+        """Go through the stages of one search, whose lock ``owner`` holds; True where every cell has its budget."""
+        from cotuning_tune.retrain import run_retraining
+        from cotuning_tune.search.checks import keep_sizes
+        from cotuning_tune.search.driver import Driver, run_search
+
+        number, complete = run.raise_incarnation(owner), True
+        self.told.turn_to(run, number, self.slots.gpus)
+        keep_sizes(run, self.sizes, self.slots.count)
+        config = experiment.config
+        print(f"{run.path}: {len(experiment.cells)} cells x {config.trials} trials, {self.slots.count} at a time")
+        if self.search:
+            with _ProgressOf("search", which, self.told, self.show) as line:
+                complete = run_search(run, experiment, Driver(number, self.slots, line.searched, line.say))
+        if self.retrain:
+            with _ProgressOf("retrain", which, self.told, self.show) as line:
+                how = {"crops": config.test_crops, "decode": experiment.task["decode"]}
+                run_retraining(run, config.seeds, self.slots, number, line.retrained, **how)
+        return complete
 
 
 @contextmanager
@@ -222,11 +245,11 @@ def _say_resume(run: Any, told: Any) -> Callable[[str], None]:
 class _ProgressOf:
     """Turns what the stages report into the progress line, the run's summary and the cluster's metrics."""
 
-    def __init__(self, what: str, told: Any, show: Any) -> None:
+    def __init__(self, stage: str, which: str, told: Any, show: Callable[..., None]) -> None:
         from cotuning_tune.console import ProgressLine
 
-        self.line, self.before, self.told, self.show = ProgressLine(sys.stdout, what), -1, told, show
-        told.change(phase=what)
+        self.line, self.before, self.told, self.show = ProgressLine(sys.stdout, f"{stage}{which}"), -1, told, show
+        told.change(phase=stage)
 
     def searched(self, progress: Any) -> None:
         from cotuning_tune.console import best_of
@@ -242,7 +265,7 @@ class _ProgressOf:
             best=progress.best,
             search_seconds=progress.seconds,
         )
-        self.show(self.told.content(), progress.trials)
+        self.show(self.told, progress.best, progress.trials)
 
     def retrained(self, progress: Any) -> None:
         self.before = progress.done if self.before < 0 else self.before
@@ -250,7 +273,7 @@ class _ProgressOf:
         self.told.change(
             retrained=progress.done, retrain_asked=progress.asked, retrain_seconds=progress.seconds, running=0
         )
-        self.show(self.told.content(), {})
+        self.show(self.told, {}, {})
 
     def say(self, notice: str) -> None:
         self.line.end()
@@ -285,14 +308,23 @@ def _resume(options: argparse.Namespace) -> int:
 
 
 def _extend(options: argparse.Namespace) -> int:
+    from cotuning_tune.errors import UserError
     from cotuning_tune.lock import holder
     from cotuning_tune.run_dir import RunDir
     from cotuning_tune.search.budget import extend
     from cotuning_tune.search.driver import load_experiment
 
     run = RunDir.open(options.run)
+    if first := run.first_search:
+        raise UserError(f"{run.path} repeats the search of {first.path}, and all grow alike: extend {first.path}")
+    if run.searches > 1 and (owner := holder(run)):
+        raise UserError(
+            f"{run.path} has {run.searches} searches, which grow together between two drivers: wait for the one of"
+            f" {owner['user']} on {owner['host']} (process {owner['pid']}) or stop it, then extend"
+        )
     trials = extend(run, load_experiment(run).config.trials, options.trials)
-    print(f"every cell of {run.path} shall have {trials} trials now")
+    where = f"{run.path} and of its repeats" if run.searches > 1 else run.path
+    print(f"every cell of {where} shall have {trials} trials now")
     if holder(run):
         print("the running driver goes on with them")
         return 0

@@ -31,33 +31,19 @@ from pathlib import Path
 
 import numpy as np
 import PIL
-from PIL import Image, features
+from PIL import features
 
 from cotuning_tune.cache import cache_root, content_key, only_one
-from cotuning_tune.errors import UserError, first_line
+from cotuning_tune.errors import UserError
 from cotuning_tune.files import read_json, sync_folder, write_json
 from cotuning_tune.parallel import cores
+from cotuning_tune.pixels import decoded
 
 log = logging.getLogger(__name__)
 BLOCK = 64
 DIGEST = 32
 SAY_EVERY_S = 10.0
 RESTED_S = 2.0
-
-
-def _decoded(data: bytes, size: int) -> np.ndarray | str:
-    """Pixels [3, S, S] of an image file's bytes, or what is wrong with them."""
-    try:
-        with Image.open(io.BytesIO(data)) as opened:
-            image: Image.Image = opened
-            if image.mode.startswith("I;16"):  # convert() cuts off at 255 instead of scaling
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            resized = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
-        return np.asarray(resized).transpose(2, 0, 1)
-    except PIL.UnidentifiedImageError:  # its own words are an address in memory
-        return "no image that is known"
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as problem:
-        return first_line(problem)
 
 
 @dataclass(frozen=True)
@@ -113,7 +99,7 @@ class ImageFiles:
             return str(problem.strerror)
         if digest and hashlib.sha256(data).hexdigest() != digest:
             return "changed while it was read"
-        return _decoded(data, self.size)
+        return decoded(data, self.size)
 
 
 def _digest_of(path: Path) -> str:

@@ -13,9 +13,9 @@ from cotuning_tune.data._files import Files
 from cotuning_tune.data._lists import own_split
 from cotuning_tune.data._published import Published, Rows, unlike
 from cotuning_tune.data._task import DataSet
-from cotuning_tune.data.image_folder import ENDINGS
 from cotuning_tune.errors import UserError, first_line
 from cotuning_tune.hyper import hyper
+from cotuning_tune.pixels import ENDINGS
 
 TROUBLE = (OSError, RuntimeError, ValueError, EOFError, HTTPException, tarfile.TarError, zipfile.BadZipFile)
 

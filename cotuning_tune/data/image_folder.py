@@ -12,8 +12,7 @@ from cotuning_tune.data._files import FileDataSet, Files
 from cotuning_tune.data._lists import own_split
 from cotuning_tune.errors import UserError
 from cotuning_tune.hyper import hyper
-
-ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm")
+from cotuning_tune.pixels import ENDINGS
 
 
 class ImageFolder(FileDataSet):

@@ -53,7 +53,7 @@ def draw_sheet(title: str, found: Description) -> Sheet:
     for place, (label, positions) in enumerate(groups.items()):
         column, row = divmod(place, rows)
         corner = MARGIN + column * (_BLOCK[0] + MARGIN), MARGIN + TITLE_HEIGHT + row * _BLOCK[1]
-        _write(pen, corner, found.class_names[label], _BLOCK[0], 15, INK)
+        write_text(pen, corner, found.class_names[label], _BLOCK[0], 15, INK)
         unreadable += _mount(picture, (corner[0], corner[1] + NAME_HEIGHT), found, positions)
     return Sheet(picture, len(labels), unreadable)
 
@@ -77,12 +77,12 @@ def _write_title(pen: ImageDraw.ImageDraw, title: str, found: Description, width
     shown = len(chosen_classes(total))
     classes = f"{shown} of {total} classes" if shown < total else f"{total} classes"
     note = f"{classes}, {len(found.train)} training images"
-    taken = _write(pen, (MARGIN, MARGIN - 4), title, (width - 2 * MARGIN) // 2, 22, INK)
+    taken = write_text(pen, (MARGIN, MARGIN - 4), title, (width - 2 * MARGIN) // 2, 22, INK)
     left = MARGIN + taken + 14
-    _write(pen, (left, MARGIN + 3), note, width - MARGIN - left, 14, FAINT)
+    write_text(pen, (left, MARGIN + 3), note, width - MARGIN - left, 14, FAINT)
 
 
-def _write(pen: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, room: int, size: int, colour: str) -> int:
+def write_text(pen: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, room: int, size: int, colour: str) -> int:
     """Write text of that size in pixels, cut with an ellipsis where it is wider than ``room``; its width."""
     font = ImageFont.load_default(size)
     shown = plain_letters(text)
@@ -108,6 +108,6 @@ def _mount(picture: Image.Image, corner: tuple[int, int], found: Description, po
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             unreadable.append(found.train.names[position])
             image = Image.new("RGB", (SIDE, SIDE), MOUNT)
-            _write(ImageDraw.Draw(image), (8, SIDE // 2 - 8), "unreadable", SIDE - 10, 13, ALARM)
+            write_text(ImageDraw.Draw(image), (8, SIDE // 2 - 8), "unreadable", SIDE - 10, 13, ALARM)
         picture.paste(image, place)
     return unreadable

@@ -8,6 +8,7 @@ from cotuning_tune.data import DataSet
 from cotuning_tune.errors import UserError
 from cotuning_tune.inspection.parts import Part, differences, read_parts
 from cotuning_tune.inspection.verify import SMALLEST
+from cotuning_tune.tables import size
 
 
 @dataclass(frozen=True)
@@ -24,15 +25,7 @@ class Place:
         """``is complete in /data/birds: 200 classes, 5994 train images, 5794 test images, 1.1 GB``."""
         counts = [f"{self.classes} classes", *(f"{count} {part} images" for part, count in self.images.items())]
         where = f"is complete in {self.root}" if self.root else "needs no folder"
-        return f"{where}: {', '.join(counts)}{f', {as_size(self.size)}' if self.size else ''}"
-
-
-def as_size(size: int) -> str:
-    """``950 kB``, ``1.1 GB``: bytes for people, in powers of 1000."""
-    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
-        if size >= unit:
-            return f"{size / unit:.{0 if size >= 10 * unit else 1}f} {name}"
-    return f"{size} bytes"
+        return f"{where}: {', '.join(counts)}{f', {size(self.size)}' if self.size else ''}"
 
 
 def find_place(kind: type[DataSet], config: Any) -> Place:

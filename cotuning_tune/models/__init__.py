@@ -9,6 +9,7 @@ from cotuning_tune.models._transfer_model import (
     TransferModel,
     families,
     family_of,
+    licence_of,
     names,
     pretrained,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "TransferModel",
     "families",
     "family_of",
+    "licence_of",
     "names",
     "pretrained",
     "source_class_names",

@@ -142,7 +142,7 @@ class Family(Protocol):
     """What a file of this folder offers.
 
     One with too many names to list defines ``PREFIX``, which they all carry ("timm/"): it is asked only
-    for names that begin so.
+    for names that begin so. One that knows of licences defines ``licence(name, weights)``, see ``licence_of``.
     """
 
     def names(self) -> list[str]: ...
@@ -185,6 +185,12 @@ def family_of(name: str, key: str = "") -> Family:
         if prefix and name.startswith(prefix):
             raise UserError(_no_such(name, family.names(), prefix), key)
     raise unknown("backbone", name, names(), key)
+
+
+def licence_of(name: str, weights: str = "") -> str:
+    """The licence of a backbone's published weights as their owners name it; "" where that is not known."""
+    tell = getattr(family_of(name), "licence", None)
+    return str(tell(name, weights)) if tell else ""
 
 
 def _no_such(name: str, known: list[str], prefix: str) -> str:

@@ -107,6 +107,11 @@ def names() -> list[str]:
     return ["efficientnet_lite0"]
 
 
+def licence(name: str, weights: str) -> str:  # noqa: ARG001 - one file, one backbone
+    """Of the packaged weights; that of a file is not known."""
+    return "" if weights else "Apache-2.0"
+
+
 def build(name: str, weights: str) -> Pretrained:
     """Normalisation (x - 127) / 128; the calibration temperature of these weights is not published."""
     backbone = Backbone(_chain(), TAPS, mean=[127.0] * 3, std=[128.0] * 3)

@@ -116,6 +116,12 @@ def stage_taps(network: Any, images: Tensor) -> dict[str, Tap]:
     return taps if agree else {}
 
 
+def licence(name: str, weights: str) -> str:
+    """Where timm names one of its published weights."""
+    published = None if weights else _timm().get_pretrained_cfg(name.removeprefix(PREFIX))
+    return str(getattr(published, "license", None) or "")
+
+
 def build(name: str, weights: str) -> Pretrained:
     """A timm model as backbone and head; one that timm publishes without a head gets a random one.
 

@@ -56,6 +56,15 @@ def _checkpoint_of(name: str, weights: str) -> tuple[Checkpoint, str]:
     return Checkpoint(modern_names(state), f"{name} {chosen.name}"), chosen.name
 
 
+def licence(name: str, weights: str) -> str:
+    """Where torchvision names one of its published weights."""
+    from torchvision import models
+
+    known = models.get_model_weights(name)
+    chosen = {"": known.DEFAULT, "DEFAULT": known.DEFAULT, **{item.name: item for item in known}}.get(weights)
+    return str(chosen.meta.get("license", "")) if chosen else ""
+
+
 def modern_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The published weights of DenseNets write ``norm.1`` where the network says ``norm1``."""
     old = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.")

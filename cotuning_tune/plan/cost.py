@@ -112,8 +112,9 @@ class Plan:
 
     @property
     def models(self) -> int:
-        """Bytes of the retrained models."""
-        return sum(self.footprints[c.cell.method].model for c in self.cells) * len(self.experiment.config.seeds)
+        """Bytes of the models kept in the end: the best trial's of each cell, and one a seed."""
+        models = sum(self.footprints[c.cell.method].model for c in self.cells)
+        return models * (1 + len(self.experiment.config.seeds))
 
     @property
     def written(self) -> int:

@@ -8,17 +8,7 @@ from cotuning_tune.cache import cache_root
 from cotuning_tune.console import duration
 from cotuning_tune.plan.cost import Plan
 from cotuning_tune.plan.parts import free_bytes
-from cotuning_tune.tables import Table
-
-UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
-
-
-def size(count: float) -> str:
-    """``850 kB``, ``4.3 GB``: powers of 1000."""
-    unit = 0
-    while count >= 999.5 and unit < len(UNITS) - 1:
-        count, unit = count / 1000, unit + 1
-    return f"{count:.0f} {UNITS[unit]}" if unit == 0 or count >= 10 else f"{count:.1f} {UNITS[unit]}"
+from cotuning_tune.tables import Table, size
 
 
 def _hours(seconds: float) -> str:
@@ -82,7 +72,7 @@ def lines_of(plan: Plan) -> list[str]:
         *_time_lines(plan),
         f"image cache: {size(plan.cache)} in {cache_root()} ({free} free)",
         f"running trials: {size(plan.running)} of states; over the whole run {size(plan.written)} are written",
-        f"retrained models: {size(plan.models)}",
+        f"kept models, the best of each search and the retrained: {size(plan.models)}",
     ]
     if plan.memory:
         lines.append(f"memory of a trial: {size(plan.memory)}")

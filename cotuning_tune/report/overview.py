@@ -13,10 +13,11 @@ def _seed_counts(cells: list[CellResult]) -> str:
     return " or ".join(map(str, sorted({len(c.accuracies) for c in cells})))
 
 
-def main_table(cells: list[CellResult], comparisons: list[Comparison]) -> Table:
+def main_table(cells: list[CellResult], comparisons: list[Comparison], searches: int = 1) -> Table:
     """Test accuracy, mean +- std over the seeds, method x place, and the mean over places.
 
     Bold: the average (with one place: its figure) of each method that the paired test calls better.
+    ``searches``: how many there shall be; the table is always that of the first.
     """
     places, methods = places_of(cells), methods_of(cells)
     rows = []
@@ -25,6 +26,7 @@ def main_table(cells: list[CellResult], comparisons: list[Comparison]) -> Table:
         row = [method, *(mean_std(mine[p].accuracies) if p in mine else "-" for p in places)]
         rows.append(row + ([f"{mean:.2f}" if mean is not None else "-"] if len(places) > 1 else []))
     better = {c.name for c in comparisons if c.verdict == BETTER}
+    which = f" Of the first of {searches} searches, not of the best." if searches > 1 else ""
     bold = " Bold: better than tuned fine-tuning by the paired test over all cells." if better else ""
     return Table(
         "main",
@@ -32,7 +34,7 @@ def main_table(cells: list[CellResult], comparisons: list[Comparison]) -> Table:
         ["method", *places, *(["average"] if len(places) > 1 else [])],
         rows,
         f"Test top-1 accuracy in percent, mean ± sample standard deviation over n = {_seed_counts(cells)} retraining"
-        f" seeds.{bold}",
+        f" seeds.{which}{bold}",
         frozenset((row, len(rows[row]) - 1) for row, method in enumerate(methods) if method in better),
     )
 

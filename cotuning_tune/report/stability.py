@@ -123,17 +123,22 @@ def stability_table(cells: list[CellResult], shares: Mapping[str, float]) -> Tab
         f"Share of {SEARCHES} new searches of the same size, made by drawing from each cell's trials anew, in which the"
         " method has the highest mean of best validation accuracies. Assumes that trials are independent draws and that"
         " validation ranks as test does, for only the chosen configurations were tested; a best trial that was not"
-        " found cannot turn up. Searches repeated with other seeds (experiment.search_seed) are the better answer."
+        " found cannot turn up. Searches repeated with other seeds (run --repeat-search K) are the better answer."
     )
     return Table("stability", "If we searched again", ["method", "best val. acc.", "first"], rows, note)
 
 
-def stability_remarks(why: str, shares: Mapping[str, float], first: str | None) -> list[str]:
-    """What another search would say of the first method of the main table, or ``why`` that cannot be told."""
+def stability_remarks(why: str, shares: Mapping[str, float], first: str | None, *, repeated: bool = False) -> list[str]:
+    """What another search would say of the first method of the main table, or ``why`` that cannot be told.
+
+    ``repeated``: whether there are real searches to tell it.
+    """
+    if why and repeated:
+        return []
     if why:
         return [
-            f"What another search would give cannot be told: {why}."
-            " Search again with another experiment.search_seed, and compare the runs."
+            f"What another search would give cannot be told from this one: {why}. The way is to search again, with"
+            " other search seeds: cotuning-tune run --repeat-search K."
         ]
     if first is None or first not in shares or len(shares) < 2:
         return []

@@ -1,6 +1,6 @@
 """Paired statistics: sign-flip test, Holm's correction, BCa bootstrap. Nothing is assumed to be normal.
 
-Sources: Fisher 1935 (sign flips); Holm 1979; Efron 1987 (BCa). Draws are seeded: a report repeats itself.
+Sources: Fisher 1935 (sign flips); Wilson 1927; Holm 1979; Efron 1987 (BCa). Draws are seeded: a report repeats itself.
 Few pairs are counted in plain Python, since a report shall start at once; many need numpy.
 """
 
@@ -60,6 +60,16 @@ def holm(ps: Sequence[float]) -> list[float]:
         running = max(running, min(1.0, (len(ps) - rank) * ps[index]))
         corrected[index] = running
     return corrected
+
+
+def wilson_interval(successes: float, trials: int, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a probability (Wilson 1927): holds for few trials too. 0 to 1 of none."""
+    if not trials:
+        return 0.0, 1.0
+    z2, share = NORMAL.inv_cdf((1 + level) / 2) ** 2, successes / trials
+    centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
+    half = math.sqrt(z2 * (share * (1 - share) + z2 / (4 * trials)) / trials) / (1 + z2 / trials)
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def _acceleration(values: Sequence[float]) -> float:

@@ -19,6 +19,7 @@ from cotuning_tune.report.doctor import doctor_remarks, doctor_table, examine, r
 from cotuning_tune.report.overview import budget_table, configuration_table, gain_table, gap_table, main_table
 from cotuning_tune.report.page import write_page
 from cotuning_tune.report.published import published_remarks, published_table
+from cotuning_tune.report.repeats import of_search, read_searches, searches_remarks, searches_tables
 from cotuning_tune.report.reproduce import environment_table, reproduce_table
 from cotuning_tune.report.results import CellResult, asked_of, read_cells
 from cotuning_tune.report.stability import (
@@ -31,7 +32,7 @@ from cotuning_tune.report.stability import (
 from cotuning_tune.run_dir import RunDir
 from cotuning_tune.tables import Table
 
-IN_TERMINAL = ("main", "configurations", "budget")
+IN_TERMINAL = ("main", "configurations", "budget", "repeats")
 ROWS_IN_TERMINAL = 12
 REMARKS_IN_TERMINAL = 12
 WARNINGS = ("WARNING", "UNEQUAL")
@@ -126,29 +127,34 @@ def build_report(run: RunDir) -> Report:
     environment = read_json(run.environment)
     comparisons, audits = against_baseline(cells), audit_cells(run, cells)
     shares = {} if (dependent := refusal(experiment)) else share_of_first(cells)
-    advice = examine(read_space(run), cells)
+    advice, searches = examine(read_space(run), cells), read_searches(run, cells)
+    repeated = run.searches > 1 or run.first_search is not None
+    device = "GPU" if environment["gpus"] else "slot"
     remarks = [
         *verdict_remarks(cells, comparisons),
         *pairs_remark(comparisons),
         _seeds_remark(cells),
         _equality_remark(cells),
+        *searches_remarks(run, searches),
         *audit_remarks(run, cells, audits),
         *_growth_remark(run),
         *published_remarks(asked, cells),
-        *stability_remarks(dependent, shares, first_method(cells)),
+        *stability_remarks(dependent, shares, first_method(cells), repeated=repeated),
         f"Backbone: {experiment['backbone']}, every training from its pre-trained weights.",
         *doctor_remarks(advice),
         *_failures(cells),
+        *(of_search(search, remark) for search in searches[1:] for remark in _failures(search.cells)),
     ]
     tables = [
-        main_table(cells, comparisons),
+        main_table(cells, comparisons, run.searches),
         gain_table(cells),
         baseline_table(comparisons),
         first_table(against_first(cells)),
         configuration_table(cells),
-        budget_table(cells, "GPU" if environment["gpus"] else "slot"),
+        budget_table(cells, device),
         gap_table(cells),
         published_table(asked, cells),
+        *searches_tables(searches, device),
         stability_table(cells, shares),
         expected_best_table(experiment, cells),
         doctor_table(advice),

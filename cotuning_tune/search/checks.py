@@ -13,6 +13,7 @@ from cotuning_tune.hyper import build
 from cotuning_tune.methods import Method, method
 from cotuning_tune.models import TransferModel
 from cotuning_tune.run_dir import RunDir
+from cotuning_tune.tables import size
 from cotuning_tune.training.job import check_images, source_of, task_of
 
 ENTRY = 400  # what a file of tensors needs for each besides its values
@@ -35,8 +36,8 @@ def check_cells(experiment: Experiment) -> dict[str, int]:
         model = TransferModel(source, task.num_classes, torch.Generator())
         made = kind(config, model, task)
         made.check(source)
-        for name, size in checkpoint_sizes(model, made).items():
-            sizes[name] = max(sizes[name], size)
+        for name, needed in checkpoint_sizes(model, made).items():
+            sizes[name] = max(sizes[name], needed)
     return sizes
 
 
@@ -66,17 +67,16 @@ def disk_line(run: RunDir, experiment: Experiment) -> str:
     """What the checkpoints take now, at most while the run goes on, and at its end; and the room there is.
 
     A running training has two states (the newest and the one before) and its best weights, which are
-    written beside the old ones; each cell keeps the best trial's weights and a model a seed.
+    written beside the old ones; each cell keeps the best trial's weights and a model a seed. Repeats of the
+    search count too.
     """
-    now = sum(p.stat().st_size for end in ("*.pt", "*.safetensors") for p in run.cells_folder.rglob(end))
+    runs = [run, *run.repeats()]
+    folders = [one.cells_folder for one in runs if one.cells_folder.exists()]
+    now = sum(p.stat().st_size for end in ("*.pt", "*.safetensors") for f in folders for p in f.rglob(end))
     if not run.sizes.exists():
-        return f"checkpoints take {_mib(now)} now; what they need is known when a driver has started"
-    sizes, cells = read_json(run.sizes), len(experiment.cells)
+        return f"checkpoints take {size(now)} now; what they need is known when a driver has started"
+    sizes, cells = read_json(run.sizes), len(experiment.cells) * len(runs)
     end = cells * (1 + len(experiment.config.seeds)) * sizes["weights"]
     most = end + sizes["slots"] * 2 * (sizes["state"] + sizes["weights"])
-    room = f"; {_mib(shutil.disk_usage(run.path).free)} free" if is_local(run.path) else ""
-    return f"checkpoints take {_mib(now)} now, {_mib(most)} at most while it runs, {_mib(end)} at its end{room}"
-
-
-def _mib(size: int) -> str:
-    return f"{size / 2**20:.1f} MiB" if size < 10 * 2**20 else f"{size / 2**20:.0f} MiB"
+    room = f"; {size(shutil.disk_usage(run.path).free)} free" if is_local(run.path) else ""
+    return f"checkpoints take {size(now)} now, {size(most)} at most while it runs, {size(end)} at its end{room}"

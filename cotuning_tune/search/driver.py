@@ -4,6 +4,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -186,7 +187,7 @@ def _tune(run: RunDir, studies: Studies, driver: Driver, changed: Callable[[], N
     from cotuning_tune.search.searcher import StudyScheduler, StudySearcher
     from cotuning_tune.search.trainable import TrainingTrial
 
-    slots, recorder = driver.slots, Recorder(run, studies.experiment)
+    slots, recorder = driver.slots, Recorder(run, studies)
     searcher = StudySearcher(studies, recorder, run, driver.incarnation, slots.cpus, changed, driver.say)
     stopping = studies.experiment.config.stopper != "none"
     resources = {"cpu": slots.cpus, "gpu": slots.gpus}
@@ -206,7 +207,7 @@ def _tune(run: RunDir, studies: Studies, driver: Driver, changed: Callable[[], N
             failure_config=tune.FailureConfig(max_failures=0),
         ),
     )
-    with kept_handlers():
+    with kept_handlers(), closing(recorder):
         tuner.fit()
     if not studies.finished:  # Tune caught SIGINT or SIGUSR1: a part of a search selects nothing
         raise Unfinished("the search was interrupted")

@@ -2,12 +2,14 @@
 
 from typing import Any
 
-from cotuning_tune.events import TrainingEvents, write_schema
+from cotuning_tune.dashboard import columns, layout, write_dashboard
+from cotuning_tune.events import STOPPED_EARLY, TrainingEvents
 from cotuning_tune.experiment import Cell, Experiment
 from cotuning_tune.files import write_json, write_lines
 from cotuning_tune.hyper import Parameter
 from cotuning_tune.run_dir import RunDir
-from cotuning_tune.search.study import Issue
+from cotuning_tune.search.curves import Curves
+from cotuning_tune.search.study import CellStudy, Issue, Studies
 from cotuning_tune.training.state import remove_states
 
 
@@ -27,16 +29,25 @@ def column_values(experiment: Experiment, cell: Cell, values: dict[str, Any]) ->
     return {k: values.get(k, space[k].first) for k in columns_of(experiment) if k in space}
 
 
+def write_overview(run: RunDir, experiment: Experiment) -> None:
+    """What TensorBoard needs to know of the run as a whole."""
+    c = experiment.config
+    fixed = {"task": c.tasks, "rate": [f"{rate:g}" for rate in c.rates], "method": c.methods}
+    fixed |= {"stage": ["search", "retrain"], "run": [run.name]}
+    shown = columns(fixed, columns_of(experiment), stops=c.stopper != "none")
+    charts = layout({cell.place: f"{cell.task} at {100 * cell.rate:g} %" for cell in experiment.cells})
+    write_dashboard(run.tensorboard, shown, charts)
+
+
 class Recorder:
     """Writes config, metrics and result of trials; keeps the event files of the running ones open."""
 
-    def __init__(self, run: RunDir, experiment: Experiment) -> None:
-        self.run, self.experiment = run, experiment
+    def __init__(self, run: RunDir, studies: Studies) -> None:
+        self.run, self.experiment = run, studies.experiment
         self._open: dict[tuple[str, int], TrainingEvents] = {}
         self._kept: dict[str, int] = {}
-        c = experiment.config
-        fixed = {"task": list(c.tasks), "rate": [f"{rate:g}" for rate in c.rates], "method": list(c.methods)}
-        write_schema(run.tensorboard, {**fixed, "stage": ["search", "retrain"]}, columns_of(experiment))
+        write_overview(run, self.experiment)
+        self._curves = Curves(run, studies)
 
     def _hparams(self, issue: Issue) -> dict[str, Any]:
         cell = issue.cell
@@ -46,6 +57,7 @@ class Recorder:
             "rate": f"{cell.rate:g}",
             "method": cell.method,
             "stage": "search",
+            "run": self.run.name,
             **values,
         }
 
@@ -54,8 +66,7 @@ class Recorder:
         folder = self.run.cell(issue.cell.name).trial(issue.number)
         write_json(folder.config, {"trial": issue.number, "values": issue.values, "spec": spec}, durable=False)
         events = self.run.tensorboard / "search" / issue.cell.name / f"{issue.number:04d}"
-        group = f"{issue.cell.name}/{issue.number:04d}"
-        self._open[issue.cell.name, issue.number] = TrainingEvents(events, self._hparams(issue), group)
+        self._open[issue.cell.name, issue.number] = TrainingEvents(events, self._hparams(issue))
 
     def report(self, issue: Issue, history: list[dict[str, Any]]) -> None:
         """The epochs so far."""
@@ -66,7 +77,8 @@ class Recorder:
         """The result, written last; after it the state that resumes the trial is not needed."""
         folder = self.run.cell(issue.cell.name).trial(issue.number)
         ok = result["state"] != "FAIL"
-        self._open.pop((issue.cell.name, issue.number)).close("success" if ok else "failure")
+        stopped = {STOPPED_EARLY: 1.0} if result["state"] == "PRUNED" else {}
+        self._open.pop((issue.cell.name, issue.number)).end("success" if ok else "failure", stopped)
         write_json(folder.result, result)
         remove_states(folder)
 
@@ -77,6 +89,16 @@ class Recorder:
         if best is not None:
             self._kept[cell] = best
 
+    def draw(self, study: CellStudy) -> None:
+        """A trial of the cell has ended, and its study knows: its curve goes on."""
+        self._curves.add(study)
+
     def lose(self, issue: Issue) -> None:
         """The infrastructure lost the trial: it will start again, its session stays open."""
         self._open.pop((issue.cell.name, issue.number)).close()
+
+    def close(self) -> None:
+        """The search is over, or leaves off: sessions of trials that did not end stay as running."""
+        for events in self._open.values():
+            events.close()
+        self._curves.close()

@@ -16,6 +16,9 @@ def repair(run: RunDir, studies: Studies) -> list[str]:
     notices: list[str] = []
     for name, study in studies.cells.items():
         folder = run.cell(name)
+        notices += [
+            f"{name}: trial {n} was being drawn when its driver died: drawn again" for n in study.finish_drawing()
+        ]
         notices += _set_aside_strangers(folder, len(study.trials()))
         _drop_weights(folder, study)
         notices += [line for trial in study.own_trials() for line in _repair_trial(folder, trial)]

@@ -130,6 +130,7 @@ class StudySearcher(Searcher):
         study = self.studies.cells[issue.cell.name]
         if study.ended(issue.number):
             best = study.best()
+            self.recorder.draw(study)
             self.recorder.keep_best(issue.cell.name, issue.number, best.number if best else None)
 
     def _pruned(self, issue: Issue, history: list[dict[str, Any]]) -> None:

@@ -4,6 +4,7 @@ from optuna.trial import TrialState
 
 from cotuning_tune.experiment import Experiment
 from cotuning_tune.run_dir import RunDir
+from cotuning_tune.search.driver import load_experiment
 from cotuning_tune.search.storage import open_storage
 from cotuning_tune.search.study import Studies
 from cotuning_tune.tables import Table
@@ -22,3 +23,19 @@ def status_table(run: RunDir, experiment: Experiment) -> Table:
         rows.append([name, str(cell.budget), *numbers, accuracy, f"{len(seeds)}/{len(experiment.config.seeds)}"])
     header = ["cell", "asked", "complete", "stopped", "running", "failed", "best val. (%)", "retrained"]
     return Table("status", "Status", header, rows)
+
+
+def repeats_table(run: RunDir) -> Table:
+    """How far each repeat of the search is, its cells taken together. One that has not begun is left untouched."""
+    rows = []
+    for number, repeat in enumerate(run.repeats(), 2):
+        if not repeat.cells_folder.exists():
+            rows.append([str(number), "not begun", *["-"] * 6])
+            continue
+        experiment = load_experiment(repeat)
+        table = status_table(repeat, experiment).rows
+        sums = [str(sum(int(row[column]) for row in table)) for column in range(1, 6)]
+        tested = [sum(int(row[-1].split("/")[part]) for row in table) for part in (0, 1)]
+        rows.append([str(number), str(experiment.config.search_seed), *sums, "/".join(map(str, tested))])
+    header = ["search", "search seed", "asked", "complete", "stopped", "running", "failed", "retrained"]
+    return Table("repeats", "Repeats", header, rows)

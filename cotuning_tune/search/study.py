@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
+from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
@@ -23,6 +24,7 @@ from cotuning_tune.search.stopping import make_pruner
 
 REISSUES = 3
 MARK = "from"  # names the old run's trial that an added one was copied from
+FIXED = "fixed_params"  # where Optuna keeps the values of a queued trial
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 
 
@@ -114,12 +116,33 @@ class CellStudy:
         number = waiting[0] if waiting else len(own)
         if not waiting and number < len(self.firsts):
             self.study.enqueue_trial(self.firsts[number])
-        config = self.experiment.config
-        self.study.sampler = make_sampler(
-            config.sampler, config.search_seed, self.cell.name, number, list(self.distributions)
-        )
+        self.study.sampler = self._sampler(number)
         asked = self.study.ask(self.distributions)
         return self._issued(self.trials()[asked.number])
+
+    def _sampler(self, number: int) -> BaseSampler:
+        config = self.experiment.config
+        return make_sampler(config.sampler, config.search_seed, self.cell.name, number, list(self.distributions))
+
+    def finish_drawing(self) -> list[int]:
+        """Draw what a trial lacks whose driver was killed while it asked; the numbers of those trials.
+
+        Drawn anew as a whole, on a copy of the trials as they were then: the values are those that the ask would
+        have given. Only before anything else of the study has changed.
+        """
+        cut = [t for t in self.trials() if t.state == TrialState.RUNNING and len(t.params) < len(self.distributions)]
+        for trial in cut:
+            others = [t for t in self.trials() if t.number != trial.number]
+            copy = optuna.create_study(direction="maximize", sampler=self._sampler(trial.number))
+            copy.add_trials(others)
+            if fixed := trial.system_attrs.get(FIXED):
+                copy.enqueue_trial(fixed)
+            drawn = copy.ask(self.distributions).params
+            for name, distribution in self.distributions.items():
+                if name not in trial.params:
+                    value = distribution.to_internal_repr(drawn[name])
+                    self.study._storage.set_trial_param(trial._trial_id, name, value, distribution)
+        return [t.number for t in cut]
 
     def _issued(self, trial: FrozenTrial) -> Issue:
         return Issue(self.cell, trial.number, dict(trial.params))

@@ -151,6 +151,16 @@ class Trainer:
         accuracy = 100.0 * int(hits_T.sum()) / len(split)
         return Evaluation(accuracy, loss.item() / len(split), len(split), 100.0 * shares.mean().item())
 
+    @torch.no_grad()
+    def predictions(self, split: Split) -> tuple[Tensor, Tensor]:
+        """The predicted class [N] int64 of each image of a split in its order, and its probability [N]; on the CPU."""
+        self.model.eval()
+        found = []
+        for stored, _ in self.task.stored_batches(split, max(self.config.batch_size, 64)):
+            found.append(self._logits(stored, "centre").softmax(1).max(1))
+        probability_N, predicted_N = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
+        return predicted_N, probability_N
+
     def _logits(self, stored: Tensor, crops: Crops) -> Tensor:
         """Logits [B, T] in float64, the mean over the crops of each image."""
         views = self.task.crops(stored.to(self.device, non_blocking=True), crops)

@@ -8,7 +8,8 @@ from cotuning_tune.plan.cost import Plan, make_plan
 from cotuning_tune.plan.parts import take_inventory
 from cotuning_tune.plan.slots import SlotCount, count_slots, share_of, trials_per_gpu
 from cotuning_tune.plan.speeds import Footprint, Speed, assumed_speeds, ratio_notes
-from cotuning_tune.plan.write import lines_of, method_table, plan_json, size
+from cotuning_tune.plan.write import lines_of, method_table, plan_json
+from cotuning_tune.tables import size
 from tests.plan.conftest import experiment_text
 
 # 3 classes x 10 images: at 1.0 24 to train (3 steps of 8), 6 to validate; at 0.5 12 (2 steps of 6) and 3.
@@ -78,10 +79,10 @@ def test_iterations_count_in_place_of_epochs() -> None:
 
 
 def test_bytes() -> None:
-    """States of running trials (two and the best weights each), retrained models, and all that is written."""
+    """States of running trials (two and the best weights each), models kept, and all that is written."""
     plan = planned()
     assert plan.running == 4 * (2 * 200 + 50)
-    assert plan.models == 3 * 2 * (40 + 50)
+    assert plan.models == (1 + 3) * 2 * (40 + 50)
     assert plan.written == 5 * 3 * 2 * (100 + 200)
     assert (plan.cache, plan.memory) == (0, 7)
     assert planned(1000).running == 8 * 450

@@ -61,7 +61,7 @@ def test_refused_for_samplers_that_look_back(sampler: str | None) -> None:
     assert "depend on each other" in refusal(experiment)
     assert expected_best_table(experiment, [cell("bss", [1.0, 2.0, 3.0, 4.0])]) is None
     (remark,) = stability_remarks(refusal(experiment), {}, "bss")
-    assert "search_seed" in remark
+    assert "--repeat-search K" in remark
 
 
 def test_no_curve_of_stopped_trials() -> None:

@@ -46,7 +46,7 @@ def test_the_best_trial_keeps_its_weights(tmp_path: Path, experiment: Experiment
     """As trials end, the best one's weights stay, all others go; those of a running trial are left alone."""
     run = RunDir(tmp_path)
     studies = Studies(experiment, open_storage(run), run)
-    cell, recorder = studies.cells[CELL], Recorder(run, experiment)
+    cell, recorder = studies.cells[CELL], Recorder(run, studies)
     kept = []
     for number in range(4):
         assert cell.issue().number == number
@@ -104,8 +104,8 @@ def test_the_disk_needed_is_added_up(tmp_path: Path, experiment: Experiment) -> 
     keep_sizes(run, {"state": 20 << 20, "weights": 10 << 20}, 2)
     write_bytes(run.cell(CELL).trial(0).state, bytes(5 << 20))
     line = disk_line(run, experiment)
-    assert line.startswith("checkpoints take 5.0 MiB now, 210 MiB at most while it runs, 90 MiB at its end; ")
-    assert line.endswith(" MiB free")
+    assert line.startswith("checkpoints take 5.2 MB now, 220 MB at most while it runs, 94 MB at its end; ")
+    assert line.endswith("B free")
 
 
 def test_status_prints_it(tiny_run: tuple[Path, str]) -> None:

@@ -1,13 +1,17 @@
 """The studies deal out trials evenly, exactly, and the same way after any interruption."""
 
+import contextlib
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
+from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from cotuning_tune.experiment import Experiment, parse
 from cotuning_tune.run_dir import RunDir
+from cotuning_tune.search.repair import repair
 from cotuning_tune.search.selection import importance
 from cotuning_tune.search.storage import open_storage
 from cotuning_tune.search.study import REISSUES, Issue, Studies
@@ -64,6 +68,48 @@ def test_restarts_do_not_change_the_draws(tmp_path: Path, sampler: str) -> None:
         finish(studies, issue)
     assert anew == through
     assert len({str(issue.values) for issue in through}) == len(through)
+
+
+class Killed(Exception):  # noqa: N818 - what happened
+    """Stands for the death of the driver."""
+
+
+def cut_after(storage: BaseStorage, count: int) -> None:
+    """From now on the driver dies when it wants to write a parameter after ``count`` more."""
+    write, left = storage.set_trial_param, iter(range(count))
+
+    def dying(*arguments: Any) -> None:
+        if next(left, None) is None:
+            raise Killed
+        write(*arguments)
+
+    storage.set_trial_param = dying  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "qmc"])
+def test_a_driver_killed_while_drawing(tmp_path: Path, sampler: str) -> None:
+    """A trial with a part of its parameters, or none, gets the values that an undisturbed search draws."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    through = deal_all(Studies(experiment(sampler), open_storage(RunDir(tmp_path / "a"))))
+    run, anew = RunDir(tmp_path / "b"), []
+    for count in range(100):
+        storage = open_storage(run)
+        studies = Studies(experiment(sampler), storage)
+        cut_after(storage, count // 2 % (2 + count % 2))  # fine_tune has two parameters, bss three
+        with contextlib.suppress(Killed):
+            if studies.next() is None:
+                break
+            pytest.fail("the driver should have died")
+        studies = Studies(experiment(sampler), open_storage(run))
+        told = [line.partition(": ")[2] for line in repair(run, studies) if line.endswith("drawn again")]
+        assert told == [f"trial {count // 2} was being drawn when its driver died: drawn again"]
+        assert repair(run, studies) == []
+        issue = studies.next()
+        assert issue is not None
+        anew.append(issue)
+        finish(studies, issue)
+    assert anew == through
 
 
 def test_an_interrupted_trial_comes_first(tmp_path: Path) -> None:

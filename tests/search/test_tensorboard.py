@@ -1,65 +1,18 @@
-"""What TensorBoard answers about a run, asked over HTTP without a browser."""
+"""What TensorBoard answers about a run of a real search, asked over HTTP without a browser."""
 
 import json
-import subprocess
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.search.conftest import command
-from tests.servers import free_port
-
-ALL = ["STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING", "STATUS_UNKNOWN"]
-
-
-class Board:
-    """A running TensorBoard."""
-
-    def __init__(self, port: int) -> None:
-        self.url = f"http://127.0.0.1:{port}"
-
-    def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return json.load(answer)
-
-    def hparams(self, name: str, **body: Any) -> Any:
-        return self.ask(f"/data/plugin/hparams/{name}", {"experimentName": "", **body})
-
-    def groups(self, metrics: list[str]) -> list[dict[str, Any]]:
-        columns = [{"metric": {"tag": tag, "group": ""}} for tag in metrics]
-        body = {"allowedStatuses": ALL, "colParams": columns, "startIndex": 0, "sliceSize": 1000}
-        return list(self.hparams("session_groups", **body)["sessionGroups"])
+from tests.boards import Board, board_of
 
 
 @pytest.fixture(scope="module")
 def board(tiny_run: tuple[Path, str]) -> Iterator[Board]:
-    port = free_port()
-    process = subprocess.Popen(
-        command("tensorboard", tiny_run[0], "--port", port),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    found = Board(port)
-    deadline = time.monotonic() + 90
-    while True:
-        try:
-            if len(found.ask("/data/runs")) >= 22:
-                break
-        except (OSError, urllib.error.URLError):
-            pass
-        assert time.monotonic() < deadline, "TensorBoard has not shown the run in 90 s"
-        time.sleep(0.5)
-    yield found
-    process.terminate()
-    process.wait(30)
+    with board_of(tiny_run[0], at_least=25) as found:
+        yield found
 
 
 def test_every_weight_has_a_column(board: Board) -> None:
@@ -86,7 +39,7 @@ def test_rows_show_the_best_value(board: Board, tiny_run: tuple[Path, str]) -> N
         if group["hparams"]["stage"] == "search":
             best[group["name"]] = group["metricValues"][0]["value"]
     for name, value in best.items():
-        cell, number = name.split("/")
+        _, cell, number = name.split("/")
         result = tiny_run[0] / "cells" / cell / "trials" / number / "result.json"
         assert value == pytest.approx(json.loads(result.read_text())["value"])
     assert len(best) == 12
@@ -101,3 +54,19 @@ def test_scalars_have_plain_tags(board: Board) -> None:
     run = next(iter(trials))
     rows = board.ask(f"/data/plugin/scalars/scalars?run={run}&tag=val/accuracy")
     assert [row[1] for row in rows] == [1, 2, 3]
+
+
+def test_the_curves_end_at_what_was_selected(board: Board, tiny_run: tuple[Path, str]) -> None:
+    """Each method's curve has a point for each of its four trials; the last is the selection's accuracy."""
+    for method in ("fine_tune", "bss", "co_tuning"):
+        points = board.ask(f"/data/plugin/scalars/scalars?run=methods/{method}&tag=best_val_accuracy/synthetic-1.00")
+        chosen = json.loads((tiny_run[0] / "cells" / f"synthetic-1.00-{method}" / "selection.json").read_text())
+        assert [point[1] for point in points] == [1, 2, 3, 4]
+        assert points[-1][2] == pytest.approx(chosen["val_accuracy"])
+
+
+def test_every_retrained_model_has_its_pictures(board: Board) -> None:
+    """The confusion matrix and the surest mistakes of each of the nine models; of no test image."""
+    tags = board.ask("/data/plugin/images/tags")
+    assert len(tags) == 9
+    assert {tag for found in tags.values() for tag in found} == {"validation/confusion", "validation/mistakes"}

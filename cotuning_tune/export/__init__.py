@@ -1,0 +1,6 @@
+"""Export of a cell's retrained model, and prediction with the exported folder alone.
+
+Imports nothing: ``predict`` with an ONNX model runs where there is no torch.
+"""
+
+FORMATS = {"safetensors": "model.safetensors", "torchscript": "model.pt", "onnx": "model.onnx"}

@@ -1,0 +1,215 @@
+"""The model card: what an exported model is, how it was chosen and tested, and what it does not promise."""
+
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from cotuning_tune import ledger
+from cotuning_tune.export.chosen import Winner
+from cotuning_tune.files import read_json
+from cotuning_tune.report.results import asked_of, mean_std
+from cotuning_tune.tables import Table
+
+CLASSES_SHOWN = 60
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the run's files do not tell: sizes of the parts, whether images are files, the licence ("": unknown)."""
+
+    training_images: int
+    validation_images: int
+    from_files: bool
+    licence: str
+    checked: str
+
+
+def card(winner: Winner, description: Mapping[str, Any], facts: Facts) -> str:
+    """The card as Markdown."""
+    sections = {
+        "Use": _use(description),
+        "Training data": _data(winner, description, facts),
+        "How it was chosen": _choice(winner),
+        "Accuracy": _accuracy(winner),
+        "Hyper-parameters": _hyper_parameters(winner),
+        "Limits and warnings": "\n".join(f"- {line}" for line in warnings(winner, description, facts)),
+        "Licences": _licences(winner, facts),
+        "Made with": ", ".join(f"{name} {version}" for name, version in description["versions"].items()),
+    }
+    parts = [
+        f"# {winner.title}",
+        _what(winner, description),
+        *(f"## {name}\n\n{text}" for name, text in sections.items()),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _what(winner: Winner, d: Mapping[str, Any]) -> str:
+    known = {"": "from its published weights", "random": "from random weights"}
+    begun = known.get(winner.spec["weights"], f"from the weights {PurePath(winner.spec['weights']).name}")
+    return (
+        f"A classifier of images into {len(d['classes'])} classes: {d['backbone']}, {begun}, trained with"
+        f" `{d['method']}`, as {d['format']} (`{d['file']}`, float32). It is the target network alone:"
+        f" the backbone and the head of these classes. Configuration `{d['config']}`, cell `{d['cell']}`."
+    )
+
+
+def _use(d: Mapping[str, Any]) -> str:
+    p, names = d["preprocessing"], ", ".join(f"`{name}`" for name in d["classes"][:CLASSES_SHOWN])
+    more = " ... (all in `model.json`)" if len(d["classes"]) > CLASSES_SHOWN else ""
+    return (
+        "```\ncotuning-tune predict FOLDER_OF_THIS_FILE FOLDER_OF_IMAGES --out classes.csv\n```\n\n"
+        f"Input `images`: uint8 {_shape(d['input'])}, RGB. Output `logits`: float32 {_shape(d['output'])}; their"
+        f" softmax are the probabilities. An image file is decoded by Pillow to RGB, resized to {p['resize']} x"
+        f" {p['resize']} pixels (bilinear, aspect lost), and its middle {p['crop']} x {p['crop']} is cut out. The"
+        f" model subtracts {_listed(p['mean'])} and divides by {_listed(p['std'])} itself.\n\n"
+        f"Classes, in order: {names}{more}"
+    )
+
+
+def _shape(tensor: Mapping[str, Any]) -> str:
+    return "[" + ", ".join(map(str, tensor["shape"])) + "]"
+
+
+def _listed(values: list[float]) -> str:
+    return "(" + ", ".join(f"{value:g}" for value in values) + ")"
+
+
+def _data(winner: Winner, d: Mapping[str, Any], facts: Facts) -> str:
+    return (
+        f"Data set `{d['kind'] or d['task']}` (task `{d['task']}`), {100 * d['rate']:g} % of its labels:"
+        f" {facts.training_images} training images, {facts.validation_images} validation images, and"
+        f" {winner.result['test_images']} test images."
+    )
+
+
+def _choice(winner: Winner) -> str:
+    cell, asked = winner.cell, asked_of(winner.run)["experiment"]
+    selection = cell.selection or {}
+    seed = "named by whoever exported it" if winner.asked else "the lowest that came to an end"
+    return (
+        f"The search: {cell.asked} trials asked, {cell.count('COMPLETE')} complete, {cell.count('PRUNED')} stopped"
+        f" early, {cell.count('FAIL')} failed; {cell.search_epochs} epochs in all; sampler"
+        f" {asked.get('sampler', 'tpe')}, early stopping {asked.get('stopper', 'none')}. Chosen was trial"
+        f" {selection['trial']} with {selection['val_accuracy']:.2f} % validation accuracy (rule: {selection['rule']});"
+        f" it was retrained with {len(cell.seeds)} seed(s). Exported is seed {winner.seed}: {seed}. Neither the"
+        " configuration nor the seed was chosen by test accuracy."
+    )
+
+
+def _accuracy(winner: Winner) -> str:
+    rows = [_seed_row(seed, seed["seed"] == winner.seed) for seed in winner.seeds]
+    done = [seed for seed in winner.seeds if seed["state"] == "COMPLETE"]
+    means = [mean_std([seed[key] for seed in done]) for key in ("val_accuracy", "test_accuracy")]
+    rows.append(["mean ± sample std", *means, "", ""])
+    header = ["seed", "validation (%)", "test (%)", "test, mean over classes (%)", "test images"]
+    crops = "ten crops" if winner.result["test_crops"] == "ten" else "the centre crop"
+    return Table("seeds", "Accuracy", header, rows).markdown() + (
+        f"\n\nTop-1; tested on {crops}. Validation accuracy chose the configuration and the epoch of each seed, so it"
+        " is too high a guess."
+    )
+
+
+def _seed_row(seed: Mapping[str, Any], exported: bool) -> list[str]:
+    name = f"{seed['seed']} (this model)" if exported else str(seed["seed"])
+    if seed["state"] != "COMPLETE":
+        return [name, "failed", "-", "-", "-"]
+    kinds = ("val_accuracy", "test_accuracy", "test_mean_class_accuracy")
+    return [name, *(f"{seed[key]:.2f}" if key in seed else "-" for key in kinds), str(seed["test_images"])]
+
+
+def _hyper_parameters(winner: Winner) -> str:
+    spec, searched = winner.spec, (winner.cell.selection or {})["values"]
+    own = {f"{spec['method']}/{key}": value for key, value in spec["method_config"].items()}
+    rows = [
+        [key, f"{value:.6g}" if isinstance(value, float) else str(value), "yes" if key in searched else ""]
+        for key, value in {**spec["train"], **own}.items()
+    ]
+    return Table("hyper", "Hyper-parameters", ["hyper-parameter", "value", "searched"], rows).markdown()
+
+
+def _licences(winner: Winner, facts: Facts) -> str:
+    spec = winner.spec
+    if spec["weights"] == "random":
+        weights = "There are no pre-trained weights in it: training began at random ones."
+    elif spec["weights"] and not facts.licence:
+        weights = "It was trained from weights of a file, whose licence this program does not know."
+    else:
+        named = facts.licence or "not known to this program; ask their owners"
+        weights = f"Licence of the pre-trained weights of {spec['backbone']} that it was trained from: {named}."
+    return f"{weights} What the training images allow is up to their owners: look at the terms of the data set."
+
+
+def warnings(winner: Winner, description: Mapping[str, Any], facts: Facts) -> list[str]:
+    """What a user of the model must know, most important first."""
+    makers: tuple[Callable[[Winner], list[str]], ...] = (_of_seeds, _of_openings, _of_choice, _of_precision)
+    found = [line for maker in makers for line in maker(winner)]
+    if winner.result["test_crops"] == "ten":
+        found.append("The test accuracies are of ten crops of each image; `predict` looks at the centre crop alone.")
+    if not facts.from_files:
+        found.append(
+            f"The images of `{description['kind']}` are no image files: the data set's reader prepared them"
+            f" ({_options(winner)}). Files must look as those do; resized by Pillow they differ from them by"
+            " a grey level here and there, which can change the class of an image near a tie."
+        )
+    return [
+        *found,
+        f"Checked at export: {facts.checked}.",
+        "It always answers with one of its classes, also for an image of none of them; how far its probabilities can"
+        " be trusted was not measured.",
+        f"It was tested on the test part of `{description['task']}` alone: not on images of other sources, other"
+        " cameras or later times, not on damaged or altered images, and not for groups of people or things apart.",
+    ]
+
+
+def _options(winner: Winner) -> str:
+    """How the data set was read, without where it lay."""
+    options = {k: v for k, v in winner.spec["data_options"].items() if k not in ("root", "download")}
+    return ", ".join(f"{key} = {value}" for key, value in options.items()) or "no options"
+
+
+def _of_seeds(winner: Winner) -> list[str]:
+    done = [seed for seed in winner.seeds if seed["state"] == "COMPLETE"]
+    failed = len(winner.seeds) - len(done)
+    found = [f"One seed of {len(done)}: the table shows how far others of the same configuration came."]
+    if len(done) == 1:
+        found = ["There is one seed alone: how much accuracy depends on it is not known."]
+    elif len(done) > 1 and winner.result["test_accuracy"] > statistics.mean(s["test_accuracy"] for s in done):
+        found.append("This seed's test accuracy is above the mean of the seeds: expect the mean.")
+    return found + ([f"{failed} seed(s) of this configuration failed."] if failed else [])
+
+
+def _of_openings(winner: Winner) -> list[str]:
+    opened = [entry for entry in ledger.read(winner.run.ledger) if entry.get("event") == "open"]
+    own = sum(entry.get("cell") == winner.cell.name for entry in opened)
+    task = sum(entry.get("task") == winner.cell.task for entry in opened)
+    found = [
+        f"The test part of `{winner.cell.task}` was opened {task} times in this run, {own} times for the"
+        f" {len(winner.seeds)} seed(s) of this cell."
+    ]
+    if ledger.broken_lines(winner.run.ledger) or ledger.altered_lines(winner.run.ledger):
+        found.append("WARNING: the ledger of these openings has been altered: do not trust the count.")
+    return found
+
+
+def _of_choice(winner: Winner) -> list[str]:
+    selection = winner.cell.selection or {}
+    found = []
+    if selection["at_edge"]:
+        edges = ", ".join(selection["at_edge"])
+        found.append(f"Chosen at the edge of its range: {edges}. Better values may lie beyond.")
+    if selection["state"] != "COMPLETE":
+        found.append("No trial of the search ran to its end: the configuration was chosen among stopped ones.")
+    if winner.cell.finished < winner.cell.asked:
+        found.append(f"The search has finished {winner.cell.finished} of {winner.cell.asked} trials.")
+    return found
+
+
+def _of_precision(winner: Winner) -> list[str]:
+    precision = winner.spec["train"].get("precision", "auto")
+    gpus = read_json(winner.run.environment).get("gpus") if winner.run.environment.exists() else []
+    if precision == "bf16" or (precision == "auto" and gpus):
+        return ["It was trained and tested in bfloat16 and computes in float32 here: an image near a tie may change."]
+    return []

@@ -1,0 +1,81 @@
+"""Which model of a run is exported: the cell's retraining of the lowest seed, whatever its test accuracy."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from cotuning_tune.errors import UserError, unknown
+from cotuning_tune.files import read_json
+from cotuning_tune.report.results import CellResult, read_cells
+from cotuning_tune.run_dir import RunDir, TrialDir
+
+
+@dataclass(frozen=True)
+class Winner:
+    """A retrained model of a cell's chosen configuration; ``asked``: its seed was named, not taken as the lowest."""
+
+    run: RunDir
+    cell: CellResult
+    result: dict[str, Any]
+    asked: bool
+
+    @property
+    def seed(self) -> int:
+        return int(self.result["seed"])
+
+    @property
+    def seeds(self) -> list[dict[str, Any]]:
+        """The results of all seeds of this configuration, by seed."""
+        return seeds_of(self.cell)
+
+    @property
+    def folder(self) -> TrialDir:
+        return self.run.cell(self.cell.name).retrain(self.seed)
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """Of its training."""
+        spec: dict[str, Any] = read_json(self.folder.config)["spec"]
+        return spec
+
+    @property
+    def title(self) -> str:
+        return f"{self.cell.shown} (run {self.run.name}, seed {self.seed})"
+
+
+def find_cell(run: RunDir, name: str) -> CellResult:
+    """The cell of that name with a chosen configuration. Raises UserError that names all cells for another name."""
+    cells = {cell.name: cell for cell in read_cells(run)}
+    if name not in cells:
+        raise unknown("cell", name, cells)
+    if cells[name].selection is None:
+        raise UserError(f"{name} has no chosen configuration: none of its trials succeeded")
+    return cells[name]
+
+
+def seeds_of(cell: CellResult) -> list[dict[str, Any]]:
+    """The retraining's results, without those of an earlier selection."""
+    return [seed for seed in cell.seeds if seed["config"] == (cell.selection or {}).get("config")]
+
+
+def find_winner(run: RunDir, name: str, seed: int | None = None) -> Winner:
+    """The model of the seed, by default of the lowest that came to an end; test accuracy is not looked at.
+
+    Raises UserError where there is no such model.
+    """
+    cell = find_cell(run, name)
+    own = seeds_of(cell)
+    if not own:
+        earlier = " of its present selection" if cell.seeds else ""
+        raise UserError(f"{name} has no retrained model{earlier}: cotuning-tune retrain {run.path}")
+    done = [s for s in own if s["state"] == "COMPLETE"]
+    possible = ", ".join(str(s["seed"]) for s in done) or "none"
+    wanted = done[:1] if seed is None else [s for s in own if s["seed"] == seed]
+    if not wanted and seed is not None:
+        raise UserError(f"{name} has no retrained seed {seed}; possible: {possible}")
+    if not wanted or wanted[0]["state"] != "COMPLETE":
+        failed = (wanted or own)[0]
+        raise UserError(f"{name}: seed {failed['seed']} failed ({failed['reason']}); possible: {possible}")
+    winner = Winner(run, cell, wanted[0], seed is not None)
+    if not winner.folder.model.is_file():
+        raise UserError(f"{winner.folder.model} is missing")
+    return winner

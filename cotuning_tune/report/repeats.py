@@ -1,0 +1,295 @@
+"""What K searches that were really made say: who stays first, and how much search and seed each move a result.
+
+The first search is the run itself, and all other tables are its own; the further ones lie in ``repeats/``. Where
+a run has several cells, every figure is of a method's mean over the cells. Decomposition of the variance: one-way
+random effects by the method of moments (Searle, Casella, McCulloch, Variance Components, 1992, section 3.6).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev, variance
+
+from cotuning_tune import ledger
+from cotuning_tune.errors import UserError
+from cotuning_tune.files import read_json
+from cotuning_tune.report.audit import audit_cells, audit_remarks, audit_table
+from cotuning_tune.report.comparison import budgets_differ
+from cotuning_tune.report.results import CellResult, asked_of, cells_of, mean_over, methods_of, read_cells
+from cotuning_tune.report.statistics import wilson_interval
+from cotuning_tune.run_dir import RunDir
+from cotuning_tune.tables import Table
+
+SEARCH_SEED = 100  # where the experiment file names none
+WARNING = "WARNING: "
+
+
+@dataclass(frozen=True)
+class Search:
+    """One of the K searches; number 1 is the run itself."""
+
+    number: int
+    run: RunDir
+    cells: list[CellResult]
+
+    @property
+    def seed(self) -> int:
+        """The search seed."""
+        return int(asked_of(self.run)["experiment"].get("search_seed", SEARCH_SEED))
+
+    @property
+    def opened(self) -> int:
+        """How often its test parts were opened."""
+        return sum(entry.get("event") == "open" for entry in ledger.read(self.run.ledger) if isinstance(entry, dict))
+
+    @property
+    def models(self) -> int:
+        return sum(len(cell.accuracies) for cell in self.cells)
+
+    @property
+    def ended(self) -> bool:
+        """Every cell is summed up, and every seed of each selection has a result."""
+        asked = asked_of(self.run)["experiment"]
+        count = len(asked["tasks"]) * len(asked.get("rates", [1.0])) * len(asked["methods"])
+        seeds = set(asked.get("seeds", [0, 1, 2]))
+        retrained = [c.selection is None or seeds <= {s["seed"] for s in c.seeds} for c in self.cells]
+        return len(self.cells) == count and all(retrained)
+
+
+def read_searches(run: RunDir, cells: list[CellResult]) -> list[Search]:
+    """The run itself and those of its repeats that have something to report; empty without repeats."""
+    found = [Search(1, run, cells)]
+    for number, repeat in enumerate(run.repeats(), 2):
+        try:
+            found.append(Search(number, repeat, read_cells(repeat)))
+        except (UserError, FileNotFoundError):
+            continue
+    return found if run.searches > 1 else []
+
+
+def comparable(searches: list[Search]) -> list[Search]:
+    """The searches that have ended; none where that is fewer than two, or the first one has not."""
+    ended = [search for search in searches if search.ended]
+    return ended if len(ended) > 1 and ended[0].number == 1 else []
+
+
+def seed_means(cells: list[CellResult], method: str) -> list[float]:
+    """A method's mean over the cells (%) of each seed that every cell has."""
+    every = [cell.by_seed for cell in cells_of(cells, method).values()]
+    shared = [seed for seed in every[0] if all(seed in one for one in every)] if every else []
+    return [fmean(one[seed] for one in every) for seed in shared]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Variances (points squared) of one seed's result: due to the search, due to the seed."""
+
+    search: float
+    seed: float
+
+    @property
+    def share(self) -> float | None:
+        """Of the search in their sum; None where nothing varies."""
+        total = self.search + self.seed
+        return self.search / total if total > 0 else None
+
+
+def decompose(values: Sequence[Sequence[float]]) -> Spread | None:
+    """Split the variance of ``values`` (searches x seeds) into both parts; None where one cannot be told.
+
+    Within: pooled over the searches. Between: the variance of the searches' means less what the seeds leave
+    in it; a negative one is 0.
+    """
+    groups = [group for group in values if group]
+    freedom = sum(len(group) - 1 for group in groups)
+    if len(groups) < 2 or freedom < 1:
+        return None
+    within = math.fsum((len(g) - 1) * variance(g) for g in groups if len(g) > 1) / freedom
+    between = variance([fmean(g) for g in groups]) - within * fmean(1 / len(g) for g in groups)
+    return Spread(max(0.0, between), within)
+
+
+def firsts(searches: list[Search]) -> dict[str, float]:
+    """By method, in how many of the searches its mean test accuracy is the highest; equal ones share."""
+    wins = dict.fromkeys(methods_of(searches[0].cells), 0.0) if searches else {}
+    for search in searches:
+        means = {method: mean for method in wins if (mean := mean_over(search.cells, method)) is not None}
+        first = [method for method, mean in means.items() if mean == max(means.values())]
+        for method in first:
+            wins[method] += 1 / len(first)
+    return wins
+
+
+def _spreads(searches: list[Search]) -> dict[str, Spread | None]:
+    methods = methods_of(searches[0].cells)
+    return {method: decompose([seed_means(search.cells, method) for search in searches]) for method in methods}
+
+
+def _row(method: str, searches: list[Search], spread: Spread | None) -> list[str]:
+    means = [mean_over(search.cells, method) for search in searches]
+    known = [mean for mean in means if mean is not None]
+    over_searches = f"{stdev(known):.2f}" if len(known) > 1 else "-"
+    over_seeds = f"{math.sqrt(spread.seed):.2f}" if spread else "-"
+    return [method, *("-" if mean is None else f"{mean:.2f}" for mean in means), over_searches, over_seeds]
+
+
+def searches_table(searches: list[Search]) -> Table:
+    """Each method's mean test accuracy in each search, both spreads, and how often it was first."""
+    spreads, wins, count = _spreads(searches), firsts(searches), len(searches)
+    rows = [[*_row(m, searches, spread), f"{wins[m]:.3g} of {count}"] for m, spread in spreads.items()]
+    header = ["method", *(f"search {search.number}" for search in searches), "± searches", "± seeds", "first in"]
+    note = (
+        "Mean test accuracy (%) over the cells, each search's own choices retrained over the same seeds. ± searches:"
+        " sample standard deviation of these means. ± seeds: that of one seed's mean over the cells within a search,"
+        " pooled. Search 1 is the main table: always the first one, never the best of them."
+    )
+    return Table("repeats", f"If we searched again, from {count} searches", header, rows, note)
+
+
+def spread_table(searches: list[Search]) -> Table | None:
+    """The variance of each method's result by search and by seed; None where it cannot be told."""
+    rows = [
+        [method, f"{s.search:.3f}", f"{s.seed:.3f}", "-" if s.share is None else f"{100 * s.share:.0f} %"]
+        for method, s in _spreads(searches).items()
+        if s
+    ]
+    note = (
+        "Variances in points squared of one seed's mean over the cells, by the method of moments; takes a seed to do"
+        f" something else to each search's choice. 0: the {len(searches)} searches differ no more than their seeds"
+        f" explain. {len(searches) - 1} degree(s) of freedom between searches: rough."
+    )
+    header = ["method", "due to search", "due to seed", "share of search"]
+    return Table("repeats_variance", "Search or seed", header, rows, note) if rows else None
+
+
+def terms_table(searches: list[Search], device: str) -> Table:
+    """What each search was given: the proof that they are repeats of each other."""
+    rows = []
+    for search in searches:
+        cells = search.cells
+        failed, epochs = sum(c.count("FAIL") for c in cells), sum(c.search_epochs for c in cells)
+        hours = f"{sum(c.search_seconds for c in cells) / 3600:.3f}"
+        finished = sum(c.finished for c in cells)
+        rows.append([str(search.number), *map(str, (search.seed, finished, failed, epochs)), hours])
+        rows[-1] += [str(search.models), str(search.opened)]
+    header = ["search", "search seed", "trials", "failed", "epochs", f"{device}-h", "tested models", "openings"]
+    return Table("repeats_terms", "The searches", header, rows)
+
+
+def repeats_audit_table(searches: list[Search]) -> Table | None:
+    """The audit of each repeat, one below the other; None without repeats."""
+    tables = [(search, audit_table(audit_cells(search.run, search.cells))) for search in searches[1:]]
+    if not tables:
+        return None
+    rows = [[str(search.number), *row] for search, table in tables for row in table.rows]
+    header, note = ["search", *tables[0][1].header], tables[0][1].note
+    return Table("repeats_audit", "Audit of the repeats", header, rows, note)
+
+
+def searches_tables(searches: list[Search], device: str) -> list[Table | None]:
+    """All tables about the repeats; those of results only where two searches or more have ended."""
+    ended = comparable(searches)
+    found = [searches_table(ended), spread_table(ended)] if ended else []
+    return [*found, *([terms_table(searches, device)] if searches else []), repeats_audit_table(searches)]
+
+
+def of_search(search: Search, remark: str) -> str:
+    """A remark about one search's cells, as one of the whole run; a warning stays one."""
+    mark = WARNING if remark.startswith(WARNING) else ""
+    return f"{mark}search {search.number}: {remark.removeprefix(WARNING)}"
+
+
+def stays_first_remark(searches: list[Search]) -> list[str]:
+    """In how many of the further searches the main table's first method was first again, and what that assumes.
+
+    The first search chose the method, so it does not count.
+    """
+    wins, further = firsts(searches[:1]), searches[1:]
+    if not any(wins.values()) or len(wins) < 2:
+        return []
+    first, again = max(wins, key=lambda method: wins[method]), firsts(further)
+    low, high = wilson_interval(again[first], len(further))
+    others = ", ".join(f"{method} in {count:.3g}" for method, count in again.items() if count and method != first)
+    return [
+        f"If we searched again: {first}, first in search 1, was first again in {again[first]:.3g} of {len(further)}"
+        f" further searches{f' ({others})' if others else ''}: it stays first with probability"
+        f" {100 * low:.0f} to {100 * high:.0f} % (Wilson's 95 % interval). Assumes that the searches are independent"
+        " draws that differ by their seed alone; same split and same retraining seeds, so it tells nothing of"
+        f" others; {len(further)} further search(es) are few."
+    ]
+
+
+def _variance_remark(searches: list[Search]) -> list[str]:
+    known = [spread for spread in _spreads(searches).values() if spread]
+    search, seed = (math.fsum(getattr(spread, part) for spread in known) for part in ("search", "seed"))
+    if search + seed <= 0:
+        return []
+    share = 100 * search / (search + seed)
+    return [
+        f"Over all methods about {share:.0f} % of the variance of a result is due to the search, the rest to the seed."
+    ]
+
+
+def _opened_remark(searches: list[Search]) -> str:
+    opened, models = sum(s.opened for s in searches), sum(s.models for s in searches)
+    return (
+        f"Over {len(searches)} searches test parts were opened {opened} times for {models} retrained models. That is"
+        " no selection on test data: each search opened them after its own choice by validation accuracy, and all"
+        " other tables are those of search 1, whatever the others gave."
+    )
+
+
+def _differences(searches: list[Search]) -> list[str]:
+    """Warnings where repeats are none: another experiment, another space, the same seed, other budgets."""
+    first, warnings = searches[0], []
+    seeds = [search.seed for search in searches]
+    if len(set(seeds)) < len(seeds):
+        warnings.append(f"{WARNING}searches have the same search seed ({', '.join(map(str, seeds))}): no repeats.")
+    for search in searches[1:]:
+        asked = [asked_of(s.run) for s in (first, search)]
+        for tables in asked:
+            tables["experiment"].pop("search_seed", None)
+        space = [s.run.space_file.read_text(encoding="utf-8") for s in (first, search)]
+        if asked[0] != asked[1] or space[0] != space[1]:
+            warnings.append(f"{WARNING}search {search.number} is of another experiment than search 1: no repeat.")
+        if not (search.ended and first.ended):
+            continue
+        for method in methods_of(first.cells):
+            one, other = (list(cells_of(s.cells, method).values()) for s in (search, first))
+            if differs := budgets_differ(one, other):
+                warnings.append(f"UNEQUAL TERMS: search {search.number} and search 1 of {method}: {differs}.")
+    return warnings
+
+
+def _circumstances(run: RunDir, searches: list[Search]) -> list[str]:
+    """What a reader of the repeats must know: those missing, asked for late, or told the same older trials."""
+    remarks = []
+    ended = {search.number for search in searches if search.ended}
+    if missing := [str(number) for number in range(1, run.searches + 1) if number not in ended]:
+        remarks.append(f"Search {', '.join(missing)} of {run.searches} has not ended: cotuning-tune resume goes on.")
+    if read_json(run.repeats_file)["after_tests"]:
+        remarks.append("The repeats were asked for after search 1 had opened test parts.")
+    if read_json(run.environment).get("from"):
+        remarks.append("All searches were told the same older run's trials: they are less independent than they look.")
+    return remarks
+
+
+def searches_remarks(run: RunDir, searches: list[Search]) -> list[str]:
+    """What the K searches say together, and whether their files fit; for a repeat, whose it is."""
+    if owner := run.first_search:
+        return [f"This is a repeat of a search: its figures belong into the report of {owner.name}, not in its place."]
+    if not searches:
+        return []
+    ended = comparable(searches)
+    told = [*stays_first_remark(ended), *_variance_remark(ended)] if ended else []
+    audits = [of_search(s, r) for s in searches[1:] for r in audit_remarks(s.run, s.cells, audit_cells(s.run, s.cells))]
+    problems = [remark for remark in audits if remark.startswith(WARNING)]
+    fits = [] if problems or len(searches) < 2 else ["Audit of the repeats: their files fit together too."]
+    return [
+        *told,
+        _opened_remark(searches),
+        *_circumstances(run, searches),
+        *_differences(searches),
+        *problems,
+        *fits,
+    ]

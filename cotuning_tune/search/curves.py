@@ -1,0 +1,61 @@
+"""The curves of CUSTOM SCALARS: the best validation accuracy so far of each cell, by trials that have ended."""
+
+from optuna.trial import FrozenTrial, TrialState
+
+from cotuning_tune.dashboard import METHODS, curve_tag
+from cotuning_tune.events import EventFile
+from cotuning_tune.run_dir import RunDir
+from cotuning_tune.search.study import CellStudy, Studies
+
+Point = tuple[int, float, float]
+
+
+def _end(trial: FrozenTrial) -> float:
+    return trial.datetime_complete.timestamp() if trial.datetime_complete else 0.0
+
+
+def best_curve(study: CellStudy) -> list[Point]:
+    """For each trial that has ended, in the order of their ends: how many, the best accuracy (%), when.
+
+    The accuracy is that of trials of full length; failed and stopped ones count as spent. It begins with
+    the first trial of full length.
+    """
+    ended = [t for t in study.own_trials() if t.state.is_finished()]
+    best, points = float("-inf"), list[Point]()
+    for count, trial in enumerate(sorted(ended, key=lambda t: (_end(t), t.number)), 1):
+        if trial.state == TrialState.COMPLETE and trial.value is not None:
+            best = max(best, trial.value)
+        if best > float("-inf"):
+            points.append((count, best, _end(trial)))
+    return points
+
+
+class Curves:
+    """An event file for each method: written afresh as the first trial ends, then added to.
+
+    Not before, for Tune pickles its searcher, and with it this, when it starts.
+    """
+
+    def __init__(self, run: RunDir, studies: Studies) -> None:
+        self.run, self.studies = run, studies
+        self._files: dict[str, EventFile] = {}
+        self._written = dict.fromkeys(studies.cells, 0)
+
+    def add(self, study: CellStudy) -> None:
+        """Write the points of a cell that are not in its method's file yet."""
+        for name in self.studies.experiment.config.methods if not self._files else ():
+            self._files[name] = EventFile(self.run.tensorboard / METHODS / name)
+        for one in self.studies.cells.values() if not any(self._written.values()) else (study,):
+            self._add(one)
+
+    def _add(self, study: CellStudy) -> None:
+        points, cell = best_curve(study), study.cell
+        for count, best, wall in points[self._written[cell.name] :]:
+            self._files[cell.method].write_scalars({curve_tag(cell.place): best}, step=count, wall=wall)
+        self._written[cell.name] = len(points)
+        self._files[cell.method].flush()
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in self._files.values():
+            file.close()

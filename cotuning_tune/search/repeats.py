@@ -1,0 +1,79 @@
+"""Repeats of a search: K searches in all, which share everything but the search seed.
+
+Each repeat is a run of its own, ``RUN/repeats/NAME-repeat2`` and so on, with its own studies, test ledger, lock
+and drivers. So each lasts and is resumed as any run, in an object store too, and every command can be given
+one alone (``status``, ``report``, ``tensorboard``). They lie inside the run, not beside it, because they belong
+to its report: whoever moves, copies or deletes the run takes them along. Their names carry the run's, for
+a study's name in a shared database is made of it.
+"""
+
+import time
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+from cotuning_tune.errors import UserError
+from cotuning_tune.experiment import Experiment
+from cotuning_tune.files import read_json, write_bytes, write_json
+from cotuning_tune.run_dir import RunDir
+from cotuning_tune.search.driver import create_run
+from cotuning_tune.search.storage import set_storage
+from cotuning_tune.toml_text import set_key
+
+
+def check_searches(count: int | None) -> None:
+    """Raises UserError for fewer than one search; None: not asked for."""
+    if count is not None and count < 1:
+        raise UserError(f"--repeat-search {count}: K searches in all, 1 (no repeat) or more")
+
+
+def set_searches(run: RunDir, count: int | None) -> None:
+    """Fix how many searches the run shall have; None: as it has. Needs the run's lock.
+
+    A run without repeats may be given them once, also later, which its report says. Raises UserError for another
+    number once a trial has begun: who adds repeats until the order suits him has chosen it.
+    """
+    begun = run.cells_folder.exists()
+    if count is None or count == run.searches:
+        return
+    if begun and run.repeats_file.exists():
+        raise UserError(
+            f"{run.path} has {run.searches} searches, and --repeat-search {count} asks for another number: leave it"
+            " away to go on with them, or start a new run (--name)"
+        )
+    write_json(run.repeats_file, {"searches": count, "time": time.time(), "after_tests": run.ledger.exists()})
+
+
+def repeat_of(experiment: Experiment, repeat: RunDir, number: int) -> Experiment:
+    """The experiment of search ``number`` (from 2): another search seed, all else the same.
+
+    Raises UserError where the file's [experiment] is written in a way that no key can be put into.
+    """
+    seed = experiment.config.search_seed + number - 1
+    text = set_key(experiment.text, "experiment", "search_seed", seed)
+    table = tomllib.loads(text).get("experiment", {})
+    if table.get("search_seed") != seed:
+        raise UserError(
+            "--repeat-search sets experiment.search_seed of each repeat: write the table as [experiment] on a line"
+        )
+    named = table.get("name", repeat.name)
+    config = replace(experiment.config, search_seed=seed, name=named)
+    return replace(experiment, name=repeat.name, text=text, config=config)
+
+
+def prepare_repeats(run: RunDir, experiment: Experiment) -> list[tuple[RunDir, Experiment]]:
+    """The repeats, made or found, with the run's storage of studies and its present budget. Needs the run's lock.
+
+    Raises UserError where a repeat holds another experiment.
+    """
+    environment, prepared = read_json(run.environment), []
+    for number, repeat in enumerate(run.repeats(), 2):
+        again = repeat_of(experiment, repeat, number)
+        source = Path(environment["base"]) / "experiment.toml"
+        create_run(again, source, run.repeats_folder, environment["command"], environment.get("from"))
+        if run.studies_url.exists():
+            set_storage(repeat, run.studies_url.read_text().strip())
+        if run.budget.exists():
+            write_bytes(repeat.budget, run.budget.read_bytes())
+        prepared.append((repeat, again))
+    return prepared

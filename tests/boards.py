@@ -1,0 +1,175 @@
+"""What the tests of TensorBoard share: runs made up by the search's own writers, and a running TensorBoard."""
+
+import json
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from optuna.storages import InMemoryStorage
+
+from cotuning_tune.data import TaskConfig, open_task
+from cotuning_tune.experiment import parse
+from cotuning_tune.files import write_bytes, write_json
+from cotuning_tune.inspection.mistakes import Judged, draw_confusion, draw_mistakes
+from cotuning_tune.retrain import Retraining, write_events
+from cotuning_tune.run_dir import RunDir
+from cotuning_tune.search.recorder import Recorder, column_values
+from cotuning_tune.search.study import CellStudy, Studies
+from tests.search.conftest import command
+from tests.servers import free_port
+
+ALL = ["STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING", "STATUS_UNKNOWN"]
+EXPERIMENT = """
+[experiment]
+tasks = ["synthetic"]
+rates = [0.5, 1.0]
+methods = {methods}
+backbone = "tiny_cnn"
+trials = 4
+sampler = "random"
+stopper = "asha"
+[train]
+epochs = 4
+batch_norm = ["train", "frozen"]
+"""
+ENDS = ("COMPLETE", "FAIL", "PRUNED", "COMPLETE")
+METHODS = ("fine_tune", "bss", "co_tuning")
+
+
+def rows(number: int, epochs: int, base: float = 40.0) -> list[dict[str, Any]]:
+    """The history of a made-up trial: its best epoch is the last but one."""
+    accuracies = [base + 2 * number + 10 * epoch for epoch in range(epochs - 1)] + [35.0]
+    return [
+        {
+            "epoch": epoch,
+            "val_accuracy": accuracy,
+            "val_loss": 1.0,
+            "train_ce": 1 / epoch,
+            "lr": 0.1,
+            "seconds": 2.0,
+            "time": 1_750_000_000.0 + 100 * number + epoch,
+        }
+        for epoch, accuracy in enumerate(accuracies, 1)
+    ]
+
+
+class Made:
+    """A run in the making: ``trial`` adds one trial to a cell, as a search would write it."""
+
+    def __init__(self, folder: Path, methods: tuple[str, ...] = METHODS) -> None:
+        text = EXPERIMENT.format(methods=json.dumps(methods))
+        self.run, self.experiment = RunDir(folder), parse(text, folder.name, folder)
+        write_bytes(self.run.experiment_file, text.encode())
+        write_json(self.run.environment, {"started": str(folder)})
+        self.studies = Studies(self.experiment, InMemoryStorage(), self.run)
+        self.recorder = Recorder(self.run, self.studies)
+
+    def trial(self, study: CellStudy, end: str) -> int:
+        """A trial that ends as ``end`` says, or runs on where it says RUNNING; its number."""
+        issue = study.issue()
+        self.recorder.start(issue, {})
+        base = 40.0 + self.experiment.config.methods.index(study.cell.method)
+        history = rows(issue.number, 4 if end == "COMPLETE" else 3, base)
+        self.recorder.report(issue, history[:1])
+        self.recorder.report(issue, history)
+        study.report(issue.number, history)
+        best = max(row["val_accuracy"] for row in history)
+        if end == "COMPLETE":
+            study.complete(issue.number, best, 1.0)
+        elif end == "PRUNED":
+            study.prune(issue.number, 1.0)
+        elif end == "FAIL":
+            study.fail(issue.number, "ce = nan")
+        if end != "RUNNING":
+            self.recorder.finish(issue, {"state": end, "value": best})
+            self.recorder.draw(study)
+        return issue.number
+
+
+def write_run(folder: Path, methods: tuple[str, ...] = METHODS) -> RunDir:
+    """A run whose last cell has a trial that runs; every other trial has ended, the first cell is retrained."""
+    made = Made(folder, methods)
+    with closing(made.recorder):
+        for study in made.studies.cells.values():
+            for end in ENDS:
+                made.trial(study, end)
+        made.trial(study, "RUNNING")
+    cell = made.experiment.cells[0]
+    hparams = column_values(made.experiment, cell, {})
+    selection = {"spec": made.experiment.spec(cell, {}, 100).to_json(), "hparams": hparams}
+    for seed in (0, 1):
+        work = Retraining(made.run.cell(cell.name), seed, selection)
+        trained = {"history": rows(seed, 4), "images": {} if seed else pictures(f"{cell.name}, seed {seed}")}
+        write_events(made.run, work, trained, {"test_accuracy": 50.0 + seed})
+    return made.run
+
+
+def judged(title: str = "made up", side: int = 16, images: int = 200) -> Judged:
+    """Predictions of no model on the validation part of made-up images: every third one is wrong."""
+    task = open_task("synthetic", 1.0, TaskConfig(size=side, resize=side), {"images": images})
+    count = len(task.val)
+    wrong = torch.arange(count) % 3 == 0
+    predicted = torch.where(wrong, (task.val.labels_N + 1) % task.num_classes, task.val.labels_N)
+    return Judged(title, task.val, task.class_names, predicted, torch.linspace(0.5, 1, count))
+
+
+def pictures(title: str) -> dict[str, bytes]:
+    """The images of a retraining."""
+    found = judged(title)
+    return {"validation/confusion": draw_confusion(found), "validation/mistakes": draw_mistakes(found)}
+
+
+class Board:
+    """A running TensorBoard."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+
+    def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        """The answer (JSON) to a request."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)
+
+    def hparams(self, name: str, **body: Any) -> Any:
+        """The answer of the HParams plugin."""
+        return self.ask(f"/data/plugin/hparams/{name}", {"experimentName": "", **body})
+
+    def groups(self, metrics: list[str]) -> list[dict[str, Any]]:
+        """The rows of HParams."""
+        columns = [{"metric": {"tag": tag, "group": ""}} for tag in metrics]
+        body = {"allowedStatuses": ALL, "colParams": columns, "startIndex": 0, "sliceSize": 1000}
+        return list(self.hparams("session_groups", **body)["sessionGroups"])
+
+    def wait(self, condition: Callable[[], object], seconds: float = 90) -> Any:
+        """What the condition gives once it is true; a server that does not answer yet is waited for."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                if found := condition():
+                    return found
+            except OSError:
+                pass
+            assert time.monotonic() < deadline, "TensorBoard has not shown in time what was written"
+            time.sleep(0.2)
+
+
+@contextmanager
+def board_of(*runs: object, at_least: int) -> Iterator[Board]:
+    """``cotuning-tune tensorboard`` on runs, once it shows so many folders of event files."""
+    port = free_port()
+    start = command("tensorboard", *runs, "--port", port, "--reload-interval", 1)
+    process = subprocess.Popen(start, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    found = Board(port)
+    try:
+        found.wait(lambda: len(found.ask("/data/runs")) >= at_least)
+        yield found
+    finally:
+        process.terminate()
+        process.wait(30)

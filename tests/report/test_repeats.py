@@ -1,0 +1,253 @@
+"""K searches made up: table, spreads and shares worked out by hand, and every way in which they are no repeats."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cotuning_tune import ledger
+from cotuning_tune.files import read_json, write_json
+from cotuning_tune.report import build_report
+from cotuning_tune.report.repeats import (
+    Search,
+    Spread,
+    comparable,
+    decompose,
+    firsts,
+    read_searches,
+    searches_table,
+    seed_means,
+    spread_table,
+    stays_first_remark,
+)
+from cotuning_tune.report.results import CellResult, read_cells
+from cotuning_tune.report.statistics import wilson_interval
+from cotuning_tune.run_dir import RunDir
+from tests.report.synthetic import write_run
+
+# By method: searches x seeds, at one place.
+FINE_TUNE = [[60.0, 62.0], [64.0, 66.0], [62.0, 64.0]]
+BSS = [[70.0, 71.0], [60.0, 61.0], [65.0, 66.0]]
+
+
+def cell(method: str, accuracies: list[float], rate: float = 1.0) -> CellResult:
+    seeds = [{"seed": n, "state": "COMPLETE", "test_accuracy": a} for n, a in enumerate(accuracies)]
+    trials: list[dict[str, Any]] = [{"state": "COMPLETE", "epochs": 2, "seconds": 1.0}]
+    return CellResult("birds", rate, method, 1, False, trials, {"val_accuracy": 1.0}, seeds)
+
+
+def searches(**methods: list[list[float]]) -> list[Search]:
+    """Made-up searches from the accuracies of each method, searches x seeds."""
+    count = len(next(iter(methods.values())))
+    return [
+        Search(n + 1, RunDir(Path("none")), [cell(m, values[n]) for m, values in methods.items()]) for n in range(count)
+    ]
+
+
+def test_variances_by_hand() -> None:
+    """Means 61, 65, 63 have variance 4; each pair of seeds has 2, half of which is in a mean: 3 and 2."""
+    spread = decompose(FINE_TUNE)
+    assert spread == Spread(3.0, 2.0)
+    assert spread.share == pytest.approx(0.6)
+
+
+def test_variances_of_unequal_seeds_by_hand() -> None:
+    """Seeds 1, 3 | 5, 7, 9: within (2 + 8) / 3, between 12.5 less 10/3 times the mean of 1/2 and 1/3."""
+    spread = decompose([[1.0, 3.0], [5.0, 7.0, 9.0], []])
+    assert spread is not None
+    assert spread.seed == pytest.approx(10 / 3)
+    assert spread.search == pytest.approx(12.5 - 10 / 3 * 5 / 12)
+
+
+def test_seeds_alone_explain_it() -> None:
+    """Searches that agree better than their seeds would let them: no part is due to the search."""
+    assert decompose([[0.0, 10.0], [0.0, 10.0]]) == Spread(0.0, 50.0)
+    assert Spread(0.0, 0.0).share is None
+
+
+@pytest.mark.parametrize("values", [[], [[1.0, 2.0]], [[1.0], [2.0]]])
+def test_what_cannot_be_split(values: list[list[float]]) -> None:
+    """One search, or one seed each: search and seed cannot be told apart."""
+    assert decompose(values) is None
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "low", "high"),
+    [(1, 1, 0.2065, 1.0), (0, 1, 0.0, 0.7935), (3, 4, 0.3006, 0.9544), (0, 0, 0.0, 1.0)],
+)
+def test_wilson_by_hand(successes: int, trials: int, low: float, high: float) -> None:
+    """With z^2 = 3.8415 all of n give n / (n + z^2) as lower end; the others follow from the formula."""
+    assert wilson_interval(successes, trials) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_wilson_solves_its_equation() -> None:
+    """At each end the observed share lies 1.96 standard errors of that end's probability away."""
+    for end in wilson_interval(7, 10):
+        assert abs(0.7 - end) == pytest.approx(1.959964 * (end * (1 - end) / 10) ** 0.5, abs=1e-6)
+
+
+def test_the_table_by_hand() -> None:
+    """Means of each search, their deviation, the seeds' deviation, and how often each was first."""
+    table = searches_table(searches(fine_tune=FINE_TUNE, bss=BSS))
+    assert table.title == "If we searched again, from 3 searches"
+    assert table.header == ["method", "search 1", "search 2", "search 3", "± searches", "± seeds", "first in"]
+    assert table.rows == [
+        ["fine_tune", "61.00", "65.00", "63.00", "2.00", "1.41", "1 of 3"],
+        ["bss", "70.50", "60.50", "65.50", "5.00", "0.71", "2 of 3"],
+    ]
+    variances = spread_table(searches(fine_tune=FINE_TUNE, bss=BSS))
+    assert variances is not None
+    assert variances.rows == [["fine_tune", "3.000", "2.000", "60 %"], ["bss", "24.750", "0.500", "98 %"]]
+
+
+def test_equal_ones_share_the_first_place() -> None:
+    """A tie counts half for both; a method without a result in a search is not first there."""
+    assert firsts(searches(fine_tune=[[1.0], [3.0]], bss=[[1.0], [2.0]])) == {"fine_tune": 1.5, "bss": 0.5}
+    assert firsts(searches(fine_tune=[[1.0], [3.0]], bss=[[2.0], []])) == {"fine_tune": 1.0, "bss": 1.0}
+
+
+def test_several_cells_are_averaged_seed_by_seed() -> None:
+    """A seed counts where every cell has it: its mean over the cells."""
+    cells = [cell("bss", [50.0, 60.0, 70.0], 0.15), cell("bss", [70.0, 90.0])]
+    assert seed_means(cells, "bss") == [60.0, 75.0]
+
+
+def test_the_first_search_does_not_vouch_for_itself() -> None:
+    """BSS, first in search 1, was first again in one of two: Wilson's interval of 1 of 2."""
+    (remark,) = stays_first_remark(searches(fine_tune=FINE_TUNE, bss=BSS))
+    assert "bss, first in search 1, was first again in 1 of 2 further searches (fine_tune in 1)" in remark
+    assert "with probability 9 to 91 %" in remark
+    assert stays_first_remark(searches(bss=BSS)) == []
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    """Three methods on two cells, three searches of tpe, three seeds; search k has the noise of seed k."""
+    return repeated(tmp_path / "run", "tpe")
+
+
+def repeated(folder: Path, sampler: str) -> RunDir:
+    shape: dict[str, Any] = {"tasks": ("birds",), "methods": 3, "trials": 4, "epochs": 2, "stopped": 0.0}
+    made = write_run(folder, **shape, sampler=sampler, seed=1)
+    for number in (2, 3):
+        repeat = write_run(folder / "repeats" / f"run-repeat{number}", **shape, sampler=sampler, seed=number)
+        text = repeat.experiment_file.read_text()
+        repeat.experiment_file.write_text(text.replace("[experiment]", f"[experiment]\nsearch_seed = {99 + number}"))
+    write_json(made.repeats_file, {"searches": 3, "time": 0.0, "after_tests": False})
+    return made
+
+
+def mean_of(run: RunDir, method: str) -> float:
+    """A method's test accuracy over all cells and seeds, read from the files."""
+    found = [read_json(path)["test_accuracy"] for path in run.path.glob(f"cells/*-{method}/retrain/*/result.json")]
+    assert len(found) == 6
+    return float(sum(found) / 6)
+
+
+def warnings(run: RunDir) -> list[str]:
+    return [r for r in build_report(run).remarks if r.startswith(("WARNING", "UNEQUAL")) and "search" in r]
+
+
+def test_a_whole_report(run: RunDir) -> None:
+    """Every search's means as its files have them; the main table is the first one's; openings are added up."""
+    report = build_report(run)
+    tables = {table.name: table for table in report.tables}
+    for row in tables["repeats"].rows:
+        assert row[1:4] == [f"{mean_of(one, row[0]):.2f}" for one in (run, *run.repeats())]
+    assert [row[1] for row in tables["repeats"].rows] == [row[-1] for row in tables["main"].rows]
+    assert "Of the first of 3 searches, not of the best." in tables["main"].note
+    assert [row[:3] for row in tables["repeats_terms"].rows] == [[str(n), str(99 + n), "24"] for n in (1, 2, 3)]
+    assert len(tables["repeats_audit"].rows) == 12
+    assert any("test parts were opened 54 times for 54 retrained models" in remark for remark in report.remarks)
+    assert "Audit of the repeats: their files fit together too." in report.remarks
+    assert warnings(run) == []
+    assert "from 3 searches" in report.terminal()
+
+
+def test_the_resampled_searches_stay(run: RunDir, tmp_path: Path) -> None:
+    """Of random trials both tables are shown; of TPE's only the real searches, and nothing is refused."""
+    both = {table.name for table in build_report(repeated(tmp_path / "random", "random")).tables}
+    assert {"repeats", "stability"} <= both
+    report = build_report(run)
+    assert "stability" not in {table.name for table in report.tables}
+    assert not any("cannot be told" in remark for remark in report.remarks)
+
+
+def test_a_run_without_repeats_says_nothing_of_them(tmp_path: Path) -> None:
+    """No table, no remark, no note; with TPE the way is named."""
+    made = write_run(tmp_path / "run", ("birds",), methods=2, trials=4, epochs=2, sampler="tpe")
+    report = build_report(made)
+    assert not any(table.name.startswith("repeats") for table in report.tables)
+    assert "searches" not in report.tables[0].note
+    assert [remark for remark in report.remarks if "--repeat-search K" in remark] != []
+
+
+def test_a_repeat_says_whose_it_is(run: RunDir) -> None:
+    """A repeat's own report sends its reader to the run, lest the best of K be shown."""
+    assert any("belong into the report of run" in remark for remark in build_report(run.repeats()[0]).remarks)
+
+
+def test_unfinished_searches_are_left_out(run: RunDir) -> None:
+    """A search with a seed missing, and one that has not begun, are named and take no part."""
+    second, third = run.repeats()
+    next(third.path.glob("cells/*/retrain/seed2/result.json")).unlink()
+    found = read_searches(run, read_cells(run))
+    assert [search.number for search in comparable(found)] == [1, 2]
+    for path in second.path.glob("cells/*/study.json"):
+        path.unlink()
+    found = read_searches(run, read_cells(run))
+    assert [search.number for search in found] == [1, 3]
+    assert comparable(found) == []
+    report = build_report(run)
+    assert "repeats" not in {table.name for table in report.tables}
+    assert any(remark.startswith("Search 2, 3 of 3 has not ended") for remark in report.remarks)
+
+
+def test_the_audit_reads_repeats_too(run: RunDir) -> None:
+    """An edited result of a repeat is named, with its search."""
+    path = next(run.repeats()[1].path.glob("cells/*/retrain/seed0/result.json"))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "test_accuracy": 99.9}))
+    found = [w for w in warnings(run) if w.startswith("WARNING: search 3: ")]
+    assert len(found) == 1
+    assert "damaged or edited" in found[0]
+
+
+def test_searches_that_are_no_repeats(run: RunDir) -> None:
+    """The same seed, another experiment and other budgets are told."""
+    second, third = run.repeats()
+    second.experiment_file.write_text(second.experiment_file.read_text().replace("= 101", "= 100"))
+    third.space_file.write_text(third.space_file.read_text() + "\n[more]\n")
+    for folder in third.path.glob("cells/*-delta"):
+        study = read_json(folder / "study.json")
+        study["trials"] = study["trials"][:2]
+        write_json(folder / "study.json", study)
+    told = warnings(run)
+    assert any("the same search seed (100, 100, 102)" in warning for warning in told)
+    assert any("search 3 is of another experiment" in warning for warning in told)
+    assert any(w.startswith("UNEQUAL TERMS: search 3 and search 1 of delta: 4 against 8 trials") for w in told)
+
+
+def test_what_weakens_the_repeats_is_told(run: RunDir) -> None:
+    """Repeats asked for after tests, and searches told the same older trials."""
+    write_json(run.repeats_file, {"searches": 3, "time": 0.0, "after_tests": True})
+    write_json(run.environment, read_json(run.environment) | {"from": "runs/old"})
+    remarks = build_report(run).remarks
+    assert "The repeats were asked for after search 1 had opened test parts." in remarks
+    assert any("less independent" in remark for remark in remarks)
+
+
+def test_a_failed_seed_of_a_repeat_is_told(run: RunDir) -> None:
+    """A seed that failed in a repeat is a warning with the search's number, and does not stop the table."""
+    folder = run.repeats()[0].cell("birds-1.00-delta").retrain(1)
+    write_json(folder.result, {**read_json(folder.result), "state": "FAIL", "reason": "not finite"})
+    assert "WARNING: search 2: delta on birds at 100 %: seed 1 failed: not finite" in warnings(run)
+    assert "repeats" in {table.name for table in build_report(run).tables}
+
+
+def test_openings_are_those_of_the_ledgers(run: RunDir) -> None:
+    """A further opening in a repeat's ledger counts, though there is no model for it."""
+    entry = next(e for e in ledger.read(run.repeats()[0].ledger) if e["event"] == "open")
+    ledger.append(run.repeats()[0].ledger, {k: v for k, v in entry.items() if k not in ("time", "previous", "hash")})
+    assert any("opened 55 times for 54" in remark for remark in build_report(run).remarks)
+    assert any("more often than there are models" in warning for warning in warnings(run))

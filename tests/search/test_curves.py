@@ -1,0 +1,30 @@
+"""The curve of the best accuracy so far, by trials that have ended."""
+
+import pytest
+from optuna.storages import InMemoryStorage
+
+from cotuning_tune.experiment import parse
+from cotuning_tune.search.curves import best_curve
+from cotuning_tune.search.study import CellStudy, Studies
+from tests.boards import EXPERIMENT
+
+
+@pytest.fixture
+def study(tmp_path) -> CellStudy:
+    experiment = parse(EXPERIMENT.format(methods='["bss"]'), "made", tmp_path)
+    return next(iter(Studies(experiment, InMemoryStorage()).cells.values()))
+
+
+def test_the_order_is_that_of_the_ends(study: CellStudy) -> None:
+    """Trials that failed or were stopped are counted, and raise nothing; a running one is not there yet."""
+    numbers = [study.issue().number for _ in range(6)]
+    assert best_curve(study) == []
+    study.fail(numbers[1], "nan")
+    study.complete(numbers[3], 50.0, 1.0)
+    study.report(numbers[0], [{"epoch": 1, "val_accuracy": 90.0}])
+    study.prune(numbers[0], 1.0)
+    study.complete(numbers[2], 70.0, 1.0)
+    study.complete(numbers[4], 60.0, 1.0)
+    found = best_curve(study)
+    assert [point[:2] for point in found] == [(2, 50.0), (3, 50.0), (4, 70.0), (5, 70.0)]
+    assert [point[2] for point in found] == sorted(point[2] for point in found)
