@@ -103,15 +103,21 @@ def _kind(node: dict[str, Any]) -> str:
     return found[0] if found else "GPU"
 
 
-def open_trainings(run: RunDir, experiment: Experiment) -> int:
-    """How many trainings are still to be done: trials in the search, seeds after it, whichever are more."""
-    cells, config = experiment.cells, experiment.config
-    trials = len(cells) * Budget(run, config.trials).trials
-    ended = [len(list(run.cells_folder.glob(f"*/{kind}/*/result.json"))) for kind in ("trials", "retrain")]
-    return max(trials - ended[0], len(cells) * len(config.seeds) - ended[1], 1)
+def open_trainings(runs: Sequence[RunDir], experiment: Experiment) -> int:
+    """How many trainings wait side by side at most: trials in a search, or seeds after it.
+
+    ``runs``: the run, and those that repeat its search one after the other.
+    """
+    cells, config, counts = len(experiment.cells), experiment.config, [1]
+    for run in runs:
+        trials, seeds = (len(list(run.cells_folder.glob(f"*/{of}/*/result.json"))) for of in ("trials", "retrain"))
+        counts += [cells * Budget(run, config.trials).trials - trials, cells * len(config.seeds) - seeds]
+    return max(counts)
 
 
-def settled(run: RunDir, experiment: Experiment, say: Callable[[str], None], ask: Ask = ask_cluster) -> Resources:
+def settled(
+    runs: Sequence[RunDir], experiment: Experiment, say: Callable[[str], None], ask: Ask = ask_cluster
+) -> Resources:
     """The resources with a number in place of 'auto'; 0 where the connected cluster has no GPU. Raises UserError."""
     asked = experiment.resources
     if asked.gpu_per_trial != "auto":
@@ -125,7 +131,7 @@ def settled(run: RunDir, experiment: Experiment, say: Callable[[str], None], ask
         raise UserError(_refusal("Ray counts GPUs where torch sees none: name a share, or 0"))
     gpus = sum(int(node["GPU"]) for node in nodes)
     cores = sum(int(node.get("CPU", 0) // asked.cpu_per_trial) for node in nodes)
-    count = trials_on_each(peaks, gpus, cores, open_trainings(run, experiment))
+    count = trials_on_each(peaks, gpus, cores, open_trainings(runs, experiment))
     most = max(peaks, key=lambda peak: peak.trial)
     say(f"{count} trial(s) share a GPU: {most.method} takes {most.trial / 2**30:.2f} of {most.gpu / 2**30:.1f} GiB")
     return replace(asked, gpu_per_trial=share_of(count))

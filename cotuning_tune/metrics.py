@@ -4,12 +4,13 @@ Ray puts ``ray_`` before each name. Ray is imported inside: importing this modul
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+
+from cotuning_tune.summary import Summary
 
 METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
     "cotuning_tune_trials": ("Trials of a cell by state", ("cell", "method", "state")),
     "cotuning_tune_best_val_accuracy": ("Best validation accuracy of a cell so far (%)", ("cell", "method")),
-    "cotuning_tune_trials_asked": ("Trials that all cells shall have", ()),
+    "cotuning_tune_trials_asked": ("Trials that all cells of a search shall have", ()),
     "cotuning_tune_retrained": ("Seeds retrained", ()),
     "cotuning_tune_retrain_asked": ("Seeds that shall be retrained", ()),
     "cotuning_tune_restarts": ("Drivers so far, less one", ()),
@@ -17,14 +18,14 @@ METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
     "cotuning_tune_gpu_hours": ("GPU-hours of ended trainings", ()),
 }
 OF_THE_RUN = ("retrained", "retrain_asked", "restarts", "slot_hours", "gpu_hours")
-Trials = Mapping[str, Mapping[str, int]]
-Show = Callable[[Mapping[str, Any], Trials], None]
+Counts = Mapping[str, Mapping[str, int]]
+Show = Callable[[Summary, Mapping[str, float], Counts], None]
 
 
 class RunMetrics:
     """The gauges of a run on the connected cluster; every one carries the tag ``run``."""
 
-    def __init__(self, run: str, methods: Mapping[str, str]) -> None:
+    def __init__(self, methods: Mapping[str, str]) -> None:
         """``methods``: each cell's method."""
         from ray.util.metrics import Gauge
 
@@ -32,24 +33,23 @@ class RunMetrics:
         self.gauges = {
             name: Gauge(name, description=text, tag_keys=("run", *tags)) for name, (text, tags) in METRICS.items()
         }
-        for gauge in self.gauges.values():
-            gauge.set_default_tags({"run": run})
 
     def _set(self, name: str, value: float, **tags: str) -> None:
         self.gauges[f"cotuning_tune_{name}"].set(value, tags=tags)
 
-    def show(self, summary: Mapping[str, Any], trials: Trials) -> None:
-        """``summary``: the content of the run's summary; ``trials``: by cell how many are in each state."""
+    def show(self, told: Summary, best: Mapping[str, float], trials: Counts) -> None:
+        """``best`` and ``trials`` by state are those of the current search, by cell."""
+        content, run = told.content(), told.run.name
         for name in OF_THE_RUN:
-            self._set(name, summary[name])
-        self._set("trials_asked", summary["asked"])
-        for cell, best in summary["best"].items():
-            self._set("best_val_accuracy", best, cell=cell, method=self.methods[cell])
+            self._set(name, content[name], run=run)
+        self._set("trials_asked", told.searches[told.current].asked, run=told.current)
+        for cell, accuracy in best.items():
+            self._set("best_val_accuracy", accuracy, run=told.current, cell=cell, method=self.methods[cell])
         for cell, counts in trials.items():
             for state, count in counts.items():
-                self._set("trials", count, cell=cell, method=self.methods[cell], state=state)
+                self._set("trials", count, run=told.current, cell=cell, method=self.methods[cell], state=state)
 
 
-def metrics_of(address: str | None, run: str, methods: Mapping[str, str]) -> Show:
+def metrics_of(address: str | None, methods: Mapping[str, str]) -> Show:
     """What takes the figures; nothing does where the cluster is this process's own, which nobody scrapes."""
-    return RunMetrics(run, methods).show if address else lambda summary, trials: None
+    return RunMetrics(methods).show if address else lambda told, best, trials: None

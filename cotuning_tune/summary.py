@@ -17,12 +17,13 @@ from cotuning_tune.run_dir import RunDir
 
 EVERY_S = 1.0  # at least between two writes
 BEAT_S = 60.0  # at most between two writes
+COUNTED = ("done", "asked", "failed", "running", "retrained", "retrain_asked")
 LAST_S = 10.0  # for the last one: a storage that is away does not keep an ended driver
 
 
 @dataclass(frozen=True)
 class Standing:
-    """How far a run is. Seconds are those of ended trainings, as in the report; ``best`` by cell in percent."""
+    """How far a search is. Seconds are those of ended trainings, as in the report; ``best`` by cell in percent."""
 
     phase: str = "search"
     done: int = 0
@@ -36,11 +37,13 @@ class Standing:
     retrain_seconds: float = 0.0
 
 
-def standing_of(run: RunDir, cells: list[str], trials: int, seeds: tuple[int, ...]) -> Standing:
+def standing_of(run: RunDir, experiment: Any) -> Standing:
     """What the files tell before this driver has done anything: ended searches, retrained seeds.
 
-    ``trials``: how many each cell shall have. Of damaged files nothing is told: whoever needs them says so.
+    Of damaged files nothing is told: whoever needs them says so.
     """
+    trials, seeds = experiment.config.trials, experiment.config.seeds
+    cells = [cell.name for cell in experiment.cells]
     try:
         return _standing(run, cells, trials, seeds)
     except (UserError, OSError, KeyError):
@@ -75,7 +78,8 @@ class Summary:
 
     def __init__(self, run: RunDir, then: Callable[[str], None] = lambda state: None) -> None:
         """``then(state)`` is called once, after the last write, unless a newer driver owns the run."""
-        self.run, self.then, self.standing, self.replaced = run, then, Standing(), False
+        self.run, self.then, self.replaced = run, then, False
+        self.searches, self.current = {run.name: Standing()}, run.name
         self.number, self.gpus = 0, 0.0
         self.state, self.reason, self.started = "running", "", time.time()
         self._changed, self._ended = threading.Event(), threading.Event()
@@ -89,16 +93,22 @@ class Summary:
     def begun(self) -> bool:
         return self._thread.ident is not None
 
-    def begin(self, number: int, standing: Standing, gpus: float = 0.0) -> None:
-        """Write from now on, as the run's driver of that number; ``gpus``: what one training takes."""
-        self.number, self.standing, self.gpus = number, standing, gpus
+    def begin(self, number: int, searches: dict[str, Standing]) -> None:
+        """Write from now on, as the run's driver of that number; ``searches``: the run's own, and its repeats."""
+        self.number, self.searches = number, dict(searches)
         self._changed.set()
-        if not self.begun:
-            self._thread.start()
+        self._thread.start()
+
+    def turn_to(self, search: RunDir, number: int, gpus: float) -> None:
+        """Changes are of that search from now on, as its driver of that number; ``gpus``: what a training takes."""
+        self.current, self.gpus = search.name, gpus
+        if search == self.run:
+            self.number = number
+        self._changed.set()
 
     def change(self, **values: Any) -> None:
-        """Some fields of ``Standing`` have new values."""
-        self.standing = replace(self.standing, **values)
+        """Some fields of the current search's ``Standing`` have new values."""
+        self.searches[self.current] = replace(self.searches[self.current], **values)
         self._changed.set()
 
     def end(self, state: str, reason: str = "") -> None:
@@ -106,7 +116,7 @@ class Summary:
         if not self.begun or self._ended.is_set():
             return
         self.state, self.reason = state, reason
-        self.standing = replace(self.standing, running=0)
+        self.change(running=0)
         self._ended.set()
         self._changed.set()
         self._thread.join(LAST_S)
@@ -114,19 +124,19 @@ class Summary:
             self.then(self.state)
 
     def content(self) -> dict[str, Any]:
-        """What the file holds; hours of slots and GPUs, times in seconds since 1970."""
-        now = self.standing
-        hours = (now.search_seconds + now.retrain_seconds) / 3600
+        """What the file holds, of all searches together; times in seconds since 1970."""
+        every = list(self.searches.items())
+        hours = sum(now.search_seconds + now.retrain_seconds for _, now in every) / 3600
+        best = {
+            cell if name == self.run.name else f"{name}/{cell}": accuracy
+            for name, now in every
+            for cell, accuracy in now.best.items()
+        }
         return {
             "state": self.state,
-            "phase": now.phase,
-            "done": now.done,
-            "asked": now.asked,
-            "failed": now.failed,
-            "running": now.running,
-            "best": now.best,
-            "retrained": now.retrained,
-            "retrain_asked": now.retrain_asked,
+            "phase": self.searches[self.current].phase,
+            **{key: sum(getattr(now, key) for _, now in every) for key in COUNTED},
+            "best": best,
             "restarts": max(self.number - 1, 0),
             "slot_hours": hours,
             "gpu_hours": hours * self.gpus,

@@ -76,13 +76,18 @@ def test_the_largest_training_is_measured(experiment: Experiment) -> None:
 def test_open_trainings_are_counted(experiment: Experiment, tmp_path: Path) -> None:
     """Trials without a result, or the seeds where fewer trials than those are open."""
     run, cells = RunDir(tmp_path), experiment.cells
-    assert open_trainings(run, experiment) == 32
+    assert open_trainings([run], experiment) == 32
     for cell in cells:
         for number in range(3):
             write_json(run.cell(cell.name).trial(number).result, {})
-    assert open_trainings(run, experiment) == 16
+    assert open_trainings([run], experiment) == 16
     write_json(run.budget, {"trials": 10, "grown": []})
-    assert open_trainings(run, experiment) == 80 - 24
+    assert open_trainings([run], experiment) == 80 - 24
+    assert open_trainings([run, RunDir(tmp_path / "repeats" / "again")], experiment) == 80 - 24
+    for cell in cells:
+        for number in range(3, 10):
+            write_json(run.cell(cell.name).trial(number).result, {})
+    assert open_trainings([run, RunDir(tmp_path / "repeats" / "again")], experiment) == 32
 
 
 def _cluster(monkeypatch: pytest.MonkeyPatch, *resources: dict[str, float]) -> None:
@@ -99,7 +104,7 @@ def test_the_share_is_settled(experiment: Experiment, tmp_path: Path, monkeypatc
         assert cpus == 1
         return [Peak(spec.method, (8 + 4 * (spec.method == "bss")) * GIB, 80 * GIB) for spec in specs]
 
-    found = settled(RunDir(tmp_path), experiment, said.append, ask)
+    found = settled([RunDir(tmp_path)], experiment, said.append, ask)
     assert found.gpu_per_trial == 0.2
     assert said[-1] == "5 trial(s) share a GPU: bss takes 12.00 of 80.0 GiB"
 
@@ -114,11 +119,11 @@ def test_without_a_gpu_nothing_is_measured(
 
     run = RunDir(tmp_path)
     _cluster(monkeypatch)
-    assert settled(run, experiment, print, ask).gpu_per_trial == 0
+    assert settled([run], experiment, print, ask).gpu_per_trial == 0
     _cluster(monkeypatch, {"CPU": 1, "GPU": 1})
     for share in ("-1", "0.5"):
         fixed = parse(TEXT.replace('"auto"', share), "fixed")
-        assert settled(run, fixed, print, ask) == fixed.resources
+        assert settled([run], fixed, print, ask) == fixed.resources
 
 
 def test_the_share_is_no_part_of_a_trial(experiment: Experiment) -> None:
@@ -149,4 +154,4 @@ def test_measured_by_ray_tasks(experiment: Experiment, tmp_path: Path, fake_gpus
     assert all(peak.trial > 0 for peak in found)
     if all(peak.gpu == 0 for peak in found):
         with pytest.raises(UserError, match="Ray counts GPUs where torch sees none"):
-            settled(RunDir(tmp_path), experiment, lambda line: None, lambda specs, cpus: found)
+            settled([RunDir(tmp_path)], experiment, lambda line: None, lambda specs, cpus: found)

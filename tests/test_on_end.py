@@ -52,7 +52,7 @@ def test_once_after_the_last_write(driven: RunDir) -> None:
     with kept_summary(
         driven, lambda state: seen.append((state, json.loads(driven.summary.read_text())["state"]))
     ) as told:
-        told.begin(1, Standing())
+        told.begin(1, {driven.name: Standing()})
         told.end("failed", "no luck")
     assert seen == [("failed", "failed")]
 
@@ -61,7 +61,7 @@ def test_not_for_a_replaced_driver(driven: RunDir) -> None:
     """The newer driver's end is the run's end."""
     seen: list[str] = []
     with kept_summary(driven, seen.append) as told:
-        told.begin(1, Standing())
+        told.begin(1, {driven.name: Standing()})
         driven.raise_incarnation()
     assert seen == []
 

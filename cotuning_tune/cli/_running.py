@@ -5,12 +5,12 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cotuning_tune.cli._options import add_calibration, add_decoding, decoding, say_calibration, with_options
 from cotuning_tune.cli._reading import summary
-from cotuning_tune.cli._stages import Stages, note
 
 STUDIES = "Optuna storage, as postgresql://... (default: COTUNING_TUNE_STUDIES, else a journal)"
 
@@ -109,8 +109,7 @@ def _finish(
 ) -> int:
     """Search, retrain and report; the exit code. The run's summary tells where it stands, and how it ended.
 
-    The run's lock is held all the time. ``sizes``: what ``check_cells`` measured; without it everything is
-    checked here.
+    ``sizes``: what ``check_cells`` measured; without it everything is checked here.
     """
     from cotuning_tune.summary import kept_summary
 
@@ -130,11 +129,11 @@ def _then(run: Any, experiment: Any, options: argparse.Namespace) -> Callable[[s
 
     command = experiment.config.on_end
     if command and not options.on_end:
-        note(f"on_end is not run without --on-end: {command}")
+        _note(f"on_end is not run without --on-end: {command}")
     if not (command and options.on_end):
         return lambda state: None
-    note(f"on_end, run when this ends: {command}")
-    return lambda state: run_on_end(command, run, state, note)
+    _note(f"on_end, run when this ends: {command}")
+    return lambda state: run_on_end(command, run, state, _note)
 
 
 def _work(
@@ -153,14 +152,18 @@ def _work(
     """
     from cotuning_tune.cluster import connected, find_slots
     from cotuning_tune.gpu_share import settled
+    from cotuning_tune.lock import driver_lock
+    from cotuning_tune.metrics import metrics_of
     from cotuning_tune.preflight import preflight
     from cotuning_tune.search.repeats import prepare_repeats, set_searches
-    from cotuning_tune.summary import kept_summary
+    from cotuning_tune.summary import standing_of
     from cotuning_tune.watchdog import watchdog
 
-    with _locked(run, experiment, told) as owner:
+    with driver_lock(run) as owner:
         set_searches(run, vars(options).get("repeat_search"))
         repeats = prepare_repeats(run, experiment)
+        searches = [(run, experiment), *repeats]
+        told.begin(run.read_incarnation(), {r.name: standing_of(r, e) for r, e in searches})
         with (
             _checked(experiment, sizes) as measured,
             connected(options.address, options.num_cpus),
@@ -170,26 +173,46 @@ def _work(
             if options.address:
                 checked = preflight(run.path, options.nodes, require_token=options.require_token, say=_say)
                 print(f"{checked} node(s) checked: the same versions, the same storage")
-            slots = find_slots(settled(run, experiment, note))
-            stages = Stages(slots, measured, options.address, search, retrain)
-            complete = stages.work(run, experiment, owner, told, f" 1/{run.searches}" if repeats else "")
+            slots = find_slots(settled([r for r, _ in searches], experiment, _note))
+            show = metrics_of(options.address, {cell.name: cell.method for cell in experiment.cells})
+            stages = _Stages(slots, measured, told, show, search, retrain)
+            complete = stages.work(run, experiment, owner, f" 1/{run.searches}" if repeats else "")
             for number, (repeat, again) in enumerate(repeats, 2):
-                told.change(phase=f"repeat {number}/{run.searches}")
-                with kept_summary(repeat) as own, _locked(repeat, again, own) as mine:
-                    complete &= stages.work(repeat, again, mine, own, f" {number}/{run.searches}")
+                with driver_lock(repeat) as own:
+                    complete &= stages.work(repeat, again, own, f" {number}/{run.searches}")
     return complete
 
 
-@contextmanager
-def _locked(run: Any, experiment: Any, told: Any) -> Iterator[dict[str, Any]]:
-    """The run's lock; from then on the summary is ours to write."""
-    from cotuning_tune.lock import driver_lock
-    from cotuning_tune.summary import standing_of
+@dataclass(frozen=True)
+class _Stages:
+    """What is done with each search: which stages, on what, with checkpoints of which sizes."""
 
-    cells, config = [cell.name for cell in experiment.cells], experiment.config
-    with driver_lock(run) as owner:
-        told.begin(run.read_incarnation(), standing_of(run, cells, config.trials, config.seeds))
-        yield owner
+    slots: Any
+    sizes: dict[str, int]
+    told: Any
+    show: Callable[..., None]
+    search: bool
+    retrain: bool
+
+    def work(self, run: Any, experiment: Any, owner: dict[str, Any], which: str) -> bool:
+        """Go through the stages of one search, whose lock ``owner`` holds; True where every cell has its budget."""
+        from cotuning_tune.retrain import run_retraining
+        from cotuning_tune.search.checks import keep_sizes
+        from cotuning_tune.search.driver import Driver, run_search
+
+        number, complete = run.raise_incarnation(owner), True
+        self.told.turn_to(run, number, self.slots.gpus)
+        keep_sizes(run, self.sizes, self.slots.count)
+        config = experiment.config
+        print(f"{run.path}: {len(experiment.cells)} cells x {config.trials} trials, {self.slots.count} at a time")
+        if self.search:
+            with _ProgressOf("search", which, self.told, self.show) as line:
+                complete = run_search(run, experiment, Driver(number, self.slots, line.searched, line.say))
+        if self.retrain:
+            with _ProgressOf("retrain", which, self.told, self.show) as line:
+                how = {"crops": config.test_crops, "decode": experiment.task["decode"]}
+                run_retraining(run, config.seeds, self.slots, number, line.retrained, **how)
+        return complete
 
 
 @contextmanager
@@ -198,6 +221,10 @@ def _checked(experiment: Any, sizes: dict[str, int] | None) -> Iterator[dict[str
     from cotuning_tune.search.checks import check_cells
 
     yield sizes or check_cells(experiment)
+
+
+def _note(line: str) -> None:
+    print(f"note: {line}", flush=True)
 
 
 def _say(line: str) -> None:
@@ -213,6 +240,50 @@ def _say_resume(run: Any, told: Any) -> Callable[[str], None]:
         told.end("unfinished", reason)
 
     return say
+
+
+class _ProgressOf:
+    """Turns what the stages report into the progress line, the run's summary and the cluster's metrics."""
+
+    def __init__(self, stage: str, which: str, told: Any, show: Callable[..., None]) -> None:
+        from cotuning_tune.console import ProgressLine
+
+        self.line, self.before, self.told, self.show = ProgressLine(sys.stdout, f"{stage}{which}"), -1, told, show
+        told.change(phase=stage)
+
+    def searched(self, progress: Any) -> None:
+        from cotuning_tune.console import best_of
+
+        failed = f" · {progress.failed} failed" if progress.failed else ""
+        detail = f"{progress.running} running{failed} · {best_of(progress.best)}"
+        self.line.show(progress.done, progress.asked, detail, progress.started_with)
+        self.told.change(
+            done=progress.done,
+            asked=progress.asked,
+            failed=progress.failed,
+            running=progress.running,
+            best=progress.best,
+            search_seconds=progress.seconds,
+        )
+        self.show(self.told, progress.best, progress.trials)
+
+    def retrained(self, progress: Any) -> None:
+        self.before = progress.done if self.before < 0 else self.before
+        self.line.show(progress.done, progress.asked, progress.last or "start", self.before)
+        self.told.change(
+            retrained=progress.done, retrain_asked=progress.asked, retrain_seconds=progress.seconds, running=0
+        )
+        self.show(self.told, {}, {})
+
+    def say(self, notice: str) -> None:
+        self.line.end()
+        _note(notice)
+
+    def __enter__(self) -> "_ProgressOf":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.line.end()
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -119,6 +119,15 @@ def test_each_search_is_whole(resumed: Resumed) -> None:
         assert len(list(run.path.glob("cells/*/retrain/*/model.safetensors"))) == 4
 
 
+def test_the_summary_counts_both(resumed: Resumed) -> None:
+    """The run's summary adds the repeat's figures to its own; the restart is that of the run's driver."""
+    told = json.loads(resumed.run.summary.read_text())
+    assert (told["state"], told["done"], told["asked"], told["retrained"]) == ("done", 12, 12, 8)
+    assert told["restarts"] == 1
+    assert sum(cell.startswith("again-repeat2/") for cell in told["best"]) == 2
+    assert len(told["best"]) == 4
+
+
 def _named(resumed: Resumed, first: Any, second: Any) -> list[tuple[RunDir, Any]]:
     return [(resumed.run, first), (resumed.run.repeats()[0], second)]
 
