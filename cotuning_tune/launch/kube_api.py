@@ -120,6 +120,10 @@ class Api:
         )
         return self._ask("PATCH", path, item, "application/apply-patch+yaml")
 
+    def rehearse(self, item: Mapping[str, Any]) -> None:
+        """Have the server check an object as if it were made; makes nothing. Raises UserError."""
+        self._ask("POST", self._path(item["kind"], fieldValidation="Strict", dryRun="All"), item)
+
     def create(self, item: Mapping[str, Any]) -> dict[str, Any]:
         """Make an object that is not there. Raises Refused with code 409 where it is, whoever made it."""
         metadata, mark = item["metadata"], secrets.token_hex(8)

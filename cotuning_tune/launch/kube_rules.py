@@ -47,8 +47,8 @@ FIELDS = {
     ),
     "container": (
         "args command env envFrom image imagePullPolicy lifecycle livenessProbe name ports readinessProbe resizePolicy"
-        " resources restartPolicy securityContext startupProbe stdin stdinOnce terminationMessagePath"
-        " terminationMessagePolicy tty volumeDevices volumeMounts workingDir"
+        " resources restartPolicy restartPolicyRules securityContext startupProbe stdin stdinOnce"
+        " terminationMessagePath terminationMessagePolicy tty volumeDevices volumeMounts workingDir"
     ),
 }
 
@@ -197,7 +197,7 @@ def _cluster(cluster: Mapping[str, Any]) -> Iterator[Problem]:
             yield (*at, key), f"{key} is behind a gate that KubeRay 1.7 keeps shut: an object NetworkPolicy is possible"
     if (cluster.get("authOptions") or {}).get("mode") != "token":
         yield (
-            (*at, "authOptions"),
+            (*at, "authOptions", "mode"),
             "authOptions.mode must be token: else whoever reaches the head runs code there",
         )
     version = re.match(r"(\d+)\.(\d+)", str(cluster.get("rayVersion", "")))

@@ -16,7 +16,7 @@ TOKEN = "let-me-in"
 
 @dataclass
 class Kube:
-    """What the server holds and was asked; ``errors`` are given before anything else, one a request."""
+    """What the server holds and was asked; ``errors``: one for each request, 0 for none."""
 
     objects: dict[str, dict[str, Any]] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
@@ -68,8 +68,9 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length") or 0)
         body = json.loads(self.rfile.read(length)) if length else {}
         kube.bodies.append(body)
-        if kube.errors:
-            self._error(*kube.errors.pop(0))
+        error = kube.errors.pop(0) if kube.errors else (0, "")
+        if error[0]:
+            self._error(*error)
         elif self.headers.get("Authorization") != f"Bearer {TOKEN}":
             self._error(401, "Unauthorized")
         else:
@@ -104,10 +105,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def _post(self, path: str, _: Any, body: dict[str, Any]) -> None:
+    def _post(self, path: str, query: dict[str, list[str]], body: dict[str, Any]) -> None:
+        assert query["fieldValidation"] == ["Strict"]
         where = f"{path}/{body['metadata']['name']}"
         if where in self.kube.objects:
             self._error(409, f"{body['metadata']['name']} already exists")
+            return
+        if "dryRun" in query:
+            self._answer(201, body)
             return
         body["metadata"]["uid"] = f"uid-{len(self.kube.asked)}"
         self.kube.objects[where] = body

@@ -201,9 +201,10 @@ class K8sWay(Way):
         kept = [item for item in items if item["kind"] == "PersistentVolumeClaim"]
         owned = [item for item in items if item not in (job, *kept)] + [_secret(request)]
         _clear(api, job)
+        _rehearse(api, job)
         for item in (*kept, *owned):
             api.apply(item)
-        made = _create(api, job)
+        made = api.create(job)
         owner = {"apiVersion": job["apiVersion"], "kind": "RayJob", "name": job["metadata"]["name"]}
         owner["uid"] = made["metadata"]["uid"]
         for item in owned:  # now they go with the RayJob
@@ -307,14 +308,13 @@ def _clear(api: Api, job: Mapping[str, Any]) -> None:
         raise UserError(f"the old RayJob '{name}' is not deleted within {STOP_S:.0f} s: try again later")
 
 
-def _create(api: Api, job: Mapping[str, Any]) -> dict[str, Any]:
+def _rehearse(api: Api, job: Mapping[str, Any]) -> None:
+    """What the server would refuse of the RayJob is told before anything else is made."""
     try:
-        return api.create(job)
+        api.rehearse(job)
     except Refused as problem:
         if problem.code == 404 and "namespace" not in str(problem):
-            raise UserError(
-                f"KubeRay is not installed on {api.access.server}: it knows no RayJob (ray.io/v1)"
-            ) from None
+            raise UserError(f"KubeRay is not installed on {api.access.server}: it knows no RayJob") from None
         raise
 
 
