@@ -1,5 +1,6 @@
 # make demo   the main job on the embedded default: five methods, three seeds, one table
 # make test   every test
+# make cluster-test   launching on several hosts in namespaces: as root, installs Slurm and an SSH server (ten minutes)
 # make check  format, lint, types, import contracts
 # make chaos  kill storms: 40 drivers, 40 workers, 20 nodes (half an hour)
 # make recovery   what may die, and how long until work goes on: the README's table (five minutes)
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: demo test check bench chaos recovery setup format clean
+.PHONY: demo test cluster-test check bench chaos recovery setup format clean
 
 demo: $(STAMP)
 	$(BIN)/cotuning-tune run search_spaces/demo.toml --storage runs
@@ -17,6 +18,10 @@ demo: $(STAMP)
 test: $(STAMP)
 	sh scripts/system_packages.sh
 	$(BIN)/python -m pytest -q
+
+cluster-test: $(STAMP)
+	sh scripts/system_packages.sh cluster
+	$(BIN)/python -m pytest -q -m cluster tests/cluster
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
