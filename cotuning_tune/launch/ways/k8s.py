@@ -20,7 +20,7 @@ from cotuning_tune.launch.way import Plan, Request, Way
 from cotuning_tune.launch.yaml_text import Document, block, documents, quoted
 
 STOP_S = 180.0
-EXPERIMENT_FOLDER = "/etc/cotuning-tune"
+EXPERIMENT_FOLDER = "/mnt/experiment"
 MOST_BYTES = 1_000_000
 OWN_RUN = "cotuning-tune/run"
 STATES = {"": "queued", "Initializing": "queued", "Waiting": "queued", "Suspending": "queued", "Suspended": "queued"}
@@ -87,7 +87,7 @@ def _selector(text: str) -> dict[str, str]:
 def _volumes(profile: K8sProfile, name: str) -> dict[str, list[dict[str, Any]]]:
     """What is mounted: on every node the cache and the runs, on the head the experiment too."""
     volumes: list[dict[str, Any]] = [{"name": "cache", "emptyDir": {}}]
-    mounts: list[dict[str, Any]] = [{"name": "cache", "mountPath": "/cache"}]
+    mounts: list[dict[str, Any]] = [{"name": "cache", "mountPath": "/mnt/cache"}]
     if profile.claim:
         volumes.append({"name": "runs", "persistentVolumeClaim": {"claimName": profile.claim}})
         mounts.append({"name": "runs", "mountPath": profile.mount})
@@ -101,7 +101,7 @@ def _volumes(profile: K8sProfile, name: str) -> dict[str, list[dict[str, Any]]]:
 
 
 def _environment(profile: K8sProfile, secret: str) -> dict[str, list[dict[str, Any]]]:
-    plain = {"RAY_USAGE_STATS_ENABLED": "0", "COTUNING_TUNE_CACHE": "/cache"}
+    plain = {"RAY_USAGE_STATS_ENABLED": "0", "COTUNING_TUNE_CACHE": "/mnt/cache"}
     if profile.s3_endpoint:
         plain["AWS_ENDPOINT_URL"] = profile.s3_endpoint
     env: list[dict[str, Any]] = [{"name": key, "value": value} for key, value in plain.items()]
