@@ -107,6 +107,7 @@ def _environment(profile: K8sProfile, secret: str) -> dict[str, list[dict[str, A
     env: list[dict[str, Any]] = [{"name": key, "value": value} for key, value in plain.items()]
     studies = {"secretKeyRef": {"name": secret, "key": "studies", "optional": True}}
     head: list[dict[str, Any]] = [
+        {"name": "COTUNING_TUNE_NODES_S", "value": "900"},  # an image may have to be pulled
         {"name": "RAY_JOB_STOP_WAIT_TIME_S", "value": "120"},  # Ray would kill the driver 3 s after SIGTERM
         {"name": "COTUNING_TUNE_STUDIES", "valueFrom": studies},
     ]
