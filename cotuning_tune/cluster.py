@@ -78,7 +78,7 @@ def find_slots(resources: Resources) -> Slots:
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    gpus = resources.gpu_per_trial
+    gpus = resources.share
     if gpus < 0:
         gpus = 1.0 if any(node.get("GPU", 0) >= 1 for node in nodes) else 0.0
     most_gpus = max(node.get("GPU", 0.0) for node in nodes)

@@ -51,6 +51,7 @@ class ExperimentConfig:
     )
     stopper: Literal["none", "asha", "median"] = hyper("none", doc="early stopping, within a cell only")
     test_crops: Literal["centre", "ten"] = hyper("centre", doc="ten: corners and centre, mirrored too, as the paper")
+    on_end: str = hyper("", doc="shell command at a driver's end; runs only where the user says --on-end")
     search_seed: int = hyper(SEARCH_SEED, doc="of the sampler and of training in the search")
 
 
@@ -59,7 +60,14 @@ class Resources:
     """The ``[resources]`` table: what one trial takes."""
 
     cpu_per_trial: int = hyper(1, doc="cores, and torch threads")
-    gpu_per_trial: float = hyper(-1.0, doc="share of a GPU; -1: one where there is one, else none")
+    gpu_per_trial: float | Literal["auto"] = hyper(
+        -1.0, doc="share of a GPU; -1: one where there is one, else none; auto: as the measured memory allows"
+    )
+
+    @property
+    def share(self) -> float:
+        """The share of a GPU; -1 where none is named, also before 'auto' has been measured."""
+        return -1.0 if self.gpu_per_trial == "auto" else self.gpu_per_trial
 
 
 @dataclass(frozen=True)
@@ -193,9 +201,9 @@ def _check_resources(resources: Resources) -> None:
     if resources.cpu_per_trial < 1:
         problem = f"resources.cpu_per_trial = {resources.cpu_per_trial}: at least 1 is needed"
         raise UserError(problem, "resources.cpu_per_trial")
-    share = resources.gpu_per_trial
+    share = resources.share
     if share != -1 and (share < 0 or (share > 1 and share != int(share))):
-        problem = f"resources.gpu_per_trial = {share:g}: a share from 0 to 1, or a whole number"
+        problem = f"resources.gpu_per_trial = {share:g}: a share from 0 to 1, a whole number, or 'auto'"
         raise UserError(problem, "resources.gpu_per_trial")
 
 

@@ -87,7 +87,7 @@ def default_of(item: dataclasses.Field[Any]) -> Any:
 
 def convert(value: Any, hint: Any, where: str) -> Any:
     """``value`` as the field's type, or a UserError that names the type; numbers never pass as flags."""
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    options = _options(hint)
     for option in options:
         origin = typing.get_origin(option)
         if option is float and isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -97,6 +97,8 @@ def convert(value: Any, hint: Any, where: str) -> Any:
         if origin is typing.Literal:
             if value in typing.get_args(option):
                 return value
+            if len(options) > 1:
+                continue
             raise unknown(f"value for {where}", str(value), map(str, typing.get_args(option)), where)
         if origin is tuple and isinstance(value, (list, tuple)):
             inner = typing.get_args(option)[0]
@@ -109,7 +111,14 @@ def convert(value: Any, hint: Any, where: str) -> Any:
     raise UserError(f"{where} = {value!r}: {names} is needed", where)
 
 
+def _options(hint: Any) -> tuple[Any, ...]:
+    """The types of a union; of any other type itself."""
+    return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+
+
 def _type_name(option: Any) -> str:
+    if typing.get_origin(option) is typing.Literal:
+        return " or ".join(map(repr, typing.get_args(option)))
     return "a list" if typing.get_origin(option) is tuple else getattr(option, "__name__", str(option))
 
 
@@ -200,7 +209,7 @@ def _read_range(value: Mapping[str, Any], hint: Any, where: str) -> Range:
     if "low" not in value or "high" not in value:
         example = "{ low = 1e-4, high = 1e-2, log = true }"
         raise UserError(f"{where}: a range needs low and high, as {example}", where)
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    options = _options(hint)
     if float not in options and int not in options:
         raise UserError(f"{where} is no number: list its options, as [a, b], instead of a range", where)
     low, high = (convert(value[key], hint, f"{where}.{key}") for key in ("low", "high"))

@@ -18,7 +18,18 @@ from cotuning_tune.run_dir import CellDir, RunDir, TrialDir
 from cotuning_tune.training import TrainingJob, TrainingSpec
 from cotuning_tune.training.state import remove_states
 
-Watcher = Callable[[int, int, str], None]
+
+@dataclass(frozen=True)
+class RetrainProgress:
+    """Where a retraining stands: seeds, what ended last ('' at the start), seconds of the ended ones."""
+
+    done: int
+    asked: int
+    last: str
+    seconds: float
+
+
+Watcher = Callable[[RetrainProgress], None]
 
 
 @dataclass(frozen=True)
@@ -108,7 +119,7 @@ def run_retraining(
     seeds: tuple[int, ...],
     slots: Slots,
     incarnation: int,
-    watch: Watcher = lambda done, total, last: None,
+    watch: Watcher = lambda progress: None,
     *,
     crops: Crops = "centre",
     decode: str = "",
@@ -121,13 +132,14 @@ def run_retraining(
     for work in every:
         _discard_other_configuration(work)
     todo = [work for work in every if not work.folder.result.exists()]
-    done = len(every) - len(todo)
-    watch(done, len(every), "")
+    seconds = [read_json(work.folder.result)["seconds"] for work in every if work not in todo]
+    watch(RetrainProgress(len(seconds), len(every), "", sum(seconds)))
     for work, trained, tested in _executed(run, todo, slots, incarnation, crops):
         _write_result(run, work, trained, tested)
-        done += 1
+        seconds.append(sum(row["seconds"] for row in trained["history"]))
         shown = f"{tested['test_accuracy']:.2f} %" if tested else f"failed: {trained['failed']}"
-        watch(done, len(every), f"{work.cell.name} seed {work.seed}: test {shown}")
+        last = f"{work.cell.name} seed {work.seed}: test {shown}"
+        watch(RetrainProgress(len(seconds), len(every), last, sum(seconds)))
 
 
 def _discard_other_configuration(work: Retraining) -> None:

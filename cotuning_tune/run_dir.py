@@ -144,6 +144,11 @@ class RunDir:
         return self.path / "drivers"
 
     @property
+    def summary(self) -> Path:
+        """Where the run stands, for whoever looks from outside; its driver keeps it current."""
+        return self.path / "summary.json"
+
+    @property
     def lock(self) -> Path:
         return self.path / "driver.lock"
 

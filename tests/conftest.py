@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 
 from cotuning_tune import cli
+from cotuning_tune.files import write_bytes
+from cotuning_tune.run_dir import RunDir
 from tests.browser import browser  # noqa: F401 - a fixture of several folders
 
 
@@ -53,6 +55,15 @@ def image_folder(tmp_path: Path) -> Callable[..., Path]:
         return root
 
     return make
+
+
+@pytest.fixture
+def driven(tmp_path: Path) -> RunDir:
+    """The folder of a run that has had one driver."""
+    made = RunDir(tmp_path)
+    write_bytes(made.experiment_file, b"")
+    made.raise_incarnation()
+    return made
 
 
 @pytest.fixture

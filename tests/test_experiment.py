@@ -191,7 +191,8 @@ def test_weights(tmp_path: Path, given: str, kept: str) -> None:
         ("resize = 16", "resize = 16\nval_fraction = 1", 11, ["task.val_fraction = 1"]),
         ("[methods.bss]", "[methods.delta]\nwieght = 1\n[methods.bss]", 24, ["'wieght'", "'weight'"]),
         ("[task]", "[resources]\ncpu_per_trial = 0\n[task]", 9, ["resources.cpu_per_trial = 0"]),
-        ("[task]", "[resources]\ngpu_per_trial = 1.5\n[task]", 9, ["resources.gpu_per_trial = 1.5"]),
+        ("[task]", "[resources]\ngpu_per_trial = 1.5\n[task]", 9, ["resources.gpu_per_trial = 1.5", "'auto'"]),
+        ("[task]", "[resources]\ngpu_per_trial = 'aut'\n[task]", 9, ["'aut': float or 'auto' is needed"]),
         ("[task]", "[task", 8, []),
     ],
 )

@@ -25,6 +25,7 @@ def add(commands: Any) -> None:
         parser.add_argument("--studies", metavar="URL", default="", help="Optuna storage; s3:// needs one")
         parser.add_argument("--profile", metavar="FILE", help=f"what the site needs (see launch/profiles/{name}.toml)")
         parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a key of the profile")
+        parser.add_argument("--on-end", action="store_true", help="run the experiment's on_end command at each end")
         parser.add_argument("--dry-run", action="store_true", help="show files and commands, start nothing")
         parser.add_argument("--show-profile", action="store_true", help="show every key with its default")
         parser.set_defaults(call=_launch, way=name)
@@ -58,7 +59,7 @@ def _request(options: argparse.Namespace) -> Any:
         raise UserError(f"{path} cannot be read: there is no such file")
     name = name or _name_in(path)
     storage = place(options.storage) if is_local(place(options.storage)) else options.storage
-    return Request(path, name, str(storage), options.studies, profile, root() / name)
+    return Request(path, name, str(storage), options.studies, profile, root() / name, options.on_end)
 
 
 def _name_in(path: Path) -> str:
@@ -104,10 +105,22 @@ def _status(options: argparse.Namespace) -> int:
     print(f"{found.name}: {state_of(found)} ({found.way}, started {_ago(found.started)}, attempt {found.times})")
     print(f"run      {found.run}")
     print(f"folder   {found.folder}")
-    summary = summary_of(found)
-    if summary:
-        print(f"progress {summary['done']}/{summary['asked']} trials, {summary['failed']} failed")
+    if summary := summary_of(found):
+        _say_progress(summary)
     return 0
+
+
+def _say_progress(summary: dict[str, Any]) -> None:
+    """What the run's summary tells."""
+    from cotuning_tune.console import best_of
+
+    trials = f"{summary['done']}/{summary['asked']} trials, {summary['running']} running, {summary['failed']} failed"
+    print(f"search   {trials}, {best_of(summary['best'])}")
+    print(f"retrain  {summary['retrained']}/{summary['retrain_asked']} seeds")
+    print(f"took     {summary['slot_hours']:.3g} slot-hours, {summary['restarts']} restart(s)")
+    print(f"phase    {summary['phase']}, on {summary['host']}, told {_ago(summary['updated'])}")
+    if summary["reason"]:
+        print(f"reason   {summary['reason']}")
 
 
 def _ago(when: float) -> str:

@@ -18,6 +18,7 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--address", help="a running Ray cluster ('auto': the one of this machine)")
     parser.add_argument("--nodes", type=int, default=0, metavar="N", help="wait until the cluster has so many nodes")
     parser.add_argument("--require-token", action="store_true", help="refuse a cluster that asks for no token")
+    parser.add_argument("--on-end", action="store_true", help="run the experiment's on_end command when this ends")
     parser.add_argument("--num-cpus", type=int, help="cores to use of this machine (default: all)")
     add_decoding(parser)
 
@@ -92,52 +93,103 @@ def _start(options: argparse.Namespace) -> tuple[Any, Any, dict[str, int]]:
     return run, experiment, sizes
 
 
-def _work(
+def _finish(
     run: Any,
     experiment: Any,
     options: argparse.Namespace,
     sizes: dict[str, int] | None = None,
     *,
-    search: bool,
-    retrain: bool,
-) -> bool:
-    """Search and retrain under the run's lock on one cluster; True where every cell has its budget.
+    search: bool = True,
+    retrain: bool = True,
+) -> int:
+    """Search, retrain and report; the exit code. The run's summary tells where it stands, and how it ended.
 
     ``sizes``: what ``check_cells`` measured; without it everything is checked here.
     """
+    from cotuning_tune.summary import kept_summary
+
+    with kept_summary(run, _then(run, experiment, options)) as told:
+        complete = _work(run, experiment, options, sizes, told, search=search, retrain=retrain)
+        if retrain:
+            told.change(phase="report")
+            summary(run, complete)
+        if not complete:
+            told.end("failed", "too many trials failed: not every cell has its budget")
+    return 0 if complete else 1
+
+
+def _then(run: Any, experiment: Any, options: argparse.Namespace) -> Callable[[str], None]:
+    """What is done at the end: the experiment's command, where the user lets it run. The file may be another's."""
+    from cotuning_tune.on_end import run_on_end
+
+    command = experiment.config.on_end
+    if command and not options.on_end:
+        _note(f"on_end is not run without --on-end: {command}")
+    if not (command and options.on_end):
+        return lambda state: None
+    _note(f"on_end, run when this ends: {command}")
+    return lambda state: run_on_end(command, run, state, _note)
+
+
+def _work(
+    run: Any,
+    experiment: Any,
+    options: argparse.Namespace,
+    sizes: dict[str, int] | None,
+    told: Any,
+    *,
+    search: bool,
+    retrain: bool,
+) -> bool:
+    """Search and retrain under the run's lock on one cluster; True where every cell has its budget."""
     from cotuning_tune.cluster import connected, find_slots
-    from cotuning_tune.lock import driver_lock
+    from cotuning_tune.gpu_share import settled
+    from cotuning_tune.metrics import metrics_of
     from cotuning_tune.preflight import preflight
     from cotuning_tune.retrain import run_retraining
     from cotuning_tune.search.checks import keep_sizes
     from cotuning_tune.search.driver import Driver, run_search
     from cotuning_tune.watchdog import watchdog
 
-    complete, number = True, 0
+    complete = True
     with (
-        driver_lock(run) as owner,
+        _locked(run, experiment, told) as owner,
         _checked(experiment, sizes) as measured,
         connected(options.address, options.num_cpus),
-        watchdog(_say_resume(run)),
+        watchdog(_say_resume(run, told)),
         run.watched_storage(measured["state"] + measured["weights"], _say),
     ):
         if options.address:
             checked = preflight(run.path, options.nodes, require_token=options.require_token, say=_say)
             print(f"{checked} node(s) checked: the same versions, the same storage")
-        slots = find_slots(experiment.resources)
+        slots = find_slots(settled(run, experiment, _note))
         number = run.raise_incarnation(owner)
+        told.begin(number, told.standing, slots.gpus)
         keep_sizes(run, measured, slots.count)
+        show = metrics_of(options.address, run.name, {cell.name: cell.method for cell in experiment.cells})
         size = f"{len(experiment.cells)} cells x {experiment.config.trials} trials"
         print(f"{run.path}: {size}, {slots.count} at a time")
         if search:
-            with _ProgressOf("search") as line:
+            with _ProgressOf("search", told, show) as line:
                 driver = Driver(number, slots, line.searched, line.say)
                 complete = run_search(run, experiment, driver)
         if retrain:
-            with _ProgressOf("retrain") as line:
+            with _ProgressOf("retrain", told, show) as line:
                 crops, decode = experiment.config.test_crops, experiment.task["decode"]
                 run_retraining(run, experiment.config.seeds, slots, number, line.retrained, crops=crops, decode=decode)
     return complete
+
+
+@contextmanager
+def _locked(run: Any, experiment: Any, told: Any) -> Iterator[dict[str, Any]]:
+    """The run's lock; from then on the summary is ours to write."""
+    from cotuning_tune.lock import driver_lock
+    from cotuning_tune.summary import standing_of
+
+    cells, config = [cell.name for cell in experiment.cells], experiment.config
+    with driver_lock(run) as owner:
+        told.begin(run.read_incarnation(), standing_of(run, cells, config.trials, config.seeds))
+        yield owner
 
 
 @contextmanager
@@ -148,25 +200,33 @@ def _checked(experiment: Any, sizes: dict[str, int] | None) -> Iterator[dict[str
     yield sizes or check_cells(experiment)
 
 
+def _note(line: str) -> None:
+    print(f"note: {line}", flush=True)
+
+
 def _say(line: str) -> None:
     print(f"\ncotuning-tune: {line}", file=sys.stderr, flush=True)
 
 
-def _say_resume(run: Any) -> Callable[[str], None]:
+def _say_resume(run: Any, told: Any) -> Callable[[str], None]:
+    """What is done last where the cluster has gone."""
+
     def say(reason: str) -> None:
         print(f"\ncotuning-tune: {reason}", file=sys.stderr)
         print(f"cotuning-tune: nothing is lost; to go on: cotuning-tune resume {run.path}", file=sys.stderr, flush=True)
+        told.end("unfinished", reason)
 
     return say
 
 
 class _ProgressOf:
-    """Turns what the stages report into the progress line."""
+    """Turns what the stages report into the progress line, the run's summary and the cluster's metrics."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, told: Any, show: Any) -> None:
         from cotuning_tune.console import ProgressLine
 
-        self.line, self.before = ProgressLine(sys.stdout, what), -1
+        self.line, self.before, self.told, self.show = ProgressLine(sys.stdout, what), -1, told, show
+        told.change(phase=what)
 
     def searched(self, progress: Any) -> None:
         from cotuning_tune.console import best_of
@@ -174,14 +234,27 @@ class _ProgressOf:
         failed = f" · {progress.failed} failed" if progress.failed else ""
         detail = f"{progress.running} running{failed} · {best_of(progress.best)}"
         self.line.show(progress.done, progress.asked, detail, progress.started_with)
+        self.told.change(
+            done=progress.done,
+            asked=progress.asked,
+            failed=progress.failed,
+            running=progress.running,
+            best=progress.best,
+            search_seconds=progress.seconds,
+        )
+        self.show(self.told.content(), progress.trials)
 
-    def retrained(self, done: int, total: int, last: str) -> None:
-        self.before = done if self.before < 0 else self.before
-        self.line.show(done, total, last or "start", self.before)
+    def retrained(self, progress: Any) -> None:
+        self.before = progress.done if self.before < 0 else self.before
+        self.line.show(progress.done, progress.asked, progress.last or "start", self.before)
+        self.told.change(
+            retrained=progress.done, retrain_asked=progress.asked, retrain_seconds=progress.seconds, running=0
+        )
+        self.show(self.told.content(), {})
 
     def say(self, notice: str) -> None:
         self.line.end()
-        print(f"note: {notice}", flush=True)
+        _note(notice)
 
     def __enter__(self) -> "_ProgressOf":
         return self
@@ -192,14 +265,14 @@ class _ProgressOf:
 
 def _run(options: argparse.Namespace) -> int:
     run, experiment, sizes = _start(options)
-    return summary(run, _work(run, experiment, options, sizes, search=True, retrain=True))
+    return _finish(run, experiment, options, sizes)
 
 
 def _search(options: argparse.Namespace) -> int:
     run, experiment, sizes = _start(options)
-    done = _work(run, experiment, options, sizes, search=True, retrain=False)
+    code = _finish(run, experiment, options, sizes, retrain=False)
     print(f"selections are in {run.path}/cells; next: cotuning-tune retrain {run.path}")
-    return 0 if done else 1
+    return code
 
 
 def _resume(options: argparse.Namespace) -> int:
@@ -208,8 +281,7 @@ def _resume(options: argparse.Namespace) -> int:
 
     run = RunDir.open(options.run)
     experiment = decoding(load_experiment(run), options)
-    search = options.command == "resume"
-    return summary(run, _work(run, experiment, options, search=search, retrain=True))
+    return _finish(run, experiment, options, search=options.command == "resume")
 
 
 def _extend(options: argparse.Namespace) -> int:

@@ -24,6 +24,7 @@ class Launch:
     facts: dict[str, Any] = field(default_factory=dict)
     started: float = 0.0
     times: int = 1
+    on_end: bool = False
 
     @property
     def folder(self) -> Path:

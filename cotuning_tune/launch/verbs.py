@@ -10,6 +10,7 @@ from cotuning_tune.launch.profile import make_profile
 from cotuning_tune.launch.record import Launch, find_launch, now, private_folder, root, write_private
 from cotuning_tune.launch.way import Request
 from cotuning_tune.launch.ways import way
+from cotuning_tune.run_dir import RunDir
 
 LIVE = ("queued", "running")
 
@@ -17,7 +18,8 @@ LIVE = ("queued", "running")
 def request_of(launch: Launch) -> Request:
     """The request that a launch came from."""
     profile = make_profile(way(launch.way).Profile, launch.profile, launch.way)
-    return Request(Path(launch.experiment), launch.name, launch.storage, launch.studies, profile, root() / launch.name)
+    where = (launch.name, launch.storage, launch.studies)
+    return Request(Path(launch.experiment), *where, profile, root() / launch.name, launch.on_end)
 
 
 def dry_run(way_name: str, request: Request) -> str:
@@ -51,6 +53,7 @@ def _begin(way_name: str, request: Request, times: int) -> Launch:
         asdict(request.profile),
         started=now(),
         times=times,
+        on_end=request.on_end,
     )
     made = replace(made, facts=kind.start(request, plan))
     made.save()
@@ -86,7 +89,7 @@ def _again(old: Launch, request: Request) -> Launch:
 def summary_of(launch: Launch) -> dict[str, Any]:
     """The run's summary file, {} where there is none or the storage is not reached from here."""
     try:
-        path = place(launch.run) / "summary.json"
+        path = RunDir(place(launch.run)).summary
         return dict(read_json(path)) if path.exists() else {}
     except (UserError, OSError):
         return {}

@@ -20,11 +20,12 @@ class Request:
     studies: str
     profile: Any
     folder: Path
+    on_end: bool = False
 
     def entry(self, python: str, experiment: str, *more: str) -> list[str]:
         """The command that starts or resumes the run, the same each time."""
         command = [python, "-m", "cotuning_tune.launch.entry", experiment, "--storage", self.storage]
-        return [*command, "--name", self.name, *more]
+        return [*command, "--name", self.name, *(["--on-end"] if self.on_end else []), *more]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from cotuning_tune.experiment import Experiment
 from cotuning_tune.plan.cost import Plan, make_plan
 from cotuning_tune.plan.parts import take_inventory
 from cotuning_tune.plan.probe import Probe, measure_footprints, run_probe
-from cotuning_tune.plan.slots import count_slots, gpu_share
+from cotuning_tune.plan.slots import count_slots, share_of, trials_per_gpu
 from cotuning_tune.plan.speeds import Speed, assumed_speeds, ratio_notes
 
 
@@ -51,6 +51,6 @@ def _probed(counted: Plan, probe: Probe) -> Plan:
     if any(speed.setup_s is None for speed in probe.speeds.values()):
         notes.append("the methods' set-up is not measured: it needs the images and the weights")
     if probe.device_bytes:
-        share = gpu_share(plan.memory, probe.device_bytes)
+        share = share_of(trials_per_gpu(plan.memory, probe.device_bytes))
         notes.append(f"by memory a trial may take resources.gpu_per_trial = {share:.3g} of a {probe.device}")
     return dataclasses.replace(plan, notes=[*plan.notes, *notes])

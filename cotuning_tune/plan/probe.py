@@ -224,6 +224,17 @@ def _device() -> tuple[str, int]:
     return torch.cuda.get_device_name(0), torch.cuda.get_device_properties(0).total_memory
 
 
+def measure_memory(spec: TrainingSpec, classes: int) -> tuple[int, int]:
+    """Peak of the memory in a step and an evaluation of a full batch, and all memory of the GPU (bytes; 0: no GPU).
+
+    On random images with random weights: only their sizes count. Raises torch.OutOfMemoryError.
+    """
+    config = build(TaskConfig, spec.task_config, "task")
+    images = RandomImages(classes, int(spec.train["batch_size"]), config.resize)
+    task = Task(spec.task, images, 1.0, config)
+    return measure(replace(spec, weights="random"), task, rounds=0)[0].memory_bytes, _device()[1]
+
+
 def measure_footprints(experiment: Experiment, inventories: Mapping[str, Inventory]) -> dict[str, Footprint]:
     """What each method leaves on disk, from one step on two random images with random weights."""
     inventory = next(iter(inventories.values()))

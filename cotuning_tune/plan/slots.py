@@ -1,5 +1,6 @@
 """How many trials run at a time, and which share of a GPU one may take by its memory."""
 
+import math
 import os
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from cotuning_tune.errors import UserError
 from cotuning_tune.experiment import Resources
 
 CONTEXT_BYTES = 1 << 30
+MARGIN = 1.2
 MOST_PER_GPU = 8
 
 
@@ -38,7 +40,7 @@ def count_slots(resources: Resources, slots: int | None = None, gpus: int | None
         raise UserError("--slots and --gpus say the same thing: give one of them")
     if slots is not None:
         return SlotCount(slots, "as asked")
-    share = 1.0 if resources.gpu_per_trial < 0 else resources.gpu_per_trial
+    share = 1.0 if resources.share < 0 else resources.share
     if gpus is not None and not share:
         raise UserError("--gpus: trials of this experiment use no GPU (resources.gpu_per_trial = 0): give --slots")
     found = torch.cuda.device_count() if gpus is None else gpus
@@ -51,7 +53,15 @@ def count_slots(resources: Resources, slots: int | None = None, gpus: int | None
     return SlotCount(max(1, cores // resources.cpu_per_trial), f"{cores} cores, {resources.cpu_per_trial} a trial")
 
 
-def gpu_share(trial_bytes: int, gpu_bytes: int) -> float:
-    """The smallest share of a GPU for one trial by memory: a tenth is kept free, a context is 1 GiB."""
-    fitting = int(0.9 * gpu_bytes // (trial_bytes + CONTEXT_BYTES))
-    return 1 / min(max(fitting, 1), MOST_PER_GPU)
+def trials_per_gpu(trial_bytes: int, gpu_bytes: int) -> int:
+    """How many trials fit on a GPU by the measured peak of one.
+
+    Each gets a fifth more than its peak, and its process a context of 1 GiB; eight at most, one at least.
+    """
+    fitting = int(gpu_bytes // (MARGIN * trial_bytes + CONTEXT_BYTES))
+    return min(max(fitting, 1), MOST_PER_GPU)
+
+
+def share_of(trials: int) -> float:
+    """The share of a GPU for one of so many trials, rounded down: Ray counts in ten-thousandths."""
+    return math.floor(1e4 / trials) / 1e4

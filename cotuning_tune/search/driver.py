@@ -29,12 +29,21 @@ from cotuning_tune.search.warm_start import warm_start
 from cotuning_tune.signals import kept_handlers
 from cotuning_tune.training.job import source_of
 
+SHOWN = {
+    "complete": TrialState.COMPLETE,
+    "stopped": TrialState.PRUNED,
+    "running": TrialState.RUNNING,
+    "failed": TrialState.FAIL,
+}
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy")
 
 
 @dataclass(frozen=True)
 class SearchProgress:
-    """Where a search stands; ``best`` by cell: validation accuracy in percent."""
+    """Where a search stands; ``best`` by cell: validation accuracy in percent; ``seconds`` of ended trials.
+
+    ``trials``: by cell how many are in each state.
+    """
 
     done: int
     failed: int
@@ -42,6 +51,8 @@ class SearchProgress:
     asked: int
     best: dict[str, float]
     started_with: int
+    seconds: float
+    trials: dict[str, dict[str, int]]
 
 
 Watcher = Callable[[SearchProgress], None]
@@ -112,7 +123,8 @@ def _check_space(run: RunDir, experiment: Experiment) -> None:
 
 
 def _progress(studies: Studies, before: int) -> SearchProgress:
-    counts = [cell.counts() for cell in studies.cells.values()]
+    by_cell = {name: cell.counts() for name, cell in studies.cells.items()}
+    counts = list(by_cell.values())
     best = {name: float(t.value) for name, c in studies.cells.items() if (t := c.best()) and t.value is not None}
     return SearchProgress(
         done=sum(c[TrialState.COMPLETE] + c[TrialState.PRUNED] for c in counts),
@@ -121,6 +133,8 @@ def _progress(studies: Studies, before: int) -> SearchProgress:
         asked=studies.budget.trials * len(counts),
         best=best,
         started_with=before,
+        seconds=sum(cell.seconds for cell in studies.cells.values()),
+        trials={name: {shown: count[state] for shown, state in SHOWN.items()} for name, count in by_cell.items()},
     )
 
 

@@ -72,6 +72,11 @@ class CellStudy:
         """The trials of this run: without those added from an older one."""
         return [t for t in self.trials() if MARK not in t.user_attrs]
 
+    @property
+    def seconds(self) -> float:
+        """What the ended trials took."""
+        return sum(t.user_attrs.get("seconds", 0.0) for t in self.own_trials())
+
     def counts(self) -> Counter[TrialState]:
         """Own trials by state."""
         return Counter(t.state for t in self.own_trials())

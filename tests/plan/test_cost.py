@@ -6,7 +6,7 @@ from cotuning_tune.errors import UserError
 from cotuning_tune.experiment import Resources, parse
 from cotuning_tune.plan.cost import Plan, make_plan
 from cotuning_tune.plan.parts import take_inventory
-from cotuning_tune.plan.slots import SlotCount, count_slots, gpu_share
+from cotuning_tune.plan.slots import SlotCount, count_slots, share_of, trials_per_gpu
 from cotuning_tune.plan.speeds import Footprint, Speed, assumed_speeds, ratio_notes
 from cotuning_tune.plan.write import lines_of, method_table, plan_json, size
 from tests.plan.conftest import experiment_text
@@ -160,10 +160,17 @@ def test_impossible_slots(share: float, slots: int | None, gpus: int | None, wor
         count_slots(Resources(gpu_per_trial=share), slots, gpus)
 
 
-@pytest.mark.parametrize(("trial", "share"), [(79, 1.0), (30, 0.5), (8, 1 / 8), (1, 1 / 8)])
-def test_share_of_a_gpu(trial: int, share: float) -> None:
-    """On 80 GiB nine tenths are shared by trials and their contexts; eight at most, one at least."""
-    assert gpu_share(trial << 30, 80 << 30) == share
+@pytest.mark.parametrize(("trial", "fitting"), [(79, 1), (33, 1), (32, 2), (8, 7), (7, 8), (1, 8)])
+def test_trials_on_a_gpu(trial: int, fitting: int) -> None:
+    """80 GiB hold trials with a fifth more than their peak and a context of 1 GiB; eight at most, one at least."""
+    assert trials_per_gpu(trial << 30, 80 << 30) == fitting
+
+
+def test_shares_fill_a_gpu() -> None:
+    """As many trials as a share was made for fit on a GPU in Ray's ten-thousandths, and no more."""
+    for trials in range(1, 9):
+        units = round(share_of(trials) * 1e4)
+        assert 10_000 // units == trials
 
 
 def test_sizes_read_well() -> None:

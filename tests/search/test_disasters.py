@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from cotuning_tune import ledger
+from cotuning_tune.files import read_json
 from cotuning_tune.run_dir import RunDir
 from tests.search.conftest import call
 from tests.search.kills import kill_all, start, summary, wait_for, write_experiment
@@ -60,6 +61,9 @@ def test_a_cluster_that_goes_away(tmp_path: Path, undisturbed: Path) -> None:
         assert driver.wait(120) == 85, log.read_text()
         assert time.monotonic() - since < 60
     assert f"nothing is lost; to go on: cotuning-tune resume {run}" in log.read_text()
+    told = read_json(RunDir(run).summary)
+    assert told["state"] == "unfinished"
+    assert told["reason"].startswith("the Ray cluster has gone (")
     done = call("resume", run, "--num-cpus", 2)
     assert done.returncode == 0, done.stderr
     assert summary(run) == summary(undisturbed)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cotuning_tune import ledger
-from cotuning_tune.files import place
+from cotuning_tune.files import place, read_json
 from cotuning_tune.run_dir import RunDir
 from tests.search.conftest import call
 from tests.search.kills import kill_all, start, summary, wait_for, write_experiment
@@ -61,6 +61,13 @@ def test_every_command_reads_objects(restored: RunDir) -> None:
     assert (restored.report / "report.md").read_text().startswith("# kills")
     left = [path.name for path in restored.path.rglob("*.pt")]
     assert left == ["best.pt", "best.pt"]
+
+
+def test_the_summary_is_an_object_too(restored: RunDir) -> None:
+    """Whoever reaches the bucket sees that the run is done, after one restart."""
+    told = read_json(restored.summary)
+    assert (told["state"], told["restarts"], told["retrained"], told["running"]) == ("done", 1, 4, 0)
+    assert len(told["best"]) == 2
 
 
 def test_a_journal_needs_a_folder(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ STOP_S = 60.0
 class LocalProfile:
     """``python``: with cotuning_tune installed; ``cpus``: cores to use."""
 
-    python: str = hyper(sys.executable, doc="interpreter that has cotuning_tune")
+    python: str = hyper("", doc="interpreter that has cotuning_tune; '': the one that launches")
     cpus: int = hyper(0, doc="cores to use; 0: all")
 
 
@@ -34,7 +34,8 @@ class LocalWay(Way):
 
     def plan(self, request: Request) -> Plan:
         more = ["--num-cpus", str(request.profile.cpus)] if request.profile.cpus else []
-        return Plan({}, [request.entry(request.profile.python, str(request.experiment.absolute()), *more)])
+        python = request.profile.python or sys.executable
+        return Plan({}, [request.entry(python, str(request.experiment.absolute()), *more)])
 
     def start(self, request: Request, plan: Plan) -> dict[str, Any]:
         studies = {"COTUNING_TUNE_STUDIES": request.studies} if request.studies else {}
