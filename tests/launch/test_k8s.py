@@ -174,6 +174,18 @@ def test_a_server_that_stays_away_is_one_line(kube: Kube, tmp_path: Path) -> Non
         _launched(tmp_path)
 
 
+def test_a_cluster_that_is_not_reached_spoils_no_list(kube: Kube, tmp_path: Path, call: CLI) -> None:
+    """The state is unknown, with the reason; a stop says the reason and does nothing."""
+    made = _launched(tmp_path)
+    _config(tmp_path, kube, "expired")
+    assert state_of(made).startswith("unknown: http://127.0.0.1")
+    code, out, err = call("launch", "list")
+    assert (code, err) == (0, [])
+    assert any("does not know who you are" in line for line in out)
+    with pytest.raises(UserError, match="renew the credentials"):
+        stop(made)
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [
@@ -295,6 +307,16 @@ def test_a_dry_run_asks_nobody(tmp_path: Path, call: CLI, monkeypatch: pytest.Mo
     assert "kind: RayJob" in out
     assert not [line for line in out if "pass-word" in line]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_image_is_made_of_what_is_here() -> None:
+    """Every file that the Containerfile copies is in the project; its Python is that of requirements.lock."""
+    lines = (launch_files() / "k8s" / "Containerfile").read_text().splitlines()
+    copied = [name for line in lines if line.startswith("COPY ") for name in line.split()[1:-1]]
+    assert "requirements.lock" in copied
+    assert [name for name in copied if not (ROOT / name).exists()] == []
+    (version,) = [line.partition("python:")[2].partition("-")[0] for line in lines if line.startswith("FROM ")]
+    assert f"--python-version {version} " in (ROOT / "requirements.lock").read_text()
 
 
 def test_the_profile_file_names_every_key() -> None:

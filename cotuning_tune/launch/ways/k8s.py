@@ -216,7 +216,10 @@ class K8sWay(Way):
         return _api_of(launch).find("RayJob", launch.facts["name"])
 
     def state(self, launch: Launch) -> str:
-        found = self._found(launch)
+        try:
+            found = self._found(launch)
+        except UserError as problem:  # a list of launches shows the others all the same
+            return f"unknown: {problem}"
         if found is None or found["metadata"].get("uid") != launch.facts["uid"]:
             return "gone: the RayJob has been deleted; resume makes it again"
         return job_state(found)
@@ -228,7 +231,7 @@ class K8sWay(Way):
         api, seen = _api_of(launch), dict[str, str]()
         labels = {OWN_RUN: launch.facts["name"], "cotuning-tune/part": "driver"}
         while True:
-            last = not (follow and self.state(launch).startswith(("queued", "running")))
+            last = not (follow and self.state(launch).startswith(("queued", "running", "unknown")))
             for pod in api.pods(labels):
                 if pod.get("status", {}).get("phase") not in (None, "Pending", "Unknown"):
                     yield from _new_lines(api, pod["metadata"]["name"], follow and not last, seen)
