@@ -362,11 +362,15 @@ def test_ray_itself_takes_the_yaml(text: str) -> None:
 
 
 def test_the_known_fields_are_amazons() -> None:
-    """What Ray passes on to EC2 is known there; SubnetIds and SecurityGroupIds are Ray's and EC2's."""
+    """What Ray passes on to EC2 is known there, to the last value; SubnetIds alone is Ray's own."""
     session = pytest.importorskip("botocore.session", reason="NOT TESTED: botocore is missing")
     shape = session.get_session().get_service_model("ec2").shape_for("RunInstancesRequest")
     known = NODE_FIELDS["aws"].split()
     assert [name for name in known if name not in shape.members] == ["SubnetIds"]
+    validate = pytest.importorskip("botocore.validate").ParamValidator().validate
+    (document,) = documents(AWS, "cluster.yaml")
+    for kind in document.value["available_node_types"].values():
+        assert not validate({**kind["node_config"], "MinCount": 1, "MaxCount": 1}, shape).has_errors()
 
 
 def test_the_skypilot_task_is_one_machine_without_secrets() -> None:
