@@ -20,7 +20,7 @@ from cotuning_tune.launch.kube_config import Access
 
 TRIES = 6
 WAIT_S = 0.25  # doubled at each try
-ANSWER_S = 30.0
+ANSWER_S = 20.0
 POLL_S = 0.5
 MANAGER = "cotuning-tune"
 MADE_BY = "cotuning-tune/made-by"
@@ -52,8 +52,8 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 class Api:
     """The objects of one namespace."""
 
-    def __init__(self, access: Access, namespace: str) -> None:
-        self.access, self.namespace = access, namespace
+    def __init__(self, access: Access, namespace: str, tries: int = TRIES) -> None:
+        self.access, self.namespace, self.tries = access, namespace, tries
         tls = [urllib.request.HTTPSHandler(context=access.tls)] if access.tls else []
         self._opener = urllib.request.build_opener(_NoRedirect, *tls)
 
@@ -69,7 +69,7 @@ class Api:
         headers = {**self.access.headers, "Content-Type": content, "Accept": "application/json"}
         request = urllib.request.Request(self.access.server + path, data, headers, method=method)
         wait, problem = WAIT_S, UserError("")
-        for number in range(TRIES):
+        for number in range(self.tries):
             if number:
                 time.sleep(wait)
                 wait *= 2

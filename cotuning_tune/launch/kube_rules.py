@@ -235,6 +235,9 @@ def _group(where: Where, group: Mapping[str, Any], spec: Mapping[str, Any]) -> I
 
 def _replicas(where: Where, group: Mapping[str, Any]) -> Iterator[Problem]:
     low, high = group.get("minReplicas", 0), group.get("maxReplicas", 2**31 - 1)
+    for key in ("replicas", "minReplicas", "maxReplicas"):
+        if not isinstance(group.get(key, 0), int):
+            yield (*where, key), f"{key} must be a whole number, not {group[key]!r}"
     if low > high:
         yield (*where, "minReplicas"), f"minReplicas {low} is more than maxReplicas {high}"
     elif not low <= group.get("replicas", low) <= high:

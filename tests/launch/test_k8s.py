@@ -1,5 +1,6 @@
 """The way ``k8s`` against an API server of the test: what is sent, what is understood, what goes wrong."""
 
+import base64
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -72,8 +73,9 @@ def test_secrets_are_in_the_secret_alone(kube: Kube, tmp_path: Path, call: CLI) 
     """Token and database password: in the Secret and in private files; in no other object, output or record."""
     made = _launched(tmp_path, studies=URL)
     (secret,) = kube.named("secrets")
-    token = secret["stringData"]["auth_token"]
-    assert secret["stringData"]["studies"] == URL
+    data = {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}
+    token = data["auth_token"]
+    assert data["studies"] == URL
     assert len(token) == 64
     others = [str(body) for body in kube.bodies if body.get("kind") != "Secret"]
     assert not [text for text in others if "pass-word" in text or token in text]
@@ -86,7 +88,7 @@ def test_secrets_are_in_the_secret_alone(kube: Kube, tmp_path: Path, call: CLI) 
     assert not [line for line in (*out, *err) if "pass-word" in line or token in line]
     kube.job("tiny")["status"] = {"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED"}
     relaunch(made)
-    assert kube.named("secrets")[0]["stringData"]["auth_token"] != token
+    assert kube.named("secrets")[0]["data"]["auth_token"] != secret["data"]["auth_token"]
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ FAULTS = {
     "a sidecar with a submitter": ("K8sJobMode", "SidecarMode", "SidecarMode takes neither"),
     "an interactive retry": ("K8sJobMode", "InteractiveMode", "InteractiveMode cannot be retried"),
     "more at least than at most": ("minReplicas: 2", "minReplicas: 3", "minReplicas 3 is more than maxReplicas 2"),
+    "a word for a number": ("minReplicas: 2", "minReplicas: two", "minReplicas must be a whole number, not 'two'"),
     "replicas beyond": ("  replicas: 2", "  replicas: 5", "replicas 5 is not from 2"),
     "resources twice": (
         'rayStartParams:\n        num-cpus: "0"',

@@ -1,5 +1,6 @@
 """A Kubernetes cluster with KubeRay's operator, as a RayJob."""
 
+import base64
 import re
 import secrets
 import shlex
@@ -11,7 +12,7 @@ from typing import Any
 
 from cotuning_tune.errors import UserError
 from cotuning_tune.hyper import hyper
-from cotuning_tune.launch.kube_api import POLL_S, Api, Refused
+from cotuning_tune.launch.kube_api import POLL_S, TRIES, Api, Refused
 from cotuning_tune.launch.kube_config import find_access
 from cotuning_tune.launch.kube_rules import MOST_CHARACTERS, check_object
 from cotuning_tune.launch.record import Launch, write_private
@@ -212,12 +213,9 @@ class K8sWay(Way):
             api.apply({**item, "metadata": {**item["metadata"], "ownerReferences": [owner]}})
         return {"name": owner["name"], "uid": owner["uid"]}
 
-    def _found(self, launch: Launch) -> dict[str, Any] | None:
-        return _api_of(launch).find("RayJob", launch.facts["name"])
-
     def state(self, launch: Launch) -> str:
         try:
-            found = self._found(launch)
+            found = _api_of(launch, tries=2).find("RayJob", launch.facts["name"])
         except UserError as problem:  # a list of launches shows the others all the same
             return f"unknown: {problem}"
         if found is None or found["metadata"].get("uid") != launch.facts["uid"]:
@@ -240,9 +238,10 @@ class K8sWay(Way):
             time.sleep(POLL_S)
 
     def stop(self, launch: Launch) -> str:
-        if self._found(launch) is None:
+        api = _api_of(launch)
+        if api.find("RayJob", launch.facts["name"]) is None:
             return "nothing is running"
-        if not _api_of(launch).delete("RayJob", launch.facts["name"], STOP_S):
+        if not api.delete("RayJob", launch.facts["name"], STOP_S):
             return f"the RayJob is being deleted, which takes more than {STOP_S:.0f} s; nothing is lost"
         return "stopped in order; nothing is lost"
 
@@ -265,14 +264,14 @@ def _secret(request: Request) -> dict[str, Any]:
     """Ray's token, new at each launch, and the URL of the studies; they stand in files of the launch's folder too."""
     name, token = object_name(request.name), secrets.token_hex(32)
     write_private(request.folder / "token", token)
-    studies = {"studies": request.studies} if request.studies else {}
+    values = {"auth_token": token, **({"studies": request.studies} if request.studies else {})}
     labels = {OWN_RUN: name}
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {"name": f"{name}-secret", "namespace": request.profile.namespace, "labels": labels},
         "type": "Opaque",
-        "stringData": {"auth_token": token, **studies},
+        "data": {key: base64.b64encode(value.encode()).decode() for key, value in values.items()},
     }
 
 
@@ -292,9 +291,9 @@ def _api(profile: K8sProfile) -> Api:
     return Api(find_access(profile.kubeconfig, profile.context), profile.namespace)
 
 
-def _api_of(launch: Launch) -> Api:
+def _api_of(launch: Launch, tries: int = TRIES) -> Api:
     profile: Mapping[str, Any] = launch.profile
-    return Api(find_access(profile["kubeconfig"], profile["context"]), profile["namespace"])
+    return Api(find_access(profile["kubeconfig"], profile["context"]), profile["namespace"], tries)
 
 
 def _clear(api: Api, job: Mapping[str, Any]) -> None:
