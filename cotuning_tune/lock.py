@@ -18,6 +18,7 @@ from cotuning_tune.run_dir import RunDir
 
 BEAT_S = 10.0
 DEAD_AFTER_S = 60.0
+LOOK_S = 0.5
 
 
 def started_at(pid: int) -> str | None:
@@ -101,9 +102,26 @@ def _beat(lock: Path, mine: dict[str, Any], stopped: threading.Event) -> None:
             continue
 
 
+def _outlast(run: RunDir) -> None:
+    """Wait until another host's young lock has shown whether its owner lives: it is touched, or grows old.
+
+    A cluster that has died is made again within seconds, on hosts of other names.
+    """
+    owner = holder(run)
+    if owner is None or owner["host"] == socket.gethostname():
+        return
+    try:
+        touched = run.lock.stat().st_mtime
+        while holder(run) == owner and run.lock.stat().st_mtime == touched:
+            time.sleep(LOOK_S)
+    except FileNotFoundError:  # given back meanwhile
+        return
+
+
 @contextmanager
 def driver_lock(run: RunDir) -> Iterator[dict[str, Any]]:
     """Hold the run for this process; gives its owner. Raises UserError where a living driver holds it."""
+    _outlast(run)
     mine = _take(run)
     stopped = threading.Event()
     threading.Thread(target=_beat, args=(run.lock, mine, stopped), daemon=True).start()

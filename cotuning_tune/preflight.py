@@ -116,8 +116,9 @@ def preflight(
 
     ``nodes``: wait until so many live. The same Python (minor), Ray, torch and package everywhere; a file
     that this process writes beside the run is read on every node, and the other way round; authentication.
+    Nodes may take longer where machines are made first: ``COTUNING_TUNE_NODES_S``, in seconds.
     """
-    wait_for_nodes(nodes, ANSWER_S, say)
+    wait_for_nodes(nodes, float(os.environ.get("COTUNING_TUNE_NODES_S") or ANSWER_S), say)
     _check_token(require_token, say)
     token = secrets.token_hex(8)
     marker = folder / f".preflight-{token}"

@@ -96,7 +96,7 @@ def test_a_killed_driver_is_replaced_at_once(run: RunDir, driver: subprocess.Pop
 
 def test_processes_differ_by_their_start(driver: subprocess.Popen[str]) -> None:
     """A process that started later has a later start."""
-    starts = [lock._started(pid) for pid in (os.getpid(), driver.pid)]
+    starts = [lock.started_at(pid) for pid in (os.getpid(), driver.pid)]
     assert int(starts[0] or 0) < int(starts[1] or 0)
 
 
@@ -112,6 +112,26 @@ def test_a_driver_on_another_host(run: RunDir, age: float, alive: bool) -> None:
     _write_owner(run, host="another", pid=1)
     os.utime(run.lock, (time.time() - age,) * 2)
     assert (holder(run) is not None) == alive
+
+
+def test_another_hosts_young_lock_is_outlasted(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster that is made again at once waits for its predecessor's lock to age, and takes it over."""
+    monkeypatch.setattr(lock, "DEAD_AFTER_S", 0.3)
+    monkeypatch.setattr(lock, "LOOK_S", 0.01)
+    _write_owner(run, host="another")
+    start = time.monotonic()
+    with driver_lock(run) as mine:
+        assert holder(run) == mine
+    assert time.monotonic() - start >= 0.2
+
+
+def test_another_hosts_driver_that_beats_is_left_alone(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Touched while it is watched, the lock of another host is a living driver's: refused."""
+    monkeypatch.setattr(lock, "LOOK_S", 0.01)
+    _write_owner(run, host="another")
+    threading.Timer(0.2, os.utime, (run.lock, (time.time() + 1,) * 2)).start()
+    with pytest.raises(UserError, match=r"is being worked on by .* on another"), driver_lock(run):
+        pass
 
 
 def test_a_driver_touches_its_lock(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:

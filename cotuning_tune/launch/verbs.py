@@ -1,13 +1,15 @@
 """What can be done with a launch, whichever way it went."""
 
+import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from cotuning_tune.errors import UserError
-from cotuning_tune.files import is_local, place, read_json
+from cotuning_tune.files import is_local, place
 from cotuning_tune.launch.profile import make_profile
 from cotuning_tune.launch.record import Launch, find_launch, now, private_folder, root, write_private
+from cotuning_tune.launch.storage import text_there
 from cotuning_tune.launch.way import Request
 from cotuning_tune.launch.ways import way
 from cotuning_tune.run_dir import RunDir
@@ -89,16 +91,16 @@ def _again(old: Launch, request: Request) -> Launch:
 def summary_of(launch: Launch) -> dict[str, Any]:
     """The run's summary file, {} where there is none or the storage is not reached from here."""
     try:
-        path = RunDir(place(launch.run)).summary
-        return dict(read_json(path)) if path.exists() else {}
-    except (UserError, OSError):
+        return dict(json.loads(text_there(launch.run, lambda run: RunDir(run).summary) or "{}"))
+    except ValueError:
         return {}
 
 
 def state_of(launch: Launch) -> str:
     """Where a launch stands: what its way says, and what the run's summary says of the end."""
-    state, found = way(launch.way).state(launch), summary_of(launch)
+    state = way(launch.way).state(launch)
     if state == "ended":
+        found = summary_of(launch)
         return str(found.get("state", "failed")) if found.get("state") != "running" else "killed"
     return state
 
