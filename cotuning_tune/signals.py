@@ -1,6 +1,7 @@
 """Signals that end a driver in order: exit code 85, the lock given back, nothing lost."""
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -18,6 +19,17 @@ def end_in_order() -> None:
     """From now on SIGTERM and SIGUSR1 raise KeyboardInterrupt in the main thread."""
     for number in ENDING:
         signal.signal(number, _end)
+
+
+@contextmanager
+def ending_in_order() -> Iterator[None]:
+    """The same while inside; in other threads than the main one, where handlers cannot be set, nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with kept_handlers():
+        end_in_order()
+        yield
 
 
 @contextmanager

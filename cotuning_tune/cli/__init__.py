@@ -5,12 +5,11 @@ A file here is a group of commands: ``add`` makes their parsers, which name the 
 
 import argparse
 import sys
-import threading
 
 from cotuning_tune import __version__
 from cotuning_tune.cli import _data, _export, _launch, _plan, _reading, _running, _tensorboard, _training
 from cotuning_tune.errors import TrainingFailed, Unfinished, UserError
-from cotuning_tune.signals import end_in_order
+from cotuning_tune.signals import ending_in_order
 
 UNFINISHED = 85
 GROUPS = (_running, _launch, _plan, _reading, _tensorboard, _training, _export, _data)
@@ -33,11 +32,10 @@ def make_parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; the exit code. A user's mistake is one line on standard error and 2."""
     options = make_parser().parse_args(arguments)
-    if threading.current_thread() is threading.main_thread():
-        end_in_order()
     try:
-        code: int = options.call(options)
-        return code
+        with ending_in_order():
+            code: int = options.call(options)
+            return code
     except UserError as problem:
         print(f"cotuning-tune: {problem}", file=sys.stderr)
         return 2

@@ -13,7 +13,7 @@ def way_names() -> list[str]:
 
 def way_help(name: str) -> str:
     """What a way is for, without importing it."""
-    return first_line(sys.modules[__name__], name).rstrip(".")
+    return first_line(sys.modules[__name__], name).rstrip(".").replace("`", "")
 
 
 def way(name: str) -> Way:
