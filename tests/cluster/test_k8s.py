@@ -37,6 +37,9 @@ epochs = 4
 batch_size = 8
 """
 
+# starts a container again that has ended: a busy node may be too slow for Ray's patience of 30 s
+KUBELET = 'set -m; while :; do "$@" & wait $!; kill -KILL -- "-$!" 2>/dev/null; done'
+
 
 @dataclass(frozen=True)
 class Operator:
@@ -85,15 +88,15 @@ class Operator:
         parameters = {"num-cpus": limits["cpu"], **group["rayStartParams"]}
         words = [f"--{key}={value}" for key, value in parameters.items()]
         words += [f"--node-ip-address={host.address}", "--object-store-memory=80000000", *more]
-        return self._run(host, ["ray", "start", "--block", *words], group, f"{host.name}.log")
+        return self._run(host, ["bash", "-c", KUBELET, "kubelet", "ray", "start", "--block", *words], group, host.name)
 
     def driver(self, host: Host) -> subprocess.Popen[Any]:
         """The entry point as the Jobs API runs it: by a shell, with the head's variables."""
         words = ["sh", "-c", self.job["spec"]["entrypoint"]]
-        return self._run(host, words, self.cluster["headGroupSpec"], "driver.log")
+        return self._run(host, words, self.cluster["headGroupSpec"], "driver")
 
     def _run(self, host: Host, words: list[str], group: Mapping[str, Any], log: str) -> subprocess.Popen[Any]:
-        with (self.folder / log).open("ab") as output:
+        with (self.folder / f"{log}.log").open("ab") as output:
             return host.popen(words, env=self.environment(group), stdout=output, stderr=output)
 
 
@@ -109,12 +112,13 @@ def made_cluster(operator: Operator) -> Iterator[tuple[Host, subprocess.Popen[An
             time.sleep(0.2)
         nodes += [operator.start(host, group, f"--address={first.address}:6379") for host in others]
         driver = operator.driver(first)
-        yield first, driver
-        for host in (first, *others):
-            for pid in host.processes():
-                os.kill(pid, signal.SIGKILL)
-        for process in (*nodes, driver):
-            process.wait(60)
+        try:
+            yield first, driver
+        finally:
+            for host in (first, *others):
+                os.kill(host.pid, signal.SIGKILL)  # and with its PID 1 all that runs there
+            for process in (*nodes, driver):
+                process.wait(60)
 
 
 def _made(tmp_path: Path) -> Operator:
