@@ -4,7 +4,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/settings.sh"
 unset RAY_ADDRESS RAY_AUTH_TOKEN
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$here/token" RAY_USAGE_STATS_ENABLED=0 PYTHONUNBUFFERED=1
-# A host that is cut off is noticed after 4 x 2 s, and gives up its own work after 20 s.
+# A host that is cut off is noticed after about 15 s; one whose connection to the head is broken gives up after 20 s.
 export RAY_health_check_period_ms=2000 RAY_health_check_timeout_ms=2000 RAY_health_check_failure_threshold=4
 export RAY_gcs_rpc_server_reconnect_timeout_s=20
 
