@@ -21,6 +21,7 @@ test: $(STAMP)
 
 cluster-test: $(STAMP)
 	sh scripts/system_packages.sh cluster
+	$(BIN)/uv pip install -q --python $(BIN)/python -r requirements-cluster.lock
 	$(BIN)/python -m pytest -q -m cluster tests/cluster
 
 check: $(STAMP)
