@@ -163,6 +163,16 @@ def need_jobs_api() -> None:
 
 
 @contextmanager
+def _swept(folder: Path) -> Iterator[None]:
+    """Hosts that die with the bed leave Ray's folders behind: they are removed."""
+    try:
+        yield
+    finally:
+        for path in folder.glob("on_hosts/*/node.folder"):
+            shutil.rmtree(path.read_text().strip(), ignore_errors=True)
+
+
+@contextmanager
 def ssh_site(folder: Path, count: int) -> Iterator[Site]:
     """``count`` hosts and a workstation; skips where there is no sshd or namespaces are refused."""
     if (sshd := shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/sbin")) is None:
@@ -171,7 +181,12 @@ def ssh_site(folder: Path, count: int) -> Iterator[Site]:
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
     (folder / "sshd_config").write_text(SSHD.format(folder=folder))
     (folder / "ssh_config").write_text(SSH.format(folder=folder))
-    with bed(count + 1) as hosts, tempfile.TemporaryDirectory(prefix="ct") as short, ExitStack() as stack:
+    with (
+        _swept(folder),
+        bed(count + 1) as hosts,
+        tempfile.TemporaryDirectory(prefix="ct") as short,
+        ExitStack() as stack,
+    ):
         for host in hosts[1:]:
             host.run(["mkdir", "-p", "/run/sshd"])
             server = stack.enter_context(host.popen([sshd, "-D", "-f", folder / "sshd_config"]))

@@ -63,6 +63,7 @@ def test_the_guide(site: Site) -> None:
             assert site.left() == []
             assert not site.run.lock.exists()
             assert not list((site.folder / "on_hosts").glob("*/token"))
+            assert not list((site.folder / "on_hosts").glob("*/node.folder"))
             assert site.call("launch", "stop") == ["tiny: the driver had ended; its nodes are stopped"]
     states = [lines[0].split(" (ssh")[0] for verb, lines in said if verb == "status"]
     assert states == ["tiny: running, 3 of 3 nodes", "tiny: unfinished", "tiny: done"]
