@@ -56,6 +56,7 @@ def write_search(run: RunDir, text: str) -> None:
     """What the search of each cell leaves: three trials, one of which failed, and the choice of the first."""
     experiment = parse(text, "small")
     write_bytes(run.experiment_file, text.encode())
+    write_json(run.environment, {"gpus": []})
     for cell in experiment.cells:
         spec, values = experiment.spec(cell, {"optim/lr": 0.03}, seed=100), {"optim/lr": 0.03}
         named = {"task": cell.task, "rate": cell.rate, "method": cell.method}
