@@ -22,6 +22,7 @@ SCRIPTS = ("axes.js", "charts.js", "page.js")
 WARNING = re.compile(r"[A-Z]{4,}")
 NUMBER = re.compile(r"[*<>~]*\s*[-+−]?\d|[-–]?$")
 LONG = 40
+WARNINGS_ON_TOP = 6
 BOLD = re.compile(r"\*\*(.+?)\*\*")
 
 
@@ -126,6 +127,15 @@ def page_data(figures: list[Figure], cells: list[CellResult]) -> str:
     return text.replace("<", "\\u003c")
 
 
+def _warnings_html(remarks: list[str]) -> str:
+    """The first warnings, for the page's top; where the others are."""
+    warnings = [remark for remark in remarks if WARNING.match(remark)]
+    more = len(warnings) - WARNINGS_ON_TOP
+    shown = _remarks_html(warnings[:WARNINGS_ON_TOP])
+    link = f'<li class="warning"><a href="#remarks">{more} more warnings among the remarks</a></li>'
+    return f"{shown}\n{link}" if more > 0 else shown
+
+
 def page_html(title: str, tables: list[Table], remarks: list[str], figures: list[Figure], data: str) -> str:
     """The whole page."""
     links = [(f"#table-{table.name}", table.title) for table in tables[:1]]
@@ -137,7 +147,7 @@ def page_html(title: str, tables: list[Table], remarks: list[str], figures: list
         style=_asset("page.css"),
         script="\n".join(map(_asset, SCRIPTS)),
         links="".join(f'<li><a href="{place}">{escape(name)}</a></li>' for place, name in links),
-        warnings=_remarks_html([remark for remark in remarks if WARNING.match(remark)]),
+        warnings=_warnings_html(remarks),
         main="\n".join(map(table_html, tables[:1])),
         figures=_figures_html(figures) if figures else "",
         tables="\n".join(map(table_html, tables[1:])),

@@ -30,7 +30,7 @@ AWS = (GOLDEN / "cloud" / "cluster.yaml").read_text()
 GCP = (GOLDEN / "cloud_gcp" / "cluster.yaml").read_text()
 URL = "postgresql://me:pass-word@database/studies"
 CLI = Callable[..., tuple[int, list[str], list[str]]]
-# the head's python: waits for a signal, or for the file ``end`` with its exit code
+# the head's python: waits for a signal, for the file ``end`` with its exit code, or for the head's end
 PYTHON = """#!/bin/sh
 case "$2" in *keep_log) exit 0;; esac
 trap 'echo ending; exit 85' TERM
@@ -38,8 +38,8 @@ echo "$*" > ~/seen
 echo "token file $RAY_AUTH_TOKEN_PATH; mode $RAY_AUTH_MODE" >> ~/seen
 echo "key $AWS_SECRET_ACCESS_KEY; url $COTUNING_TUNE_STUDIES" >> ~/seen
 echo "the driver speaks"
-while [ ! -f ~/end ]; do sleep 0.05; done
-exit "$(cat ~/end)"
+while [ -f ~/seen ] && [ ! -f ~/end ]; do sleep 0.05; done
+[ ! -f ~/seen ] || exit "$(cat ~/end)"
 """
 
 

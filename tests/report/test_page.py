@@ -183,6 +183,16 @@ def test_sorting_by_keyboard(browser: Any, page: Path) -> None:
     assert values == sorted(values, reverse=True)
 
 
+def test_many_warnings_leave_the_results_in_sight(browser: Any, page: Path) -> None:
+    """Six warnings stand on top, with a link to the others; all of them are among the remarks."""
+    driver = opened(browser, page)
+    texts = "return [...document.querySelectorAll(arguments[0])].map((item) => item.textContent)"
+    top, below = (driver.execute_script(texts, f"{place} li.warning") for place in (".remarks.top", "#remarks"))
+    assert len(below) > 7
+    assert top[:6] == below[:6]
+    assert top[6:] == [f"{len(below) - 6} more warnings among the remarks"]
+
+
 def test_dark_and_light(browser: Any, page: Path) -> None:
     """The button changes the background and says its state; the system's preference is the start."""
     driver = opened(browser, page)
