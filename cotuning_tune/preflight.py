@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cotuning_tune import __version__
-from cotuning_tune.errors import UserError, first_line
+from cotuning_tune.errors import Unfinished, UserError, first_line
 from cotuning_tune.files import place, write_bytes
 
 PACKAGES = ("ray", "torch", "torchvision", "optuna")
@@ -47,13 +47,13 @@ def look(marker: str, token: str, answer: str) -> dict[str, Any]:
 
 
 def wait_for_nodes(count: int, seconds: float, say: Callable[[str], None]) -> None:
-    """Wait until so many nodes live. Raises UserError after ``seconds``."""
+    """Wait until so many nodes live. Raises Unfinished after ``seconds``: another start may find them."""
     import ray
 
     deadline, told = time.monotonic() + seconds, False
     while (alive := sum(node["Alive"] for node in ray.nodes())) < count:
         if time.monotonic() > deadline:
-            raise UserError(f"{alive} of {count} nodes have joined within {seconds:.0f} s: see the logs of the others")
+            raise Unfinished(f"{alive} of {count} nodes have joined within {seconds:.0f} s (see their logs)")
         if not told:
             say(f"waiting for {count} nodes, {alive} are there")
             told = True
@@ -109,6 +109,14 @@ def _check_token(required: bool, say: Callable[[str], None]) -> None:
     say(f"WARNING: {problem}")
 
 
+def _patience() -> float:
+    given = os.environ.get("COTUNING_TUNE_NODES_S", "")
+    try:
+        return float(given or ANSWER_S)
+    except ValueError:
+        raise UserError(f"COTUNING_TUNE_NODES_S = {given}: a number of seconds is needed") from None
+
+
 def preflight(
     folder: Path, nodes: int = 0, *, require_token: bool = False, say: Callable[[str], None] = lambda line: None
 ) -> int:
@@ -118,7 +126,7 @@ def preflight(
     that this process writes beside the run is read on every node, and the other way round; authentication.
     Nodes may take longer where machines are made first: ``COTUNING_TUNE_NODES_S``, in seconds.
     """
-    wait_for_nodes(nodes, float(os.environ.get("COTUNING_TUNE_NODES_S") or ANSWER_S), say)
+    wait_for_nodes(nodes, _patience(), say)
     _check_token(require_token, say)
     token = secrets.token_hex(8)
     marker = folder / f".preflight-{token}"
