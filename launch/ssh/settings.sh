@@ -9,3 +9,4 @@ experiment=@{experiment}
 storage=@{storage}
 run=@{run}
 nodes=@{nodes}
+on_end=@{on_end}

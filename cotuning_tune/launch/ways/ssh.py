@@ -126,6 +126,7 @@ class SshWay(Way):
             "storage": shlex.quote(request.storage),
             "run": shlex.quote(request.name),
             "nodes": len(hosts),
+            "on_end": "--on-end" if request.on_end else "",
         }
         settings = render("ssh/settings.sh", values, profile.templates)
         lines = ["head ADDRESS", *["worker ADDRESS HEAD"] * (len(hosts) - 1)]

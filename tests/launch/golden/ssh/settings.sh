@@ -9,3 +9,4 @@ experiment=tiny.toml
 storage=/shared/runs
 run=tiny
 nodes=2
+on_end=
