@@ -3,6 +3,7 @@
 Imports neither torch nor ray, so that reports start fast.
 """
 
+import errno
 import json
 import logging
 import threading
@@ -12,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cotuning_tune.errors import Fenced, UserError
+from cotuning_tune.errors import Fenced, Unfinished, UserError
 from cotuning_tune.files import STORAGE_POLL_S, create, is_local, place, wait_for_storage
 
 log = logging.getLogger(__name__)
 ROOM_BYTES = 16 << 20
+STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EROFS)
 
 
 @dataclass(frozen=True)
@@ -237,7 +239,8 @@ class RunDir:
     def watched_storage(self, size_bytes: int, say: Callable[[str], None]) -> Iterator[None]:
         """While inside, say when the storage is full or has vanished, and when it is usable again.
 
-        Workers wait by themselves before they write; this tells the user why nothing goes on.
+        Workers wait by themselves before they write; this tells the user why nothing goes on. A write that the
+        storage fails in the middle (OSError) ends the driver: raises Unfinished.
         """
         stopped = threading.Event()
 
@@ -249,6 +252,11 @@ class RunDir:
             threading.Thread(target=watch, daemon=True).start()
         try:
             yield
+        except OSError as problem:  # it went away in the middle of a write
+            here = str(problem.filename or "").startswith(str(self.path))
+            if not (here or problem.errno in STORAGE_ERRORS):
+                raise
+            raise Unfinished(f"the storage failed ({problem})") from problem
         finally:
             stopped.set()
 

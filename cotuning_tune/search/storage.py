@@ -2,17 +2,22 @@
 
 import json
 import os
+import time
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
-from cotuning_tune.errors import UserError, first_line
-from cotuning_tune.files import is_local, write_bytes
-from cotuning_tune.run_dir import RunDir
+from cotuning_tune.errors import Unfinished, UserError, first_line
+from cotuning_tune.files import is_local, wait_for_storage, write_bytes
+from cotuning_tune.run_dir import ROOM_BYTES, RunDir
 
 TAIL_BYTES = 1 << 16
+TRIES = 5  # of a write to a storage that is there
+PAUSE_S = 0.5
 
 
 def set_storage(run: RunDir, url: str) -> None:
@@ -35,7 +40,47 @@ def open_storage(run: RunDir) -> BaseStorage:
         raise UserError(f"the studies of {run.path} need a database (--studies URL): a journal needs a folder")
     if not run.studies.exists() and any(run.path.glob("cells/*/trials/*")):
         raise UserError(f"{run.studies} is gone, but there are trials: put it back, or start a new run (--name)")
-    return JournalStorage(JournalFileBackend(str(run.studies)))
+    return JournalStorage(WaitingJournal(run))
+
+
+class WaitingJournal(JournalFileBackend):
+    """A run's journal whose storage may go away in the middle of a write, and come back.
+
+    Only the holder of the run's lock appends: so what an interrupted write left can be put right and told.
+    """
+
+    def __init__(self, run: RunDir) -> None:
+        super().__init__(str(run.studies))
+        self.path, self.marker = run.studies, run.experiment_file
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Append once, whenever the storage lets it. Raises Unfinished where it is there and still refuses."""
+        text = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
+        for attempt in range(TRIES):
+            try:
+                super().append_logs(logs)
+                return
+            except (OSError, RuntimeError) as problem:
+                reason = self._wait(problem, attempt)
+            mend_journal(self.path)
+            if self.path.read_bytes().endswith(text):
+                return
+        raise Unfinished(f"the journal of the studies cannot be written: {reason}")
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        """All entries from a number on. Raises Unfinished where the storage is there and still refuses."""
+        for attempt in range(TRIES):
+            try:
+                yield from list(super().read_logs(log_number_from))
+                return
+            except OSError as problem:
+                reason = self._wait(problem, attempt)
+        raise Unfinished(f"the journal of the studies cannot be read: {reason}")
+
+    def _wait(self, problem: Exception, attempt: int) -> str:
+        wait_for_storage(self.marker, ROOM_BYTES)
+        time.sleep(PAUSE_S * attempt)
+        return first_line(problem)
 
 
 def _open_url(url: str) -> BaseStorage:

@@ -1,18 +1,23 @@
 """Half-written journals, lost folders, lost journals: told in one line and put right, never a silent fresh start."""
 
 import json
+import os
 import stat
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from optuna.trial import TrialState
 
-from cotuning_tune.errors import UserError
+from cotuning_tune import files
+from cotuning_tune.errors import Unfinished, UserError
 from cotuning_tune.experiment import parse
 from cotuning_tune.files import write_json
 from cotuning_tune.run_dir import RunDir
 from cotuning_tune.search.repair import repair
-from cotuning_tune.search.storage import mend_journal, open_storage, set_storage
+from cotuning_tune.search.storage import WaitingJournal, mend_journal, open_storage, set_storage
 from cotuning_tune.search.study import Studies
 
 TEXT = """
@@ -140,3 +145,60 @@ def test_an_unreachable_storage_is_one_line(tmp_path: Path) -> None:
     set_storage(RunDir(tmp_path), "nonsense://nowhere")
     with pytest.raises(UserError, match="storage of the studies cannot be opened"):
         open_storage(RunDir(tmp_path))
+
+
+@pytest.mark.parametrize("moment", ["symlink", "fsync"])
+def test_a_storage_that_goes_away_in_the_middle_of_a_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """The folder vanishes before an entry is written, or after: when it is back the entry stands there once."""
+    monkeypatch.setattr(files, "STORAGE_POLL_S", 0.05)
+    run, away = RunDir(tmp_path / "run"), tmp_path / "away"
+    write_json(run.experiment_file, {})
+    studies = studies_of(run)
+    cell = studies.cells[CELL]
+    cell.issue()
+    before, real = run.studies.read_bytes(), getattr(os, moment)
+
+    def vanishing(*arguments: Any) -> None:
+        monkeypatch.setattr(os, moment, real)
+        run.path.rename(away)
+        threading.Timer(0.3, lambda: away.rename(run.path)).start()
+        real(*arguments)
+
+    monkeypatch.setattr(os, moment, vanishing)
+    cell.report(0, [{"epoch": 1, "val_accuracy": 40.0}])
+    assert run.studies.read_bytes().removeprefix(before).count(b"\n") == 1
+    assert not run.studies.with_name("studies.journal.lock").is_symlink()
+    assert studies_of(run).cells[CELL].trials()[0].intermediate_values == {1: 40.0}
+
+
+def test_a_storage_that_refuses_ends_the_driver(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is there and every try fails, the driver ends with code 85 and the reason; others' errors pass."""
+    monkeypatch.setattr("cotuning_tune.search.storage.PAUSE_S", 0.01)
+    write_json(run.experiment_file, {})
+    journal = WaitingJournal(run)
+
+    def refused(*arguments: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "symlink", refused)
+    with pytest.raises(Unfinished) as ended:
+        journal.append_logs([{"op_code": 0}])
+    assert ended.value.reason == "the journal of the studies cannot be written: [Errno 13] Permission denied"
+
+
+@pytest.mark.parametrize(
+    ("problem", "ends"),
+    [
+        (lambda run: OSError(28, "No space left on device"), Unfinished),
+        (lambda run: FileNotFoundError(2, "No such file", str(run.cells_folder / "x")), Unfinished),
+        (lambda run: FileNotFoundError(2, "No such file", "elsewhere"), FileNotFoundError),
+    ],
+)
+def test_a_write_that_the_storage_fails(
+    run: RunDir, problem: Callable[[RunDir], OSError], ends: type[BaseException]
+) -> None:
+    """An error of the run's storage ends the driver with code 85; one of something else is none of its business."""
+    with pytest.raises(ends), run.watched_storage(0, lambda line: None):
+        raise problem(run)
