@@ -8,6 +8,7 @@ from typing import Any
 
 COPY_EVERY_S = 20
 CURVES = "#custom_scalars&regexInput=methods/&_smoothingWeight=0"  # more than 40 folders are not drawn unasked
+PICTURES = "#images&regexInput=retrain/"
 
 
 def add(commands: Any) -> None:
@@ -29,7 +30,7 @@ def _tensorboard(options: argparse.Namespace) -> int:
     runs = list({str(run.path): run for run in map(RunDir.open, options.runs)}.values())
     _check_port(options.port)
     url = f"http://127.0.0.1:{options.port}/"
-    print(f"trials {url}#hparams   methods {url}{CURVES}   mistakes {url}#images", flush=True)
+    print(f"trials {url}#hparams   methods {url}{CURVES}   mistakes {url}{PICTURES}", flush=True)
     if len(runs) == 1 and is_local(runs[0].path):
         command = _command(runs[0].tensorboard, options)
         os.execv(command[0], command)
