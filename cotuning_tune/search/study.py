@@ -121,6 +121,7 @@ class CellStudy:
         return self._issued(self.trials()[asked.number])
 
     def _sampler(self, number: int) -> BaseSampler:
+        """For the trial that is number ``number`` of this run: those added from an older one do not count."""
         config = self.experiment.config
         return make_sampler(config.sampler, config.search_seed, self.cell.name, number, list(self.distributions))
 
@@ -130,10 +131,13 @@ class CellStudy:
         Drawn anew as a whole, on a copy of the trials as they were then: the values are those that the ask would
         have given. Only before anything else of the study has changed.
         """
-        cut = [t for t in self.trials() if t.state == TrialState.RUNNING and len(t.params) < len(self.distributions)]
-        for trial in cut:
+        cut = []
+        for number, trial in enumerate(self.own_trials()):
+            if trial.state != TrialState.RUNNING or len(trial.params) == len(self.distributions):
+                continue
+            cut.append(trial.number)
             others = [t for t in self.trials() if t.number != trial.number]
-            copy = optuna.create_study(direction="maximize", sampler=self._sampler(trial.number))
+            copy = optuna.create_study(direction="maximize", sampler=self._sampler(number))
             copy.add_trials(others)
             if fixed := trial.system_attrs.get(FIXED):
                 copy.enqueue_trial(fixed)
@@ -142,7 +146,7 @@ class CellStudy:
                 if name not in trial.params:
                     value = distribution.to_internal_repr(drawn[name])
                     self.study._storage.set_trial_param(trial._trial_id, name, value, distribution)
-        return [t.number for t in cut]
+        return cut
 
     def _issued(self, trial: FrozenTrial) -> Issue:
         return Issue(self.cell, trial.number, dict(trial.params))

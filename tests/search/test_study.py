@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 from optuna.storages import BaseStorage
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 
 from cotuning_tune.experiment import Experiment, parse
 from cotuning_tune.run_dir import RunDir
 from cotuning_tune.search.repair import repair
 from cotuning_tune.search.selection import importance
 from cotuning_tune.search.storage import open_storage
-from cotuning_tune.search.study import REISSUES, Issue, Studies
+from cotuning_tune.search.study import MARK, REISSUES, Issue, Studies
 
 TEXT = """
 [experiment]
@@ -105,6 +105,39 @@ def test_a_driver_killed_while_drawing(tmp_path: Path, sampler: str) -> None:
         told = [line.partition(": ")[2] for line in repair(run, studies) if line.endswith("drawn again")]
         assert told == [f"trial {count // 2} was being drawn when its driver died: drawn again"]
         assert repair(run, studies) == []
+        issue = studies.next()
+        assert issue is not None
+        anew.append(issue)
+        finish(studies, issue)
+    assert anew == through
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "qmc"])
+def test_a_driver_of_a_warm_started_run_killed_while_drawing(tmp_path: Path, sampler: str) -> None:
+    """Trials added from an older run do not change which point a trial is redrawn at."""
+
+    def begun(run: RunDir) -> Studies:
+        studies = Studies(experiment(sampler), open_storage(run))
+        for cell in studies.cells.values():
+            values = {key: cell.firsts[0].get(key, 1e-3) for key in cell.distributions}
+            made = create_trial(params=values, distributions=cell.distributions, value=50.0, user_attrs={MARK: "old 0"})
+            cell.study.add_trials([made, made, made])
+        return studies
+
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    through = deal_all(begun(RunDir(tmp_path / "a")))
+    run = RunDir(tmp_path / "b")
+    begun(run)
+    anew: list[Issue] = []
+    while len(anew) < len(through):
+        storage = open_storage(run)
+        studies = Studies(experiment(sampler), storage)
+        cut_after(storage, 1)
+        with pytest.raises(Killed):
+            studies.next()
+        studies = Studies(experiment(sampler), open_storage(run))
+        assert sum(line.endswith("drawn again") for line in repair(run, studies)) == 1
         issue = studies.next()
         assert issue is not None
         anew.append(issue)
