@@ -9,13 +9,13 @@ import secrets
 import socket
 import time
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from cotuning_tune import __version__
 from cotuning_tune.errors import Unfinished, UserError, first_line
 from cotuning_tune.files import place, write_bytes
+from cotuning_tune.versions import installed
 
 PACKAGES = ("ray", "torch", "torchvision", "optuna")
 ANSWER_S = 120.0
@@ -24,13 +24,9 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 def versions() -> dict[str, str]:
     """What must be the same on every node; '-' for a package that is missing."""
-    found = {"cotuning_tune": __version__, "python": ".".join(platform.python_version_tuple()[:2])}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "-"
-    return found
+    found = installed(PACKAGES)
+    own = {"cotuning_tune": __version__, "python": ".".join(platform.python_version_tuple()[:2])}
+    return own | {name: found.get(name, "-") for name in PACKAGES}
 
 
 def look(marker: str, token: str, answer: str) -> dict[str, Any]:

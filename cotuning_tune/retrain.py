@@ -146,12 +146,15 @@ def run_retraining(
     every = planned(run, seeds, decode)
     for work in every:
         _discard_other_configuration(work)
-    todo = [work for work in every if not work.folder.result.exists()]
-    seconds = [read_json(work.folder.result)["seconds"] for work in every if work not in todo]
+    todo, seconds = list[Retraining](), list[float]()
+    for work in every:
+        if work.folder.result.exists():
+            seconds.append(read_json(work.folder.result)["seconds"])
+        else:
+            todo.append(work)
     watch(RetrainProgress(len(seconds), len(every), "", sum(seconds)))
     for work, trained, tested in _executed(run, todo, slots, incarnation, crops):
-        _write_result(run, work, trained, tested)
-        seconds.append(sum(row["seconds"] for row in trained["history"]))
+        seconds.append(_write_result(run, work, trained, tested)["seconds"])
         shown = f"{tested['test_accuracy']:.2f} %" if tested else f"failed: {trained['failed']}"
         last = f"{work.cell.name} seed {work.seed}: test {shown}"
         watch(RetrainProgress(len(seconds), len(every), last, sum(seconds)))
@@ -199,8 +202,8 @@ def _entry(work: Retraining) -> dict[str, Any]:
     return {**cell, "seed": work.seed, "config": work.config_hash, "purpose": "retrain"}
 
 
-def _write_result(run: RunDir, work: Retraining, trained: dict[str, Any], tested: dict[str, Any]) -> None:
-    """Files and events of an ended retraining; the result is written last, its hash into the ledger."""
+def _write_result(run: RunDir, work: Retraining, trained: dict[str, Any], tested: dict[str, Any]) -> dict[str, Any]:
+    """Files and events of an ended retraining; the result is written last, its hash into the ledger. Returns it."""
     history, folder = trained["history"], work.folder
     write_lines(folder.metrics, history)
     best: dict[str, Any] = {}
@@ -225,6 +228,7 @@ def _write_result(run: RunDir, work: Retraining, trained: dict[str, Any], tested
     write_json(folder.result, result)
     remove_states(folder)
     folder.best_weights.unlink(missing_ok=True)
+    return result
 
 
 def write_events(run: RunDir, work: Retraining, trained: dict[str, Any], tested: dict[str, Any]) -> None:

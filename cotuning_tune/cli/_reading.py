@@ -25,9 +25,10 @@ def add(commands: Any) -> None:
 def summary(run: Any, done: bool) -> int:
     """Show the report, and where everything lies; the exit code."""
     from cotuning_tune.report import write_figures, write_report
+    from cotuning_tune.report.results import methods_of
 
     report = write_report(run)
-    write_figures(run)
+    write_figures(run.report, report.figures, methods_of(report.cells))
     print(f"\n{report.terminal()}")
     print(f"\nreport       {run.report / 'report.md'}")
     print(f"page         {run.report / 'index.html'}")

@@ -9,7 +9,6 @@ import dataclasses
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from cotuning_tune.files import read_json, write_bytes, write_json
 from cotuning_tune.pixels import centre_crop
 from cotuning_tune.training import Trainer, TrainingSpec
 from cotuning_tune.training.job import make_trainer
+from cotuning_tune.versions import installed
 
 CHECKED = 256
 BATCH = 64
@@ -142,13 +142,7 @@ def _description(winner: Winner, reference: Trainer, format_name: str, data: byt
 
 def versions() -> dict[str, str]:
     """What the export was made with."""
-    found = {"cotuning_tune": __version__, "python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    return {"cotuning_tune": __version__, "python": platform.python_version(), **installed(PACKAGES)}
 
 
 def export(winner: Winner, format_name: str, bundle: Bundle) -> Check:

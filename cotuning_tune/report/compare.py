@@ -6,11 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from cotuning_tune.errors import UserError
-from cotuning_tune.files import read_json
 from cotuning_tune.report.comparison import HEADER, NOTE, Comparison, compare_all, comparison_rows
 from cotuning_tune.report.overview import budget_table
-from cotuning_tune.report.page import write_page
-from cotuning_tune.report.results import CellResult, asked_of, cells_of, mean_std, methods_of, places_of, read_cells
+from cotuning_tune.report.results import (
+    CellResult,
+    asked_of,
+    cells_of,
+    device_of,
+    mean_std,
+    methods_of,
+    places_of,
+    read_cells,
+)
 from cotuning_tune.report.write import Report, write_files
 from cotuning_tune.run_dir import RunDir
 from cotuning_tune.tables import Table
@@ -53,8 +60,7 @@ def read_runs(runs: list[RunDir]) -> list[RunResult]:
         asked, cells = asked_of(run), read_cells(run)
         label = run.name if names.count(run.name) == 1 else str(run.path)
         trials = max(cell.asked for cell in cells)
-        device = "GPU" if read_json(run.environment)["gpus"] else "slot"
-        found.append(RunResult(label, asked, trials, device, cells))
+        found.append(RunResult(label, asked, trials, device_of(run), cells))
     return found
 
 
@@ -116,7 +122,6 @@ def differences(runs: list[RunResult]) -> list[str]:
 def write_comparison(folder: Path, report: Report) -> None:
     """``compare.md``, ``index.html``, and a CSV and a LaTeX file a table. Raises OSError."""
     write_files(folder, "compare.md", report)
-    write_page(folder / "index.html", report.title, report.tables, report.remarks)
 
 
 def comparison_report(runs: list[RunResult]) -> Report:

@@ -4,14 +4,13 @@ It looks at validation accuracies and failures; of the test part at the sign of 
 """
 
 import math
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 from cotuning_tune.report.comparison import BASELINE, paired
-from cotuning_tune.report.results import CellResult, cells_of, methods_of
+from cotuning_tune.report.results import CellResult, cells_of, methods_of, searched_of
 from cotuning_tune.run_dir import RunDir
 from cotuning_tune.tables import Table
 from cotuning_tune.toml_text import format_value, line_of
@@ -55,10 +54,7 @@ class Space:
 
 def read_space(run: RunDir) -> Space:
     """The ranges and lists of ``space.toml`` (none where it is missing)."""
-    tables = tomllib.loads(run.space_file.read_text(encoding="utf-8")) if run.space_file.exists() else {}
-    searched = {key: {**s, "of": "train"} for key, s in tables.get("train", {}).items() if isinstance(s, Mapping)}
-    for method, space in tables.get("methods", {}).items():
-        searched |= {f"{method}/{k}": {**s, "of": method} for k, s in space.items() if isinstance(s, Mapping)}
+    searched = {key: {**s, "of": owner} for owner, space in searched_of(run).items() for key, s in space.items()}
     return Space(searched, run.experiment_file.read_text(encoding="utf-8"))
 
 

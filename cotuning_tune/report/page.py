@@ -8,14 +8,11 @@ import re
 from dataclasses import asdict
 from html import escape
 from importlib import resources
-from pathlib import Path
 from string import Template
 from typing import Any
 
-from cotuning_tune.files import write_bytes
-from cotuning_tune.report.figures import Figure, Series, build_figures
-from cotuning_tune.report.results import CellResult, read_cells
-from cotuning_tune.run_dir import RunDir
+from cotuning_tune.report.figures import Figure, Series
+from cotuning_tune.report.results import CellResult, methods_of, places_of
 from cotuning_tune.tables import Table
 
 SCRIPTS = ("axes.js", "charts.js", "page.js")
@@ -107,8 +104,7 @@ def _plain(view: Any) -> Any:
 
 def page_data(figures: list[Figure], cells: list[CellResult]) -> str:
     """JSON of all that the script draws, safe inside a script element."""
-    methods = list(dict.fromkeys(cell.method for cell in cells))
-    views = list(dict.fromkeys(f"{cell.task} {100 * cell.rate:g} %" for cell in cells))
+    methods, views = methods_of(cells), places_of(cells)
     drawn = [
         {
             "name": f.name,
@@ -136,8 +132,10 @@ def _warnings_html(remarks: list[str]) -> str:
     return f"{shown}\n{link}" if more > 0 else shown
 
 
-def page_html(title: str, tables: list[Table], remarks: list[str], figures: list[Figure], data: str) -> str:
-    """The whole page."""
+def page_html(
+    title: str, tables: list[Table], remarks: list[str], figures: list[Figure], cells: list[CellResult]
+) -> str:
+    """The whole page; ``cells``: those that the figures show."""
     links = [(f"#table-{table.name}", table.title) for table in tables[:1]]
     links += [("#figures", "Figures")] if figures else []
     links += [*((f"#table-{table.name}", table.title) for table in tables[1:])]
@@ -152,13 +150,5 @@ def page_html(title: str, tables: list[Table], remarks: list[str], figures: list
         figures=_figures_html(figures) if figures else "",
         tables="\n".join(map(table_html, tables[1:])),
         remarks=_remarks_html(remarks),
-        data=data,
+        data=page_data(figures, cells),
     )
-
-
-def write_page(path: Path, title: str, tables: list[Table], remarks: list[str], run: RunDir | None = None) -> None:
-    """Write the page; with the figures of ``run`` where one is given."""
-    cells = read_cells(run) if run else []
-    figures = build_figures(run, cells) if run else []
-    page = page_html(title, tables, remarks, figures, page_data(figures, cells))
-    write_bytes(path, page.encode())

@@ -8,12 +8,14 @@ random effects by the method of moments (Searle, Casella, McCulloch, Variance Co
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import fmean, stdev, variance
+from typing import Any
 
 from cotuning_tune import ledger
 from cotuning_tune.errors import UserError
 from cotuning_tune.files import read_json
-from cotuning_tune.report.audit import audit_cells, audit_remarks, audit_table
+from cotuning_tune.report.audit import CellAudit, audit_cells, audit_remarks, audit_table
 from cotuning_tune.report.comparison import budgets_differ
 from cotuning_tune.report.results import CellResult, asked_of, cells_of, mean_over, methods_of, read_cells
 from cotuning_tune.report.statistics import wilson_interval
@@ -32,12 +34,22 @@ class Search:
     run: RunDir
     cells: list[CellResult]
 
+    @cached_property
+    def asked(self) -> dict[str, Any]:
+        """Its experiment file."""
+        return asked_of(self.run)
+
+    @cached_property
+    def audits(self) -> list[CellAudit]:
+        """Whether the files of its cells fit together."""
+        return audit_cells(self.run, self.cells)
+
     @property
     def seed(self) -> int:
         """The search seed."""
-        return int(asked_of(self.run)["experiment"].get("search_seed", SEARCH_SEED))
+        return int(self.asked["experiment"].get("search_seed", SEARCH_SEED))
 
-    @property
+    @cached_property
     def opened(self) -> int:
         """How often its test parts were opened."""
         return sum(entry.get("event") == "open" for entry in ledger.read(self.run.ledger) if isinstance(entry, dict))
@@ -46,10 +58,10 @@ class Search:
     def models(self) -> int:
         return sum(len(cell.accuracies) for cell in self.cells)
 
-    @property
+    @cached_property
     def ended(self) -> bool:
         """Every cell is summed up, and every seed of each selection has a result."""
-        asked = asked_of(self.run)["experiment"]
+        asked = self.asked["experiment"]
         count = len(asked["tasks"]) * len(asked.get("rates", [1.0])) * len(asked["methods"])
         seeds = set(asked.get("seeds", [0, 1, 2]))
         retrained = [c.selection is None or seeds <= {s["seed"] for s in c.seeds} for c in self.cells]
@@ -178,7 +190,7 @@ def terms_table(searches: list[Search], device: str) -> Table:
 
 def repeats_audit_table(searches: list[Search]) -> Table | None:
     """The audit of each repeat, one below the other; None without repeats."""
-    tables = [(search, audit_table(audit_cells(search.run, search.cells))) for search in searches[1:]]
+    tables = [(search, audit_table(search.audits)) for search in searches[1:]]
     if not tables:
         return None
     rows = [[str(search.number), *row] for search, table in tables for row in table.rows]
@@ -246,9 +258,7 @@ def _differences(searches: list[Search]) -> list[str]:
     if len(set(seeds)) < len(seeds):
         warnings.append(f"{WARNING}searches have the same search seed ({', '.join(map(str, seeds))}): no repeats.")
     for search in searches[1:]:
-        asked = [asked_of(s.run) for s in (first, search)]
-        for tables in asked:
-            tables["experiment"].pop("search_seed", None)
+        asked = [s.asked | {"experiment": {**s.asked["experiment"], "search_seed": None}} for s in (first, search)]
         space = [s.run.space_file.read_text(encoding="utf-8") for s in (first, search)]
         if asked[0] != asked[1] or space[0] != space[1]:
             warnings.append(f"{WARNING}search {search.number} is of another experiment than search 1: no repeat.")
@@ -282,7 +292,7 @@ def searches_remarks(run: RunDir, searches: list[Search]) -> list[str]:
         return []
     ended = comparable(searches)
     told = [*stays_first_remark(ended), *_variance_remark(ended)] if ended else []
-    audits = [of_search(s, r) for s in searches[1:] for r in audit_remarks(s.run, s.cells, audit_cells(s.run, s.cells))]
+    audits = [of_search(s, r) for s in searches[1:] for r in audit_remarks(s.run, s.cells, s.audits)]
     problems = [remark for remark in audits if remark.startswith(WARNING)]
     fits = [] if problems or len(searches) < 2 else ["Audit of the repeats: their files fit together too."]
     return [

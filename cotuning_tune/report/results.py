@@ -133,6 +133,26 @@ def asked_of(run: RunDir) -> dict[str, Any]:
     return tomllib.loads(run.experiment_file.read_text(encoding="utf-8"))
 
 
+def device_of(run: RunDir) -> str:
+    """What the run's hours are hours of: "GPU", or "slot" where there was none."""
+    return "GPU" if read_json(run.environment)["gpus"] else "slot"
+
+
+def searched_of(run: RunDir) -> dict[str, dict[str, dict[str, Any]]]:
+    """Range or options of every searched parameter, by the key that the trials' values have, under its owner.
+
+    Owners are ``train`` and the methods. None where ``space.toml`` is missing.
+    """
+    tables = tomllib.loads(run.space_file.read_text(encoding="utf-8")) if run.space_file.exists() else {}
+    owned = {"train": tables.get("train", {})}
+    for method, space in tables.get("methods", {}).items():
+        owned[method] = {f"{method}/{key}": search for key, search in space.items()}
+    return {
+        owner: {key: search for key, search in space.items() if isinstance(search, dict)}
+        for owner, space in owned.items()
+    }
+
+
 def read_cells(run: RunDir) -> list[CellResult]:
     """All cells that the search has summed up, methods in the experiment's order. UserError for none."""
     methods = list(asked_of(run)["experiment"]["methods"])

@@ -1,7 +1,7 @@
 """The report of a run: its tables and remarks from the files alone; Markdown, CSV and LaTeX."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cotuning_tune.files import read_json, write_bytes
@@ -16,12 +16,13 @@ from cotuning_tune.report.comparison import (
     verdict_remarks,
 )
 from cotuning_tune.report.doctor import doctor_remarks, doctor_table, examine, read_space
+from cotuning_tune.report.figures import Figure, build_figures
 from cotuning_tune.report.overview import budget_table, configuration_table, gain_table, gap_table, main_table
-from cotuning_tune.report.page import write_page
+from cotuning_tune.report.page import page_html
 from cotuning_tune.report.published import published_remarks, published_table
 from cotuning_tune.report.repeats import of_search, read_searches, searches_remarks, searches_tables
 from cotuning_tune.report.reproduce import environment_table, reproduce_table
-from cotuning_tune.report.results import CellResult, asked_of, read_cells
+from cotuning_tune.report.results import CellResult, asked_of, device_of, read_cells
 from cotuning_tune.report.stability import (
     expected_best_table,
     refusal,
@@ -40,11 +41,16 @@ WARNINGS = ("WARNING", "UNEQUAL")
 
 @dataclass(frozen=True)
 class Report:
-    """The tables of a run and the remarks that belong to them: the most important first."""
+    """The tables of a run and the remarks that belong to them, the most important first; its cells and figures.
+
+    Of several runs there are no cells and no figures.
+    """
 
     title: str
     tables: list[Table]
     remarks: list[str]
+    cells: list[CellResult] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
 
     def markdown(self) -> str:
         parts = [f"# {self.title}"]
@@ -129,7 +135,7 @@ def build_report(run: RunDir) -> Report:
     shares = {} if (dependent := refusal(experiment)) else share_of_first(cells)
     advice, searches = examine(read_space(run), cells), read_searches(run, cells)
     repeated = run.searches > 1 or run.first_search is not None
-    device = "GPU" if environment["gpus"] else "slot"
+    device = device_of(run)
     remarks = [
         *verdict_remarks(cells, comparisons),
         *pairs_remark(comparisons),
@@ -162,11 +168,13 @@ def build_report(run: RunDir) -> Report:
         reproduce_table(run, cells),
         environment_table(environment),
     ]
-    return Report(run.name, [table for table in tables if table is not None], remarks)
+    return Report(run.name, [t for t in tables if t is not None], remarks, cells, build_figures(run, cells))
 
 
 def write_files(folder: Path, name: str, report: Report) -> None:
-    """The report as Markdown under ``name``, and a CSV and a LaTeX file a table."""
+    """The report as Markdown under ``name``, as ``index.html``, and a CSV and a LaTeX file a table. Raises OSError."""
+    page = page_html(report.title, report.tables, report.remarks, report.figures, report.cells)
+    write_bytes(folder / "index.html", page.encode())
     write_bytes(folder / name, report.markdown().encode(), durable=False)
     for table in report.tables:
         write_bytes(folder / f"{table.name}.csv", table.csv().encode(), durable=False)
@@ -177,5 +185,4 @@ def write_report(run: RunDir) -> Report:
     """Build the report and write it to the run's ``report/``: Markdown, CSV and LaTeX a table, and one page."""
     report = build_report(run)
     write_files(run.report, "report.md", report)
-    write_page(run.report / "index.html", report.title, report.tables, report.remarks, run)
     return report

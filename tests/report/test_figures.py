@@ -12,7 +12,7 @@ from cotuning_tune.report.figures import ALL, Figure, build_figures
 from cotuning_tune.report.figures.curves import best_curve, best_figure, mean_curve
 from cotuning_tune.report.figures.draw import draw_files
 from cotuning_tune.report.figures.weights import binned, importance_figure, read_space
-from cotuning_tune.report.results import CellResult, read_cells
+from cotuning_tune.report.results import CellResult, methods_of, read_cells
 from cotuning_tune.run_dir import RunDir
 from tests.report.synthetic import METHODS, write_run
 
@@ -123,7 +123,7 @@ def test_relations_are_read_from_the_retrained_method(run: RunDir) -> None:
 
 def test_files_are_drawn_alike_each_time(run: RunDir, figures: dict[str, Figure]) -> None:
     """Each figure over all cells is a PNG and an SVG file that names every method; again, the same bytes."""
-    names = write_figures(run)
+    names = write_figures(run.report, list(figures.values()), methods_of(read_cells(run)))
     first = {name: (run.report / name).read_bytes() for name in names}
     stems = {"best_by_trials", "best_by_hours", "weight_sensitivity", "validation_test_gap", "learning_curves"}
     assert set(first) == {f"{stem}.{ending}" for stem in stems for ending in ("png", "svg")}
@@ -138,7 +138,9 @@ def test_files_are_drawn_alike_each_time(run: RunDir, figures: dict[str, Figure]
 def test_a_run_without_retraining_draws_its_search(tmp_path: Path) -> None:
     """After ``search`` alone there are curves of the search, and no figure of retrained models."""
     made = write_run(tmp_path / "made", ["birds"], [1.0], methods=2, seeds=0, trials=4, files=False)
-    assert {name.split(".")[0] for name in write_figures(made)} == {
+    cells = read_cells(made)
+    names = write_figures(made.report, build_figures(made, cells), methods_of(cells))
+    assert {name.split(".")[0] for name in names} == {
         "best_by_trials",
         "best_by_hours",
         "weight_sensitivity",

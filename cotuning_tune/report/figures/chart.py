@@ -27,6 +27,12 @@ class Series:
     x: list[float]
     y: list[float]
 
+    @classmethod
+    def of(cls, method: str, points: list[tuple[float, float]]) -> "Series":
+        """The series of points (x, y) in any order."""
+        ordered = sorted(points)
+        return cls(method, [x for x, _ in ordered], [y for _, y in ordered])
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -54,16 +60,11 @@ class Figure:
         return any(one.x if isinstance(one, Series) else one for view in self.views.values() for one in view)
 
 
-def view_of(cell: CellResult) -> str:
-    """The name of a cell's view, as the tables write it."""
-    return f"{cell.task} {100 * cell.rate:g} %"
-
-
 def by_view(cells: list[CellResult]) -> dict[str, list[CellResult]]:
     """The cells of each task at a rate, one a method."""
     found: dict[str, list[CellResult]] = {}
     for cell in cells:
-        found.setdefault(view_of(cell), []).append(cell)
+        found.setdefault(cell.place, []).append(cell)
     return found
 
 

@@ -2,13 +2,11 @@
 
 import io
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from cotuning_tune.files import write_bytes
-from cotuning_tune.report.figures.all import build_figures
 from cotuning_tune.report.figures.chart import ALL, Figure, Series
-from cotuning_tune.report.results import read_cells
-from cotuning_tune.run_dir import RunDir
 
 COLOURS = ("#222222", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#8a8d00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "*")
@@ -112,11 +110,10 @@ def draw_files(figures: list[Figure], order: list[str]) -> Iterator[tuple[str, b
                 yield f"{figure.name}.{ending}", buffer.getvalue()
 
 
-def write_figures(run: RunDir) -> list[str]:
-    """Write each figure over all cells beside the tables; the names of the files."""
-    cells = read_cells(run)
+def write_figures(folder: Path, figures: list[Figure], order: list[str]) -> list[str]:
+    """Write ``draw_files`` into a folder, beside the tables; the names of the files."""
     names = []
-    for name, content in draw_files(build_figures(run, cells), list(dict.fromkeys(cell.method for cell in cells))):
-        write_bytes(run.report / name, content)
+    for name, content in draw_files(figures, order):
+        write_bytes(folder / name, content)
         names.append(name)
     return names

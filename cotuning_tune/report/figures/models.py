@@ -15,20 +15,15 @@ def _seed_points(cell: CellResult) -> list[tuple[float, float]]:
     return [(seed["val_accuracy"], seed["test_accuracy"]) for seed in done]
 
 
-def _series(method: str, points: list[tuple[float, float]]) -> Series:
-    ordered = sorted(points)
-    return Series(method, [x for x, _ in ordered], [y for _, y in ordered])
-
-
 def gap_figure(cells: list[CellResult]) -> Figure:
     """Test against validation accuracy: below the diagonal, the choice was too hopeful."""
     points = {cell.name: _seed_points(cell) for cell in cells}
     every = []
     for method, mine in by_method(cells).items():
         found = [points[cell.name] for cell in mine if points[cell.name]]
-        every.append(_series(method, [(mean(x for x, _ in p), mean(y for _, y in p)) for p in found]))
+        every.append(Series.of(method, [(mean(x for x, _ in p), mean(y for _, y in p)) for p in found]))
     views: Views = {
-        view: [_series(cell.method, points[cell.name]) for cell in mine] for view, mine in by_view(cells).items()
+        view: [Series.of(cell.method, points[cell.name]) for cell in mine] for view, mine in by_view(cells).items()
     }
     return Figure(
         name="validation_test_gap",

@@ -1,12 +1,11 @@
 """Figures over hyper-parameters: the trade-off weight, importance, parallel coordinates."""
 
 import math
-import tomllib
 from statistics import mean
 from typing import Any
 
 from cotuning_tune.report.figures.chart import ALL, Axis, Figure, Series, Views, by_method, by_view
-from cotuning_tune.report.results import CellResult
+from cotuning_tune.report.results import CellResult, searched_of
 from cotuning_tune.run_dir import RunDir
 
 BINS_A_DECADE = 2
@@ -16,26 +15,13 @@ Space = dict[str, dict[str, Any]]
 
 def read_space(run: RunDir) -> Space:
     """Range or options of every searched parameter, by the key that the trials' values have."""
-    tables = tomllib.loads(run.space_file.read_text(encoding="utf-8")) if run.space_file.exists() else {}
-    flat = dict(tables.get("train", {}))
-    for method, space in tables.get("methods", {}).items():
-        flat |= {f"{method}/{key}": value for key, value in space.items()}
-    return {key: value for key, value in flat.items() if isinstance(value, dict)}
-
-
-def _finished(cell: CellResult) -> list[dict[str, Any]]:
-    """The trials of full length: the accuracy of a stopped one says less."""
-    return [trial for trial in cell.trials if trial["state"] == "COMPLETE" and trial["value"] is not None]
+    return {key: search for space in searched_of(run).values() for key, search in space.items()}
 
 
 def _weight_points(cell: CellResult) -> list[tuple[float, float]]:
-    """Trade-off weight and validation accuracy (%) of each trial, by weight."""
+    """Trade-off weight and validation accuracy (%) of each trial of full length: that of a stopped one says less."""
     key = f"{cell.method}/weight"
-    return sorted((float(t["values"][key]), t["value"]) for t in _finished(cell) if key in t["values"])
-
-
-def _series(method: str, points: list[tuple[float, float]]) -> Series:
-    return Series(method, [x for x, _ in points], [y for _, y in points])
+    return sorted((float(t["values"][key]), t["value"]) for t in cell.complete if key in t["values"])
 
 
 def _centre(weight: float) -> float:
@@ -59,10 +45,10 @@ def binned(cells: list[CellResult]) -> list[tuple[float, float]]:
 def weight_figure(cells: list[CellResult]) -> Figure:
     """Validation accuracy against the trade-off weight of the method's term."""
     views: Views = {
-        view: [_series(cell.method, points) for cell in mine if (points := _weight_points(cell))]
+        view: [Series.of(cell.method, points) for cell in mine if (points := _weight_points(cell))]
         for view, mine in by_view(cells).items()
     }
-    every = [_series(method, points) for method, mine in by_method(cells).items() if (points := binned(mine))]
+    every = [Series.of(method, points) for method, mine in by_method(cells).items() if (points := binned(mine))]
     return Figure(
         name="weight_sensitivity",
         title="Sensitivity to the trade-off weight",
@@ -106,7 +92,7 @@ def importance_figure(cells: list[CellResult]) -> Figure:
 
 
 def _parallel(cell: CellResult, space: Space) -> dict[str, Any]:
-    trials = sorted(_finished(cell), key=lambda t: float(t["value"]))[-MOST_ROWS:]
+    trials = sorted(cell.complete, key=lambda t: float(t["value"]))[-MOST_ROWS:]
     keys = list(dict.fromkeys(key for trial in trials for key in trial["values"]))
     axes = [{"name": _plain(cell.method, key), **space.get(key, {})} for key in keys]
     chosen = cell.selection["trial"] if cell.selection else None
