@@ -21,6 +21,14 @@ ROOM_BYTES = 16 << 20
 STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EROFS)
 
 
+def check_studies(storage: Path, studies: str) -> None:
+    """Raises UserError where the files go into an object store and no database (its URL) keeps the studies."""
+    if not (is_local(storage) or studies):
+        raise UserError(
+            f"{storage} keeps files only: name a database for the studies too, as --studies postgresql://..."
+        )
+
+
 @dataclass(frozen=True)
 class TrialDir:
     """The folder of one trial, or of one seed of a retraining: they look alike."""

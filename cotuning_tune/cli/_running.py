@@ -68,9 +68,9 @@ def _start(options: argparse.Namespace) -> tuple[Any, Any, dict[str, int]]:
     """Run folder, experiment and checkpoint sizes of ``run`` and ``search``."""
     import dataclasses
 
-    from cotuning_tune.errors import UserError
     from cotuning_tune.experiment import parse, read_experiment
-    from cotuning_tune.files import is_local, place
+    from cotuning_tune.files import place
+    from cotuning_tune.run_dir import check_studies
     from cotuning_tune.search.checks import check_cells
     from cotuning_tune.search.driver import create_run
     from cotuning_tune.search.repeats import check_searches
@@ -79,10 +79,7 @@ def _start(options: argparse.Namespace) -> tuple[Any, Any, dict[str, int]]:
     check_searches(options.repeat_search)
     path, storage = Path(options.experiment), place(options.storage)
     studies = options.studies or os.environ.get("COTUNING_TUNE_STUDIES", "")
-    if not (is_local(storage) or studies):
-        raise UserError(
-            f"{storage} keeps files only: name a database for the studies too, as --studies postgresql://..."
-        )
+    check_studies(storage, studies)
     experiment = with_options(read_experiment(path), path, options)
     if options.name:
         experiment = dataclasses.replace(

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from cotuning_tune.errors import UserError
-from cotuning_tune.files import is_local, place
+from cotuning_tune.files import place
 from cotuning_tune.launch.profile import make_profile
 from cotuning_tune.launch.record import Launch, find_launch, now, private_folder, root, write_private
 from cotuning_tune.launch.storage import text_there
 from cotuning_tune.launch.way import Request
 from cotuning_tune.launch.ways import way
-from cotuning_tune.run_dir import RunDir
+from cotuning_tune.run_dir import RunDir, check_studies
 
 LIVE = ("queued", "running")
 
@@ -31,15 +31,10 @@ def dry_run(way_name: str, request: Request) -> str:
     return kind.plan(request).shown(request.folder)
 
 
-def _check_storage(request: Request) -> None:
-    if not is_local(place(request.storage)) and not request.studies:
-        raise UserError(f"{request.storage} keeps files only: name a database for the studies too (--studies URL)")
-
-
 def _begin(way_name: str, request: Request, times: int) -> Launch:
     kind = way(way_name)
     kind.check(request)
-    _check_storage(request)
+    check_studies(place(request.storage), request.studies)
     plan = kind.plan(request)
     private_folder(root())
     private_folder(request.folder)

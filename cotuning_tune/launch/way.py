@@ -1,5 +1,6 @@
 """What every way of launching has in common."""
 
+import re
 import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from cotuning_tune.launch.record import Launch
+
+ENDS = {"0": "done", "85": "unfinished"}  # by the entry point's exit code; any other one has failed
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,15 @@ class Request:
         """The command that starts or resumes the run, the same each time."""
         command = [python, "-m", "cotuning_tune.launch.entry", experiment, "--storage", self.storage]
         return [*command, "--name", self.name, *(["--on-end"] if self.on_end else []), *more]
+
+    def entry_on_head(self, experiment: str, workers: int) -> list[str]:
+        """The same on the head of a cluster made for the run, which waits for its workers."""
+        return self.entry("python", experiment, "--address", "auto", "--nodes", str(workers + 1), "--require-token")
+
+
+def dashed(run: str) -> str:
+    """The run's name in small letters, figures and dashes, as clusters name things; may come out empty."""
+    return re.sub(r"[^a-z0-9]+", "-", run.lower()).strip("-")
 
 
 @dataclass(frozen=True)

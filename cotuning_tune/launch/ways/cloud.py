@@ -18,7 +18,7 @@ from cotuning_tune.launch.cloud_rules import NODE_FIELDS, check_cluster
 from cotuning_tune.launch.record import Launch, write_private
 from cotuning_tune.launch.storage import text_there
 from cotuning_tune.launch.templates import render
-from cotuning_tune.launch.way import Plan, Request, Way
+from cotuning_tune.launch.way import ENDS, Plan, Request, Way, dashed
 from cotuning_tune.launch.yaml_text import documents, quoted
 
 THERE = "~/cotuning-tune"
@@ -60,7 +60,7 @@ class CloudProfile:
 
 def cluster_name(run: str) -> str:
     """The run's name as the clouds take it. Raises UserError."""
-    name = re.sub(r"[^a-z0-9]+", "-", run.lower()).strip("-")
+    name = dashed(run)
     if not name or not name[0].isalpha() or len(name) > MOST_CHARACTERS:
         raise UserError(
             f"'{run}' makes no name of a cluster: a letter first, {MOST_CHARACTERS} characters at most (--name)"
@@ -143,8 +143,7 @@ def _values(request: Request) -> dict[str, str]:
 
 def _driver(request: Request) -> str:
     profile: CloudProfile = request.profile
-    more = ["--address", "auto", "--nodes", str(profile.workers + 1), "--require-token"]
-    entry = request.entry("python", "experiment.toml", *more)
+    entry = request.entry_on_head("experiment.toml", profile.workers)
     ray = "~/venv/bin/ray"
     take_down = f"{{ {ray} teardown ~/ray_bootstrap_config.yaml --yes --workers-only; sudo shutdown -h now; }}"
     values = {
@@ -207,7 +206,7 @@ class CloudWay(Way):
         if found == "running":
             return "running"
         code = found.removeprefix("ended").strip()
-        known = {"0": "done", "85": "unfinished", "2": "failed: a mistake in what was given, see logs"}
+        known = {**ENDS, "2": "failed: a mistake in what was given, see logs"}
         if code in known:
             return known[code]
         if code:

@@ -17,7 +17,7 @@ from cotuning_tune.launch.kube_config import find_access
 from cotuning_tune.launch.kube_rules import MOST_CHARACTERS, check_object
 from cotuning_tune.launch.record import Launch, write_private
 from cotuning_tune.launch.templates import render
-from cotuning_tune.launch.way import Plan, Request, Way
+from cotuning_tune.launch.way import Plan, Request, Way, dashed
 from cotuning_tune.launch.yaml_text import Document, block, documents, quoted
 
 STOP_S = 180.0
@@ -67,7 +67,7 @@ class K8sProfile:
 
 def object_name(run: str) -> str:
     """The run's name as Kubernetes takes it. Raises UserError where KubeRay would refuse it."""
-    name = re.sub(r"[^a-z0-9]+", "-", run.lower()).strip("-")
+    name = dashed(run)
     most = MOST_CHARACTERS["RayJob"]
     if not name or not name[0].isalpha():
         raise UserError(f"'{run}' makes no name for a RayJob: it must begin with a letter (--name)")
@@ -130,8 +130,7 @@ def _values(request: Request) -> dict[str, str]:
     """What goes into the templates' places, each as YAML."""
     profile: K8sProfile = request.profile
     name = object_name(request.name)
-    more = ["--address", "auto", "--nodes", str(profile.workers + 1), "--require-token"]
-    entry = request.entry("python", f"{EXPERIMENT_FOLDER}/experiment.toml", *more)
+    entry = request.entry_on_head(f"{EXPERIMENT_FOLDER}/experiment.toml", profile.workers)
     queue = {"kueue.x-k8s.io/queue-name": profile.queue} if profile.queue else {}
     values = {
         **{key: value for key, value in vars(profile).items() if key != "gpus"},

@@ -15,7 +15,7 @@ from cotuning_tune.hyper import at_least, hyper
 from cotuning_tune.launch.record import Launch
 from cotuning_tune.launch.tail import follow_file
 from cotuning_tune.launch.templates import render
-from cotuning_tune.launch.way import Plan, Request, Way
+from cotuning_tune.launch.way import ENDS, Plan, Request, Way
 
 ASK_EVERY_S = 10.0
 STOP_S = 120.0
@@ -79,7 +79,7 @@ def _end_of(launch: Launch) -> str:
     """What the job wrote last; a killed one wrote nothing."""
     path: Path = launch.folder / "exit"
     code = path.read_text().strip() if path.exists() else ""
-    return {"": "ended", "0": "done", "85": "unfinished"}.get(code, "failed")
+    return {"": "ended", **ENDS}.get(code, "failed")
 
 
 def _lives(state: str) -> bool:

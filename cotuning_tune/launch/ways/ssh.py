@@ -14,10 +14,9 @@ from cotuning_tune.launch.profile import check_absolute
 from cotuning_tune.launch.record import Launch, write_private
 from cotuning_tune.launch.remote import NotReached, Remote, letting_go, on_all, packed
 from cotuning_tune.launch.templates import render
-from cotuning_tune.launch.way import Plan, Request, Way
+from cotuning_tune.launch.way import ENDS, Plan, Request, Way
 
 SCRIPTS = ("env.sh", "check.sh", "start.sh", "node.sh", "driver.sh", "status.sh", "stop.sh", "logs.sh")
-ENDS = {"0": "done", "85": "unfinished"}
 # What an earlier attempt has left running is ended before its files are replaced; a living driver is not.
 PREPARE = """
 umask 077
