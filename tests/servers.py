@@ -11,7 +11,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -124,8 +124,13 @@ def _postgresql_tool(name: str) -> str:
 
 
 @contextmanager
-def postgresql_server() -> Iterator[str]:
-    """A PostgreSQL of its own; the URL of its database. Skips where none is installed."""
+def postgresql_server(
+    address: str = "127.0.0.1", inside: Callable[[Sequence[object]], list[str]] = lambda command: [*map(str, command)]
+) -> Iterator[str]:
+    """A PostgreSQL of its own; the URL of its database. Skips where none is installed.
+
+    ``inside`` makes a command one that runs on another host of a bed, whose ``address`` the server then listens on.
+    """
     initdb, pg_ctl = _postgresql_tool("initdb"), _postgresql_tool("pg_ctl")
     folder = Path(tempfile.mkdtemp(prefix="cotuning_tune-postgresql-"))
     user: list[str] = []
@@ -135,14 +140,17 @@ def postgresql_server() -> Iterator[str]:
     data, port = folder / "data", free_port()
 
     def run(*arguments: str) -> None:
-        done = subprocess.run([*user, *arguments], capture_output=True, text=True, timeout=120, cwd="/", check=False)
+        command = inside([*user, *arguments])
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd="/", check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
     run(initdb, "-D", str(data), "-A", "trust", "-U", "tester", "--no-sync")
-    options = f"-h 127.0.0.1 -p {port} -k {folder} -F"
+    with (data / "pg_hba.conf").open("a") as rules:
+        rules.write(f"host all all {address}/24 trust\n")
+    options = f"-h {address} -p {port} -k {folder} -F"
     run(pg_ctl, "-D", str(data), "-l", str(folder / "server.log"), "-w", "-o", options, "start")
     try:
-        yield f"postgresql+psycopg://tester@127.0.0.1:{port}/postgres"
+        yield f"postgresql+psycopg://tester@{address}:{port}/postgres"
     finally:
         run(pg_ctl, "-D", str(data), "-m", "immediate", "stop")
         shutil.rmtree(folder)

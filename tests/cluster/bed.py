@@ -41,7 +41,8 @@ class Host:
     switch: int
     port: str
 
-    def _inside(self, command: Sequence[object]) -> list[str]:
+    def inside(self, command: Sequence[object]) -> list[str]:
+        """The command that runs one on this host."""
         enter = ["nsenter", "-t", str(self.pid), "-m", "-u", "-i", "-n", "-p"]
         # a process that is terminated from outside takes the one inside with it; the working folder is kept
         return [*enter, "setpriv", "--pdeathsig", "TERM", "env", "-C", str(Path.cwd()), *map(str, command)]
@@ -50,7 +51,7 @@ class Host:
         self, command: Sequence[object], *, env: Mapping[str, str] | None = None, **options: Any
     ) -> subprocess.Popen[Any]:
         """Start a command on the host; ``env`` is added to this process's environment."""
-        return subprocess.Popen(self._inside(command), env={**os.environ, **(env or {})}, **options)
+        return subprocess.Popen(self.inside(command), env={**os.environ, **(env or {})}, **options)
 
     def run(
         self,

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -59,19 +59,21 @@ Host n*
 
 @dataclass(frozen=True)
 class Site:
-    """A workstation and the hosts that it reaches by ssh; ``folder`` is seen by all."""
+    """A workstation and the hosts that it reaches by ssh; ``folder`` is seen by all, ``more`` is set on all."""
 
     workstation: Host
     hosts: list[Host]
     folder: Path
     short: Path
+    more: dict[str, str] = field(default_factory=dict)
 
     @property
     def env(self) -> dict[str, str]:
         """What a process of the package needs here."""
         found = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         mine = {"PYTHONPATH": found, "OMP_NUM_THREADS": "1", "COTUNING_TUNE_CACHE": str(self.folder / "cache")}
-        return {**mine, "COTUNING_TUNE_LAUNCHES": str(self.folder / "launches"), "TMPDIR": str(self.short)}
+        launches = str(self.folder / "launches")
+        return {**mine, "COTUNING_TUNE_LAUNCHES": launches, "TMPDIR": str(self.short), **self.more}
 
     def call(self, *words: object, code: int = 0, timeout: float = 400) -> list[str]:
         """The lines that the command line gives on the workstation: its output, or its errors where it fails."""
