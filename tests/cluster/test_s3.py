@@ -26,7 +26,7 @@ results = sorted(str(path).rpartition("cells/")[2] for path in run.glob("cells/*
 trials = [path for path in run.glob("cells/*/trials/*/result.json")]
 told = read_json(run / "summary.json") if (run / "summary.json").exists() else {}
 states = [read_json(path)["state"] for path in trials] if told.get("state") == "done" else []
-print(json.dumps({"results": results, "states": states, "summary": told, "lock": (run / "lock").exists()}))
+print(json.dumps({"results": results, "states": states, "summary": told, "lock": (run / "driver.lock").exists()}))
 """
 
 
