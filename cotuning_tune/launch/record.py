@@ -25,6 +25,7 @@ class Launch:
     started: float = 0.0
     times: int = 1
     on_end: bool = False
+    stopped: bool = False  # by the user, in this attempt
 
     @property
     def folder(self) -> Path:

@@ -96,10 +96,16 @@ def state_of(launch: Launch) -> str:
     state = way(launch.way).state(launch)
     if state == "ended":
         found = summary_of(launch)
-        return str(found.get("state", "failed")) if found.get("state") != "running" else "killed"
+        nothing = "unfinished" if launch.stopped else "failed"
+        return str(found.get("state", nothing)) if found.get("state") != "running" else "killed"
     return state
 
 
 def stop(launch: Launch) -> str:
     """End it in order."""
-    return way(launch.way).stop(launch)
+    kind = way(launch.way)
+    lived = kind.state(launch).startswith(LIVE)
+    said = kind.stop(launch)
+    if lived:
+        replace(launch, stopped=True).save()
+    return said

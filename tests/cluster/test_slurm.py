@@ -66,6 +66,7 @@ class Site:
         self.bed, self.folder = bed, folder
         self.launches, self.run = folder / "launches", folder / "runs" / "tiny"
         self.experiment, self.profile = folder / "tiny.toml", folder / "slurm.toml"
+        self.released: dict[str, float] = {}
         self.experiment.write_text(EXPERIMENT)
         self.profile.write_text(PROFILE)
         bed.env.update(COTUNING_TUNE_LAUNCHES=str(self.launches), OMP_NUM_THREADS="1")
@@ -119,9 +120,14 @@ class Site:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)
 
-    def start_again(self, job: str, number: int) -> None:
+    def note_release(self, after: str) -> None:
+        """Slurm has the nodes again: how long after the driver's end, in seconds."""
+        self.released[after] = time.time() - (self.launches / "tiny" / "exit").stat().st_mtime
+
+    def start_again(self, job: str, number: int, after: str) -> None:
         """Wait until the job is back in the queue and nothing of it is left; then spare it Slurm's pause."""
         self.wait(lambda: self.bed.job(job)["JobState"] == "PENDING", "the job to be back in the queue")
+        self.note_release(after)
         self.wait_until_nothing_is_left()
         time.sleep(3)  # the pause is there because the job's credential has just been revoked
         self.bed.run("scontrol", "update", f"jobid={job}", "starttime=now", "timelimit=50")
@@ -159,35 +165,39 @@ def site(bed: Slurm, tmp_path: Path) -> Iterator[Site]:
         time.sleep(0.5)
 
 
-def test_interrupted_in_every_way(site: Site) -> None:
+def test_interrupted_in_every_way(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     """An early signal, a requeue, the time limit, a preemption: the job goes on by itself, no trial is lost."""
     bed, job = site.bed, site.launch()
     site.wait_for_start(1)
     bed.run("scancel", "--batch", "--signal=USR1", job)  # as Slurm does up to 60 s early: nothing is up yet
-    site.start_again(job, 2)
+    site.start_again(job, 2, "an early signal")
     assert "checked" not in site.log()
 
     site.wait_for_a_trial()
     bed.run("scontrol", "requeue", job)
-    site.start_again(job, 3)
+    site.start_again(job, 3, "a requeue")
 
     site.wait_for_a_trial()
     with site.frozen():
         soon = datetime.datetime.now() + datetime.timedelta(seconds=50)
         bed.run("scontrol", "update", f"jobid={job}", f"endtime={soon:%Y-%m-%dT%H:%M:%S}")
         site.wait(lambda: site.log().count(WARNED) == 2, "the warning of the time limit")
-    site.start_again(job, 4)
+    site.start_again(job, 4, "the time limit")
 
     site.wait_for_a_trial()
     with site.frozen():
         urgent = bed.run("sbatch", "--parsable", "-p", "high", "-N3", "--exclusive", "-o/dev/null", "--wrap", "sleep 2")
         site.wait(lambda: site.log().count(WARNED) == 3, "the warning of the preemption")
     site.wait(lambda: bed.job(urgent)["JobState"] == "COMPLETED", "the job that comes first")
-    site.start_again(job, 5)
+    site.start_again(job, 5, "a preemption")
 
     site.wait(lambda: "the driver has ended with 0" in site.log(), "the end")
     site.wait(bed.idle, "the nodes to be free", 30)
+    site.note_release("the end")
     site.wait_until_nothing_is_left()
+    with capsys.disabled():
+        times = ", ".join(f"{after} {seconds:.1f} s" for after, seconds in site.released.items())
+        sys.stdout.write(f"\nnodes free after the driver's end: {times}\n")
     assert site.tune("status").startswith("tiny: done (slurm,")
     assert bed.job(job)["Restarts"] == "4"
     site.assert_done()

@@ -145,6 +145,18 @@ def test_no_summary_no_run(ended: Launch, call: Call) -> None:
     assert len(out) == 3
 
 
+@pytest.mark.slow
+def test_stopped_at_once(tmp_path: Path, experiment: Path, stopped: None) -> None:
+    """A driver that is stopped before there is a run has not failed; ``resume`` does the whole of it."""
+    assert run_command("launch", "local", experiment, "--storage", tmp_path / "runs").returncode == 0
+    assert "stopped in order; nothing is lost" in run_command("launch", "stop").stdout
+    assert _state_in(run_command("launch", "status").stdout) == "unfinished"
+    assert "nothing is running" in run_command("launch", "stop").stdout
+    assert run_command("launch", "resume").returncode == 0
+    assert "Test accuracy" in run_command("launch", "logs", "-f").stdout
+    assert _state_in(run_command("launch", "status").stdout) == "done"
+
+
 def _refused(answer: tuple[int, list[str], list[str]]) -> str:
     code, _, errors = answer
     assert code == 2
