@@ -19,4 +19,3 @@ if [ "$1" = driver ]; then
 fi
 end node
 tidy
-rm -f "$here/studies.url"
