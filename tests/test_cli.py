@@ -340,3 +340,32 @@ def test_the_command_is_installed() -> None:
     command = [sys.executable, "-m", "cotuning_tune.cli", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["cotuning-tune", __version__]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["ru"], "cotuning-tune: no command 'ru', did you mean 'run'? there are: compare, data, "),
+        (
+            ["launch", "slrm"],
+            "cotuning-tune launch: no way or verb 'slrm', did you mean 'slurm'? there are: cloud, ",
+        ),
+        (["run"], "cotuning-tune run: the following arguments are required: EXPERIMENT (see cotuning-tune run --help)"),
+        (["launch", "slurm"], "cotuning-tune: launch slurm needs an EXPERIMENT: a file of search_spaces/, or your own"),
+        (["run", TINY, "b"], "cotuning-tune: unrecognized arguments: b (see cotuning-tune --help)"),
+        ([], "cotuning-tune: the following arguments are required: COMMAND (see cotuning-tune --help)"),
+    ],
+)
+def test_a_mistyped_command_line(words: list[str], line: str) -> None:
+    """One line, too, without the usage of everything; exit code 2."""
+    command = [sys.executable, "-m", "cotuning_tune.cli", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(line)
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_profile_is_shown_without_an_experiment() -> None:
+    """Every key of a way with its default."""
+    command = [sys.executable, "-m", "cotuning_tune.cli", "launch", "slurm", "--show-profile"]
+    assert "nodes = 1  #" in subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout

@@ -4,20 +4,33 @@ A file here is a group of commands: ``add`` makes their parsers, which name the 
 """
 
 import argparse
+import re
 import sys
+from typing import NoReturn
 
 from cotuning_tune import __version__
 from cotuning_tune.cli import _data, _export, _launch, _plan, _reading, _running, _tensorboard, _training
-from cotuning_tune.errors import TrainingFailed, Unfinished, UserError
+from cotuning_tune.errors import TrainingFailed, Unfinished, UserError, unknown
 from cotuning_tune.signals import ending_in_order
 
 UNFINISHED = 85
 GROUPS = (_running, _launch, _plan, _reading, _tensorboard, _training, _export, _data)
 
 
+class Parser(argparse.ArgumentParser):
+    """A mistake on the command line is one line, as any other."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say it and exit with 2; of an unknown word also which one is near."""
+        if found := re.fullmatch(r"argument (.+?): invalid choice: (.+) \(choose from (.+)\)", message):
+            kind, word, known = found[1].lower().replace("|", " or "), found[2], found[3]
+            message = str(unknown(kind, word.strip("'"), known.replace("'", "").split(", ")))
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="cotuning-tune",
         description="Hyper-parameter search for transfer learning: co-tuning and baselines on equal terms.",
         epilog="Exit codes: 0 done, 2 a mistake in what was given, 85 unfinished: resume goes on, 1 failed.",

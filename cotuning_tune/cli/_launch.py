@@ -19,7 +19,7 @@ def add(commands: Any) -> None:
     for name in way_names():
         text = way_help(name)
         parser = verbs.add_parser(name, help=text, description=text)
-        parser.add_argument("experiment", metavar="EXPERIMENT", help="a file of search_spaces/, or your own")
+        parser.add_argument("experiment", metavar="EXPERIMENT", nargs="?", help="a file of search_spaces/, or your own")
         parser.add_argument("--storage", help="folder that all nodes see, or s3://BUCKET/PREFIX")
         parser.add_argument("--name", help="name of the run (default: the file's name)")
         parser.add_argument("--studies", metavar="URL", default="", help="Optuna storage; s3:// needs one")
@@ -50,6 +50,8 @@ def _request(options: argparse.Namespace) -> Any:
     from cotuning_tune.launch.profile import read_profile
     from cotuning_tune.launch.record import root
 
+    if not options.experiment:
+        raise UserError(f"launch {options.way} needs an EXPERIMENT: a file of search_spaces/, or your own")
     if not options.storage:
         raise UserError("launch needs --storage: a folder that all nodes see, or s3://BUCKET/PREFIX")
     given = parse_values(options.set, "nodes=2")
