@@ -64,6 +64,8 @@ def connected(address: str | None = None, num_cpus: int | None = None) -> Iterat
         except ConnectionError as problem:
             reason = first_line(problem)
             raise UserError(f"no Ray cluster at {address}: {reason}") from None
+        except SystemExit:  # Ray's handlers, which stand as long as it starts
+            raise KeyboardInterrupt("SIGTERM") from None
     try:
         yield
     finally:
