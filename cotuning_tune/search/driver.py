@@ -62,7 +62,7 @@ Watcher = Callable[[SearchProgress], None]
 def create_run(
     experiment: Experiment, source: Path, storage: Path, command: list[str], warm_from: str | None = None
 ) -> RunDir:
-    """The folder of a run, made or found. Raises UserError where another experiment lies in it.
+    """The folder of a run, made (for its owner alone) or found. Raises UserError where another experiment lies in it.
 
     A run that was refused before its first trial is made anew. ``warm_from``: an older run whose finished
     trials the sampler shall know.
@@ -77,6 +77,8 @@ def create_run(
             )
         _check_space(run, experiment)
         return run
+    if is_local(run.path):
+        run.path.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_json(run.environment, _environment(source, command) | older | _calibration(experiment))
     write_bytes(run.space_file, experiment.space_text().encode())
     write_bytes(run.experiment_file, experiment.text.encode())

@@ -6,6 +6,7 @@ noticed, whatever happened to it.
 
 import hashlib
 import io
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,17 @@ def packed(value: Any) -> bytes:
 
 
 def unpacked(data: bytes, device: str | torch.device = "cpu") -> Any:
-    """The value of a state file's content. Raises ValueError where it is damaged."""
+    """The value of a state file's content, tensors and plain values: nothing in it is run, whoever wrote it.
+
+    Raises ValueError where it is damaged.
+    """
     payload = data[DIGEST:]
     if not payload or hashlib.sha256(payload).digest() != data[:DIGEST]:
         raise ValueError("its checksum does not fit")
-    return torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+    try:
+        return torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+    except pickle.UnpicklingError:
+        raise ValueError("it holds more than tensors and plain values") from None
 
 
 def previous(path: Path) -> Path:

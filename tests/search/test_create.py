@@ -26,6 +26,14 @@ def test_the_same_file_finds_its_run(tmp_path: Path) -> None:
     assert load_experiment(run).config.trials == 4
 
 
+def test_a_run_is_its_owners(tmp_path: Path) -> None:
+    """A new run's folder can be read by its owner alone; one that was opened to others stays so."""
+    run = create(tmp_path, 2)
+    assert run.path.stat().st_mode & 0o777 == 0o700
+    run.path.chmod(0o755)
+    assert create(tmp_path, 3).path.stat().st_mode & 0o777 == 0o755
+
+
 def test_another_file_is_refused_once_a_trial_began(tmp_path: Path) -> None:
     """A changed experiment does not mix with the trials of the old one."""
     create(tmp_path, 4).cells_folder.mkdir()
