@@ -29,6 +29,12 @@ def check_studies(storage: Path, studies: str) -> None:
         )
 
 
+def check_searches(count: int | None) -> None:
+    """Raises UserError for fewer than one search; None: not asked for."""
+    if count is not None and count < 1:
+        raise UserError(f"--repeat-search {count}: K searches in all, 1 (no repeat) or more")
+
+
 @dataclass(frozen=True)
 class TrialDir:
     """The folder of one trial, or of one seed of a retraining: they look alike."""

@@ -18,6 +18,7 @@ def add(commands: Any) -> None:
     )
     plan.add_argument("--slots", type=int, metavar="N", help="trials at a time (default: what this machine takes)")
     plan.add_argument("--gpus", type=int, metavar="N", help="GPUs, each shared as [resources] says")
+    plan.add_argument("--repeat-search", type=int, default=1, metavar="K", help="of K searches, as of run")
     plan.add_argument("--no-probe", action="store_true", help="train no steps: counts and sizes alone")
     plan.add_argument("--json", metavar="FILE", help="write every figure there too")
     plan.set_defaults(call=_plan)
@@ -31,8 +32,11 @@ def _plan(options: argparse.Namespace) -> int:
     from cotuning_tune.experiment import read_experiment
     from cotuning_tune.files import write_json
     from cotuning_tune.plan import plan_of
-    from cotuning_tune.plan.write import lines_of, method_table, missing_lines, plan_json
+    from cotuning_tune.plan.write import lines_of, method_table, missing_lines, plan_json, repeat_line
+    from cotuning_tune.run_dir import check_searches
+    from cotuning_tune.search.repeats import check_searches
 
+    check_searches(options.repeat_search)
     plan = plan_of(
         read_experiment(options.experiment),
         slots=options.slots,
@@ -43,11 +47,13 @@ def _plan(options: argparse.Namespace) -> int:
     )
     print(f"{plan.experiment.name}\n{method_table(plan).markdown()}\n")
     print("\n".join(f"- {line}" for line in lines_of(plan)))
+    if options.repeat_search > 1:
+        print(f"- {repeat_line(plan, options.repeat_search)}")
     for line in [*missing_lines(plan), *(f"note: {note}" for note in plan.notes)]:
         print(line)
     if options.json:
         try:
-            write_json(Path(options.json), plan_json(plan))
+            write_json(Path(options.json), plan_json(plan, options.repeat_search))
         except OSError as problem:
             raise UserError(f"--json {options.json} cannot be written: {problem.strerror}") from None
     return 0

@@ -70,10 +70,9 @@ def _start(options: argparse.Namespace) -> tuple[Any, Any, dict[str, int]]:
 
     from cotuning_tune.experiment import parse, read_experiment
     from cotuning_tune.files import place
-    from cotuning_tune.run_dir import check_studies
+    from cotuning_tune.run_dir import check_searches, check_studies
     from cotuning_tune.search.checks import check_cells
     from cotuning_tune.search.driver import create_run
-    from cotuning_tune.search.repeats import check_searches
     from cotuning_tune.search.storage import set_storage
 
     check_searches(options.repeat_search)

@@ -79,6 +79,17 @@ def lines_of(plan: Plan) -> list[str]:
     return lines
 
 
+def repeat_line(plan: Plan, searches: int) -> str:
+    """What that many searches in all cost; the image cache is made once."""
+    times = ""
+    if plan.speeds:
+        hours = plan.search_s(plan.cells) + plan.retrain_s(plan.cells)
+        times = f", {_hours(searches * hours)} {_unit(plan)}, {duration(searches * plan.wall_s)}"
+    trained = f"{searches * plan.trials} trials + {searches * plan.seeds} retrainings"
+    models = size(searches * plan.models)
+    return f"--repeat-search {searches}: {searches} times all that: {trained}{times}, models {models}"
+
+
 def missing_lines(plan: Plan) -> list[str]:
     """What must be got before the run can start: each data set with its owners' page and layout."""
     lines = []
@@ -93,8 +104,8 @@ def missing_lines(plan: Plan) -> list[str]:
     return lines
 
 
-def plan_json(plan: Plan) -> dict[str, Any]:
-    """Every figure of the plan; seconds and bytes."""
+def plan_json(plan: Plan, searches: int = 1) -> dict[str, Any]:
+    """Every figure of the plan; seconds and bytes. Totals are of one search."""
     trained, forward = plan.images
     searched, retrained = plan.rows
     totals: dict[str, Any] = {
@@ -120,6 +131,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "speeds": {name: dataclasses.asdict(speed) for name, speed in plan.speeds.items()},
         "footprints": {name: dataclasses.asdict(size) for name, size in plan.footprints.items()},
         "missing": {i.task: i.missing for i in plan.inventories.values() if i.missing},
+        "searches": searches,
         "totals": totals,
         "notes": plan.notes,
     }

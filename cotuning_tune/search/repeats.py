@@ -21,12 +21,6 @@ from cotuning_tune.search.storage import set_storage
 from cotuning_tune.toml_text import set_key
 
 
-def check_searches(count: int | None) -> None:
-    """Raises UserError for fewer than one search; None: not asked for."""
-    if count is not None and count < 1:
-        raise UserError(f"--repeat-search {count}: K searches in all, 1 (no repeat) or more")
-
-
 def set_searches(run: RunDir, count: int | None) -> None:
     """Fix how many searches the run shall have; None: as it has. Needs the run's lock.
 

@@ -107,6 +107,20 @@ def test_a_throughput_replaces_the_probe(call: Call, write: Callable[[str], Path
     assert "as given" in out
 
 
+def test_repeated_searches(call: Call, write: Callable[[str], Path], tmp_path: Path) -> None:
+    """K searches take K times the trials, the retrainings, the hours and the models of one."""
+    path, figures = write(experiment_text()), tmp_path / "plan.json"
+    code, out, _ = call(path, "--images-per-second", 100, "--repeat-search", 3, "--json", figures)
+    assert code == 0
+    told = json.loads(figures.read_text())
+    once = told["totals"]
+    hours = 3 * (once["search_s"] + once["retrain_s"]) / 3600
+    (line,) = [line for line in out.splitlines() if "--repeat-search 3" in line]
+    assert told["searches"] == 3
+    assert f": {3 * once['trials']} trials + {3 * once['retrainings']} retrainings, {hours:.3g} slot-h, " in line
+    assert "--repeat-search" not in call(path, "--images-per-second", 100)[1]
+
+
 def test_no_probe(call: Call, write: Callable[[str], Path]) -> None:
     """``--no-probe`` trains nothing on the data and gives counts and sizes."""
     code, out, err = call(write(experiment_text()), "--no-probe")
