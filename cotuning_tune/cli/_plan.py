@@ -34,7 +34,6 @@ def _plan(options: argparse.Namespace) -> int:
     from cotuning_tune.plan import plan_of
     from cotuning_tune.plan.write import lines_of, method_table, missing_lines, plan_json, repeat_line
     from cotuning_tune.run_dir import check_searches
-    from cotuning_tune.search.repeats import check_searches
 
     check_searches(options.repeat_search)
     plan = plan_of(
