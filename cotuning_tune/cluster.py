@@ -54,6 +54,9 @@ def connected(address: str | None = None, num_cpus: int | None = None) -> Iterat
     """Connect to the cluster at ``address``, or start one on this machine (bound to 127.0.0.1)."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    # Else a driver whose parent has ended (launch local, nohup) is taken for a worker whose raylet has: it would end
+    # with code 1 and without a word where a call to the raylet fails, as while it is being put in order.
+    os.environ["RAY_RAYLET_PID"] = str(os.getpid())
     arguments = {"address": address} if address else _local(num_cpus)
     with kept_handlers():  # Ray's would end the driver with the signal's number
         import ray
