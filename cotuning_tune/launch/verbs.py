@@ -10,7 +10,7 @@ from cotuning_tune.files import place
 from cotuning_tune.launch.profile import make_profile
 from cotuning_tune.launch.record import Launch, find_launch, now, private_folder, root, write_private
 from cotuning_tune.launch.storage import text_there
-from cotuning_tune.launch.way import Request
+from cotuning_tune.launch.way import NOTHING_RUNS, Request
 from cotuning_tune.launch.ways import way
 from cotuning_tune.run_dir import RunDir, check_studies
 
@@ -103,9 +103,7 @@ def state_of(launch: Launch) -> str:
 
 def stop(launch: Launch) -> str:
     """End it in order."""
-    kind = way(launch.way)
-    lived = kind.state(launch).startswith(LIVE)
-    said = kind.stop(launch)
-    if lived:
+    said = way(launch.way).stop(launch)
+    if said != NOTHING_RUNS:
         replace(launch, stopped=True).save()
     return said

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from cotuning_tune.launch.record import Launch
 
 ENDS = {"0": "done", "85": "unfinished"}  # by the entry point's exit code; any other one has failed
+NOTHING_RUNS = "nothing is running"  # what ``stop`` says of a launch that had ended before
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from cotuning_tune.launch.kube_config import find_access
 from cotuning_tune.launch.kube_rules import MOST_CHARACTERS, check_object
 from cotuning_tune.launch.record import Launch, write_private
 from cotuning_tune.launch.templates import render
-from cotuning_tune.launch.way import Plan, Request, Way, dashed
+from cotuning_tune.launch.way import NOTHING_RUNS, Plan, Request, Way, dashed
 from cotuning_tune.launch.yaml_text import Document, block, documents, quoted
 
 STOP_S = 180.0
@@ -239,7 +239,7 @@ class K8sWay(Way):
     def stop(self, launch: Launch) -> str:
         api = _api_of(launch)
         if api.find("RayJob", launch.facts["name"]) is None:
-            return "nothing is running"
+            return NOTHING_RUNS
         if not api.delete("RayJob", launch.facts["name"], STOP_S):
             return f"the RayJob is being deleted, which takes more than {STOP_S:.0f} s; nothing is lost"
         return "stopped in order; nothing is lost"

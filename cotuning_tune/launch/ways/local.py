@@ -13,7 +13,7 @@ from typing import Any
 from cotuning_tune.hyper import hyper
 from cotuning_tune.launch.record import Launch
 from cotuning_tune.launch.tail import follow_file
-from cotuning_tune.launch.way import Plan, Request, Way
+from cotuning_tune.launch.way import NOTHING_RUNS, Plan, Request, Way
 from cotuning_tune.lock import started_at
 
 STOP_S = 60.0
@@ -62,7 +62,7 @@ class LocalWay(Way):
 
     def stop(self, launch: Launch) -> str:
         if not self._alive(launch):
-            return "nothing is running"
+            return NOTHING_RUNS
         os.kill(launch.facts["pid"], signal.SIGTERM)
         deadline = time.monotonic() + STOP_S
         while self._alive(launch) and time.monotonic() < deadline:

@@ -15,7 +15,7 @@ from cotuning_tune.hyper import at_least, hyper
 from cotuning_tune.launch.record import Launch
 from cotuning_tune.launch.tail import follow_file
 from cotuning_tune.launch.templates import render
-from cotuning_tune.launch.way import ENDS, Plan, Request, Way
+from cotuning_tune.launch.way import ENDS, NOTHING_RUNS, Plan, Request, Way
 
 ASK_EVERY_S = 10.0
 STOP_S = 120.0
@@ -148,7 +148,7 @@ class SlurmWay(Way):
     def stop(self, launch: Launch) -> str:
         job, state = launch.facts["job"], self.state(launch)
         if not _lives(state):
-            return "nothing is running"
+            return NOTHING_RUNS
         if state.startswith("queued"):
             _order("scancel", job)
             return "taken from the queue; nothing is lost"

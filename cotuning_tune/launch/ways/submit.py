@@ -16,7 +16,7 @@ from cotuning_tune.errors import UserError, first_line
 from cotuning_tune.hyper import hyper
 from cotuning_tune.launch.profile import check_absolute
 from cotuning_tune.launch.record import Launch, private_folder, write_private
-from cotuning_tune.launch.way import Plan, Request, Way
+from cotuning_tune.launch.way import NOTHING_RUNS, Plan, Request, Way
 
 EVERY_S = 0.5
 MOST_BYTES = 100 << 20
@@ -101,7 +101,7 @@ class SubmitWay(Way):
         with _of(launch) as client:
             info = self._info(launch, client)
             if info is None or info.status.is_terminal():
-                return "nothing is running"
+                return NOTHING_RUNS
             client.stop_job(launch.facts["job"])
             while not client.get_job_status(launch.facts["job"]).is_terminal():
                 if time.monotonic() - began > seconds + 30:
