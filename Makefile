@@ -22,7 +22,7 @@ test: $(STAMP)
 cluster-test: $(STAMP)
 	sh scripts/system_packages.sh cluster
 	$(BIN)/uv pip install -q --python $(BIN)/python -r requirements-cluster.lock
-	$(BIN)/python -m pytest -q -m "" tests/cluster tests/launch/test_kube_rules.py
+	$(BIN)/python -m pytest -q -m "" tests/hosts tests/launch/test_kube_rules.py
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

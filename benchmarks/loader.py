@@ -25,10 +25,10 @@ import torch
 from pairs import Comparison, compare, keep
 from PIL import Image
 
+from cotuning_tune.base.parallel import cores
 from cotuning_tune.data import DecodedImages, ImageFiles
-from cotuning_tune.data.fashion_mnist import CLASSES, EMBEDDED
+from cotuning_tune.data.images.fashion_mnist import CLASSES, EMBEDDED
 from cotuning_tune.methods import Batch
-from cotuning_tune.parallel import cores
 from cotuning_tune.training import Trainer, TrainingSpec
 from cotuning_tune.training.job import make_trainer
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cotuning_tune import data, methods, models
-from cotuning_tune.errors import UserError, unknown
+from cotuning_tune.base.errors import UserError, unknown
+from cotuning_tune.base.toml_text import format_tables, line_of
 from cotuning_tune.hyper import (
     Choice,
     Parameter,
@@ -25,7 +26,6 @@ from cotuning_tune.hyper import (
     hyper,
     read_space,
 )
-from cotuning_tune.toml_text import format_tables, line_of
 from cotuning_tune.training import TrainConfig, TrainingSpec
 
 TABLES = ("experiment", "task", "data", "train", "methods", "resources")

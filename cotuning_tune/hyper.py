@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cotuning_tune.errors import UserError, unknown
+from cotuning_tune.base.errors import UserError, unknown
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cotuning_tune import ledger
-from cotuning_tune.cluster import Slots
+from cotuning_tune.base.errors import TrainingFailed, UserError
+from cotuning_tune.base.files import place, read_json, write_bytes, write_json, write_lines
+from cotuning_tune.cluster.connection import Slots
 from cotuning_tune.data import Crops
-from cotuning_tune.errors import TrainingFailed, UserError
-from cotuning_tune.events import write_ended
-from cotuning_tune.files import place, read_json, write_bytes, write_json, write_lines
-from cotuning_tune.run_dir import CellDir, RunDir, TrialDir
+from cotuning_tune.run import ledger
+from cotuning_tune.run.folder import CellDir, RunDir, TrialDir
+from cotuning_tune.tensorboard.events import write_ended
 from cotuning_tune.training import TrainingJob, TrainingSpec
 from cotuning_tune.training.state import remove_states
 

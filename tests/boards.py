@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from optuna.storages import InMemoryStorage
 
+from cotuning_tune.base.files import write_bytes, write_json
 from cotuning_tune.data import TaskConfig, open_task
 from cotuning_tune.experiment import parse
-from cotuning_tune.files import write_bytes, write_json
 from cotuning_tune.inspection.mistakes import Judged, draw_confusion, draw_mistakes
 from cotuning_tune.retrain import Retraining, write_events
-from cotuning_tune.run_dir import RunDir
+from cotuning_tune.run.folder import RunDir
 from cotuning_tune.search.recorder import Recorder, column_values
 from cotuning_tune.search.study import CellStudy, Studies
 from tests.search.conftest import command

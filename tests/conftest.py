@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from cotuning_tune import cli
-from cotuning_tune.files import write_bytes
-from cotuning_tune.run_dir import RunDir
+from cotuning_tune.base.files import write_bytes
+from cotuning_tune.run.folder import RunDir
 from tests.browser import browser  # noqa: F401 - a fixture of several folders
 
 

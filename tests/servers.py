@@ -61,7 +61,7 @@ def bucket(port: int, name: str) -> Iterator[None]:
     """A new bucket of the S3 server behind a port, which this process and those it starts use from here on."""
     import s3fs
 
-    from cotuning_tune.files import place
+    from cotuning_tune.base.files import place
 
     with pytest.MonkeyPatch.context() as patch:
         for key, value in {**S3_KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}.items():

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cotuning_tune import methods
-from cotuning_tune.errors import UserError
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.experiment import Cell, Experiment, parse, read_experiment
 from cotuning_tune.hyper import Choice, Parameter, Range
 from cotuning_tune.training import TrainingSpec

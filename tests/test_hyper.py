@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pytest
 
-from cotuning_tune.errors import UserError
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.hyper import (
     Choice,
     Parameter,

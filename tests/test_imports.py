@@ -5,11 +5,11 @@ import sys
 
 BLOCKED = ("ray", "optuna", "tensorboard", "sklearn", "scipy", "pandas", "safetensors", "timm")
 CORE = (
-    "cotuning_tune.cache",
-    "cotuning_tune.coco70",
-    "cotuning_tune.dashboard",
+    "cotuning_tune.base.cache",
+    "cotuning_tune.inspection.build_coco70",
+    "cotuning_tune.tensorboard.dashboard",
     "cotuning_tune.data",
-    "cotuning_tune.events",
+    "cotuning_tune.tensorboard.events",
     "cotuning_tune.experiment",
     "cotuning_tune.export.predict",
     "cotuning_tune.export.write",
@@ -17,7 +17,7 @@ CORE = (
     "cotuning_tune.inspection.mistakes",
     "cotuning_tune.inspection.prepare",
     "cotuning_tune.inspection.verify",
-    "cotuning_tune.ledger",
+    "cotuning_tune.run.ledger",
     "cotuning_tune.methods",
     "cotuning_tune.models",
     "cotuning_tune.plan",

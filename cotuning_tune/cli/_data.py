@@ -6,8 +6,8 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.cli._options import parse_values
-from cotuning_tune.errors import UserError
 
 VERIFY_CODES = "Exit codes: 0 nothing wrong, or warnings only; 1 something wrong; 2 a mistake in what was given."
 
@@ -112,8 +112,8 @@ class _Address:
         self.config = build(self.kind.Config, given, f"data.{self.name}")
 
     def _read(self, options: argparse.Namespace) -> dict[str, Any]:
+        from cotuning_tune.base.errors import unknown
         from cotuning_tune.data import TaskConfig
-        from cotuning_tune.errors import unknown
         from cotuning_tune.experiment import read_experiment
         from cotuning_tune.hyper import build
 
@@ -131,14 +131,13 @@ class _Address:
 
 def _list(_: argparse.Namespace) -> int:
     from cotuning_tune import data
-    from cotuning_tune.discovery import first_line
 
     head = ["name", "classes", *data.PARTS, "download", "what it is"]
     rows = [head]
     for name in data.names():
         found = data.data_set(name)
         counts = [str(found.counts.get(what, "-")) for what in ("classes", *data.PARTS)]
-        rows.append([name, *counts, "yes" if found.fetches else "no", first_line(data, name)])
+        rows.append([name, *counts, "yes" if found.fetches else "no", data.about(name)])
     widths = [max(len(row[column]) for row in rows) for column in range(len(head) - 1)]
     for name, *middle, text in rows:
         shown = [cell.rjust(width) for cell, width in zip(middle, widths[1:], strict=True)]
@@ -164,8 +163,8 @@ def _prepare(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from cotuning_tune.console import ProgressLine
-    from cotuning_tune.files import write_json
+    from cotuning_tune.base.console import ProgressLine
+    from cotuning_tune.base.files import write_json
     from cotuning_tune.inspection.verify import KINDS, verify
 
     address = _Address(options)
@@ -197,7 +196,7 @@ def _name_some(found: Any, kind: str) -> None:
 
 
 def _describe(options: argparse.Namespace) -> int:
-    from cotuning_tune.files import write_bytes
+    from cotuning_tune.base.files import write_bytes
     from cotuning_tune.inspection.contact_sheet import draw_sheet
     from cotuning_tune.inspection.describe import RATES, describe
     from cotuning_tune.inspection.parts import STORED_SIDE
@@ -217,8 +216,8 @@ def _describe(options: argparse.Namespace) -> int:
 
 
 def _build(options: argparse.Namespace) -> int:
-    from cotuning_tune.coco70 import BuildOptions, build_coco70
-    from cotuning_tune.console import ProgressLine
+    from cotuning_tune.base.console import ProgressLine
+    from cotuning_tune.inspection.build_coco70 import BuildOptions, build_coco70
 
     chosen = BuildOptions(
         per_class=options.per_class,

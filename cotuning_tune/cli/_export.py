@@ -31,7 +31,7 @@ def add(commands: Any) -> None:
 def _export(options: argparse.Namespace) -> int:
     from cotuning_tune.export.bundle import open_bundle
     from cotuning_tune.export.chosen import find_winner
-    from cotuning_tune.run_dir import RunDir
+    from cotuning_tune.run.folder import RunDir
 
     run = RunDir.open(options.run)
     winner = find_winner(run, options.cell, options.seed)
@@ -47,8 +47,8 @@ def _export(options: argparse.Namespace) -> int:
 @contextmanager
 def _opened(out: str | None) -> Iterator[Any]:
     """The file of the table, or standard output. Raises UserError where it cannot be written."""
-    from cotuning_tune.errors import UserError
-    from cotuning_tune.files import open_new, place
+    from cotuning_tune.base.errors import UserError
+    from cotuning_tune.base.files import open_new, place
 
     if not out:
         yield sys.stdout

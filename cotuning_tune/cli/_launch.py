@@ -44,8 +44,8 @@ def add(commands: Any) -> None:
 
 
 def _request(options: argparse.Namespace) -> Any:
-    from cotuning_tune.errors import UserError
-    from cotuning_tune.files import is_local, place
+    from cotuning_tune.base.errors import UserError
+    from cotuning_tune.base.files import is_local, place
     from cotuning_tune.launch import Request, way
     from cotuning_tune.launch.profile import read_profile
     from cotuning_tune.launch.record import root
@@ -68,7 +68,7 @@ def _name_in(path: Path) -> str:
     """The run's name, as the command ``run`` would find it; the file is not checked further here."""
     import tomllib
 
-    from cotuning_tune.errors import UserError
+    from cotuning_tune.base.errors import UserError
 
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -118,7 +118,7 @@ def _status(options: argparse.Namespace) -> int:
 
 def _say_progress(summary: dict[str, Any]) -> None:
     """What the run's summary tells."""
-    from cotuning_tune.console import best_of
+    from cotuning_tune.base.console import best_of
 
     trials = f"{summary['done']}/{summary['asked']} trials, {summary['running']} running, {summary['failed']} failed"
     print(f"search   {trials}, {best_of(summary['best'])}")
@@ -161,8 +161,8 @@ def _resume(options: argparse.Namespace) -> int:
 
 
 def _list(_: argparse.Namespace) -> int:
+    from cotuning_tune.base.tables import Table
     from cotuning_tune.launch import all_launches, state_of
-    from cotuning_tune.tables import Table
 
     rows = [[item.name, item.way, state_of(item), _ago(item.started), item.run] for item in all_launches()]
     print(Table("launches", "Launches", ["name", "way", "state", "started", "run"], rows).markdown())

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from cotuning_tune.errors import UserError
+from cotuning_tune.base.errors import UserError
 
 
 def add_decoding(parser: argparse.ArgumentParser) -> None:
@@ -31,8 +31,8 @@ def add_calibration(parser: argparse.ArgumentParser) -> None:
 
 def with_options(experiment: Any, path: Path, options: argparse.Namespace) -> Any:
     """The experiment with what ``--source-val`` and ``--ten-crop`` say in its text, so that a resume finds it."""
+    from cotuning_tune.base.toml_text import set_key
     from cotuning_tune.experiment import parse
-    from cotuning_tune.toml_text import set_key
 
     text, given = experiment.text, vars(options)
     if given.get("source_val"):

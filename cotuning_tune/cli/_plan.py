@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cotuning_tune.errors import UserError
+from cotuning_tune.base.errors import UserError
 
 
 def add(commands: Any) -> None:
@@ -29,11 +29,11 @@ def _say(line: str) -> None:
 
 
 def _plan(options: argparse.Namespace) -> int:
+    from cotuning_tune.base.files import write_json
     from cotuning_tune.experiment import read_experiment
-    from cotuning_tune.files import write_json
     from cotuning_tune.plan import plan_of
     from cotuning_tune.plan.write import lines_of, method_table, missing_lines, plan_json, repeat_line
-    from cotuning_tune.run_dir import check_searches
+    from cotuning_tune.run.folder import check_searches
 
     check_searches(options.repeat_search)
     plan = plan_of(

@@ -37,15 +37,15 @@ def summary(run: Any, done: bool) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from cotuning_tune.run_dir import RunDir
+    from cotuning_tune.run.folder import RunDir
 
     return summary(RunDir.open(options.run), done=True)
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from cotuning_tune.files import place
+    from cotuning_tune.base.files import place
     from cotuning_tune.report import comparison_report, read_runs, write_comparison
-    from cotuning_tune.run_dir import RunDir
+    from cotuning_tune.run.folder import RunDir
 
     report = comparison_report(read_runs([RunDir.open(run) for run in options.runs]))
     for table in report.tables:
@@ -58,8 +58,8 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from cotuning_tune.lock import holder
-    from cotuning_tune.run_dir import RunDir
+    from cotuning_tune.run.folder import RunDir
+    from cotuning_tune.run.lock import holder
     from cotuning_tune.search.checks import disk_line
     from cotuning_tune.search.driver import load_experiment
     from cotuning_tune.search.status import repeats_table, status_table

@@ -68,9 +68,9 @@ def _start(options: argparse.Namespace) -> tuple[Any, Any, dict[str, int]]:
     """Run folder, experiment and checkpoint sizes of ``run`` and ``search``."""
     import dataclasses
 
+    from cotuning_tune.base.files import place
     from cotuning_tune.experiment import parse, read_experiment
-    from cotuning_tune.files import place
-    from cotuning_tune.run_dir import check_searches, check_studies
+    from cotuning_tune.run.folder import check_searches, check_studies
     from cotuning_tune.search.checks import check_cells
     from cotuning_tune.search.driver import create_run
     from cotuning_tune.search.storage import set_storage
@@ -107,7 +107,7 @@ def _finish(
 
     ``sizes``: what ``check_cells`` measured; without it everything is checked here.
     """
-    from cotuning_tune.summary import kept_summary
+    from cotuning_tune.run.summary import kept_summary
 
     with kept_summary(run, _then(run, experiment, options)) as told:
         complete = _work(run, experiment, options, sizes, told, search=search, retrain=retrain)
@@ -121,7 +121,7 @@ def _finish(
 
 def _then(run: Any, experiment: Any, options: argparse.Namespace) -> Callable[[str], None]:
     """What is done at the end: the experiment's command, where the user lets it run. The file may be another's."""
-    from cotuning_tune.on_end import run_on_end
+    from cotuning_tune.run.on_end import run_on_end
 
     command = experiment.config.on_end
     if command and not options.on_end:
@@ -146,14 +146,14 @@ def _work(
 
     The run's lock is held all the time.
     """
-    from cotuning_tune.cluster import connected, find_slots
-    from cotuning_tune.gpu_share import settled
-    from cotuning_tune.lock import driver_lock
-    from cotuning_tune.metrics import metrics_of
-    from cotuning_tune.preflight import preflight
+    from cotuning_tune.cluster.connection import connected, find_slots
+    from cotuning_tune.cluster.metrics import metrics_of
+    from cotuning_tune.cluster.preflight import preflight
+    from cotuning_tune.cluster.watchdog import watchdog
+    from cotuning_tune.plan.gpu_share import settled
+    from cotuning_tune.run.lock import driver_lock
+    from cotuning_tune.run.summary import standing_of
     from cotuning_tune.search.repeats import prepare_repeats, set_searches
-    from cotuning_tune.summary import standing_of
-    from cotuning_tune.watchdog import watchdog
 
     with driver_lock(run) as owner:
         set_searches(run, vars(options).get("repeat_search"))
@@ -242,13 +242,13 @@ class _ProgressOf:
     """Turns what the stages report into the progress line, the run's summary and the cluster's metrics."""
 
     def __init__(self, stage: str, which: str, told: Any, show: Callable[..., None]) -> None:
-        from cotuning_tune.console import ProgressLine
+        from cotuning_tune.base.console import ProgressLine
 
         self.line, self.before, self.told, self.show = ProgressLine(sys.stdout, f"{stage}{which}"), -1, told, show
         told.change(phase=stage)
 
     def searched(self, progress: Any) -> None:
-        from cotuning_tune.console import best_of
+        from cotuning_tune.base.console import best_of
 
         failed = f" · {progress.failed} failed" if progress.failed else ""
         detail = f"{progress.running} running{failed} · {best_of(progress.best)}"
@@ -295,7 +295,7 @@ def _search(options: argparse.Namespace) -> int:
 
 
 def _resume(options: argparse.Namespace) -> int:
-    from cotuning_tune.run_dir import RunDir
+    from cotuning_tune.run.folder import RunDir
     from cotuning_tune.search.driver import load_experiment
 
     run = RunDir.open(options.run)
@@ -304,10 +304,10 @@ def _resume(options: argparse.Namespace) -> int:
 
 
 def _extend(options: argparse.Namespace) -> int:
-    from cotuning_tune.errors import UserError
-    from cotuning_tune.lock import holder
-    from cotuning_tune.run_dir import RunDir
-    from cotuning_tune.search.budget import extend
+    from cotuning_tune.base.errors import UserError
+    from cotuning_tune.run.budget import extend
+    from cotuning_tune.run.folder import RunDir
+    from cotuning_tune.run.lock import holder
     from cotuning_tune.search.driver import load_experiment
 
     run = RunDir.open(options.run)

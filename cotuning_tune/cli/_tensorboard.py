@@ -24,8 +24,8 @@ def add(commands: Any) -> None:
 def _tensorboard(options: argparse.Namespace) -> int:
     import os
 
-    from cotuning_tune.files import is_local
-    from cotuning_tune.run_dir import RunDir
+    from cotuning_tune.base.files import is_local
+    from cotuning_tune.run.folder import RunDir
 
     runs = list({str(run.path): run for run in map(RunDir.open, options.runs)}.values())
     _check_port(options.port)
@@ -45,7 +45,7 @@ def _command(folder: Path, options: argparse.Namespace) -> list[str]:
 def _check_port(port: int) -> None:
     import socket
 
-    from cotuning_tune.errors import UserError
+    from cotuning_tune.base.errors import UserError
 
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -75,8 +75,8 @@ def _serve_several(runs: list[Any], options: argparse.Namespace) -> int:
     """
     import tempfile
 
-    from cotuning_tune.dashboard import PARTS, merged, read_dashboard, write_dashboard
-    from cotuning_tune.files import is_local
+    from cotuning_tune.base.files import is_local
+    from cotuning_tune.tensorboard.dashboard import PARTS, merged, read_dashboard, write_dashboard
 
     with tempfile.TemporaryDirectory(prefix="cotuning_tune-") as folder:
         shown, sources = Path(folder) / "shown", list[Path]()
@@ -95,7 +95,7 @@ def _serve_several(runs: list[Any], options: argparse.Namespace) -> int:
 
 def _update(runs: list[Any], sources: list[Path]) -> None:
     """Bring the copies of object stores up to date."""
-    from cotuning_tune.files import fetch_folder, is_local
+    from cotuning_tune.base.files import fetch_folder, is_local
 
     for run, source in zip(runs, sources, strict=True):
         if not is_local(run.path):

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.cli._options import (
     add_calibration,
     add_decoding,
@@ -12,7 +13,6 @@ from cotuning_tune.cli._options import (
     say_calibration,
     with_options,
 )
-from cotuning_tune.errors import UserError
 
 
 def add(commands: Any) -> None:
@@ -51,9 +51,9 @@ def _add_train(commands: Any) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from cotuning_tune.errors import unknown
+    from cotuning_tune.base.errors import unknown
     from cotuning_tune.experiment import Cell, read_experiment
-    from cotuning_tune.run_dir import TrialDir
+    from cotuning_tune.run.folder import TrialDir
     from cotuning_tune.training import TrainingJob
     from cotuning_tune.training.job import check_images
 
@@ -82,9 +82,9 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _space(options: argparse.Namespace) -> int:
+    from cotuning_tune.base.tables import Table
     from cotuning_tune.hyper import default_of, fields_of
     from cotuning_tune.methods import method
-    from cotuning_tune.tables import Table
     from cotuning_tune.training import TrainConfig
 
     rows = []
@@ -109,13 +109,11 @@ def _list(options: argparse.Namespace) -> int:
     import fnmatch
     import importlib
 
-    from cotuning_tune.discovery import first_line
-
     if options.what == "models":
         return _list_models(options.pattern)
     package = importlib.import_module(f"cotuning_tune.{options.what}")
     for name in fnmatch.filter(package.names(), options.pattern or "*"):
-        print(f"{name:<24}{first_line(package, name)}".rstrip())
+        print(f"{name:<24}{package.about(name)}".rstrip())
     return 0
 
 

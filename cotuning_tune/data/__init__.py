@@ -4,8 +4,7 @@ from cotuning_tune.data._decoding import ImageFiles
 from cotuning_tune.data._files import PARTS, FileDataSet, Files
 from cotuning_tune.data._images import ArrayImages, DecodedImages, EachTimeImages, Images
 from cotuning_tune.data._prefetch import ahead
-from cotuning_tune.data._source import decoded_batches, source_files
-from cotuning_tune.data._task import DataSet, Listing, Split, Task, TaskConfig, data_set, names, open_task
+from cotuning_tune.data._task import DataSet, Listing, Split, Task, TaskConfig, about, data_set, names, open_task
 from cotuning_tune.data._transforms import Crops
 
 __all__ = [
@@ -23,10 +22,9 @@ __all__ = [
     "Split",
     "Task",
     "TaskConfig",
+    "about",
     "ahead",
     "data_set",
-    "decoded_batches",
     "names",
     "open_task",
-    "source_files",
 ]

@@ -33,11 +33,11 @@ import numpy as np
 import PIL
 from PIL import features
 
-from cotuning_tune.cache import cache_root, content_key, only_one
-from cotuning_tune.errors import UserError
-from cotuning_tune.files import read_json, sync_folder, write_json
-from cotuning_tune.parallel import cores
-from cotuning_tune.pixels import decoded
+from cotuning_tune.base.cache import cache_root, content_key, only_one
+from cotuning_tune.base.errors import UserError
+from cotuning_tune.base.files import read_json, sync_folder, write_json
+from cotuning_tune.base.parallel import cores
+from cotuning_tune.base.pixels import decoded
 
 log = logging.getLogger(__name__)
 BLOCK = 64

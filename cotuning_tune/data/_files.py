@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.data._decoding import ImageFiles
 from cotuning_tune.data._images import DecodedImages, EachTimeImages
 from cotuning_tune.data._task import DataSet, Listing
-from cotuning_tune.errors import UserError
 
 PARTS = ("train", "val", "test")
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cotuning_tune.cache import content_key
+from cotuning_tune.base.cache import content_key
 from cotuning_tune.data._decoding import ImageFiles, decoded_file, refuse_broken
 
 

@@ -16,12 +16,12 @@ from typing import Any, ClassVar, Literal, Protocol, cast
 import torch
 from torch import Tensor
 
-from cotuning_tune import discovery
-from cotuning_tune.cache import content_key
+from cotuning_tune.base import discovery
+from cotuning_tune.base.cache import content_key
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.data import _transforms
 from cotuning_tune.data._images import Images
 from cotuning_tune.data._prefetch import ahead
-from cotuning_tune.errors import UserError
 from cotuning_tune.hyper import build, hyper, to_flat
 
 
@@ -230,17 +230,24 @@ def hold_out(listing: Named, positions: Sequence[int], fraction: float, seed: in
 
 
 def names() -> list[str]:
-    """The data sets there are: the files of this folder."""
-    from cotuning_tune import data
+    """The data sets there are: the files of ``data/images``."""
+    from cotuning_tune.data import images
 
-    return discovery.module_names(data)
+    return discovery.module_names(images)
+
+
+def about(name: str) -> str:
+    """What a data set is, in a line: the first one of its file."""
+    from cotuning_tune.data import images
+
+    return discovery.first_line(images, name)
 
 
 def data_set(kind: str) -> type[DataSet]:
     """The class of a data set; UserError that names all where there is none of that name."""
-    from cotuning_tune import data
+    from cotuning_tune.data import images
 
-    return cast(type[DataSet], discovery.find_class(data, kind, DataSet, "data set"))
+    return cast(type[DataSet], discovery.find_class(images, kind, DataSet, "data set"))
 
 
 def open_task(

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from cotuning_tune.errors import UserError
+from cotuning_tune.base.errors import UserError
+from cotuning_tune.base.files import place, read_json
 from cotuning_tune.export import FORMATS
-from cotuning_tune.files import place, read_json
 
 VERSION = 1
 Classify = Callable[[np.ndarray], np.ndarray]

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from cotuning_tune import ledger
+from cotuning_tune.base.files import read_json
+from cotuning_tune.base.tables import Table
 from cotuning_tune.export.chosen import Winner
-from cotuning_tune.files import read_json
 from cotuning_tune.report.results import asked_of, mean_std
-from cotuning_tune.tables import Table
+from cotuning_tune.run import ledger
 
 CLASSES_SHOWN = 60
 

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from cotuning_tune.errors import UserError, unknown
-from cotuning_tune.files import read_json
+from cotuning_tune.base.errors import UserError, unknown
+from cotuning_tune.base.files import read_json
 from cotuning_tune.report.results import CellResult, read_cells
-from cotuning_tune.run_dir import RunDir, TrialDir
+from cotuning_tune.run.folder import RunDir, TrialDir
 
 
 @dataclass(frozen=True)

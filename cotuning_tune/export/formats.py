@@ -9,7 +9,7 @@ import io
 import torch
 from torch import Tensor
 
-from cotuning_tune.errors import UserError, first_line
+from cotuning_tune.base.errors import UserError, first_line
 from cotuning_tune.export.torch_model import Classifier, quiet_torchscript
 
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cotuning_tune.errors import UserError, first_line
+from cotuning_tune.base.errors import UserError, first_line
 from cotuning_tune.export.bundle import Classify
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from cotuning_tune.errors import UserError
+from cotuning_tune.base.errors import UserError
+from cotuning_tune.base.parallel import on_threads
+from cotuning_tune.base.pixels import ENDINGS, centre_crop, decoded
 from cotuning_tune.export.bundle import Bundle, Classify
 from cotuning_tune.export.onnx_model import open_onnx
-from cotuning_tune.parallel import on_threads
-from cotuning_tune.pixels import ENDINGS, centre_crop, decoded
 
 BATCH = 64
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from cotuning_tune import models
-from cotuning_tune.errors import UserError, first_line
+from cotuning_tune.base.errors import UserError, first_line
 from cotuning_tune.export.bundle import Classify
 from cotuning_tune.models import Backbone
 

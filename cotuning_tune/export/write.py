@@ -17,8 +17,11 @@ import torch
 from torch import Tensor
 
 from cotuning_tune import __version__, models
+from cotuning_tune.base.errors import UserError
+from cotuning_tune.base.files import read_json, write_bytes, write_json
+from cotuning_tune.base.pixels import centre_crop
+from cotuning_tune.base.versions import installed
 from cotuning_tune.data import FileDataSet, Task, data_set
-from cotuning_tune.errors import UserError
 from cotuning_tune.export import FORMATS
 from cotuning_tune.export.bundle import VERSION, Bundle, Classify, digest
 from cotuning_tune.export.card import Facts, card
@@ -26,11 +29,8 @@ from cotuning_tune.export.chosen import Winner
 from cotuning_tune.export.formats import check_packages, packed
 from cotuning_tune.export.predict import open_model
 from cotuning_tune.export.torch_model import Classifier, read_safetensors
-from cotuning_tune.files import read_json, write_bytes, write_json
-from cotuning_tune.pixels import centre_crop
 from cotuning_tune.training import Trainer, TrainingSpec
 from cotuning_tune.training.job import make_trainer
-from cotuning_tune.versions import installed
 
 CHECKED = 256
 BATCH = 64

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from cotuning_tune.cache import content_key
+from cotuning_tune.base.cache import content_key
+from cotuning_tune.base.errors import UserError
+from cotuning_tune.base.tables import Table
 from cotuning_tune.data import DataSet, TaskConfig
 from cotuning_tune.data._task import hold_out, sample
-from cotuning_tune.errors import UserError
 from cotuning_tune.inspection.parts import Part, read_parts
-from cotuning_tune.tables import Table
 
 RATES = (0.15, 0.3, 0.5, 1.0)
 SIZES_OF = 500

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cotuning_tune.base.errors import UserError
+from cotuning_tune.base.tables import size
 from cotuning_tune.data import DataSet
-from cotuning_tune.errors import UserError
 from cotuning_tune.inspection.parts import Part, differences, read_parts
 from cotuning_tune.inspection.verify import SMALLEST
-from cotuning_tune.tables import size
 
 
 @dataclass(frozen=True)

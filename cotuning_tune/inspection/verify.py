@@ -13,11 +13,11 @@ from typing import Any
 
 from PIL import Image
 
+from cotuning_tune.base.errors import first_line
+from cotuning_tune.base.parallel import Advance, on_threads
+from cotuning_tune.base.tables import Table
 from cotuning_tune.data import DataSet
-from cotuning_tune.errors import first_line
 from cotuning_tune.inspection.parts import Part, differences, read_parts
-from cotuning_tune.parallel import Advance, on_threads
-from cotuning_tune.tables import Table
 
 SMALLEST = 32
 

@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from cotuning_tune.errors import UserError, unknown
+from cotuning_tune.base.errors import UserError, unknown
 from cotuning_tune.launch.yaml_text import Document, Problem, Where
 
 EVERYBODY = ("0.0.0.0/0", "::/0")

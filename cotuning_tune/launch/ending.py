@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-ENTRY = b"cotuning_tune.launch.entry"
+ENTRY = b"cotuning_tune.cli.entry"
 POLL_S = 0.2
 
 

@@ -6,7 +6,7 @@
 import sys
 from pathlib import Path
 
-from cotuning_tune.files import place, write_bytes
+from cotuning_tune.base.files import place, write_bytes
 
 
 def keep_log(log: Path, address: str) -> None:

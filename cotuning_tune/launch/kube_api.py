@@ -15,7 +15,7 @@ from http.client import HTTPException
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from cotuning_tune.errors import UserError, first_line
+from cotuning_tune.base.errors import UserError, first_line
 from cotuning_tune.launch.kube_config import Access
 
 TRIES = 6

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from cotuning_tune.errors import UserError, unknown
+from cotuning_tune.base.errors import UserError, unknown
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any
 
-from cotuning_tune.errors import unknown
+from cotuning_tune.base.errors import unknown
 from cotuning_tune.launch.yaml_text import Document, Problem, Where
 
 MOST_CHARACTERS = {"RayJob": 47, "RayCluster": 53, "ConfigMap": 63, "Secret": 63, "NetworkPolicy": 63}

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cotuning_tune.errors import UserError
+from cotuning_tune.base.errors import UserError
+from cotuning_tune.base.toml_text import line_of
 from cotuning_tune.hyper import build, convert, default_of, fields_of
-from cotuning_tune.toml_text import line_of
 
 
 def read_profile(profile_type: type, path: str | Path | None, given: Mapping[str, Any], way: str) -> Any:
@@ -37,7 +37,7 @@ def make_profile(profile_type: type, values: Mapping[str, Any], way: str) -> Any
 
 def profile_text(profile_type: type) -> str:
     """Every key with its default and meaning, as a profile file."""
-    from cotuning_tune.toml_text import format_value
+    from cotuning_tune.base.toml_text import format_value
 
     lines = []
     for key, (item, _) in fields_of(profile_type).items():

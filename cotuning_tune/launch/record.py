@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cotuning_tune.errors import UserError, unknown
-from cotuning_tune.files import read_json, write_json
+from cotuning_tune.base.errors import UserError, unknown
+from cotuning_tune.base.files import read_json, write_json
 
 RECORD = "launch.json"
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-from cotuning_tune.files import is_local, place
+from cotuning_tune.base.files import is_local, place
 
 
 def text_there(address: str, find: Callable[[Path], Path] = lambda path: path) -> str | None:

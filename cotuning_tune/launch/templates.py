@@ -5,7 +5,7 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
-from cotuning_tune.errors import UserError, unknown
+from cotuning_tune.base.errors import UserError, unknown
 
 SHIPPED = Path(__file__).resolve().parents[2] / "launch"
 INSTALLED = Path(sysconfig.get_path("data")) / "share" / "cotuning_tune" / "launch"

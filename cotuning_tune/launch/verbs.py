@@ -5,14 +5,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from cotuning_tune.errors import UserError
-from cotuning_tune.files import place
+from cotuning_tune.base.errors import UserError
+from cotuning_tune.base.files import place
 from cotuning_tune.launch.profile import make_profile
 from cotuning_tune.launch.record import Launch, find_launch, now, private_folder, root, write_private
 from cotuning_tune.launch.storage import text_there
 from cotuning_tune.launch.way import NOTHING_RUNS, Request
 from cotuning_tune.launch.ways import way
-from cotuning_tune.run_dir import RunDir, check_studies
+from cotuning_tune.run.folder import RunDir, check_studies
 
 LIVE = ("queued", "running")
 

@@ -28,7 +28,7 @@ class Request:
 
     def entry(self, python: str, experiment: str, *more: str) -> list[str]:
         """The command that starts or resumes the run, the same each time."""
-        command = [python, "-m", "cotuning_tune.launch.entry", experiment, "--storage", self.storage]
+        command = [python, "-m", "cotuning_tune.cli.entry", experiment, "--storage", self.storage]
         return [*command, "--name", self.name, *(["--on-end"] if self.on_end else []), *more]
 
     def entry_on_head(self, experiment: str, workers: int) -> list[str]:

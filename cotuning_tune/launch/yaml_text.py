@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from cotuning_tune.errors import UserError
+from cotuning_tune.base.errors import UserError
 
 Where = tuple[str | int, ...]
 Problem = tuple[Where, str]

@@ -12,9 +12,9 @@ from typing import Any, ClassVar, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from cotuning_tune import discovery
+from cotuning_tune.base import discovery
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.data import Split, Task
-from cotuning_tune.errors import UserError
 from cotuning_tune.models import Backbone, Outputs, Pretrained, TransferModel
 
 log = logging.getLogger(__name__)
@@ -117,6 +117,13 @@ def names() -> list[str]:
     from cotuning_tune import methods
 
     return discovery.module_names(methods)
+
+
+def about(name: str) -> str:
+    """What a method is, in a line: the first one of its file."""
+    from cotuning_tune import methods
+
+    return discovery.first_line(methods, name)
 
 
 def method(name: str) -> type[Method]:

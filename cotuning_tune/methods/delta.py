@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cotuning_tune.cache import cached_arrays, content_key
+from cotuning_tune.base.cache import cached_arrays, content_key
 from cotuning_tune.data import Task
 from cotuning_tune.hyper import Range, at_least, hyper
 from cotuning_tune.methods._base import Batch, Preparation

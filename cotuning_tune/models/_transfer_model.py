@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cotuning_tune import discovery
-from cotuning_tune.cache import content_key
-from cotuning_tune.errors import UserError, unknown
+from cotuning_tune.base import discovery
+from cotuning_tune.base.cache import content_key
+from cotuning_tune.base.errors import UserError, unknown
 from cotuning_tune.models._taps import Tap
 
 RANDOM_WEIGHTS = 30  # the seed of what a family draws
@@ -151,14 +151,14 @@ class Family(Protocol):
 
 
 def families() -> list[str]:
-    """The files of this folder."""
-    from cotuning_tune import models
+    """The files of ``models/images``."""
+    from cotuning_tune.models import images
 
-    return discovery.module_names(models)
+    return discovery.module_names(images)
 
 
 def _family(name: str) -> Family:
-    return cast(Family, importlib.import_module(f"cotuning_tune.models.{name}"))
+    return cast(Family, importlib.import_module(f"cotuning_tune.models.images.{name}"))
 
 
 def _prefix(family: Family) -> str:

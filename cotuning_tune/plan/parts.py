@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.data import PARTS, DataSet, FileDataSet, TaskConfig, data_set
 from cotuning_tune.data._task import Named, hold_out, sample
-from cotuning_tune.errors import UserError
 from cotuning_tune.experiment import Experiment
 from cotuning_tune.hyper import build
 

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cotuning_tune.cache import cache_root
+from cotuning_tune.base.cache import cache_root
+from cotuning_tune.base.errors import UserError
+from cotuning_tune.base.files import write_bytes
 from cotuning_tune.data import ArrayImages, DataSet, Listing, Split, Task, TaskConfig
-from cotuning_tune.errors import UserError
 from cotuning_tune.experiment import Cell, Experiment
-from cotuning_tune.files import write_bytes
 from cotuning_tune.hyper import build
 from cotuning_tune.methods import Method, method
 from cotuning_tune.models import pretrained

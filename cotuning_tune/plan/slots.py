@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from cotuning_tune.errors import UserError
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.experiment import Resources
 
 CONTEXT_BYTES = 1 << 30

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cotuning_tune.errors import UserError
+from cotuning_tune.base.errors import UserError
 
 # Medians of benchmarks/results/steps-cpu.json: EfficientNet-Lite0, 64 px, batch 24, one core.
 RATIOS = {"fine_tune": 1.0, "l2_sp": 1.02, "delta": 1.22, "bss": 1.01, "co_tuning": 1.04}

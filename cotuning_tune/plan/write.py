@@ -4,11 +4,11 @@ import dataclasses
 from statistics import mean
 from typing import Any
 
-from cotuning_tune.cache import cache_root
-from cotuning_tune.console import duration
+from cotuning_tune.base.cache import cache_root
+from cotuning_tune.base.console import duration
+from cotuning_tune.base.tables import Table, size
 from cotuning_tune.plan.cost import Plan
 from cotuning_tune.plan.parts import free_bytes
-from cotuning_tune.tables import Table, size
 
 
 def _hours(seconds: float) -> str:

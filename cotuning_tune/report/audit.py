@@ -6,11 +6,11 @@ Every file that does not fit is named. Damage and careless edits show; whoever r
 from dataclasses import dataclass
 from typing import Any
 
-from cotuning_tune import ledger
-from cotuning_tune.files import read_json
+from cotuning_tune.base.files import read_json
+from cotuning_tune.base.tables import Table
 from cotuning_tune.report.results import CellResult
-from cotuning_tune.run_dir import RunDir
-from cotuning_tune.tables import Table
+from cotuning_tune.run import ledger
+from cotuning_tune.run.folder import RunDir
 
 EDITED = "damaged or edited"
 NAMED = 3

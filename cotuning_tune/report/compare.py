@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cotuning_tune.errors import UserError
+from cotuning_tune.base.errors import UserError
+from cotuning_tune.base.tables import Table
 from cotuning_tune.report.comparison import HEADER, NOTE, Comparison, compare_all, comparison_rows
 from cotuning_tune.report.overview import budget_table
 from cotuning_tune.report.results import (
@@ -19,8 +20,7 @@ from cotuning_tune.report.results import (
     read_cells,
 )
 from cotuning_tune.report.write import Report, write_files
-from cotuning_tune.run_dir import RunDir
-from cotuning_tune.tables import Table
+from cotuning_tune.run.folder import RunDir
 
 # What two runs must have in common for their figures to say something about methods alone, with its default.
 SHARED = {

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
+from cotuning_tune.base.tables import Table
 from cotuning_tune.report.results import CellResult, cells_of, mean_over, methods_of, places_of
 from cotuning_tune.report.statistics import bootstrap_interval, holm, sign_flip_p, smallest_p
-from cotuning_tune.tables import Table
 
 BASELINE = "fine_tune"
 SIGNIFICANT = 0.05

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from cotuning_tune.base.tables import Table
+from cotuning_tune.base.toml_text import format_value, line_of
 from cotuning_tune.report.comparison import BASELINE, paired
 from cotuning_tune.report.results import CellResult, cells_of, methods_of, searched_of
-from cotuning_tune.run_dir import RunDir
-from cotuning_tune.tables import Table
-from cotuning_tune.toml_text import format_value, line_of
+from cotuning_tune.run.folder import RunDir
 
 EDGE = 0.05
 FLAT_POINTS = 0.5

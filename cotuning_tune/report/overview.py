@@ -4,9 +4,9 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
+from cotuning_tune.base.tables import Table
 from cotuning_tune.report.comparison import BASELINE, BETTER, Comparison
 from cotuning_tune.report.results import CellResult, cells_of, mean_over, mean_std, methods_of, places_of
-from cotuning_tune.tables import Table
 
 
 def _seed_counts(cells: list[CellResult]) -> str:

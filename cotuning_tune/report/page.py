@@ -11,9 +11,9 @@ from importlib import resources
 from string import Template
 from typing import Any
 
+from cotuning_tune.base.tables import Table
 from cotuning_tune.report.figures import Figure, Series
 from cotuning_tune.report.results import CellResult, methods_of, places_of
-from cotuning_tune.tables import Table
 
 SCRIPTS = ("axes.js", "charts.js", "page.js")
 WARNING = re.compile(r"[A-Z]{4,}")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
+from cotuning_tune.base.tables import Table
 from cotuning_tune.report.results import CellResult
-from cotuning_tune.tables import Table
 
 RATES = (0.15, 0.3, 0.5, 1.0)
 WEIGHTS = "IMAGENET1K_V1"

@@ -12,15 +12,15 @@ from functools import cached_property
 from statistics import fmean, stdev, variance
 from typing import Any
 
-from cotuning_tune import ledger
-from cotuning_tune.errors import UserError
-from cotuning_tune.files import read_json
+from cotuning_tune.base.errors import UserError
+from cotuning_tune.base.files import read_json
+from cotuning_tune.base.tables import Table
 from cotuning_tune.report.audit import CellAudit, audit_cells, audit_remarks, audit_table
 from cotuning_tune.report.comparison import budgets_differ
 from cotuning_tune.report.results import CellResult, asked_of, cells_of, mean_over, methods_of, read_cells
 from cotuning_tune.report.statistics import wilson_interval
-from cotuning_tune.run_dir import RunDir
-from cotuning_tune.tables import Table
+from cotuning_tune.run import ledger
+from cotuning_tune.run.folder import RunDir
 
 SEARCH_SEED = 100  # where the experiment file names none
 WARNING = "WARNING: "

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
+from cotuning_tune.base.tables import Table
+from cotuning_tune.base.toml_text import format_value
 from cotuning_tune.report.results import CellResult
-from cotuning_tune.run_dir import RunDir
-from cotuning_tune.tables import Table
-from cotuning_tune.toml_text import format_value
+from cotuning_tune.run.folder import RunDir
 
 
 def train_command(run: RunDir, cell: CellResult) -> str:

@@ -5,9 +5,9 @@ import tomllib
 from dataclasses import dataclass, field
 from typing import Any
 
-from cotuning_tune.errors import UserError
-from cotuning_tune.files import read_json
-from cotuning_tune.run_dir import CellDir, RunDir
+from cotuning_tune.base.errors import UserError
+from cotuning_tune.base.files import read_json
+from cotuning_tune.run.folder import CellDir, RunDir
 
 
 @dataclass(frozen=True)

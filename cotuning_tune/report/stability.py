@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from cotuning_tune.base.tables import Table
 from cotuning_tune.report.results import CellResult, cells_of, methods_of, places_of
-from cotuning_tune.tables import Table
 
 SEARCHES = 1000
 FIXED = 2  # trial 0: the published defaults, trial 1: the method at its weakest

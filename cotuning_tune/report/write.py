@@ -4,7 +4,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cotuning_tune.files import read_json, write_bytes
+from cotuning_tune.base.files import read_json, write_bytes
+from cotuning_tune.base.tables import Table
 from cotuning_tune.report.audit import audit_cells, audit_remarks, audit_table
 from cotuning_tune.report.comparison import (
     against_baseline,
@@ -30,8 +31,7 @@ from cotuning_tune.report.stability import (
     stability_remarks,
     stability_table,
 )
-from cotuning_tune.run_dir import RunDir
-from cotuning_tune.tables import Table
+from cotuning_tune.run.folder import RunDir
 
 IN_TERMINAL = ("main", "configurations", "budget", "repeats")
 ROWS_IN_TERMINAL = 12

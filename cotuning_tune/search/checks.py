@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cotuning_tune.base.files import is_local, read_json, write_json
+from cotuning_tune.base.tables import size
 from cotuning_tune.experiment import Experiment
-from cotuning_tune.files import is_local, read_json, write_json
 from cotuning_tune.hyper import build
 from cotuning_tune.methods import Method, method
 from cotuning_tune.models import TransferModel
-from cotuning_tune.run_dir import RunDir
-from cotuning_tune.tables import size
+from cotuning_tune.run.folder import RunDir
 from cotuning_tune.training.job import check_images, source_of, task_of
 
 ENTRY = 400  # what a file of tensors needs for each besides its values

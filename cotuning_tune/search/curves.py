@@ -2,10 +2,10 @@
 
 from optuna.trial import FrozenTrial, TrialState
 
-from cotuning_tune.dashboard import METHODS, curve_tag
-from cotuning_tune.events import EventFile
-from cotuning_tune.run_dir import RunDir
+from cotuning_tune.run.folder import RunDir
 from cotuning_tune.search.study import CellStudy, Studies
+from cotuning_tune.tensorboard.dashboard import METHODS, curve_tag
+from cotuning_tune.tensorboard.events import EventFile
 
 Point = tuple[int, float, float]
 

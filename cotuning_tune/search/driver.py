@@ -14,20 +14,20 @@ import optuna
 from optuna.trial import TrialState
 
 from cotuning_tune import __version__
-from cotuning_tune.cache import cache_root
-from cotuning_tune.cluster import Slots
-from cotuning_tune.errors import Unfinished, UserError
+from cotuning_tune.base.cache import cache_root
+from cotuning_tune.base.errors import Unfinished, UserError
+from cotuning_tune.base.files import is_local, read_json, write_bytes, write_json
+from cotuning_tune.cluster.connection import Slots
+from cotuning_tune.cluster.signals import kept_handlers
 from cotuning_tune.experiment import Experiment, parse
-from cotuning_tune.files import is_local, read_json, write_bytes, write_json
-from cotuning_tune.lock import holder
-from cotuning_tune.run_dir import RunDir
+from cotuning_tune.run.folder import RunDir
+from cotuning_tune.run.lock import holder
 from cotuning_tune.search.recorder import Recorder
 from cotuning_tune.search.repair import repair
 from cotuning_tune.search.selection import write_selections
 from cotuning_tune.search.storage import mend_journal, open_storage
 from cotuning_tune.search.study import Studies
 from cotuning_tune.search.warm_start import warm_start
-from cotuning_tune.signals import kept_handlers
 from cotuning_tune.training.job import source_of
 
 SHOWN = {

@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from cotuning_tune.dashboard import columns, layout, write_dashboard
-from cotuning_tune.events import STOPPED_EARLY, TrainingEvents
+from cotuning_tune.base.files import write_json, write_lines
 from cotuning_tune.experiment import Cell, Experiment
-from cotuning_tune.files import write_json, write_lines
 from cotuning_tune.hyper import Parameter
-from cotuning_tune.run_dir import RunDir
+from cotuning_tune.run.folder import RunDir
 from cotuning_tune.search.curves import Curves
 from cotuning_tune.search.study import CellStudy, Issue, Studies
+from cotuning_tune.tensorboard.dashboard import columns, layout, write_dashboard
+from cotuning_tune.tensorboard.events import STOPPED_EARLY, TrainingEvents
 from cotuning_tune.training.state import remove_states
 
 

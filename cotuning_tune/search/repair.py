@@ -4,8 +4,8 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from cotuning_tune.files import move_folder, write_json, write_lines
-from cotuning_tune.run_dir import CellDir, RunDir
+from cotuning_tune.base.files import move_folder, write_json, write_lines
+from cotuning_tune.run.folder import CellDir, RunDir
 from cotuning_tune.search.study import CellStudy, Studies, accuracy_of
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)

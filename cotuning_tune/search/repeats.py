@@ -12,13 +12,13 @@ import tomllib
 from dataclasses import replace
 from pathlib import Path
 
-from cotuning_tune.errors import UserError
+from cotuning_tune.base.errors import UserError
+from cotuning_tune.base.files import read_json, write_bytes, write_json
+from cotuning_tune.base.toml_text import set_key
 from cotuning_tune.experiment import Experiment
-from cotuning_tune.files import read_json, write_bytes, write_json
-from cotuning_tune.run_dir import RunDir
+from cotuning_tune.run.folder import RunDir
 from cotuning_tune.search.driver import create_run
 from cotuning_tune.search.storage import set_storage
-from cotuning_tune.toml_text import set_key
 
 
 def set_searches(run: RunDir, count: int | None) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from cotuning_tune.errors import Fenced, Unfinished
-from cotuning_tune.files import read_lines
-from cotuning_tune.run_dir import RunDir
+from cotuning_tune.base.errors import Fenced, Unfinished
+from cotuning_tune.base.files import read_lines
+from cotuning_tune.run.folder import RunDir
 from cotuning_tune.search.recorder import Recorder
 from cotuning_tune.search.study import Issue, Studies
 

@@ -7,11 +7,11 @@ import optuna
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
-from cotuning_tune import ledger
+from cotuning_tune.base.files import write_json
 from cotuning_tune.experiment import Experiment
-from cotuning_tune.files import write_json
 from cotuning_tune.hyper import Choice, Range
-from cotuning_tune.run_dir import RunDir
+from cotuning_tune.run import ledger
+from cotuning_tune.run.folder import RunDir
 from cotuning_tune.search.recorder import column_values
 from cotuning_tune.search.study import CellStudy, Studies, accuracy_of
 

@@ -2,12 +2,12 @@
 
 from optuna.trial import TrialState
 
+from cotuning_tune.base.tables import Table
 from cotuning_tune.experiment import Experiment
-from cotuning_tune.run_dir import RunDir
+from cotuning_tune.run.folder import RunDir
 from cotuning_tune.search.driver import load_experiment
 from cotuning_tune.search.storage import open_storage
 from cotuning_tune.search.study import Studies
-from cotuning_tune.tables import Table
 
 
 def status_table(run: RunDir, experiment: Experiment) -> Table:

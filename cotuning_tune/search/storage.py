@@ -11,9 +11,9 @@ import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
-from cotuning_tune.errors import Unfinished, UserError, first_line
-from cotuning_tune.files import is_local, wait_for_storage, write_bytes
-from cotuning_tune.run_dir import ROOM_BYTES, RunDir
+from cotuning_tune.base.errors import Unfinished, UserError, first_line
+from cotuning_tune.base.files import is_local, wait_for_storage, write_bytes
+from cotuning_tune.run.folder import ROOM_BYTES, RunDir
 
 TAIL_BYTES = 1 << 16
 TRIES = 5  # of a write to a storage that is there

@@ -16,8 +16,8 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from cotuning_tune.experiment import Cell, Experiment
-from cotuning_tune.run_dir import RunDir
-from cotuning_tune.search.budget import Budget
+from cotuning_tune.run.budget import Budget
+from cotuning_tune.run.folder import RunDir
 from cotuning_tune.search.samplers import make_sampler
 from cotuning_tune.search.space import distributions, first_points
 from cotuning_tune.search.stopping import make_pruner

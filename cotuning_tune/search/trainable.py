@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from ray import tune
 
-from cotuning_tune.errors import Fenced
-from cotuning_tune.files import place
-from cotuning_tune.run_dir import RunDir, TrialDir
+from cotuning_tune.base.errors import Fenced
+from cotuning_tune.base.files import place
+from cotuning_tune.run.folder import RunDir, TrialDir
 from cotuning_tune.training import TrainingJob, TrainingSpec
 
 

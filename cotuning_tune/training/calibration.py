@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from cotuning_tune.cache import cached_arrays, content_key
-from cotuning_tune.data import TaskConfig, decoded_batches, source_files
-from cotuning_tune.errors import UserError
+from cotuning_tune.base.cache import cached_arrays, content_key
+from cotuning_tune.base.errors import UserError
+from cotuning_tune.data import TaskConfig
+from cotuning_tune.data.images import decoded_batches, source_files
 from cotuning_tune.models import Pretrained
 from cotuning_tune.relationship import fit_temperature
 

@@ -14,14 +14,14 @@ from typing import Any
 
 import torch
 
-from cotuning_tune.cache import content_key
+from cotuning_tune.base.cache import content_key
+from cotuning_tune.base.errors import Fenced, TrainingFailed, UserError, first_line
+from cotuning_tune.base.files import write_bytes
 from cotuning_tune.data import Task, TaskConfig, open_task
-from cotuning_tune.errors import Fenced, TrainingFailed, UserError, first_line
-from cotuning_tune.files import write_bytes
 from cotuning_tune.hyper import build
 from cotuning_tune.methods import Preparation, method
 from cotuning_tune.models import Pretrained, TransferModel, pretrained
-from cotuning_tune.run_dir import TrialDir
+from cotuning_tune.run.folder import TrialDir
 from cotuning_tune.training import seeding
 from cotuning_tune.training.calibration import calibrated
 from cotuning_tune.training.config import TrainConfig, TrainingSpec

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from cotuning_tune.files import move, write_bytes
-from cotuning_tune.run_dir import TrialDir
+from cotuning_tune.base.files import move, write_bytes
+from cotuning_tune.run.folder import TrialDir
 
 DIGEST = 32
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from cotuning_tune.base.errors import TrainingFailed
 from cotuning_tune.data import Crops, Split, Task, ahead
-from cotuning_tune.errors import TrainingFailed
 from cotuning_tune.methods import Batch, Method
 from cotuning_tune.models import TransferModel
 from cotuning_tune.training import optim, seeding

@@ -13,7 +13,7 @@ exec "$python" -c '
 import json, sys
 try:
     import ray
-    from cotuning_tune.preflight import versions
+    from cotuning_tune.cluster.preflight import versions
 except ImportError as problem:
     sys.exit(f"{sys.executable} lacks cotuning_tune: {problem}")
 print(json.dumps({"address": sys.argv[1], "versions": versions()}))

@@ -6,7 +6,7 @@ rm -f "$here/driver.exit"
 mark driver
 [ ! -s "$here/studies.url" ] || export COTUNING_TUNE_STUDIES="$(cat "$here/studies.url")"
 sh -c 'echo $$ >"$1"; shift; exec "$@"' driver "$here/driver.pid" \
-    "$python" -m cotuning_tune.launch.entry "$here/experiment/$experiment" --storage "$storage" \
+    "$python" -m cotuning_tune.cli.entry "$here/experiment/$experiment" --storage "$storage" \
     --name "$run" --address "$1:$port" --nodes "$nodes" --require-token $on_end
 echo $? >"$here/driver.exit"
 end node

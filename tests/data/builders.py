@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cotuning_tune.cache import cache_root
+from cotuning_tune.base.cache import cache_root
 from cotuning_tune.data import DecodedImages, ImageFiles, _decoding
 
 ROOT, SIZE, SEED, ROUNDS = Path(sys.argv[1]), *map(int, sys.argv[2:])

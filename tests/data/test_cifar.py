@@ -10,8 +10,8 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as F
 
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.data import DataSet, data_set
-from cotuning_tune.errors import UserError
 from cotuning_tune.hyper import build
 from tests.data.miniatures import TEST, cifar10, write_batch
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from cotuning_tune import data
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.data import PARTS, FileDataSet, Files
 from cotuning_tune.data._task import sample
-from cotuning_tune.errors import UserError
 from cotuning_tune.hyper import build
 from tests.data.miniatures import MINIATURES, PUBLISHED
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.data import FileDataSet, data_set
-from cotuning_tune.errors import UserError
 from cotuning_tune.hyper import build
 
 Write = Callable[..., Path]

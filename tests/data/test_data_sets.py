@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 
 from cotuning_tune import data
-from cotuning_tune.cache import cache_root
+from cotuning_tune.base.cache import cache_root
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.data import DataSet, TaskConfig, open_task
-from cotuning_tune.data.fashion_mnist import EMBEDDED
-from cotuning_tune.errors import UserError
+from cotuning_tune.data.images.fashion_mnist import EMBEDDED
 from cotuning_tune.hyper import build
 
 Folder = Callable[..., Path]

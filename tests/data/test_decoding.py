@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.data import DecodedImages, EachTimeImages, ImageFiles, TaskConfig, _decoding, open_task
-from cotuning_tune.errors import UserError
 from cotuning_tune.training import TrainingJob, TrainingSpec
 
 Write = Callable[..., Path]

@@ -14,9 +14,9 @@ import torchvision
 from PIL import Image
 
 from cotuning_tune import cli, data
-from cotuning_tune.cache import cache_root
+from cotuning_tune.base.cache import cache_root
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.data import PARTS, DataSet, FileDataSet, Split, TaskConfig, open_task
-from cotuning_tune.errors import UserError
 from cotuning_tune.hyper import build
 from tests.data.miniatures import ALL, CARS, COLOURS, MINIATURES, PUBLISHED, SMALL, TEST, TRAIN, VAL, WHOLE, dtd, make
 

@@ -7,8 +7,8 @@ import pytest
 from scipy.io import loadmat, savemat
 
 from cotuning_tune import data
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.data import FileDataSet, open_task
-from cotuning_tune.errors import UserError
 from tests.data.miniatures import ALL, BIRDS, MINIATURES, PUBLISHED, SMALL, make
 
 LISTED = [k for k in MINIATURES if k != "image_folder" and issubclass(data.data_set(k), FileDataSet)]

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import torch
 
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.data import ArrayImages, DataSet, Listing, Task, TaskConfig, open_task
 from cotuning_tune.data._task import hold_out, sample
-from cotuning_tune.errors import UserError
 
 # Published training images at 15, 30, 50 and 100 %, and images a class: (count of classes, images).
 PUBLISHED = {

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from cotuning_tune import models
-from cotuning_tune.errors import UserError
+from cotuning_tune.base.errors import UserError
+from cotuning_tune.base.files import read_json, write_json
 from cotuning_tune.export import FORMATS, write
 from cotuning_tune.export.bundle import Bundle, Classify
 from cotuning_tune.export.chosen import find_winner
 from cotuning_tune.export.torch_model import read_safetensors
-from cotuning_tune.files import read_json, write_json
-from cotuning_tune.run_dir import RunDir
+from cotuning_tune.run.folder import RunDir
 from tests.export.conftest import CELL
 
 Call = Callable[..., tuple[int, list[str], list[str]]]

@@ -16,13 +16,13 @@ from PIL import Image
 from safetensors.torch import load_file, save
 from torchvision.transforms.v2 import functional as F
 
-from cotuning_tune.errors import UserError
+from cotuning_tune.base.errors import UserError
+from cotuning_tune.base.files import read_json
+from cotuning_tune.base.pixels import centre_crop
 from cotuning_tune.export.bundle import digest
 from cotuning_tune.export.predict import softmax
 from cotuning_tune.export.torch_model import read_safetensors
-from cotuning_tune.files import read_json
-from cotuning_tune.pixels import centre_crop
-from cotuning_tune.run_dir import RunDir
+from cotuning_tune.run.folder import RunDir
 from cotuning_tune.training import TrainingJob, TrainingSpec
 from tests.export.conftest import CELL, CLASSES
 

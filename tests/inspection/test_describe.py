@@ -138,7 +138,7 @@ def test_plain_letters() -> None:
 
 def test_images_that_are_no_files() -> None:
     """A set without files has no sides to tell, and its images are shown all the same."""
-    from cotuning_tune.data.synthetic import Synthetic
+    from cotuning_tune.data.images.synthetic import Synthetic
 
     found = describe(Synthetic(Synthetic.Config(classes=3), 96), SMALL, [1.0])
     sheet = draw_sheet("made up", found)

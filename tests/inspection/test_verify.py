@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cotuning_tune.cache import cache_root
+from cotuning_tune.base.cache import cache_root
 from cotuning_tune.data import Task
 from cotuning_tune.inspection.verify import check_file
 from tests.inspection.conftest import Call, WriteImage

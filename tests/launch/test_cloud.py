@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cotuning_tune.errors import UserError
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.launch import Launch, Request, launch, relaunch, state_of, stop
 from cotuning_tune.launch.cloud_rules import NODE_FIELDS, check_cluster
 from cotuning_tune.launch.keep_log import keep_log
@@ -97,7 +97,7 @@ def test_started_watched_and_stopped(ray: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="'tiny' is running: stop it first"):
         relaunch(made)
     seen = (head / "seen").read_text()
-    assert "-m cotuning_tune.launch.entry experiment.toml --storage s3://bucket/runs --name tiny" in seen
+    assert "-m cotuning_tune.cli.entry experiment.toml --storage s3://bucket/runs --name tiny" in seen
     assert "--address auto --nodes 3 --require-token" in seen
     assert f"token file {head}/cotuning-tune/token; mode token\nkey it's $secret; url {URL}\n" in seen
     assert "the driver speaks\n" in list(CloudWay().log(made, follow=False))
@@ -380,7 +380,7 @@ def test_the_skypilot_task_is_one_machine_without_secrets() -> None:
     assert task.value["resources"]["use_spot"] is True
     assert task.value["num_nodes"] == 1
     assert task.value["secrets"] == {"COTUNING_TUNE_STUDIES": None}
-    assert task.value["run"].startswith("exec ~/venv/bin/python -m cotuning_tune.launch.entry")
+    assert task.value["run"].startswith("exec ~/venv/bin/python -m cotuning_tune.cli.entry")
     assert (ROOT / task.value["envs"]["EXPERIMENT"]).exists()
 
 

@@ -18,9 +18,9 @@ STANDS_IN = (
 def test_a_driver_is_found_by_what_it_runs(tmp_path: Path) -> None:
     """The module's name after -m, and nothing that merely mentions it."""
     for pid, words in {
-        "11": ["python", "-m", "cotuning_tune.launch.entry", "file.toml"],
-        "12": ["vi", "cotuning_tune.launch.entry"],
-        "13": ["python", "-m", "cotuning_tune.launch.ending", "cotuning_tune.launch.entry"],
+        "11": ["python", "-m", "cotuning_tune.cli.entry", "file.toml"],
+        "12": ["vi", "cotuning_tune.cli.entry"],
+        "13": ["python", "-m", "cotuning_tune.launch.ending", "cotuning_tune.cli.entry"],
         "14": ["python", "-m"],
     }.items():
         (tmp_path / pid).mkdir()

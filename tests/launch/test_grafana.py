@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cotuning_tune.metrics import METRICS
+from cotuning_tune.cluster.metrics import METRICS
 from tests.launch.guides import ROOT
 
 

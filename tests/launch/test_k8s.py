@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cotuning_tune.errors import UserError
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.launch import Launch, Request, find_launch, kube_api, launch, relaunch, state_of, stop
 from cotuning_tune.launch.profile import profile_text
 from cotuning_tune.launch.templates import launch_files

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cotuning_tune.errors import UserError
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.launch.kube_api import Api
 from cotuning_tune.launch.kube_config import find_access
 from tests.launch.kube_server import TOKEN, kube_server, write_kubeconfig

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cotuning_tune.errors import UserError
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.launch.kube_rules import FIELDS, check_object
 from cotuning_tune.launch.yaml_text import documents
 

@@ -11,8 +11,8 @@ import pytest
 from cotuning_tune.launch import Launch, find_launch, state_of, way
 from cotuning_tune.launch.profile import profile_text, read_profile
 from cotuning_tune.launch.record import private_folder
-from cotuning_tune.lock import started_at
-from cotuning_tune.run_dir import RunDir
+from cotuning_tune.run.folder import RunDir
+from cotuning_tune.run.lock import started_at
 from tests.launch.guides import ROOT, commands_of
 from tests.search.conftest import call as run_command
 
@@ -218,7 +218,7 @@ def test_dry_run_shows_the_command(experiment: Path, call: Call, launches: Path,
     storage, url = tmp_path / "runs", "postgresql://u:secret@h/d"
     options = ("--storage", storage, "--studies", url, "--set", "cpus=2", "--set", "python=/opt/python")
     code, out, _ = call("launch", "local", experiment, *options, "--dry-run")
-    entry = f"/opt/python -m cotuning_tune.launch.entry {experiment} --storage {storage} --name tiny --num-cpus 2"
+    entry = f"/opt/python -m cotuning_tune.cli.entry {experiment} --storage {storage} --name tiny --num-cpus 2"
     assert (code, out) == (0, ["# commands", entry])
     assert not launches.exists()
 

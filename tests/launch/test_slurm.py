@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cotuning_tune.errors import UserError
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.launch import Launch, Request, way
 from cotuning_tune.launch.profile import profile_text, read_profile
 from cotuning_tune.launch.record import private_folder

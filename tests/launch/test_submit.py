@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cotuning_tune.errors import UserError
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.launch.profile import profile_text, read_profile
 from cotuning_tune.launch.way import Request
 from cotuning_tune.launch.ways import submit

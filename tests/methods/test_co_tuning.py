@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cotuning_tune.cache import cache_root
+from cotuning_tune.base.cache import cache_root
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.data import Split, Task, TaskConfig, open_task
-from cotuning_tune.errors import UserError
 from cotuning_tune.methods import Preparation
 from cotuning_tune.methods.co_tuning import CoTuning
 from cotuning_tune.models import Pretrained, TransferModel, pretrained, source_class_names, tiny_cnn

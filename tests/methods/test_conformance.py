@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cotuning_tune.errors import TrainingFailed
+from cotuning_tune.base.errors import TrainingFailed
 from cotuning_tune.hyper import build, convert, default_of, fields_of, to_flat
 from cotuning_tune.methods import Batch, method, names
-from cotuning_tune.run_dir import TrialDir
+from cotuning_tune.run.folder import TrialDir
 from cotuning_tune.training import Trainer, TrainingJob, TrainingSpec
 from cotuning_tune.training.job import make_trainer
 from cotuning_tune.training.seeding import seed_all

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.data import Task, TaskConfig, open_task
-from cotuning_tune.errors import UserError
 from cotuning_tune.methods import Preparation
 from cotuning_tune.methods._channel_attention import _evenly as evenly
 from cotuning_tune.methods._channel_attention import attention_of, channel_attention, train_head
 from cotuning_tune.methods.delta import Delta
 from cotuning_tune.models import Backbone, Pretrained, TransferModel, pretrained
-from cotuning_tune.run_dir import TrialDir
+from cotuning_tune.run.folder import TrialDir
 from cotuning_tune.training import TrainingJob, TrainingSpec
 from cotuning_tune.training.job import make_trainer
 from cotuning_tune.training.state import unpacked

@@ -13,7 +13,7 @@ from cotuning_tune.methods._channel_attention import by_first_order, channel_att
 from cotuning_tune.methods.l2_sp import regularised
 from cotuning_tune.models import Pretrained, TransferModel
 from cotuning_tune.models import torchvision_models as tv
-from cotuning_tune.models._weights import take_head
+from cotuning_tune.models.images._weights import take_head
 from cotuning_tune.training import TrainConfig, Trainer
 
 

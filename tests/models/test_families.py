@@ -14,7 +14,7 @@ from torchvision.models import convnext, maxvit, swin_transformer
 
 from cotuning_tune.models import Backbone
 from cotuning_tune.models import torchvision_models as tv
-from cotuning_tune.models._weights import take_head
+from cotuning_tune.models.images._weights import take_head
 
 CLASSES = 6
 

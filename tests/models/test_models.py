@@ -17,7 +17,7 @@ import torchvision
 from torch import Tensor, nn
 
 from cotuning_tune import models
-from cotuning_tune.errors import UserError
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.models import Pretrained, TransferModel, pretrained
 from cotuning_tune.models import torchvision_models as tv
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cotuning_tune import models
-from cotuning_tune.errors import UserError
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.models import Pretrained, pretrained
 from cotuning_tune.models import timm_models as tm
 

@@ -10,10 +10,10 @@ import torch
 import torchvision
 from torch import Tensor
 
-from cotuning_tune.errors import UserError
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.models import Pretrained
 from cotuning_tune.models import torchvision_models as tv
-from cotuning_tune.models._weights import read_checkpoint, seems_to_be
+from cotuning_tune.models.images._weights import read_checkpoint, seems_to_be
 
 State = dict[str, Tensor]
 

@@ -2,14 +2,14 @@
 
 import pytest
 
-from cotuning_tune.errors import UserError
+from cotuning_tune.base.errors import UserError
+from cotuning_tune.base.tables import size
 from cotuning_tune.experiment import Resources, parse
 from cotuning_tune.plan.cost import Plan, make_plan
 from cotuning_tune.plan.parts import take_inventory
 from cotuning_tune.plan.slots import SlotCount, count_slots, share_of, trials_per_gpu
 from cotuning_tune.plan.speeds import Footprint, Speed, assumed_speeds, ratio_notes
 from cotuning_tune.plan.write import lines_of, method_table, plan_json
-from cotuning_tune.tables import size
 from tests.plan.conftest import experiment_text
 
 # 3 classes x 10 images: at 1.0 24 to train (3 steps of 8), 6 to validate; at 0.5 12 (2 steps of 6) and 3.

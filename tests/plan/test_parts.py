@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from cotuning_tune import data
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.data import TaskConfig, open_task
-from cotuning_tune.errors import UserError
 from cotuning_tune.experiment import Experiment, parse
 from cotuning_tune.plan.parts import cache_bytes, take_inventory
 from tests.plan.conftest import experiment_text

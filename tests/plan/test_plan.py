@@ -14,7 +14,7 @@ from cotuning_tune.experiment import Cell, read_experiment
 from cotuning_tune.plan import plan_of
 from cotuning_tune.plan.parts import take_inventory
 from cotuning_tune.plan.probe import measure_footprints
-from cotuning_tune.run_dir import TrialDir
+from cotuning_tune.run.folder import TrialDir
 from cotuning_tune.training import TrainingJob
 from tests.plan.conftest import experiment_text
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cotuning_tune import ledger
-from cotuning_tune.files import write_bytes, write_json, write_lines
-from cotuning_tune.run_dir import CellDir, RunDir
-from cotuning_tune.toml_text import format_tables
+from cotuning_tune.base.files import write_bytes, write_json, write_lines
+from cotuning_tune.base.toml_text import format_tables
+from cotuning_tune.run import ledger
+from cotuning_tune.run.folder import CellDir, RunDir
 
 METHODS = ("fine_tune", "l2_sp", "delta", "bss", "co_tuning", "stochnorm", "bi_tuning", "lwf", "spd")
 GAINS = (0.0, 0.6, 1.0, 0.8, 2.5, 0.4, 2.0, 1.2, 0.5)  # points over fine-tuning at the best weight

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from cotuning_tune import ledger
 from cotuning_tune.report import build_report
 from cotuning_tune.report.audit import audit_cells, audit_remarks
 from cotuning_tune.report.results import read_cells
-from cotuning_tune.run_dir import RunDir
+from cotuning_tune.run import ledger
+from cotuning_tune.run.folder import RunDir
 from tests.report.synthetic import write_run
 
 CELL = "birds-1.00-bss"

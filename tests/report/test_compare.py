@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.cli import main
-from cotuning_tune.errors import UserError
 from cotuning_tune.report import comparison_report, read_runs
-from cotuning_tune.run_dir import RunDir
+from cotuning_tune.run.folder import RunDir
 from tests.report.synthetic import write_run
 
 

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from cotuning_tune.files import write_json
+from cotuning_tune.base.files import write_json
 from cotuning_tune.report import write_figures
 from cotuning_tune.report.figures import ALL, Figure, build_figures
 from cotuning_tune.report.figures.curves import best_curve, best_figure, mean_curve
 from cotuning_tune.report.figures.draw import draw_files
 from cotuning_tune.report.figures.weights import binned, importance_figure, read_space
 from cotuning_tune.report.results import CellResult, methods_of, read_cells
-from cotuning_tune.run_dir import RunDir
+from cotuning_tune.run.folder import RunDir
 from tests.report.synthetic import METHODS, write_run
 
 

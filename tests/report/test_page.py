@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from cotuning_tune.files import read_json, write_json
+from cotuning_tune.base.files import read_json, write_json
+from cotuning_tune.base.tables import Table
 from cotuning_tune.report import comparison_report, read_runs, write_comparison, write_report
 from cotuning_tune.report.page import table_html
-from cotuning_tune.run_dir import RunDir
-from cotuning_tune.tables import Table
+from cotuning_tune.run.folder import RunDir
 from tests.browser import resize
 from tests.report.synthetic import write_run
 

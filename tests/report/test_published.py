@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from cotuning_tune.files import write_json
+from cotuning_tune.base.files import write_json
 from cotuning_tune.report import build_report, write_report
 from cotuning_tune.report.published import LIBRARY, PAPER, RATES, SOURCES, published_remarks, published_table
 from cotuning_tune.report.results import CellResult
-from cotuning_tune.run_dir import RunDir
+from cotuning_tune.run.folder import RunDir
 
 
 def cell(method: str = "bss", rate: float = 0.15, accuracies: tuple[float, ...] = (50.0, 52.0)) -> CellResult:

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from cotuning_tune import ledger
-from cotuning_tune.files import read_json, write_json
+from cotuning_tune.base.files import read_json, write_json
 from cotuning_tune.report import build_report
 from cotuning_tune.report.repeats import (
     Search,
@@ -23,7 +22,8 @@ from cotuning_tune.report.repeats import (
 )
 from cotuning_tune.report.results import CellResult, read_cells
 from cotuning_tune.report.statistics import wilson_interval
-from cotuning_tune.run_dir import RunDir
+from cotuning_tune.run import ledger
+from cotuning_tune.run.folder import RunDir
 from tests.report.synthetic import write_run
 
 # By method: searches x seeds, at one place.

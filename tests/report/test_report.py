@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from cotuning_tune import ledger
-from cotuning_tune.errors import UserError
-from cotuning_tune.files import write_json
+from cotuning_tune.base.errors import UserError
+from cotuning_tune.base.files import write_json
 from cotuning_tune.report import build_report, write_report
 from cotuning_tune.report.results import mean_std
-from cotuning_tune.run_dir import RunDir
+from cotuning_tune.run import ledger
+from cotuning_tune.run.folder import RunDir
 from tests.report.synthetic import write_run
 
 METHODS = ("fine_tune", "bss")

@@ -4,12 +4,12 @@ import shlex
 from pathlib import Path
 
 from cotuning_tune import cli
+from cotuning_tune.base.files import read_json, write_bytes
 from cotuning_tune.experiment import Cell, read_experiment
-from cotuning_tune.files import read_json, write_bytes
-from cotuning_tune.ledger import config_hash
 from cotuning_tune.report.reproduce import environment_table, reproduce_table, train_command
 from cotuning_tune.report.results import CellResult, read_cells
-from cotuning_tune.run_dir import RunDir
+from cotuning_tune.run.folder import RunDir
+from cotuning_tune.run.ledger import config_hash
 from tests.report.synthetic import write_run
 
 TINY = """

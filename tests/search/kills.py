@@ -9,8 +9,8 @@ from pathlib import Path
 import optuna
 from optuna.storages import RDBStorage
 
-from cotuning_tune.files import place
-from cotuning_tune.run_dir import RunDir
+from cotuning_tune.base.files import place
+from cotuning_tune.run.folder import RunDir
 from cotuning_tune.search.storage import open_storage
 from tests.chaos.storm import actors_below as actors
 from tests.chaos.storm import kill_session as kill_all

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from cotuning_tune.base.files import write_bytes
 from cotuning_tune.experiment import Experiment, parse
-from cotuning_tune.files import write_bytes
-from cotuning_tune.run_dir import RunDir
+from cotuning_tune.run.folder import RunDir
 from cotuning_tune.search.checks import check_cells, disk_line, keep_sizes
 from cotuning_tune.search.recorder import Recorder
 from cotuning_tune.search.repair import repair

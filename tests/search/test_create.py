@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from cotuning_tune.errors import UserError
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.experiment import read_experiment
-from cotuning_tune.run_dir import RunDir
+from cotuning_tune.run.folder import RunDir
 from cotuning_tune.search.driver import create_run, load_experiment
 
 TEXT = '[experiment]\ntasks = ["synthetic"]\nmethods = ["bss"]\nbackbone = "tiny_cnn"\ntrials = {trials}\n'

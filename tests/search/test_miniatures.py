@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cotuning_tune.toml_text import format_tables
+from cotuning_tune.base.toml_text import format_tables
 from tests.data.miniatures import MINIATURES
 from tests.search.conftest import call
 

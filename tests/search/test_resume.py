@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from cotuning_tune.files import read_lines
+from cotuning_tune.base.files import read_lines
 from tests.search.conftest import call
 from tests.search.kills import actors, kill_all, start, summary, trials_of, wait_for, write_experiment
 

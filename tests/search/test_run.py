@@ -9,11 +9,11 @@ import optuna
 import pytest
 from safetensors.torch import save
 
-from cotuning_tune import ledger
 from cotuning_tune.report.audit import audit_cells, audit_remarks
 from cotuning_tune.report.results import read_cells
 from cotuning_tune.retrain import _test
-from cotuning_tune.run_dir import RunDir
+from cotuning_tune.run import ledger
+from cotuning_tune.run.folder import RunDir
 from cotuning_tune.search.storage import open_storage
 from cotuning_tune.training import TrainingSpec
 from cotuning_tune.training.job import make_trainer

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cotuning_tune import ledger
-from cotuning_tune.files import place, read_json
-from cotuning_tune.run_dir import RunDir
+from cotuning_tune.base.files import place, read_json
+from cotuning_tune.run import ledger
+from cotuning_tune.run.folder import RunDir
 from tests.search.conftest import call
 from tests.search.kills import kill_all, start, summary, wait_for, write_experiment
 from tests.servers import bucket, s3_server

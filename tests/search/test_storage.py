@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from cotuning_tune import files
-from cotuning_tune.errors import Unfinished, UserError
+from cotuning_tune.base import files
+from cotuning_tune.base.errors import Unfinished, UserError
+from cotuning_tune.base.files import write_json
 from cotuning_tune.experiment import parse
-from cotuning_tune.files import write_json
-from cotuning_tune.run_dir import RunDir
+from cotuning_tune.run.folder import RunDir
 from cotuning_tune.search.repair import repair
 from cotuning_tune.search.storage import WaitingJournal, mend_journal, open_storage, set_storage
 from cotuning_tune.search.study import Studies

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from cotuning_tune import cli
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.data import TaskConfig
-from cotuning_tune.errors import UserError
 from cotuning_tune.models import Pretrained, pretrained
 from cotuning_tune.training.calibration import calibrated
 

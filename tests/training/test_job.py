@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from cotuning_tune import methods
-from cotuning_tune.cache import cache_root
-from cotuning_tune.errors import Fenced, TrainingFailed
+from cotuning_tune.base.cache import cache_root
+from cotuning_tune.base.errors import Fenced, TrainingFailed
 from cotuning_tune.models import pretrained
-from cotuning_tune.run_dir import TrialDir
+from cotuning_tune.run.folder import TrialDir
 from cotuning_tune.training import Evaluation, TrainingJob, TrainingSpec, job
 from cotuning_tune.training.state import packed, remove_states, unpacked
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from cotuning_tune.base.errors import TrainingFailed, UserError
 from cotuning_tune.data import TaskConfig, open_task
-from cotuning_tune.errors import TrainingFailed, UserError
 from cotuning_tune.methods import Batch, Method
 from cotuning_tune.models import Outputs, TransferModel, pretrained
 from cotuning_tune.training import OptimConfig, TrainConfig, Trainer, TrainingSpec

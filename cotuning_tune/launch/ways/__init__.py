@@ -2,7 +2,7 @@
 
 import sys
 
-from cotuning_tune.discovery import find_class, first_line, module_names
+from cotuning_tune.base.discovery import find_class, first_line, module_names
 from cotuning_tune.launch.way import Way
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cotuning_tune.errors import UserError, unknown
+from cotuning_tune.base.errors import UserError, unknown
 from cotuning_tune.hyper import hyper
 from cotuning_tune.launch.cloud_rules import NODE_FIELDS, check_cluster
 from cotuning_tune.launch.record import Launch, write_private

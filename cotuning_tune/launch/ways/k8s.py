@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
-from cotuning_tune.errors import UserError
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.hyper import hyper
 from cotuning_tune.launch.kube_api import POLL_S, TRIES, Api, Refused
 from cotuning_tune.launch.kube_config import find_access

@@ -14,7 +14,7 @@ from cotuning_tune.hyper import hyper
 from cotuning_tune.launch.record import Launch
 from cotuning_tune.launch.tail import follow_file
 from cotuning_tune.launch.way import NOTHING_RUNS, Plan, Request, Way
-from cotuning_tune.lock import started_at
+from cotuning_tune.run.lock import started_at
 
 STOP_S = 60.0
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cotuning_tune.errors import UserError
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.hyper import at_least, hyper
 from cotuning_tune.launch.record import Launch
 from cotuning_tune.launch.tail import follow_file

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cotuning_tune.errors import UserError
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.hyper import hyper
 from cotuning_tune.launch.profile import check_absolute
 from cotuning_tune.launch.record import Launch, write_private

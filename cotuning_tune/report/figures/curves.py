@@ -3,10 +3,10 @@
 from bisect import bisect_right
 from statistics import mean
 
-from cotuning_tune.files import read_lines
+from cotuning_tune.base.files import read_lines
 from cotuning_tune.report.figures.chart import ALL, Axis, Figure, Series, Views, by_method, by_view
 from cotuning_tune.report.results import CellResult
-from cotuning_tune.run_dir import RunDir
+from cotuning_tune.run.folder import RunDir
 
 GRID = 60
 ACCURACY = Axis("validation accuracy (%)")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cotuning_tune.files import write_bytes
+from cotuning_tune.base.files import write_bytes
 from cotuning_tune.report.figures.chart import ALL, Figure, Series
 
 COLOURS = ("#222222", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#8a8d00")

@@ -3,10 +3,10 @@
 from statistics import mean
 from typing import Any
 
-from cotuning_tune.files import read_json
+from cotuning_tune.base.files import read_json
 from cotuning_tune.report.figures.chart import ALL, Axis, Figure, Series, Views, by_method, by_view
 from cotuning_tune.report.results import CellResult
-from cotuning_tune.run_dir import RunDir
+from cotuning_tune.run.folder import RunDir
 
 
 def _seed_points(cell: CellResult) -> list[tuple[float, float]]:

@@ -15,7 +15,7 @@ start)
     ;;
 work)
     trap '' HUP
-    ~/venv/bin/python -m cotuning_tune.launch.entry experiment.toml --storage s3://bucket/runs --name tiny --address auto --nodes 3 --require-token &
+    ~/venv/bin/python -m cotuning_tune.cli.entry experiment.toml --storage s3://bucket/runs --name tiny --address auto --nodes 3 --require-token &
     echo $! > pid
     code=0; wait $! || code=$?
     echo "$code" > code

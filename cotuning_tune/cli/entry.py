@@ -1,0 +1,17 @@
+"""What runs on the cluster, by every way: starts the run or goes on with it.
+
+``python -m cotuning_tune.cli.entry EXPERIMENT --storage ... [--address ... --nodes N]``, as the command ``run``.
+Exit codes: 0 done, 85 unfinished: the same command goes on, 2 a mistake in what was given, else failed. So a
+requeue, a preemption and a retry all are the same command again.
+"""
+
+from cotuning_tune.cluster.signals import end_in_order
+
+end_in_order()  # first: a scheduler may signal before anything is up
+
+import sys  # noqa: E402
+
+from cotuning_tune.cli import main  # noqa: E402
+
+if __name__ == "__main__":
+    sys.exit(main(["run", *sys.argv[1:]]))

@@ -1,0 +1,109 @@
+"""A Ray cluster to work on: this machine alone by default, or one that already runs.
+
+Ray is imported inside: importing this module costs nothing. No stage knows another; this is shared.
+"""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from cotuning_tune.base.errors import UserError, first_line
+from cotuning_tune.cluster.signals import kept_handlers
+from cotuning_tune.experiment import Resources
+
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_AUTO_CALLBACK_SYNCER": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_RESULT_BUFFER_LENGTH": "1",
+}
+OBJECT_STORE_BYTES = 200_000_000
+
+
+@dataclass(frozen=True)
+class Slots:
+    """What one trial takes, and how many run at the same time."""
+
+    cpus: int
+    gpus: float
+    count: int
+
+
+def _local(num_cpus: int | None) -> dict[str, Any]:
+    return {
+        "address": "local",  # without it ray.init would join any cluster that runs on this machine
+        "num_cpus": num_cpus,
+        "include_dashboard": False,
+        "object_store_memory": OBJECT_STORE_BYTES,
+        "_node_ip_address": "127.0.0.1",
+    }
+
+
+@contextmanager
+def connected(address: str | None = None, num_cpus: int | None = None) -> Iterator[None]:
+    """Connect to the cluster at ``address``, or start one on this machine (bound to 127.0.0.1)."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    # Else a driver whose parent has ended (launch local, nohup) is taken for a worker whose raylet has: it would end
+    # with code 1 and without a word where a call to the raylet fails, as while it is being put in order.
+    os.environ["RAY_RAYLET_PID"] = str(os.getpid())
+    arguments = {"address": address} if address else _local(num_cpus)
+    with kept_handlers():  # Ray's would end the driver with the signal's number
+        import ray
+
+        warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
+        try:
+            ray.init(logging_level=logging.ERROR, log_to_driver=False, **arguments)
+        except ConnectionError as problem:
+            reason = first_line(problem)
+            raise UserError(f"no Ray cluster at {address}: {reason}") from None
+        except SystemExit:  # Ray's handlers, which stand as long as it starts
+            raise KeyboardInterrupt("SIGTERM") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def find_slots(resources: Resources) -> Slots:
+    """How many trials fit into the connected cluster at a time.
+
+    Raises UserError where not even one fits on the largest node: Ray would wait for ever.
+    """
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    gpus = resources.share
+    if gpus < 0:
+        gpus = 1.0 if any(node.get("GPU", 0) >= 1 for node in nodes) else 0.0
+    most_gpus = max(node.get("GPU", 0.0) for node in nodes)
+    most_cpus = max(node.get("CPU", 0.0) for node in nodes)
+    if gpus > most_gpus:
+        raise UserError(
+            f"resources.gpu_per_trial = {gpus:g}, but the largest node has {most_gpus:g} GPU(s):"
+            " leave it away to use what there is, or set 0"
+        )
+    if resources.cpu_per_trial > most_cpus:
+        raise UserError(
+            f"resources.cpu_per_trial = {resources.cpu_per_trial}: the largest node has {most_cpus:g} cores"
+        )
+    count = sum(_fit(node, resources.cpu_per_trial, gpus) for node in nodes)
+    return Slots(resources.cpu_per_trial, gpus, max(count, 1))
+
+
+def _fit(node: dict[str, float], cpus: int, gpus: float) -> int:
+    by_cpu = int(node.get("CPU", 0.0) // cpus)
+    if not gpus:
+        return by_cpu
+    share = node.get("GPU", 0.0) // gpus if gpus >= 1 else int(node.get("GPU", 0.0)) * int(1 / gpus + 1e-9)
+    return min(by_cpu, int(share))

@@ -1,0 +1,23 @@
+"""What lists of image files have in common: their own split where none is published, and missing files."""
+
+from cotuning_tune.base.errors import UserError
+from cotuning_tune.data._files import Files
+from cotuning_tune.data._task import hold_out
+
+
+def own_split(whole: Files, test_fraction: float, seed: int) -> dict[str, Files]:
+    """``train`` and ``test`` of a set without parts: a fixed share of each class by the hash of the names."""
+    if not 0 < test_fraction < 1:
+        raise UserError(f"test_fraction = {test_fraction:g} must lie between 0 and 1, both excluded")
+    train, test = hold_out(whole, range(len(whole.names)), test_fraction, seed)
+    return {"train": whole.some(train), "test": whole.some(test)}
+
+
+def refuse_missing(found: Files) -> Files:
+    """The files themselves. Raises UserError that names the first of those which are listed but not there."""
+    missing = [name for name in found.names if not (found.root / name).is_file()]
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        named = f"{', '.join(missing[:3])}{more}"
+        raise UserError(f"{len(missing)} of {len(found.names)} listed images are not in {found.root}: {named}")
+    return found

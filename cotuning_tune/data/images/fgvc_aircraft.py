@@ -1,0 +1,76 @@
+"""FGVC Aircraft, 100 variants of aircraft (Maji et al. 2013): trained on its trainval part, as published."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+from PIL import Image
+
+from cotuning_tune.base.cache import cache_root, content_key
+from cotuning_tune.base.errors import UserError, first_line
+from cotuning_tune.data._files import Files
+from cotuning_tune.data._task import Listing
+from cotuning_tune.data.images._lists import refuse_missing
+from cotuning_tune.data.images._published import Rows
+from cotuning_tune.data.images._torchvision import Fetched, FetchedConfig
+from cotuning_tune.hyper import hyper
+
+BANNER = 20
+
+
+class FgvcAircraft(Fetched):
+    """10,000 photographs of aircraft. The strip of 20 pixels below each names its source and stays, as in the paper."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(FetchedConfig):
+        part: Literal["trainval", "train"] = hyper("trainval", doc="train: validated on the published val part")
+        crop_banner: bool = hyper(False, doc="cut off the 20 pixels at the bottom")
+
+    page = "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/"
+    layout = """
+    fgvc-aircraft-2013b/data/ with variants.txt, images_variant_trainval.txt, images_variant_test.txt, images/*.jpg
+      images_variant_trainval.txt  1025794 Boeing 707-320      (image and class; also _train, _val)
+      variants.txt                 a class name a line
+    """
+    counts = MappingProxyType({"classes": 100, "train": 6667, "test": 3333})
+    folders = ("fgvc-aircraft-2013b/data", "data")
+    marks = ("variants.txt",)
+    fetcher = "FGVCAircraft"
+
+    def read(self) -> tuple[Sequence[str], dict[str, Rows]]:
+        names = self.lines("variants.txt")
+        labels = {name: label for label, name in enumerate(names)}
+        lists = {"train": self.config.part, "test": "test"} | ({"val": "val"} if self.config.part == "train" else {})
+        return names, {part: self._rows(f"images_variant_{source}.txt", labels) for part, source in lists.items()}
+
+    def _rows(self, source: str, labels: dict[str, int]) -> Rows:
+        images = self.table(source)
+        return [(f"images/{key}.jpg", self.look_up(labels, name, "variants.txt")) for key, name in images.items()]
+
+    def _read(self, found: Files) -> Listing:
+        if not self.config.crop_banner:
+            return super()._read(found)
+        refuse_missing(found)
+        folder = cache_root() / "without_banner" / content_key(str(found.root), self.stored_size)
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda name: _cut(found.root / name, folder / name, self.stored_size), found.names))
+        return super()._read(Files(folder, found.names, found.labels))
+
+
+def _cut(path: Path, to: Path, size: int) -> None:
+    """A copy without the banner, of the stored size, where there is none that is newer."""
+    if to.exists() and to.stat().st_mtime_ns > path.stat().st_mtime_ns:
+        return
+    to.parent.mkdir(parents=True, exist_ok=True)
+    temporary = to.with_name(f".{os.getpid()}.{to.name}")
+    try:
+        with Image.open(path) as image:
+            kept = image.convert("RGB").crop((0, 0, image.width, image.height - BANNER))
+        kept.resize((size, size), Image.Resampling.BILINEAR).save(temporary, format="PNG")
+        temporary.replace(to)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as problem:
+        raise UserError(f"{path} cannot be read: {first_line(problem)}") from None

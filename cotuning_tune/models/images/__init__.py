@@ -1,0 +1,1 @@
+"""Backbones for images: one file a family, found by its name."""

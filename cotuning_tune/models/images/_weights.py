@@ -1,0 +1,196 @@
+"""Weights from files: what a checkpoint holds and whose head it has, in one clear line where it does not fit."""
+
+import argparse
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from cotuning_tune.base.errors import UserError, first_line
+
+SOURCE_CLASSES = 1000
+# Where trainers put the weights: averaged ones (EMA) first, for those are what gets published.
+WRAPPERS = ("state_dict_ema", "model_ema", "ema_state_dict", "ema", "teacher", "state_dict", "model")
+PREFIXES = ("module.", "_orig_mod.", "model.", "network.")
+# Self-supervised training: its name, how a key begins that only it has, how the keys of its backbone begin.
+SELF_SUPERVISED = (
+    ("MoCo", "encoder_q.", "encoder_q."),
+    ("MoCo v3", "base_encoder.", "base_encoder."),
+    ("DINO", "head.last_layer.", "backbone."),
+    ("DINOv2", "dino_head.", "backbone."),
+    ("SimSiam", "predictor.", "encoder."),
+    ("SwAV", "prototypes.", ""),
+    ("SwAV", "projection_head.", ""),
+    ("MAE", "decoder_", ""),
+)
+LEFT_OUT = ("prototypes.", "projection_head.", "decoder_", "mask_token")
+# What a file seems to be, by a key that it has.
+SIGNS = (
+    (r"features\.denseblock1\.", "a DenseNet of torchvision"),
+    (r"encoder\.layers\.encoder_layer_0\.", "a vision transformer of torchvision"),
+    (r"blocks\.0\.attn\.qkv\.", "a vision transformer in the names of timm"),
+    (r"layers\.0\.blocks\.0\.attn\.", "a Swin transformer in the names of timm"),
+    (r"(vit|embeddings|encoder\.layer\.0)\.", "a transformer in the names of Hugging Face"),
+    (r"trunk_output\.", "a RegNet of torchvision"),
+    (r"_conv_stem\.", "an EfficientNet of efficientnet_pytorch"),
+    (r"conv_stem\.", "an EfficientNet or MobileNet in the names of timm"),
+    (r"stages\.0\.blocks\.", "a ConvNeXt or another network in the names of timm"),
+    (r"layers\.8\.0\.layers\.", "a MNASNet of torchvision"),
+    (r"stage2\.0\.branch2\.", "a ShuffleNet of torchvision"),
+    (r"features\.0\.0\.", "an EfficientNet, MobileNet, ConvNeXt or Swin transformer of torchvision"),
+    (r"features\.0\.", "a VGG or AlexNet of torchvision"),
+)
+RESNETS: dict[tuple[str, tuple[int, ...]], str] = {
+    ("basic", (2, 2, 2, 2)): "a ResNet-18",
+    ("basic", (3, 4, 6, 3)): "a ResNet-34",
+    ("bottleneck", (3, 4, 6, 3)): "a ResNet-50 or its kin",
+    ("bottleneck", (3, 4, 23, 3)): "a ResNet-101 or its kin",
+    ("bottleneck", (3, 8, 36, 3)): "a ResNet-152 or its kin",
+}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A state dict, where it comes from, and the kind of self-supervised training that made it ("": none known)."""
+
+    weights: dict[str, Tensor]
+    origin: str
+    kind: str = ""
+
+
+def _stored(path: Path) -> Any:
+    if not path.is_file():
+        raise UserError(f"there is no file of weights {path}")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        # The options of a training script lie beside its weights as a Namespace; it holds plain values.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as problem:
+        raise UserError(f"{path} holds no readable weights ({first_line(problem)})") from None
+
+
+def _unwrapped(found: Any) -> Any:
+    """The state dict inside the dicts of a trainer."""
+    while isinstance(found, Mapping):
+        inner = next((found[key] for key in WRAPPERS if isinstance(found.get(key), Mapping)), None)
+        if inner is None:
+            break
+        found = inner
+    return found
+
+
+def _plain(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without the prefixes that all keys share."""
+    weights = {key: value for key, value in weights.items() if key != "n_averaged"}
+    while prefix := next((p for p in PREFIXES if weights and all(key.startswith(p) for key in weights)), ""):
+        weights = {key.removeprefix(prefix): value for key, value in weights.items()}
+    return weights
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """The weights of a torch or safetensors file, unpacked, without the prefixes of its trainer.
+
+    Raises UserError where the file is missing, damaged or holds something else.
+    """
+    path = Path(path).expanduser()
+    found = _unwrapped(_stored(path))
+    weights = {key: value for key, value in found.items() if isinstance(value, Tensor)} if _is_dict(found) else {}
+    if not weights:
+        raise UserError(f"{path} holds no weights but a {type(found).__name__}, a state dict is needed")
+    weights = _plain(weights)
+    for kind, sign, prefix in SELF_SUPERVISED:
+        if any(key.startswith(sign) for key in weights):
+            kept = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+            kept = {k: v for k, v in kept.items() if not k.startswith(LEFT_OUT)}
+            return Checkpoint(kept, str(path), kind)
+    return Checkpoint(weights, str(path))
+
+
+def _is_dict(found: Any) -> bool:
+    return isinstance(found, Mapping) and all(isinstance(key, str) for key in found)
+
+
+def seems_to_be(weights: Mapping[str, Tensor]) -> str:
+    """A guess, for people, at the network that weights belong to; "" where there is none."""
+    if any(key.startswith("layer1.0.conv1.") for key in weights):
+        layers = [{key.split(".")[1] for key in weights if key.startswith(f"layer{n}.")} for n in range(1, 5)]
+        block = "bottleneck" if any(".conv3." in key for key in weights) else "basic"
+        return RESNETS.get((block, tuple(map(len, layers))), "a ResNet of its own make")
+    return next((what for sign, what in SIGNS if any(re.match(sign, key) for key in weights)), "")
+
+
+def first_difference(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
+    """The first name, in the network's order, that is missing or of another shape; else the first too many."""
+    for key, value in expected.items():
+        if key not in given and not key.endswith("num_batches_tracked"):
+            return f"they lack '{key}'"
+        if key in given and given[key].shape != value.shape:
+            return f"'{key}' is {list(given[key].shape)} and must be {list(value.shape)}"
+    extra = next((key for key in given if key not in expected), "")
+    return f"they have '{extra}' too" if extra else ""
+
+
+def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], what: str, origin: str = "the file") -> None:
+    """Load a state dict; UserError with the first name or shape that differs, and what the file seems to be."""
+    if difference := first_difference(module.state_dict(), weights):
+        guess = seems_to_be(weights)
+        seems = f"; {origin} seems to hold {guess}" if guess else f" ({origin})"
+        raise UserError(f"the weights do not fit {what}: {difference}{seems}")
+    state = OrderedDict(weights)
+    # Files lose the version: MNASNet refuses to load without one, BatchNorm fills in what files before it lack.
+    state._metadata = {"": {"version": getattr(module, "_version", None)}}  # type: ignore[attr-defined]
+    module.load_state_dict(state)
+
+
+def split_head(checkpoint: Checkpoint, path: str) -> tuple[dict[str, Tensor], dict[str, Tensor], str]:
+    """Weights of the backbone, weights of the head at ``path``, and why there are none of the head ("": there are).
+
+    What stands at the head's name in a self-supervised file projects features and names no classes.
+    """
+    top = f"{path}."
+    own = {key.removeprefix(top): value for key, value in checkpoint.weights.items() if key.startswith(top)}
+    rest = {key: value for key, value in checkpoint.weights.items() if not key.startswith(top)}
+    if checkpoint.kind:
+        return rest, {}, f"{checkpoint.origin} is a self-supervised {checkpoint.kind} checkpoint, without classes"
+    if own and own.keys() <= {"weight", "bias"} and own.get("weight", torch.empty(0)).ndim == 2:
+        return rest, own, ""
+    if own:
+        return (
+            rest,
+            {},
+            f"{checkpoint.origin} has something else than a linear layer at {path}, as self-supervised files do",
+        )
+    return rest, {}, f"{checkpoint.origin} holds no weights of a head ({path})"
+
+
+def make_head(own: Mapping[str, Tensor], like: nn.Linear, what: str, origin: str) -> nn.Linear:
+    """The head of a file with as many classes as it has there; without weights a new one of 1000 classes."""
+    classes = len(own["weight"]) if own else SOURCE_CLASSES
+    head = nn.Linear(like.in_features, classes, bias=like.bias is not None)
+    if own:
+        load_strictly(head, own, f"the head of {what}", origin)
+    return head
+
+
+def take_head(network: nn.Module, path: str) -> nn.Linear:
+    """The head of a network, which then gives the head's input. The head is kept, not copied: nothing is lost."""
+    head = cast(nn.Linear, network.get_submodule(path))
+    network.set_submodule(path, nn.Identity())
+    return head
+
+
+def load_network(network: nn.Module, path: str, checkpoint: Checkpoint, what: str) -> tuple[nn.Linear, str]:
+    """Fill a network strictly but for its head, which is taken out; gives the file's head, or a new one and why."""
+    old = take_head(network, path)
+    rest, own, reason = split_head(checkpoint, path)
+    load_strictly(network, rest, what, checkpoint.origin)
+    return make_head(own, old, what, checkpoint.origin), reason

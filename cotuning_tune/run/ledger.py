@@ -1,0 +1,82 @@
+"""The test ledger: every opening of a test split and its result, each line chained to the one before."""
+
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from cotuning_tune.base.files import append_line
+
+START = "0" * 64
+
+
+def line_hash(line: str) -> str:
+    """SHA-256 of a ledger line without its line end."""
+    return hashlib.sha256(line.encode()).hexdigest()
+
+
+def config_hash(spec: dict[str, Any]) -> str:
+    """The first 16 digits of the SHA-256 of a training's spec, without what its results do not depend on."""
+    task_config = {key: value for key, value in spec["task_config"].items() if key != "decode"}
+    text = json.dumps({**spec, "task_config": task_config}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def content_hash(content: dict[str, Any]) -> str:
+    """SHA-256 of the content of a JSON file, as ``result.json`` of a retraining."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
+def append(path: Path, entry: dict[str, Any]) -> None:
+    """Add a line durably; ``time``, ``previous`` (the hash of the line before) and its own ``hash`` are filled in.
+
+    A half-written last line, left by a kill, is completed to a line of its own and stays in the chain.
+    """
+    lines = _lines(path)
+    previous = line_hash(lines[-1]) if lines else START
+    append_line(path, chained_line({**entry, "time": time.time(), "previous": previous}))
+
+
+def chained_line(entry: dict[str, Any]) -> str:
+    """The line of an entry that has its place in the chain, with the hash of all the rest."""
+    rest = {key: value for key, value in entry.items() if key != "hash"}
+    return json.dumps({**rest, "hash": content_hash(rest)}, sort_keys=True)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The entries of a ledger; a damaged line counts as an empty entry."""
+    entries = []
+    for line in _lines(path):
+        try:
+            entries.append(json.loads(line))
+        except json.JSONDecodeError:
+            entries.append({})
+    return entries
+
+
+def broken_lines(path: Path) -> list[int]:
+    """Numbers (from 1) of the lines whose chain to the line before does not hold."""
+    broken, previous = [], START
+    for number, line in enumerate(_lines(path), 1):
+        try:
+            holds = json.loads(line).get("previous") == previous
+        except (json.JSONDecodeError, AttributeError):
+            holds = False
+        if not holds:
+            broken.append(number)
+        previous = line_hash(line)
+    return broken
+
+
+def altered_lines(path: Path) -> list[int]:
+    """Numbers (from 1) of the lines that do not have their own hash: changed, or torn by a kill."""
+    return [
+        number
+        for number, (line, entry) in enumerate(zip(_lines(path), read(path), strict=True), 1)
+        if not isinstance(entry, dict) or chained_line(entry) != line
+    ]

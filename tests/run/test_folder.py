@@ -1,0 +1,184 @@
+"""The run directory: names of its files, and that a reader never sees half a file."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from cotuning_tune.base.errors import UserError
+from cotuning_tune.base.files import read_json, read_lines, write_bytes, write_json, write_lines
+from cotuning_tune.run.folder import CellDir, RunDir, TrialDir
+
+
+def test_write_makes_folders_and_leaves_nothing_else(tmp_path: Path) -> None:
+    """A written file stands alone in its new folder: no temporary name is left."""
+    write_bytes(tmp_path / "a" / "b" / "file", b"new")
+    assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["file"]
+    assert (tmp_path / "a" / "b" / "file").read_bytes() == b"new"
+
+
+def test_old_content_until_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While new content goes to the disk a reader still sees the old one, whole."""
+    path, seen = tmp_path / "file", []
+    write_bytes(path, b"old")
+    monkeypatch.setattr(os, "fsync", lambda descriptor: seen.append(path.read_bytes()))
+    write_bytes(path, b"new")
+    assert seen[0] == b"old"
+    assert path.read_bytes() == b"new"
+
+
+def test_a_reader_keeps_what_it_opened(tmp_path: Path) -> None:
+    """A reader that opened the file before new content came reads the old one to its end."""
+    path = tmp_path / "file"
+    write_bytes(path, b"old")
+    with path.open("rb") as reader:
+        write_bytes(path, b"new")
+        assert reader.read() == b"old"
+
+
+def test_a_full_disk_keeps_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the disk refuses the new content the old one stays."""
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    write_json(tmp_path / "file", 1)
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match="No space"):
+        write_json(tmp_path / "file", 2)
+    assert read_json(tmp_path / "file") == 1
+
+
+@pytest.mark.parametrize(("durable", "syncs"), [(True, 2), (False, 0)])
+def test_durable_waits_for_file_and_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durable: bool, syncs: int
+) -> None:
+    """A durable write waits for the disk twice, once for the file and once for its folder."""
+    calls: list[int] = []
+    monkeypatch.setattr(os, "fsync", calls.append)
+    write_bytes(tmp_path / "file", b"", durable=durable)
+    assert len(calls) == syncs
+
+
+def test_json_refuses_nan(tmp_path: Path) -> None:
+    """NaN is no JSON: writing it fails and leaves the old file as it was."""
+    write_json(tmp_path / "file", {"a": 1})
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "file", {"a": float("nan")})
+    assert read_json(tmp_path / "file") == {"a": 1}
+
+
+def test_json_keeps_letters(tmp_path: Path) -> None:
+    """Letters outside ASCII are readable in the file."""
+    write_json(tmp_path / "file", {"Größe": "± 1"})
+    assert '"Größe": "± 1"' in (tmp_path / "file").read_text(encoding="utf-8")
+    assert read_json(tmp_path / "file") == {"Größe": "± 1"}
+
+
+@pytest.mark.parametrize(("content", "words"), [(None, "is missing"), ('{"a": 1', "is damaged")])
+def test_unreadable_json(tmp_path: Path, content: str | None, words: str) -> None:
+    """A missing or damaged JSON file is a user's error with its path."""
+    path = tmp_path / "file.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match=rf"file\.json {words}"):
+        read_json(path)
+
+
+def test_lines_of_a_missing_file(tmp_path: Path) -> None:
+    """A file of lines that is not there has no rows."""
+    assert read_lines(tmp_path / "none") == []
+
+
+def test_half_a_last_line_is_left_out(tmp_path: Path) -> None:
+    """Of a file cut off in its last line all rows before are read."""
+    write_lines(tmp_path / "rows", [{"epoch": 1}, {"epoch": 2}])
+    text = (tmp_path / "rows").read_text()
+    (tmp_path / "rows").write_text(text[:-4])
+    assert read_lines(tmp_path / "rows") == [{"epoch": 1}]
+
+
+@pytest.mark.parametrize("text", ["ä ± \n", "a\u2028b", "a\x85b"])
+def test_lines_come_back(tmp_path: Path, text: str) -> None:
+    """Rows come back as written, whatever line separators their texts hold."""
+    rows = [{"reason": text}, {"epoch": 2}]
+    write_lines(tmp_path / "rows", rows)
+    assert read_lines(tmp_path / "rows") == rows
+
+
+RUN_PATHS = {
+    "experiment_file": "experiment.toml",
+    "space_file": "space.toml",
+    "environment": "env.json",
+    "studies": "studies.journal",
+    "ledger": "test_ledger.jsonl",
+    "tensorboard": "tensorboard",
+    "report": "report",
+    "ray": "ray",
+}
+
+
+@pytest.mark.parametrize(("attribute", "name"), RUN_PATHS.items())
+def test_paths_of_a_run(attribute: str, name: str) -> None:
+    """The files of a run have the names that the documentation gives them."""
+    assert getattr(RunDir(Path("/runs/x")), attribute) == Path("/runs/x") / name
+
+
+def test_paths_of_a_cell() -> None:
+    """Trials are numbered with four digits, retrainings by their seed."""
+    cell = RunDir(Path("r")).cell("cub200-0.15-bss")
+    assert cell.name == "cub200-0.15-bss"
+    assert cell.selection == Path("r/cells/cub200-0.15-bss/selection.json")
+    assert cell.trial(7).path == Path("r/cells/cub200-0.15-bss/trials/0007")
+    assert cell.trial(12345).path.name == "12345"
+    assert cell.retrain(2).path == Path("r/cells/cub200-0.15-bss/retrain/seed2")
+
+
+def test_paths_of_a_trial_differ() -> None:
+    """Every file of a trial has a name of its own."""
+    trial = TrialDir(Path("t"))
+    files = [trial.config, trial.metrics, trial.result, trial.state, trial.best_weights, trial.model]
+    assert len({path.name for path in files}) == len(files)
+    assert trial.result == Path("t/result.json")
+
+
+def test_open_needs_a_run(tmp_path: Path) -> None:
+    """A folder without experiment file is no run."""
+    with pytest.raises(UserError, match=r"no run in .*experiment\.toml"):
+        RunDir.open(tmp_path)
+
+
+def test_open_gives_an_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run opened by a relative path still works from another working folder."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "experiment.toml").touch()
+    monkeypatch.chdir(tmp_path)
+    run = RunDir.open("mine")
+    assert (run.path, run.name) == (tmp_path / "mine", "mine")
+
+
+def test_cells_are_folders_in_order(tmp_path: Path) -> None:
+    """The cells of a run are the folders there are, by name; other files do not count."""
+    run = RunDir(tmp_path)
+    assert list(run.cells()) == []
+    for name in ("b", "a"):
+        run.cell(name).path.mkdir(parents=True)
+    (tmp_path / "cells" / "note.txt").touch()
+    assert list(run.cells()) == [CellDir(tmp_path / "cells" / name) for name in "ab"]
+
+
+def test_incarnation_counts_drivers(tmp_path: Path) -> None:
+    """Each driver of a run gets the next number, from 1."""
+    run = RunDir(tmp_path)
+    assert run.read_incarnation() == 0
+    assert [run.raise_incarnation(), run.raise_incarnation()] == [1, 2]
+    assert RunDir(tmp_path).read_incarnation() == 2
+
+
+def test_rows_are_plain_json(tmp_path: Path) -> None:
+    """Every line of a file of rows is a JSON object by itself."""
+    write_lines(tmp_path / "rows", [{"a": 1}, {"b": [2]}])
+    lines = (tmp_path / "rows").read_text().split("\n")
+    assert [json.loads(line) for line in lines[:-1]] == [{"a": 1}, {"b": [2]}]
+    assert lines[-1] == ""

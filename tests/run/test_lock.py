@@ -1,0 +1,189 @@
+"""One driver a run: who holds the lock, and when it is taken over."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cotuning_tune.base.errors import UserError
+from cotuning_tune.base.files import write_json
+from cotuning_tune.run import lock
+from cotuning_tune.run.folder import RunDir
+from cotuning_tune.run.lock import driver_lock, holder
+
+HOLD = """
+import sys
+from pathlib import Path
+from cotuning_tune.run.lock import driver_lock
+from cotuning_tune.run.folder import RunDir
+with driver_lock(RunDir(Path(sys.argv[1]))):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    return RunDir(tmp_path)
+
+
+@pytest.fixture
+def driver(run: RunDir) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the run."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(run.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def _write_owner(run: RunDir, **changed: object) -> None:
+    """A lock file as this process would write it, with some entries changed."""
+    write_json(run.lock, {**lock._owner(), **changed})
+
+
+def test_free(run: RunDir) -> None:
+    """A run without lock file has no driver."""
+    assert holder(run) is None
+
+
+def test_held_inside_and_free_after(run: RunDir) -> None:
+    """Inside the block this process is the driver; after it nobody is, and no lock file is left."""
+    with driver_lock(run):
+        owner = holder(run)
+        assert owner
+        assert (owner["pid"], owner["host"]) == (os.getpid(), socket.gethostname())
+    assert holder(run) is None
+    assert not run.lock.exists()
+
+
+def test_freed_by_an_error(run: RunDir) -> None:
+    """An exception inside the block frees the run."""
+    with pytest.raises(RuntimeError, match="boom"), driver_lock(run):
+        raise RuntimeError("boom")
+    assert holder(run) is None
+
+
+def test_a_second_driver_is_refused(run: RunDir, driver: subprocess.Popen[str]) -> None:
+    """While a driver lives a second one is refused with its user, host, process and age."""
+    with pytest.raises(UserError) as caught, driver_lock(run):
+        pass
+    message = str(caught.value)
+    owner = json.loads(run.lock.read_text())
+    parts = [owner["user"], socket.gethostname(), f"process {driver.pid}", "0 min"]
+    assert [part for part in parts if part not in message] == []
+    assert holder(run) == owner
+
+
+def test_a_killed_driver_is_replaced_at_once(run: RunDir, driver: subprocess.Popen[str]) -> None:
+    """The lock of a killed process of this host is taken over without waiting."""
+    driver.kill()
+    os.waitid(os.P_PID, driver.pid, os.WEXITED | os.WNOWAIT)  # dead, but its parent has not looked yet
+    assert run.lock.exists()
+    assert holder(run) is None
+    with driver_lock(run):
+        assert holder(run)
+
+
+def test_processes_differ_by_their_start(driver: subprocess.Popen[str]) -> None:
+    """A process that started later has a later start."""
+    starts = [lock.started_at(pid) for pid in (os.getpid(), driver.pid)]
+    assert int(starts[0] or 0) < int(starts[1] or 0)
+
+
+def test_a_reused_process_number_is_no_driver(run: RunDir) -> None:
+    """A living process that started at another time than the owner is a different one."""
+    _write_owner(run, started="1")
+    assert holder(run) is None
+
+
+@pytest.mark.parametrize(("age", "alive"), [(0, True), (lock.DEAD_AFTER_S + 5, False)])
+def test_a_driver_on_another_host(run: RunDir, age: float, alive: bool) -> None:
+    """A driver on another host lives as long as its lock file is touched."""
+    _write_owner(run, host="another", pid=1)
+    os.utime(run.lock, (time.time() - age,) * 2)
+    assert (holder(run) is not None) == alive
+
+
+def test_another_hosts_young_lock_is_outlasted(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster that is made again at once waits for its predecessor's lock to age, and takes it over."""
+    monkeypatch.setattr(lock, "DEAD_AFTER_S", 0.3)
+    monkeypatch.setattr(lock, "LOOK_S", 0.01)
+    _write_owner(run, host="another")
+    start = time.monotonic()
+    with driver_lock(run) as mine:
+        assert holder(run) == mine
+    assert time.monotonic() - start >= 0.2
+
+
+def test_another_hosts_driver_that_beats_is_left_alone(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Touched while it is watched, the lock of another host is a living driver's: refused."""
+    monkeypatch.setattr(lock, "LOOK_S", 0.01)
+    _write_owner(run, host="another")
+    threading.Timer(0.2, os.utime, (run.lock, (time.time() + 1,) * 2)).start()
+    with pytest.raises(UserError, match=r"is being worked on by .* on another"), driver_lock(run):
+        pass
+
+
+def test_a_driver_touches_its_lock(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver keeps its lock file young, for other hosts to see."""
+    monkeypatch.setattr(lock, "BEAT_S", 0.01)
+    with driver_lock(run):
+        os.utime(run.lock, (0, 0))
+        deadline = time.monotonic() + 10
+        while run.lock.stat().st_mtime == 0 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert time.time() - run.lock.stat().st_mtime < 30
+
+
+def test_beats_come_often_enough() -> None:
+    """A driver may miss several beats before another host takes it for dead."""
+    assert lock.BEAT_S * 3 < lock.DEAD_AFTER_S
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"pid": 1'])
+def test_a_damaged_lock_holds_nothing(run: RunDir, content: str) -> None:
+    """A lock file that cannot be read does not bar the run for ever."""
+    run.lock.write_text(content)
+    with driver_lock(run):
+        assert holder(run)
+
+
+def test_the_lock_of_a_successor_stays(run: RunDir) -> None:
+    """A driver that lost its lock to another one does not remove that one's lock."""
+    with driver_lock(run):
+        _write_owner(run, host="another")
+    assert json.loads(run.lock.read_text())["host"] == "another"
+
+
+def test_of_many_at_once_one_wins(run: RunDir) -> None:
+    """Of drivers that start at the same moment exactly one gets the run."""
+    barrier, end, outcomes = threading.Barrier(8), threading.Event(), []
+
+    def start() -> None:
+        barrier.wait()
+        try:
+            with driver_lock(run):
+                outcomes.append("won")
+                end.wait(30)
+        except UserError:
+            outcomes.append("refused")
+
+    threads = [threading.Thread(target=start) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    while len(outcomes) < 8 and any(thread.is_alive() for thread in threads):
+        time.sleep(0.01)
+    end.set()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["refused"] * 7 + ["won"]

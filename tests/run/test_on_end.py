@@ -1,0 +1,91 @@
+"""The experiment's command at a driver's end."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cotuning_tune.experiment import read_experiment
+from cotuning_tune.launch import Request
+from cotuning_tune.run import on_end
+from cotuning_tune.run.folder import RunDir
+from cotuning_tune.run.on_end import run_on_end
+from cotuning_tune.run.summary import Standing, kept_summary
+from cotuning_tune.search.driver import create_run
+from tests.launch.test_local import EXPERIMENT
+
+COMMAND = 'echo "$COTUNING_TUNE_STATE $COTUNING_TUNE_RUN $COTUNING_TUNE_SUMMARY" >> "$COTUNING_TUNE_RUN/ended"'
+
+
+def test_it_finds_run_and_state(driven: RunDir) -> None:
+    """The command is said before it runs, and finds the run's address, its state and its summary."""
+    notes: list[str] = []
+    run_on_end(COMMAND, driven, "done", notes.append)
+    assert (driven.path / "ended").read_text() == f"done {driven.path} {driven.summary}\n"
+    assert notes == [f"the run is done; on_end: {COMMAND}"]
+
+
+@pytest.mark.parametrize("command", ["exit 3", "no-such-command-here 2> /dev/null", "kill -9 $$"])
+def test_its_failure_is_a_note(driven: RunDir, command: str) -> None:
+    """One line that tells the code, and no error."""
+    notes: list[str] = []
+    run_on_end(command, driven, "failed", notes.append)
+    assert len(notes) == 2
+    assert notes[1].startswith("on_end has ended with code ")
+
+
+def test_it_is_ended_after_its_time(driven: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With all that it has started: nothing writes any more."""
+    monkeypatch.setattr(on_end, "LIMIT_S", 0.1)
+    notes: list[str] = []
+    run_on_end('(sleep 0.3; echo late > "$COTUNING_TUNE_RUN/late") & wait', driven, "done", notes.append)
+    assert notes[1] == "on_end has taken more than 0 s and was ended"
+    time.sleep(0.5)
+    assert not (driven.path / "late").exists()
+
+
+def test_once_after_the_last_write(driven: RunDir) -> None:
+    """At its call the summary tells the end already; a second end calls nothing."""
+    seen: list[tuple[str, str]] = []
+    with kept_summary(
+        driven, lambda state: seen.append((state, json.loads(driven.summary.read_text())["state"]))
+    ) as told:
+        told.begin(1, {driven.name: Standing()})
+        told.end("failed", "no luck")
+    assert seen == [("failed", "failed")]
+
+
+def test_not_for_a_replaced_driver(driven: RunDir) -> None:
+    """The newer driver's end is the run's end."""
+    seen: list[str] = []
+    with kept_summary(driven, seen.append) as told:
+        told.begin(1, {driven.name: Standing()})
+        driven.raise_incarnation()
+    assert seen == []
+
+
+def test_the_user_decides(tmp_path: Path, call: Callable[..., tuple[int, list[str], list[str]]]) -> None:
+    """The command of a file runs only with --on-end, also where the driver fails; without it a note shows it."""
+    keys = f"on_end = '''{COMMAND}'''\nweights = 'gone.pth'"
+    path, ended = tmp_path / "tiny.toml", tmp_path / "tiny" / "ended"
+    path.write_text(EXPERIMENT.replace("[experiment]", f"[experiment]\n{keys}"))
+    run = create_run(read_experiment(path), path, tmp_path, [])
+    code, out, _ = call("resume", run.path)
+    assert (code, out) == (2, [f"note: on_end is not run without --on-end: {COMMAND}"])
+    assert not ended.exists()
+    code, out, _ = call("resume", run.path, "--on-end")
+    announced = f"note: on_end, run when this ends: {COMMAND}"
+    assert (code, out) == (2, [announced, f"note: the run is failed; on_end: {COMMAND}"])
+    assert ended.read_text().startswith("failed ")
+    told = json.loads(run.summary.read_text())
+    assert told["state"] == "failed"
+    assert told["reason"] == "tiny_cnn has no weights to read: leave weights away"
+
+
+def test_a_launch_keeps_the_decision(tmp_path: Path) -> None:
+    """The entry's command says --on-end where the user said it at the launch, and only there."""
+    for decided in (True, False):
+        request = Request(tmp_path / "e.toml", "e", "/runs", "", None, tmp_path, decided)
+        assert ("--on-end" in request.entry("python", "e.toml")) is decided
