@@ -1,6 +1,6 @@
-"""An experiment file: which cells there are, and the search space of each.
+"""An experiment file: which studies there are, and the search space of each.
 
-A cell is a task at a sampling rate with a method. Every mistake in the file is a UserError that names
+A study is a task at a sampling rate with a method. Every mistake in the file is a UserError that names
 file and line and what is possible instead.
 """
 
@@ -49,7 +49,7 @@ class ExperimentConfig:
     sampler: Literal["tpe", "random", "qmc", "gp"] = hyper(
         "tpe", doc="tpe finds the best fastest; qmc: the same points for every method, the fairest"
     )
-    stopper: Literal["none", "asha", "median"] = hyper("none", doc="early stopping, within a cell only")
+    stopper: Literal["none", "asha", "median"] = hyper("none", doc="early stopping, within a study only")
     test_crops: Literal["centre", "ten"] = hyper("centre", doc="ten: corners and centre, mirrored too, as the paper")
     on_end: str = hyper("", doc="shell command at a driver's end; runs only where the user says --on-end")
     search_seed: int = hyper(SEARCH_SEED, doc="of the sampler and of training in the search")
@@ -71,7 +71,7 @@ class Resources:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Study:
     """A task at a rate with a method."""
 
     task: str
@@ -79,14 +79,14 @@ class Cell:
     method: str
 
     @property
-    def place(self) -> str:
+    def setting(self) -> str:
         """Task and rate: what the methods are compared at."""
         rate = f"{self.rate:.2f}" if float(f"{self.rate:.2f}") == self.rate else repr(self.rate)
         return f"{self.task}-{rate}"
 
     @property
     def name(self) -> str:
-        return f"{self.place}-{self.method}"
+        return f"{self.setting}-{self.method}"
 
 
 @dataclass(frozen=True)
@@ -104,10 +104,10 @@ class Experiment:
     text: str = field(repr=False)
 
     @property
-    def cells(self) -> list[Cell]:
-        """Every cell: tasks first, then rates, then methods, in the file's order."""
+    def studies(self) -> list[Study]:
+        """Every study: tasks first, then rates, then methods, in the file's order."""
         c = self.config
-        return [Cell(task, rate, name) for task in c.tasks for rate in c.rates for name in c.methods]
+        return [Study(task, rate, name) for task in c.tasks for rate in c.rates for name in c.methods]
 
     @property
     def rows(self) -> int:
@@ -116,29 +116,29 @@ class Experiment:
         return train.rows(1)
 
     def space(self, method: str) -> Space:
-        """All parameters of a cell: the training's under their own keys, the method's as ``method/key``."""
+        """All parameters of a study: the training's under their own keys, the method's as ``method/key``."""
         train = dict(self.train)
         if methods.method(method).replaces_weight_decay:
             train["optim/weight_decay"] = Parameter(0.0)
         return train | {f"{method}/{key}": p for key, p in self.methods[method].items()}
 
-    def spec(self, cell: Cell, values: Mapping[str, Any], seed: int) -> TrainingSpec:
-        """The training of a cell with the searched ``values``; the others are pinned."""
-        known = self.space(cell.method)
+    def spec(self, study: Study, values: Mapping[str, Any], seed: int) -> TrainingSpec:
+        """The training of a study with the searched ``values``; the others are pinned."""
+        known = self.space(study.method)
         every = {key: values.get(key, p.first) for key, p in known.items()}
-        prefix = f"{cell.method}/"
+        prefix = f"{study.method}/"
         return TrainingSpec(
-            task=cell.task,
-            kind=self.kinds[cell.task],
-            rate=cell.rate,
-            method=cell.method,
+            task=study.task,
+            kind=self.kinds[study.task],
+            rate=study.rate,
+            method=study.method,
             backbone=self.config.backbone,
             weights=self.config.weights,
             source_val=self.config.source_val,
             source_val_images=self.config.source_val_images,
             seed=seed,
             task_config=self.task,
-            data_options=self.data.get(cell.task, {}),
+            data_options=self.data.get(study.task, {}),
             train={k: v for k, v in every.items() if not k.startswith(prefix)},
             method_config={k.removeprefix(prefix): v for k, v in every.items() if k.startswith(prefix)},
         )

@@ -1,4 +1,4 @@
-"""Retraining: the chosen configuration of each cell over the seeds, then one look at the test part.
+"""Retraining: the chosen configuration of each study over the seeds, then one look at the test part.
 
 The only place that opens a test split. The driver writes the ledger line before a split is opened, so
 that no opening goes unrecorded, whatever is killed.
@@ -13,7 +13,7 @@ from cotuning_tune.base.files import place, read_json, write_bytes, write_json, 
 from cotuning_tune.cluster.connection import Slots
 from cotuning_tune.data import Crops
 from cotuning_tune.run import ledger
-from cotuning_tune.run.folder import CellDir, RunDir, TrialDir
+from cotuning_tune.run.folder import RunDir, StudyDir, TrialDir
 from cotuning_tune.tensorboard.events import write_ended
 from cotuning_tune.training import TrainingJob, TrainingSpec
 from cotuning_tune.training.state import remove_states
@@ -34,16 +34,16 @@ Watcher = Callable[[RetrainProgress], None]
 
 @dataclass(frozen=True)
 class Retraining:
-    """One seed of one cell's chosen configuration; ``decode``: as in ``TaskConfig``, '' as in the search."""
+    """One seed of one study's chosen configuration; ``decode``: as in ``TaskConfig``, '' as in the search."""
 
-    cell: CellDir
+    study: StudyDir
     seed: int
     selection: dict[str, Any]
     decode: str = ""
 
     @property
     def folder(self) -> TrialDir:
-        return self.cell.retrain(self.seed)
+        return self.study.retrain(self.seed)
 
     @property
     def spec(self) -> TrainingSpec:
@@ -122,11 +122,11 @@ def _test(spec: dict[str, Any], folder: str, threads: int, crops: Crops) -> dict
 
 
 def planned(run: RunDir, seeds: tuple[int, ...], decode: str = "") -> list[Retraining]:
-    """Every retraining of the run. Raises UserError where no cell has a selection."""
-    cells = [cell for cell in run.cells() if cell.selection.exists()]
-    if not cells:
+    """Every retraining of the run. Raises UserError where no study has a selection."""
+    studies = [study for study in run.study_folders() if study.selection.exists()]
+    if not studies:
         raise UserError(f"{run.path} has no selected configuration: search first (cotuning-tune resume)")
-    return [Retraining(cell, seed, read_json(cell.selection), decode) for cell in cells for seed in seeds]
+    return [Retraining(study, seed, read_json(study.selection), decode) for study in studies for seed in seeds]
 
 
 def run_retraining(
@@ -156,7 +156,7 @@ def run_retraining(
     for work, trained, tested in _executed(run, todo, slots, incarnation, crops):
         seconds.append(_write_result(run, work, trained, tested)["seconds"])
         shown = f"{tested['test_accuracy']:.2f} %" if tested else f"failed: {trained['failed']}"
-        last = f"{work.cell.name} seed {work.seed}: test {shown}"
+        last = f"{work.study.name} seed {work.seed}: test {shown}"
         watch(RetrainProgress(len(seconds), len(every), last, sum(seconds)))
 
 
@@ -198,8 +198,8 @@ def _executed(
 
 def _entry(work: Retraining) -> dict[str, Any]:
     spec = work.spec
-    cell = {"task": spec.task, "rate": spec.rate, "method": spec.method, "cell": work.cell.name}
-    return {**cell, "seed": work.seed, "config": work.config_hash, "purpose": "retrain"}
+    study = {"task": spec.task, "rate": spec.rate, "method": spec.method, "study": work.study.name}
+    return {**study, "seed": work.seed, "config": work.config_hash, "purpose": "retrain"}
 
 
 def _write_result(run: RunDir, work: Retraining, trained: dict[str, Any], tested: dict[str, Any]) -> dict[str, Any]:
@@ -237,11 +237,11 @@ def write_events(run: RunDir, work: Retraining, trained: dict[str, Any], tested:
     hparams = {"task": spec.task, "rate": f"{spec.rate:g}", "method": spec.method, "stage": "retrain", "run": run.name}
     key = ledger.content_hash({"config": work.config_hash, "run": read_json(run.environment)})[:8]
     write_ended(
-        run.tensorboard / "retrain" / work.cell.name / f"seed{work.seed}",
+        run.tensorboard / "retrain" / work.study.name / f"seed{work.seed}",
         {**hparams, **work.selection["hparams"]},
         trained["history"],
         "success" if tested else "failure",
-        group=f"{run.name}/retrain/{work.cell.name}/{key}",
+        group=f"{run.name}/retrain/{work.study.name}/{key}",
         scalars={"test/accuracy": tested["test_accuracy"]} if tested else {},
         images=trained["images"],
     )

@@ -19,7 +19,7 @@ from cotuning_tune.inspection.mistakes import Judged, draw_confusion, draw_mista
 from cotuning_tune.retrain import Retraining, write_events
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.search.recorder import Recorder, column_values
-from cotuning_tune.search.study import CellStudy, Studies
+from cotuning_tune.search.study import OptunaStudy, Studies
 from tests.search.conftest import command
 from tests.servers import free_port
 
@@ -59,7 +59,7 @@ def rows(number: int, epochs: int, base: float = 40.0) -> list[dict[str, Any]]:
 
 
 class Made:
-    """A run in the making: ``trial`` adds one trial to a cell, as a search would write it."""
+    """A run in the making: ``trial`` adds one trial to a study, as a search would write it."""
 
     def __init__(self, folder: Path, methods: tuple[str, ...] = METHODS) -> None:
         text = EXPERIMENT.format(methods=json.dumps(methods))
@@ -69,11 +69,11 @@ class Made:
         self.studies = Studies(self.experiment, InMemoryStorage(), self.run)
         self.recorder = Recorder(self.run, self.studies)
 
-    def trial(self, study: CellStudy, end: str) -> int:
+    def trial(self, study: OptunaStudy, end: str) -> int:
         """A trial that ends as ``end`` says, or runs on where it says RUNNING; its number."""
         issue = study.issue()
         self.recorder.start(issue, {})
-        base = 40.0 + self.experiment.config.methods.index(study.cell.method)
+        base = 40.0 + self.experiment.config.methods.index(study.key.method)
         history = rows(issue.number, 4 if end == "COMPLETE" else 3, base)
         self.recorder.report(issue, history[:1])
         self.recorder.report(issue, history)
@@ -92,19 +92,19 @@ class Made:
 
 
 def write_run(folder: Path, methods: tuple[str, ...] = METHODS) -> RunDir:
-    """A run whose last cell has a trial that runs; every other trial has ended, the first cell is retrained."""
+    """A run whose last study has a trial that runs; every other trial has ended, the first study is retrained."""
     made = Made(folder, methods)
     with closing(made.recorder):
-        for study in made.studies.cells.values():
+        for study in made.studies.by_name.values():
             for end in ENDS:
                 made.trial(study, end)
         made.trial(study, "RUNNING")
-    cell = made.experiment.cells[0]
-    hparams = column_values(made.experiment, cell, {})
-    selection = {"spec": made.experiment.spec(cell, {}, 100).to_json(), "hparams": hparams}
+    study = made.experiment.studies[0]
+    hparams = column_values(made.experiment, study, {})
+    selection = {"spec": made.experiment.spec(study, {}, 100).to_json(), "hparams": hparams}
     for seed in (0, 1):
-        work = Retraining(made.run.cell(cell.name), seed, selection)
-        trained = {"history": rows(seed, 4), "images": {} if seed else pictures(f"{cell.name}, seed {seed}")}
+        work = Retraining(made.run.study(study.name), seed, selection)
+        trained = {"history": rows(seed, 4), "images": {} if seed else pictures(f"{study.name}, seed {seed}")}
         write_events(made.run, work, trained, {"test_accuracy": 50.0 + seed})
     return made.run
 

@@ -1,4 +1,4 @@
-"""Experiment files: cells, spaces, specs, and every mistake with its line."""
+"""Experiment files: studies, spaces, specs, and every mistake with its line."""
 
 import json
 import re
@@ -10,7 +10,7 @@ import pytest
 
 from cotuning_tune import methods
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.experiment import Cell, Experiment, parse, read_experiment
+from cotuning_tune.experiment import Experiment, Study, parse, read_experiment
 from cotuning_tune.hyper import Choice, Parameter, Range
 from cotuning_tune.training import TrainingSpec
 
@@ -60,9 +60,9 @@ def written(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-def test_cells(experiment: Experiment) -> None:
-    """There is a cell for each task, rate and method; tasks change slowest, methods fastest."""
-    assert [cell.name for cell in experiment.cells] == [
+def test_studies(experiment: Experiment) -> None:
+    """There is a study for each task, rate and method; tasks change slowest, methods fastest."""
+    assert [study.name for study in experiment.studies] == [
         f"{task}-{rate}-{method}"
         for task in ("synthetic", "mine")
         for rate in ("0.50", "1.00")
@@ -72,8 +72,8 @@ def test_cells(experiment: Experiment) -> None:
 
 @pytest.mark.parametrize(("rate", "shown"), [(1.0, "1.00"), (0.15, "0.15"), (0.125, "0.125"), (0.005, "0.005")])
 def test_rates_in_names(rate: float, shown: str) -> None:
-    """A rate stands in a cell's name with two digits, or with all where two would round it."""
-    assert Cell("t", rate, "m").name == f"t-{shown}-m"
+    """A rate stands in a study's name with two digits, or with all where two would round it."""
+    assert Study("t", rate, "m").name == f"t-{shown}-m"
 
 
 def test_defaults(experiment: Experiment) -> None:
@@ -83,8 +83,8 @@ def test_defaults(experiment: Experiment) -> None:
     assert experiment.resources.cpu_per_trial == 1
 
 
-def test_space_of_a_cell(experiment: Experiment) -> None:
-    """A cell's space holds the training's parameters and those of its own method, overrides applied."""
+def test_space_of_a_study(experiment: Experiment) -> None:
+    """A study's space holds the training's parameters and those of its own method, overrides applied."""
     space = experiment.space("bss")
     assert space["epochs"] == Parameter(3)
     assert space["optim/lr"] == Parameter(1e-3, Range(1e-2, 1e-1, log=True))
@@ -103,8 +103,8 @@ def test_weight_decay(name: str) -> None:
 
 
 def test_spec(experiment: Experiment) -> None:
-    """A cell's spec holds searched values, pins, and elsewhere the defaults moved into their ranges."""
-    spec = experiment.spec(Cell("mine", 0.5, "bss"), {"bss/weight": 0.02, "optim/lr": 0.05}, seed=7)
+    """A study's spec holds searched values, pins, and elsewhere the defaults moved into their ranges."""
+    spec = experiment.spec(Study("mine", 0.5, "bss"), {"bss/weight": 0.02, "optim/lr": 0.05}, seed=7)
     assert (spec.task, spec.kind, spec.rate, spec.method, spec.seed) == ("mine", "synthetic", 0.5, "bss", 7)
     assert spec.method_config == {"weight": 0.02, "k": 2}
     assert {k: spec.train[k] for k in ("optim/lr", "optim/head_lr_factor", "epochs")} == {
@@ -117,8 +117,8 @@ def test_spec(experiment: Experiment) -> None:
 
 def test_specs_survive_json(experiment: Experiment) -> None:
     """A spec that went through JSON is the same."""
-    for cell in experiment.cells:
-        spec = experiment.spec(cell, {}, 0)
+    for study in experiment.studies:
+        spec = experiment.spec(study, {}, 0)
         assert TrainingSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
 
 
@@ -135,7 +135,7 @@ def test_space_text(experiment: Experiment) -> None:
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
 def test_shipped_files(path: Path) -> None:
     """Every experiment file of the repository is valid, and opens with the command that runs it."""
-    assert read_experiment(path).cells
+    assert read_experiment(path).studies
     assert re.match(rf"# cotuning-tune (run|search) search_spaces/{path.name}", path.read_text())
 
 

@@ -80,11 +80,11 @@ def test_new_method_is_listed_with_its_ranges(copy: Path) -> None:
 
 
 def test_new_method_trains_in_an_experiment(copy: Path) -> None:
-    """An experiment that names it has a cell of it, with its weight as a hyper-parameter."""
+    """An experiment that names it has a study of it, with its weight as a hyper-parameter."""
     script = (
         "from cotuning_tune.experiment import read_experiment\n"
         "e = read_experiment('new.toml')\n"
-        "assert 'synthetic-1.00-feature_norm' in [c.name for c in e.cells]\n"
+        "assert 'synthetic-1.00-feature_norm' in [c.name for c in e.studies]\n"
         "assert e.space('feature_norm')['feature_norm/weight'].first == 1e-4\n"
     )
     run_in(copy, "-c", script)

@@ -18,10 +18,10 @@ def duration(seconds: float) -> str:
 
 
 def best_of(best: Mapping[str, float]) -> str:
-    """The cell with the best validation accuracy so far."""
+    """The study with the best validation accuracy so far."""
     if not best:
         return "no result yet"
-    name = max(best, key=lambda cell: best[cell])
+    name = max(best, key=lambda study: best[study])
     return f"best val. {best[name]:.2f} % ({name})"
 
 

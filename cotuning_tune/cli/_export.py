@@ -12,10 +12,10 @@ from cotuning_tune.export import FORMATS
 
 def add(commands: Any) -> None:
     """The parsers of these commands."""
-    text = "write the retrained model of a cell as a folder that works without the run"
+    text = "write the retrained model of a study as a folder that works without the run"
     exporter = commands.add_parser("export", help=text, description=text)
     exporter.add_argument("run", metavar="RUN", help="folder of the run")
-    exporter.add_argument("--cell", required=True, help="TASK-RATE-METHOD, a folder of RUN/cells")
+    exporter.add_argument("--study", required=True, help="TASK-RATE-METHOD, a folder of RUN/studies")
     exporter.add_argument("--seed", type=int, metavar="N", help="of the retraining (default: the lowest complete one)")
     exporter.add_argument("--format", required=True, choices=FORMATS, help="onnx needs the extra [onnx]")
     exporter.add_argument("--out", metavar="DIR", help="a new folder (default: RUN/export/CELL-seedN-FORMAT)")
@@ -34,7 +34,7 @@ def _export(options: argparse.Namespace) -> int:
     from cotuning_tune.run.folder import RunDir
 
     run = RunDir.open(options.run)
-    winner = find_winner(run, options.cell, options.seed)
+    winner = find_winner(run, options.study, options.seed)
     from cotuning_tune.export.write import default_folder, export  # torch, after what needs none
 
     bundle = open_bundle(options.out or default_folder(winner, options.format))

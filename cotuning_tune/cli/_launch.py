@@ -10,25 +10,25 @@ from cotuning_tune.cli._options import parse_values
 
 def add(commands: Any) -> None:
     """The parsers of ``launch`` and of what follows it."""
-    from cotuning_tune.launch.ways import way_help, way_names
+    from cotuning_tune.launch.backends import backend_help, backend_names
 
     text = "start runs on clusters, and list, watch, stop and resume them"
     verbs = commands.add_parser("launch", help=text, description=text).add_subparsers(
-        dest="verb", metavar="WAY|VERB", required=True
+        dest="verb", metavar="BACKEND|VERB", required=True
     )
-    for name in way_names():
-        text = way_help(name)
+    for name in backend_names():
+        text = backend_help(name)
         parser = verbs.add_parser(name, help=text, description=text)
         parser.add_argument("experiment", metavar="EXPERIMENT", nargs="?", help="a file of search_spaces/, or your own")
         parser.add_argument("--storage", help="folder that all nodes see, or s3://BUCKET/PREFIX")
         parser.add_argument("--name", help="name of the run (default: the file's name)")
-        parser.add_argument("--studies", metavar="URL", default="", help="Optuna storage; s3:// needs one")
+        parser.add_argument("--optuna-storage", metavar="URL", default="", help="Optuna storage; s3:// needs one")
         parser.add_argument("--profile", metavar="FILE", help=f"what the site needs (see launch/profiles/{name}.toml)")
         parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a key of the profile")
         parser.add_argument("--on-end", action="store_true", help="run the experiment's on_end command at each end")
         parser.add_argument("--dry-run", action="store_true", help="show files and commands, start nothing")
         parser.add_argument("--show-profile", action="store_true", help="show every key with its default")
-        parser.set_defaults(call=_launch, way=name)
+        parser.set_defaults(call=_launch, backend=name)
     for name, text, call in (
         ("status", "where a launch stands", _status),
         ("logs", "what its driver says", _logs),
@@ -46,22 +46,22 @@ def add(commands: Any) -> None:
 def _request(options: argparse.Namespace) -> Any:
     from cotuning_tune.base.errors import UserError
     from cotuning_tune.base.files import is_local, place
-    from cotuning_tune.launch import Request, way
+    from cotuning_tune.launch import Request, backend
     from cotuning_tune.launch.profile import read_profile
     from cotuning_tune.launch.record import root
 
     if not options.experiment:
-        raise UserError(f"launch {options.way} needs an EXPERIMENT: a file of search_spaces/, or your own")
+        raise UserError(f"launch {options.backend} needs an EXPERIMENT: a file of search_spaces/, or your own")
     if not options.storage:
         raise UserError("launch needs --storage: a folder that all nodes see, or s3://BUCKET/PREFIX")
     given = parse_values(options.set, "nodes=2")
-    profile = read_profile(way(options.way).Profile, options.profile, given, options.way)
+    profile = read_profile(backend(options.backend).Profile, options.profile, given, options.backend)
     path, name = Path(options.experiment), options.name
     if not path.is_file():
         raise UserError(f"{path} cannot be read: there is no such file")
     name = name or _name_in(path)
     storage = place(options.storage) if is_local(place(options.storage)) else options.storage
-    return Request(path, name, str(storage), options.studies, profile, root() / name, options.on_end)
+    return Request(path, name, str(storage), options.optuna_storage, profile, root() / name, options.on_end)
 
 
 def _name_in(path: Path) -> str:
@@ -78,26 +78,26 @@ def _name_in(path: Path) -> str:
 
 
 def _launch(options: argparse.Namespace) -> int:
-    from cotuning_tune.launch import dry_run, launch, way
+    from cotuning_tune.launch import backend, dry_run, launch
     from cotuning_tune.launch.profile import profile_text
 
     if options.show_profile:
-        print(profile_text(way(options.way).Profile), end="")
+        print(profile_text(backend(options.backend).Profile), end="")
         return 0
     request = _request(options)
     if options.dry_run:
-        print(dry_run(options.way, request))
+        print(dry_run(options.backend, request))
         return 0
-    made = launch(options.way, request)
-    print(f"launched '{made.name}' by {made.way}; the run is {made.run}")
+    made = launch(options.backend, request)
+    print(f"launched '{made.name}' by {made.backend}; the run is {made.run}")
     _say_next(made)
     return 0
 
 
 def _say_next(made: Any) -> None:
-    from cotuning_tune.launch import way
+    from cotuning_tune.launch import backend
 
-    for line in way(made.way).notes(made):
+    for line in backend(made.backend).notes(made):
         print(line)
     for verb in ("status", "logs -f", "stop", "resume"):
         print(f"  cotuning-tune launch {verb} {made.name}")
@@ -108,7 +108,7 @@ def _status(options: argparse.Namespace) -> int:
     from cotuning_tune.launch.verbs import summary_of
 
     found = find_launch(options.name)
-    print(f"{found.name}: {state_of(found)} ({found.way}, started {_ago(found.started)}, attempt {found.times})")
+    print(f"{found.name}: {state_of(found)} ({found.backend}, started {_ago(found.started)}, attempt {found.times})")
     print(f"run      {found.run}")
     print(f"folder   {found.folder}")
     if summary := summary_of(found):
@@ -135,10 +135,10 @@ def _ago(when: float) -> str:
 
 
 def _logs(options: argparse.Namespace) -> int:
-    from cotuning_tune.launch import find_launch, way
+    from cotuning_tune.launch import backend, find_launch
 
     found = find_launch(options.name)
-    for piece in way(found.way).log(found, options.follow):
+    for piece in backend(found.backend).log(found, options.follow):
         print(piece, end="", flush=True)
     return 0
 
@@ -155,7 +155,7 @@ def _resume(options: argparse.Namespace) -> int:
     from cotuning_tune.launch import find_launch, relaunch
 
     made = relaunch(find_launch(options.name))
-    print(f"launched '{made.name}' again by {made.way} (attempt {made.times})")
+    print(f"launched '{made.name}' again by {made.backend} (attempt {made.times})")
     _say_next(made)
     return 0
 
@@ -164,6 +164,6 @@ def _list(_: argparse.Namespace) -> int:
     from cotuning_tune.base.tables import Table
     from cotuning_tune.launch import all_launches, state_of
 
-    rows = [[item.name, item.way, state_of(item), _ago(item.started), item.run] for item in all_launches()]
-    print(Table("launches", "Launches", ["name", "way", "state", "started", "run"], rows).markdown())
+    rows = [[item.name, item.backend, state_of(item), _ago(item.started), item.run] for item in all_launches()]
+    print(Table("launches", "Launches", ["name", "backend", "state", "started", "run"], rows).markdown())
     return 0

@@ -50,7 +50,7 @@ def say_calibration(experiment: Any) -> None:
 
     config = experiment.config
     if config.source_val:
-        found = source_of(experiment.spec(experiment.cells[0], {}, 0)).temperature
+        found = source_of(experiment.spec(experiment.studies[0], {}, 0)).temperature
         print(f"calibration temperature of {config.backbone}: {found:.4f}, fitted on {config.source_val}")
 
 

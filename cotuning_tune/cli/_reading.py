@@ -28,7 +28,7 @@ def summary(run: Any, done: bool) -> int:
     from cotuning_tune.report.results import methods_of
 
     report = write_report(run)
-    write_figures(run.report, report.figures, methods_of(report.cells))
+    write_figures(run.report, report.figures, methods_of(report.studies))
     print(f"\n{report.terminal()}")
     print(f"\nreport       {run.report / 'report.md'}")
     print(f"page         {run.report / 'index.html'}")

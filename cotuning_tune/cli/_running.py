@@ -12,7 +12,7 @@ from typing import Any
 from cotuning_tune.cli._options import add_calibration, add_decoding, decoding, say_calibration, with_options
 from cotuning_tune.cli._reading import summary
 
-STUDIES = "Optuna storage, as postgresql://... (default: COTUNING_TUNE_STUDIES, else a journal)"
+STUDIES = "Optuna storage, as postgresql://... (default: COTUNING_TUNE_OPTUNA_STORAGE, else a journal)"
 
 
 def _add_cluster(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +28,7 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("experiment", metavar="EXPERIMENT", help="a file of search_spaces/, or your own")
     parser.add_argument("--storage", default="runs", help="folder of the runs, or s3://BUCKET/PREFIX (default: runs)")
     parser.add_argument("--name", help="name of the run (default: the file's name)")
-    parser.add_argument("--studies", metavar="URL", help=STUDIES)
+    parser.add_argument("--optuna-storage", metavar="URL", help=STUDIES)
     parser.add_argument("--from", dest="warm_from", metavar="RUN", help="tell the sampler an older run's trials")
     text = "search K times in all, each time with another search seed: how far does the order of the methods hold?"
     parser.add_argument("--repeat-search", type=int, metavar="K", help=text)
@@ -56,10 +56,10 @@ def add(commands: Any) -> None:
         resumed.add_argument("run", metavar="RUN", help="folder of the run")
         _add_cluster(resumed)
         resumed.set_defaults(call=_resume)
-    text = "give every cell of a run, finished or running, the same number of further trials"
+    text = "give every study of a run, finished or running, the same number of further trials"
     extend = commands.add_parser("extend", help=text, description=text)
     extend.add_argument("run", metavar="RUN", help="folder of the run")
-    extend.add_argument("--trials", type=int, required=True, help="how many more for each cell")
+    extend.add_argument("--trials", type=int, required=True, help="how many more for each study")
     _add_cluster(extend)
     extend.set_defaults(call=_extend)
 
@@ -70,22 +70,22 @@ def _start(options: argparse.Namespace) -> tuple[Any, Any, dict[str, int]]:
 
     from cotuning_tune.base.files import place
     from cotuning_tune.experiment import parse, read_experiment
-    from cotuning_tune.run.folder import check_searches, check_studies
-    from cotuning_tune.search.checks import check_cells
+    from cotuning_tune.run.folder import check_optuna_storage, check_searches
+    from cotuning_tune.search.checks import check_studies
     from cotuning_tune.search.driver import create_run
     from cotuning_tune.search.storage import set_storage
 
     check_searches(options.repeat_search)
     path, storage = Path(options.experiment), place(options.storage)
-    studies = options.studies or os.environ.get("COTUNING_TUNE_STUDIES", "")
-    check_studies(storage, studies)
+    studies = options.optuna_storage or os.environ.get("COTUNING_TUNE_OPTUNA_STORAGE", "")
+    check_optuna_storage(storage, studies)
     experiment = with_options(read_experiment(path), path, options)
     if options.name:
         experiment = dataclasses.replace(
             parse(experiment.text, options.name, path.absolute().parent), name=options.name
         )
     experiment = decoding(experiment, options)
-    sizes = check_cells(experiment)
+    sizes = check_studies(experiment)
     say_calibration(experiment)
     command = ["cotuning-tune", *sys.argv[1:]]
     run = create_run(experiment, path, storage, command, options.warm_from)
@@ -105,7 +105,7 @@ def _finish(
 ) -> int:
     """Search, retrain and report; the exit code. The run's summary tells where it stands, and how it ended.
 
-    ``sizes``: what ``check_cells`` measured; without it everything is checked here.
+    ``sizes``: what ``check_studies`` measured; without it everything is checked here.
     """
     from cotuning_tune.run.summary import kept_summary
 
@@ -115,7 +115,7 @@ def _finish(
             told.change(phase="report")
             summary(run, complete)
         if not complete:
-            told.end("failed", "too many trials failed: not every cell has its budget")
+            told.end("failed", "too many trials failed: not every study has its budget")
     return 0 if complete else 1
 
 
@@ -142,7 +142,7 @@ def _work(
     search: bool,
     retrain: bool,
 ) -> bool:
-    """Search and retrain, the repeats after the run itself, on one cluster; True where every cell has its budget.
+    """Search and retrain, the repeats after the run itself, on one cluster; True where every study has its budget.
 
     The run's lock is held all the time.
     """
@@ -170,7 +170,7 @@ def _work(
                 checked = preflight(run.path, options.nodes, require_token=options.require_token, say=_say)
                 print(f"{checked} node(s) checked: the same versions, the same storage")
             slots = find_slots(settled([r for r, _ in searches], experiment, _note))
-            show = metrics_of(options.address, {cell.name: cell.method for cell in experiment.cells})
+            show = metrics_of(options.address, {study.name: study.method for study in experiment.studies})
             stages = _Stages(slots, measured, told, show, search, retrain)
             complete = stages.work(run, experiment, owner, f" 1/{run.searches}" if repeats else "")
             for number, (repeat, again) in enumerate(repeats, 2):
@@ -191,7 +191,7 @@ class _Stages:
     retrain: bool
 
     def work(self, run: Any, experiment: Any, owner: dict[str, Any], which: str) -> bool:
-        """Go through the stages of one search, whose lock ``owner`` holds; True where every cell has its budget."""
+        """Go through the stages of one search, whose lock ``owner`` holds; True where every study has its budget."""
         from cotuning_tune.retrain import run_retraining
         from cotuning_tune.search.checks import keep_sizes
         from cotuning_tune.search.driver import Driver, run_search
@@ -200,7 +200,7 @@ class _Stages:
         self.told.turn_to(run, number, self.slots.gpus)
         keep_sizes(run, self.sizes, self.slots.count)
         config = experiment.config
-        print(f"{run.path}: {len(experiment.cells)} cells x {config.trials} trials, {self.slots.count} at a time")
+        print(f"{run.path}: {len(experiment.studies)} studies x {config.trials} trials, {self.slots.count} at a time")
         if self.search:
             with _ProgressOf("search", which, self.told, self.show) as line:
                 complete = run_search(run, experiment, Driver(number, self.slots, line.searched, line.say))
@@ -214,9 +214,9 @@ class _Stages:
 @contextmanager
 def _checked(experiment: Any, sizes: dict[str, int] | None) -> Iterator[dict[str, int]]:
     """Open every task and build every method before a cluster is started, where that has not been done."""
-    from cotuning_tune.search.checks import check_cells
+    from cotuning_tune.search.checks import check_studies
 
-    yield sizes or check_cells(experiment)
+    yield sizes or check_studies(experiment)
 
 
 def _note(line: str) -> None:
@@ -290,7 +290,7 @@ def _run(options: argparse.Namespace) -> int:
 def _search(options: argparse.Namespace) -> int:
     run, experiment, sizes = _start(options)
     code = _finish(run, experiment, options, sizes, retrain=False)
-    print(f"selections are in {run.path}/cells; next: cotuning-tune retrain {run.path}")
+    print(f"selections are in {run.path}/studies; next: cotuning-tune retrain {run.path}")
     return code
 
 
@@ -320,7 +320,7 @@ def _extend(options: argparse.Namespace) -> int:
         )
     trials = extend(run, load_experiment(run).config.trials, options.trials)
     where = f"{run.path} and of its repeats" if run.searches > 1 else run.path
-    print(f"every cell of {where} shall have {trials} trials now")
+    print(f"every study of {where} shall have {trials} trials now")
     if holder(run):
         print("the running driver goes on with them")
         return 0

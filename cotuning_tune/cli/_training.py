@@ -52,7 +52,7 @@ def _add_train(commands: Any) -> None:
 
 def _train(options: argparse.Namespace) -> int:
     from cotuning_tune.base.errors import unknown
-    from cotuning_tune.experiment import Cell, read_experiment
+    from cotuning_tune.experiment import Study, read_experiment
     from cotuning_tune.run.folder import TrialDir
     from cotuning_tune.training import TrainingJob
     from cotuning_tune.training.job import check_images
@@ -61,15 +61,15 @@ def _train(options: argparse.Namespace) -> int:
     experiment = decoding(with_options(read_experiment(path), path, options), options)
     config, values = experiment.config, parse_values(options.set, "optim/lr=0.01")
     rate = config.rates[0] if options.rate is None else options.rate
-    cell = Cell(options.task or config.tasks[0], rate, options.method)
-    for kind, name, listed in (("task", cell.task, config.tasks), ("method", cell.method, config.methods)):
+    study = Study(options.task or config.tasks[0], rate, options.method)
+    for kind, name, listed in (("task", study.task, config.tasks), ("method", study.method, config.methods)):
         if name not in listed:
             raise unknown(f"{kind} of {options.experiment}", name, listed)
-    space = experiment.space(cell.method)
+    space = experiment.space(study.method)
     for key in values:
         if key not in space:
             raise unknown("hyper-parameter", key, space)
-    spec = experiment.spec(cell, values, options.seed)
+    spec = experiment.spec(study, values, options.seed)
     check_images(spec)
     say_calibration(experiment)
     job = TrainingJob(spec, TrialDir(Path(options.out).resolve()) if options.out else None)
@@ -77,7 +77,7 @@ def _train(options: argparse.Namespace) -> int:
         row = job.advance()
         loss = f"loss {row['train_loss']:.4f}"
         print(f"epoch {row['epoch']}/{job.epochs}  {loss}  validation {row['val_accuracy']:.2f} %", flush=True)
-    print(f"best validation accuracy {job.best:.2f} % ({cell.name}, seed {options.seed})")
+    print(f"best validation accuracy {job.best:.2f} % ({study.name}, seed {options.seed})")
     return 0
 
 

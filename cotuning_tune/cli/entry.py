@@ -1,4 +1,4 @@
-"""What runs on the cluster, by every way: starts the run or goes on with it.
+"""What runs on the cluster, by every backend: starts the run or goes on with it.
 
 ``python -m cotuning_tune.cli.entry EXPERIMENT --storage ... [--address ... --nodes N]``, as the command ``run``.
 Exit codes: 0 done, 85 unfinished: the same command goes on, 2 a mistake in what was given, else failed. So a

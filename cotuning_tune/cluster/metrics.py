@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from cotuning_tune.run.summary import Summary
 
 METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "cotuning_tune_trials": ("Trials of a cell by state", ("cell", "method", "state")),
-    "cotuning_tune_best_val_accuracy": ("Best validation accuracy of a cell so far (%)", ("cell", "method")),
-    "cotuning_tune_trials_asked": ("Trials that all cells of a search shall have", ()),
+    "cotuning_tune_trials": ("Trials of a study by state", ("study", "method", "state")),
+    "cotuning_tune_best_val_accuracy": ("Best validation accuracy of a study so far (%)", ("study", "method")),
+    "cotuning_tune_trials_asked": ("Trials that all studies of a search shall have", ()),
     "cotuning_tune_retrained": ("Seeds retrained", ()),
     "cotuning_tune_retrain_asked": ("Seeds that shall be retrained", ()),
     "cotuning_tune_restarts": ("Drivers so far, less one", ()),
@@ -26,7 +26,7 @@ class RunMetrics:
     """The gauges of a run on the connected cluster; every one carries the tag ``run``."""
 
     def __init__(self, methods: Mapping[str, str]) -> None:
-        """``methods``: each cell's method."""
+        """``methods``: each study's method."""
         from ray.util.metrics import Gauge
 
         self.methods = dict(methods)
@@ -38,16 +38,16 @@ class RunMetrics:
         self.gauges[f"cotuning_tune_{name}"].set(value, tags=tags)
 
     def show(self, told: Summary, best: Mapping[str, float], trials: Counts) -> None:
-        """``best`` and ``trials`` by state are those of the current search, by cell."""
+        """``best`` and ``trials`` by state are those of the current search, by study."""
         content, run = told.content(), told.run.name
         for name in OF_THE_RUN:
             self._set(name, content[name], run=run)
         self._set("trials_asked", told.searches[told.current].asked, run=told.current)
-        for cell, accuracy in best.items():
-            self._set("best_val_accuracy", accuracy, run=told.current, cell=cell, method=self.methods[cell])
-        for cell, counts in trials.items():
+        for study, accuracy in best.items():
+            self._set("best_val_accuracy", accuracy, run=told.current, study=study, method=self.methods[study])
+        for study, counts in trials.items():
             for state, count in counts.items():
-                self._set("trials", count, run=told.current, cell=cell, method=self.methods[cell], state=state)
+                self._set("trials", count, run=told.current, study=study, method=self.methods[study], state=state)
 
 
 def metrics_of(address: str | None, methods: Mapping[str, str]) -> Show:

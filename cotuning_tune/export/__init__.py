@@ -1,4 +1,4 @@
-"""Export of a cell's retrained model, and prediction with the exported folder alone.
+"""Export of a study's retrained model, and prediction with the exported folder alone.
 
 Imports nothing: ``predict`` with an ONNX model runs where there is no torch.
 """

@@ -52,7 +52,7 @@ def _what(winner: Winner, d: Mapping[str, Any]) -> str:
     return (
         f"A classifier of images into {len(d['classes'])} classes: {d['backbone']}, {begun}, trained with"
         f" `{d['method']}`, as {d['format']} (`{d['file']}`, float32). It is the target network alone:"
-        f" the backbone and the head of these classes. Configuration `{d['config']}`, cell `{d['cell']}`."
+        f" the backbone and the head of these classes. Configuration `{d['config']}`, study `{d['study']}`."
     )
 
 
@@ -86,15 +86,15 @@ def _data(winner: Winner, d: Mapping[str, Any], facts: Facts) -> str:
 
 
 def _choice(winner: Winner) -> str:
-    cell, asked = winner.cell, asked_of(winner.run)["experiment"]
-    selection = cell.selection or {}
+    study, asked = winner.study, asked_of(winner.run)["experiment"]
+    selection = study.selection or {}
     seed = "named by whoever exported it" if winner.asked else "the lowest that came to an end"
     return (
-        f"The search: {cell.asked} trials asked, {cell.count('COMPLETE')} complete, {cell.count('PRUNED')} stopped"
-        f" early, {cell.count('FAIL')} failed; {cell.search_epochs} epochs in all; sampler"
+        f"The search: {study.asked} trials asked, {study.count('COMPLETE')} complete, {study.count('PRUNED')} stopped"
+        f" early, {study.count('FAIL')} failed; {study.search_epochs} epochs in all; sampler"
         f" {asked.get('sampler', 'tpe')}, early stopping {asked.get('stopper', 'none')}. Chosen was trial"
         f" {selection['trial']} with {selection['val_accuracy']:.2f} % validation accuracy (rule: {selection['rule']});"
-        f" it was retrained with {len(cell.seeds)} seed(s). Exported is seed {winner.seed}: {seed}. Neither the"
+        f" it was retrained with {len(study.seeds)} seed(s). Exported is seed {winner.seed}: {seed}. Neither the"
         " configuration nor the seed was chosen by test accuracy."
     )
 
@@ -121,7 +121,7 @@ def _seed_row(seed: Mapping[str, Any], exported: bool) -> list[str]:
 
 
 def _hyper_parameters(winner: Winner) -> str:
-    spec, searched = winner.spec, (winner.cell.selection or {})["values"]
+    spec, searched = winner.spec, (winner.study.selection or {})["values"]
     own = {f"{spec['method']}/{key}": value for key, value in spec["method_config"].items()}
     rows = [
         [key, f"{value:.6g}" if isinstance(value, float) else str(value), "yes" if key in searched else ""]
@@ -183,11 +183,11 @@ def _of_seeds(winner: Winner) -> list[str]:
 
 def _of_openings(winner: Winner) -> list[str]:
     opened = [entry for entry in ledger.read(winner.run.ledger) if entry.get("event") == "open"]
-    own = sum(entry.get("cell") == winner.cell.name for entry in opened)
-    task = sum(entry.get("task") == winner.cell.task for entry in opened)
+    own = sum(entry.get("study") == winner.study.name for entry in opened)
+    task = sum(entry.get("task") == winner.study.task for entry in opened)
     found = [
-        f"The test part of `{winner.cell.task}` was opened {task} times in this run, {own} times for the"
-        f" {len(winner.seeds)} seed(s) of this cell."
+        f"The test part of `{winner.study.task}` was opened {task} times in this run, {own} times for the"
+        f" {len(winner.seeds)} seed(s) of this study."
     ]
     if ledger.broken_lines(winner.run.ledger) or ledger.altered_lines(winner.run.ledger):
         found.append("WARNING: the ledger of these openings has been altered: do not trust the count.")
@@ -195,15 +195,15 @@ def _of_openings(winner: Winner) -> list[str]:
 
 
 def _of_choice(winner: Winner) -> list[str]:
-    selection = winner.cell.selection or {}
+    selection = winner.study.selection or {}
     found = []
     if selection["at_edge"]:
         edges = ", ".join(selection["at_edge"])
         found.append(f"Chosen at the edge of its range: {edges}. Better values may lie beyond.")
     if selection["state"] != "COMPLETE":
         found.append("No trial of the search ran to its end: the configuration was chosen among stopped ones.")
-    if winner.cell.finished < winner.cell.asked:
-        found.append(f"The search has finished {winner.cell.finished} of {winner.cell.asked} trials.")
+    if winner.study.finished < winner.study.asked:
+        found.append(f"The search has finished {winner.study.finished} of {winner.study.asked} trials.")
     return found
 
 

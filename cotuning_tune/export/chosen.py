@@ -1,20 +1,20 @@
-"""Which model of a run is exported: the cell's retraining of the lowest seed, whatever its test accuracy."""
+"""Which model of a run is exported: the study's retraining of the lowest seed, whatever its test accuracy."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from cotuning_tune.base.errors import UserError, unknown
 from cotuning_tune.base.files import read_json
-from cotuning_tune.report.results import CellResult, read_cells
+from cotuning_tune.report.results import StudyResult, read_studies
 from cotuning_tune.run.folder import RunDir, TrialDir
 
 
 @dataclass(frozen=True)
 class Winner:
-    """A retrained model of a cell's chosen configuration; ``asked``: its seed was named, not taken as the lowest."""
+    """A retrained model of a study's chosen configuration; ``asked``: its seed was named, not taken as the lowest."""
 
     run: RunDir
-    cell: CellResult
+    study: StudyResult
     result: dict[str, Any]
     asked: bool
 
@@ -25,11 +25,11 @@ class Winner:
     @property
     def seeds(self) -> list[dict[str, Any]]:
         """The results of all seeds of this configuration, by seed."""
-        return seeds_of(self.cell)
+        return seeds_of(self.study)
 
     @property
     def folder(self) -> TrialDir:
-        return self.run.cell(self.cell.name).retrain(self.seed)
+        return self.run.study(self.study.name).retrain(self.seed)
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -39,22 +39,22 @@ class Winner:
 
     @property
     def title(self) -> str:
-        return f"{self.cell.shown} (run {self.run.name}, seed {self.seed})"
+        return f"{self.study.shown} (run {self.run.name}, seed {self.seed})"
 
 
-def find_cell(run: RunDir, name: str) -> CellResult:
-    """The cell of that name with a chosen configuration. Raises UserError that names all cells for another name."""
-    cells = {cell.name: cell for cell in read_cells(run)}
-    if name not in cells:
-        raise unknown("cell", name, cells)
-    if cells[name].selection is None:
+def find_study(run: RunDir, name: str) -> StudyResult:
+    """The study of that name with a chosen configuration. Raises UserError that names all studies for another name."""
+    studies = {study.name: study for study in read_studies(run)}
+    if name not in studies:
+        raise unknown("study", name, studies)
+    if studies[name].selection is None:
         raise UserError(f"{name} has no chosen configuration: none of its trials succeeded")
-    return cells[name]
+    return studies[name]
 
 
-def seeds_of(cell: CellResult) -> list[dict[str, Any]]:
+def seeds_of(study: StudyResult) -> list[dict[str, Any]]:
     """The retraining's results, without those of an earlier selection."""
-    return [seed for seed in cell.seeds if seed["config"] == (cell.selection or {}).get("config")]
+    return [seed for seed in study.seeds if seed["config"] == (study.selection or {}).get("config")]
 
 
 def find_winner(run: RunDir, name: str, seed: int | None = None) -> Winner:
@@ -62,10 +62,10 @@ def find_winner(run: RunDir, name: str, seed: int | None = None) -> Winner:
 
     Raises UserError where there is no such model.
     """
-    cell = find_cell(run, name)
-    own = seeds_of(cell)
+    study = find_study(run, name)
+    own = seeds_of(study)
     if not own:
-        earlier = " of its present selection" if cell.seeds else ""
+        earlier = " of its present selection" if study.seeds else ""
         raise UserError(f"{name} has no retrained model{earlier}: cotuning-tune retrain {run.path}")
     done = [s for s in own if s["state"] == "COMPLETE"]
     possible = ", ".join(str(s["seed"]) for s in done) or "none"
@@ -75,7 +75,7 @@ def find_winner(run: RunDir, name: str, seed: int | None = None) -> Winner:
     if not wanted or wanted[0]["state"] != "COMPLETE":
         failed = (wanted or own)[0]
         raise UserError(f"{name}: seed {failed['seed']} failed ({failed['reason']}); possible: {possible}")
-    winner = Winner(run, cell, wanted[0], seed is not None)
+    winner = Winner(run, study, wanted[0], seed is not None)
     if not winner.folder.model.is_file():
         raise UserError(f"{winner.folder.model} is missing")
     return winner

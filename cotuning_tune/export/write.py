@@ -1,4 +1,4 @@
-"""The export: the target network of a cell's retrained model as a folder of its own, checked before it is written.
+"""The export: the target network of a study's retrained model as a folder of its own, checked before it is written.
 
 The reference is the network that the test evaluation builds, in float32 on the CPU. What is written is read back
 and must give the same class for validation images, decoded and cut as in training. The test part stays shut.
@@ -65,7 +65,7 @@ def check_folder(bundle: Bundle, winner: Winner, format_name: str) -> None:
     if strange:
         raise UserError(f"{bundle.path} holds other things ({strange[0]}): name a new folder with --out")
     found = read_json(bundle.description)
-    same = {"run": winner.run.name, "cell": winner.cell.name, "seed": winner.seed, "format": format_name}
+    same = {"run": winner.run.name, "study": winner.study.name, "seed": winner.seed, "format": format_name}
     if any(found.get(key) != value for key, value in same.items()):
         raise UserError(f"{bundle.path} holds the export of another model: name a new folder with --out")
 
@@ -119,7 +119,7 @@ def _description(winner: Winner, reference: Trainer, format_name: str, data: byt
         "format": format_name,
         "file": FORMATS[format_name],
         "sha256": digest(data),
-        **{"run": winner.run.name, "cell": winner.cell.name, "seed": winner.seed, "config": winner.result["config"]},
+        **{"run": winner.run.name, "study": winner.study.name, "seed": winner.seed, "config": winner.result["config"]},
         **{key: spec[key] for key in ("task", "kind", "rate", "method", "backbone")},
         "classes": list(task.class_names),
         "input": {"name": "images", "dtype": "uint8", "shape": ["batch", 3, side, side], "colours": "RGB"},
@@ -185,4 +185,4 @@ def _facts(winner: Winner, reference: Trainer, check: Check) -> Facts:
 
 def default_folder(winner: Winner, format_name: str) -> Path:
     """``export/CELL-seedN-FORMAT`` in the run."""
-    return winner.run.exports / f"{winner.cell.name}-seed{winner.seed}-{format_name}"
+    return winner.run.exports / f"{winner.study.name}-seed{winner.seed}-{format_name}"

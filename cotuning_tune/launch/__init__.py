@@ -1,27 +1,27 @@
-"""Launching a run on a cluster: one entry point, one preflight, the same verbs for every way.
+"""Launching a run on a cluster: one entry point, one preflight, the same verbs for every backend.
 
-A way is a file here (``_slurm.py``, ...): what it renders from the templates in the top-level ``launch/``, what
+A backend is a file here (``_slurm.py``, ...): what it renders from the templates in the top-level ``launch/``, what
 it starts, and how it tells, shows and stops what it has started. Imports neither torch nor ray.
 """
 
+from cotuning_tune.launch.backend import Backend, Plan, Request
+from cotuning_tune.launch.backends import backend, backend_help, backend_names
 from cotuning_tune.launch.record import Launch, all_launches, find_launch
 from cotuning_tune.launch.verbs import dry_run, launch, relaunch, state_of, stop
-from cotuning_tune.launch.way import Plan, Request, Way
-from cotuning_tune.launch.ways import way, way_help, way_names
 
 __all__ = [
+    "Backend",
     "Launch",
     "Plan",
     "Request",
-    "Way",
     "all_launches",
+    "backend",
+    "backend_help",
+    "backend_names",
     "dry_run",
     "find_launch",
     "launch",
     "relaunch",
     "state_of",
     "stop",
-    "way",
-    "way_help",
-    "way_names",
 ]

@@ -132,6 +132,6 @@ def _strings(where: Where, value: Any) -> Iterator[Problem]:
         for number, item in enumerate(value):
             yield from _strings((*where, number), item)
     elif isinstance(value, str):
-        for name in ("RAY_AUTH_TOKEN=", "COTUNING_TUNE_STUDIES=", "AWS_SECRET_ACCESS_KEY="):
+        for name in ("RAY_AUTH_TOKEN=", "COTUNING_TUNE_OPTUNA_STORAGE=", "AWS_SECRET_ACCESS_KEY="):
             if name in value:
                 yield where, f"{name[:-1]} must not stand in the YAML: it goes by file (the profile's environment)"

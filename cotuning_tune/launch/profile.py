@@ -1,4 +1,4 @@
-"""A profile: what a site's machines need, in a TOML file; each way has its own keys."""
+"""A profile: what a site's machines need, in a TOML file; each backend has its own keys."""
 
 import tomllib
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from cotuning_tune.base.toml_text import line_of
 from cotuning_tune.hyper import build, convert, default_of, fields_of
 
 
-def read_profile(profile_type: type, path: str | Path | None, given: Mapping[str, Any], way: str) -> Any:
+def read_profile(profile_type: type, path: str | Path | None, given: Mapping[str, Any], backend: str) -> Any:
     """The profile in a file, with the ``given`` values over it. Raises UserError with file and line."""
     text = ""
     if path:
@@ -19,7 +19,7 @@ def read_profile(profile_type: type, path: str | Path | None, given: Mapping[str
         except OSError as problem:
             raise UserError(f"the profile {path} cannot be read: {problem.strerror}") from None
     try:
-        return make_profile(profile_type, {**tomllib.loads(text), **given}, way)
+        return make_profile(profile_type, {**tomllib.loads(text), **given}, backend)
     except tomllib.TOMLDecodeError as problem:
         raise UserError(f"{path}: {problem}") from None
     except UserError as problem:
@@ -27,12 +27,12 @@ def read_profile(profile_type: type, path: str | Path | None, given: Mapping[str
         raise UserError(f"{path} line {line}: {problem}" if line else str(problem)) from None
 
 
-def make_profile(profile_type: type, values: Mapping[str, Any], way: str) -> Any:
+def make_profile(profile_type: type, values: Mapping[str, Any], backend: str) -> Any:
     """The profile of these values; types are converted. Raises UserError for unknown keys and wrong types."""
     known = fields_of(profile_type)
-    found = {k: convert(v, known[k][1], f"{way}.{k}") if k in known else v for k, v in values.items()}
+    found = {k: convert(v, known[k][1], f"{backend}.{k}") if k in known else v for k, v in values.items()}
     defaults = {key: default_of(item) for key, (item, _) in known.items()}
-    return build(profile_type, {**defaults, **found}, way)
+    return build(profile_type, {**defaults, **found}, backend)
 
 
 def profile_text(profile_type: type) -> str:
@@ -45,8 +45,8 @@ def profile_text(profile_type: type) -> str:
     return "\n".join(lines) + "\n"
 
 
-def check_absolute(profile: Any, way: str, *keys: str) -> None:
+def check_absolute(profile: Any, backend: str, *keys: str) -> None:
     """Refuse relative paths in these keys: the verbs work from every folder. Raises UserError."""
     for key in keys:
         if (value := getattr(profile, key)) and not Path(value).expanduser().is_absolute():
-            raise UserError(f"{way}.{key} = {value!r}: an absolute path is needed, or one that starts with ~/", key)
+            raise UserError(f"{backend}.{key} = {value!r}: an absolute path is needed, or one that starts with ~/", key)

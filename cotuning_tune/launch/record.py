@@ -14,10 +14,10 @@ RECORD = "launch.json"
 
 @dataclass(frozen=True)
 class Launch:
-    """A launch: which way, of what, with which profile, and what its way needs to find it again."""
+    """A launch: which backend, of what, with which profile, and what its backend needs to find it again."""
 
     name: str
-    way: str
+    backend: str
     experiment: str
     storage: str
     profile: dict[str, Any]
@@ -37,9 +37,9 @@ class Launch:
         return f"{self.storage.rstrip('/')}/{self.name}"
 
     @property
-    def studies(self) -> str:
+    def optuna_storage(self) -> str:
         """The URL of the studies, '' for the journal; in a file of its own, for it may hold a password."""
-        path = self.folder / "studies.url"
+        path = self.folder / "optuna_storage.url"
         return path.read_text().strip() if path.exists() else ""
 
     def save(self) -> None:

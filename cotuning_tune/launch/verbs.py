@@ -1,4 +1,4 @@
-"""What can be done with a launch, whichever way it went."""
+"""What can be done with a launch, whichever backend it was made by."""
 
 import json
 from dataclasses import asdict, replace
@@ -7,44 +7,44 @@ from typing import Any
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import place
+from cotuning_tune.launch.backend import NOTHING_RUNS, Request
+from cotuning_tune.launch.backends import backend
 from cotuning_tune.launch.profile import make_profile
 from cotuning_tune.launch.record import Launch, find_launch, now, private_folder, root, write_private
 from cotuning_tune.launch.storage import text_there
-from cotuning_tune.launch.way import NOTHING_RUNS, Request
-from cotuning_tune.launch.ways import way
-from cotuning_tune.run.folder import RunDir, check_studies
+from cotuning_tune.run.folder import RunDir, check_optuna_storage
 
 LIVE = ("queued", "running")
 
 
 def request_of(launch: Launch) -> Request:
     """The request that a launch came from."""
-    profile = make_profile(way(launch.way).Profile, launch.profile, launch.way)
-    where = (launch.name, launch.storage, launch.studies)
+    profile = make_profile(backend(launch.backend).Profile, launch.profile, launch.backend)
+    where = (launch.name, launch.storage, launch.optuna_storage)
     return Request(Path(launch.experiment), *where, profile, root() / launch.name, launch.on_end)
 
 
-def dry_run(way_name: str, request: Request) -> str:
+def dry_run(backend_name: str, request: Request) -> str:
     """The rendered files and the commands, as text; nothing is written, started or asked."""
-    kind = way(way_name)
+    kind = backend(backend_name)
     kind.check(request)
     return kind.plan(request).shown(request.folder)
 
 
-def _begin(way_name: str, request: Request, times: int) -> Launch:
-    kind = way(way_name)
+def _begin(backend_name: str, request: Request, times: int) -> Launch:
+    kind = backend(backend_name)
     kind.check(request)
-    check_studies(place(request.storage), request.studies)
+    check_optuna_storage(place(request.storage), request.optuna_storage)
     plan = kind.plan(request)
     private_folder(root())
     private_folder(request.folder)
-    if request.studies:
-        write_private(request.folder / "studies.url", request.studies)
+    if request.optuna_storage:
+        write_private(request.folder / "optuna_storage.url", request.optuna_storage)
     for name, text in plan.files.items():
         write_private(request.folder / name, text)
     made = Launch(
         request.name,
-        way_name,
+        backend_name,
         str(request.experiment.absolute()),
         request.storage,
         asdict(request.profile),
@@ -57,15 +57,15 @@ def _begin(way_name: str, request: Request, times: int) -> Launch:
     return made
 
 
-def launch(way_name: str, request: Request) -> Launch:
-    """Start a run that way. Raises UserError where a launch of that name lives, or lies elsewhere."""
+def launch(backend_name: str, request: Request) -> Launch:
+    """Start a run by that backend. Raises UserError where a launch of that name lives, or lies elsewhere."""
     try:
         old = find_launch(request.name)
     except UserError:
-        return _begin(way_name, request, 1)
-    if (old.way, old.storage) != (way_name, request.storage):
+        return _begin(backend_name, request, 1)
+    if (old.backend, old.storage) != (backend_name, request.storage):
         raise UserError(
-            f"'{old.name}' was launched before by {old.way} into {old.storage}: choose another name (--name),"
+            f"'{old.name}' was launched before by {old.backend} into {old.storage}: choose another name (--name),"
             f" or go on with that one (cotuning-tune launch resume {old.name})"
         )
     return _again(old, request)
@@ -77,10 +77,10 @@ def relaunch(old: Launch) -> Launch:
 
 
 def _again(old: Launch, request: Request) -> Launch:
-    state = way(old.way).state(old)
+    state = backend(old.backend).state(old)
     if state.startswith(LIVE):
         raise UserError(f"'{old.name}' is {state}: stop it first (cotuning-tune launch stop {old.name})")
-    return _begin(old.way, request, old.times + 1)
+    return _begin(old.backend, request, old.times + 1)
 
 
 def summary_of(launch: Launch) -> dict[str, Any]:
@@ -92,8 +92,8 @@ def summary_of(launch: Launch) -> dict[str, Any]:
 
 
 def state_of(launch: Launch) -> str:
-    """Where a launch stands: what its way says, and what the run's summary says of the end."""
-    state = way(launch.way).state(launch)
+    """Where a launch stands: what its backend says, and what the run's summary says of the end."""
+    state = backend(launch.backend).state(launch)
     if state == "ended":
         found = summary_of(launch)
         nothing = "unfinished" if launch.stopped else "failed"
@@ -103,7 +103,7 @@ def state_of(launch: Launch) -> str:
 
 def stop(launch: Launch) -> str:
     """End it in order."""
-    said = way(launch.way).stop(launch)
+    said = backend(launch.backend).stop(launch)
     if said != NOTHING_RUNS:
         replace(launch, stopped=True).save()
     return said

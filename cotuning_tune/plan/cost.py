@@ -1,11 +1,11 @@
-"""The arithmetic of a plan: counts, seconds and bytes of every cell, and their sums. Measures nothing."""
+"""The arithmetic of a plan: counts, seconds and bytes of every study, and their sums. Measures nothing."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from cotuning_tune.data import TaskConfig
-from cotuning_tune.experiment import Cell, Experiment
+from cotuning_tune.experiment import Experiment, Study
 from cotuning_tune.hyper import build
 from cotuning_tune.plan.parts import Inventory, Parts, cache_bytes
 from cotuning_tune.plan.slots import SlotCount
@@ -17,14 +17,14 @@ COUNTING = ("epochs", "iterations", "interval", "batch_size")
 
 
 @dataclass(frozen=True)
-class CellCost:
-    """One cell: what a trial, a seed of the retraining and the method's set-up cost, in seconds (0: no speed).
+class StudyCost:
+    """One study: what a trial, a seed of the retraining and the method's set-up cost, in seconds (0: no speed).
 
     ``batches``: steps of a pass over the training part. ``steps``: of a whole training. ``rows``: how many
     times it validates and keeps its state. ``tested``: images that go through the network in a test.
     """
 
-    cell: Cell
+    study: Study
     parts: Parts
     batches: int
     steps: int
@@ -51,7 +51,7 @@ class Plan:
 
     experiment: Experiment
     inventories: Mapping[str, Inventory]
-    cells: list[CellCost]
+    studies: list[StudyCost]
     speeds: Mapping[str, Speed]
     footprints: Mapping[str, Footprint]
     slots: SlotCount
@@ -59,30 +59,30 @@ class Plan:
 
     @property
     def trials(self) -> int:
-        return len(self.cells) * self.experiment.config.trials
+        return len(self.studies) * self.experiment.config.trials
 
     @property
     def seeds(self) -> int:
         """Trainings of the retraining."""
-        return len(self.cells) * len(self.experiment.config.seeds)
+        return len(self.studies) * len(self.experiment.config.seeds)
 
-    def of(self, method: str) -> list[CellCost]:
-        return [cost for cost in self.cells if cost.cell.method == method]
+    def of(self, method: str) -> list[StudyCost]:
+        return [cost for cost in self.studies if cost.study.method == method]
 
-    def search_s(self, cells: Iterable[CellCost]) -> float:
-        """Slot-seconds of the search of these cells, the set-ups among them."""
-        return sum(c.trial_s * self.experiment.config.trials + c.setup_s for c in cells)
+    def search_s(self, studies: Iterable[StudyCost]) -> float:
+        """Slot-seconds of the search of these studies, the set-ups among them."""
+        return sum(c.trial_s * self.experiment.config.trials + c.setup_s for c in studies)
 
-    def retrain_s(self, cells: Iterable[CellCost]) -> float:
-        """Slot-seconds of the retraining and the tests of these cells."""
-        return sum(c.seed_s * len(self.experiment.config.seeds) for c in cells)
+    def retrain_s(self, studies: Iterable[StudyCost]) -> float:
+        """Slot-seconds of the retraining and the tests of these studies."""
+        return sum(c.seed_s * len(self.experiment.config.seeds) for c in studies)
 
     @property
     def wall_s(self) -> float:
         """Seconds on the slots: two stages, neither shorter than its longest training."""
         stages = (
-            (self.search_s(self.cells), max(c.trial_s + c.setup_s for c in self.cells)),
-            (self.retrain_s(self.cells), max(c.seed_s for c in self.cells)),
+            (self.search_s(self.studies), max(c.trial_s + c.setup_s for c in self.studies)),
+            (self.retrain_s(self.studies), max(c.seed_s for c in self.studies)),
         )
         return sum(max(total / self.slots.count, longest) for total, longest in stages)
 
@@ -90,13 +90,13 @@ class Plan:
     def images(self) -> tuple[int, int]:
         """Images that go forward and back, and forward alone, in search, retraining and tests."""
         trainings, seeds = self.experiment.config.trials, len(self.experiment.config.seeds)
-        trained = sum(c.trained * (trainings + seeds) for c in self.cells)
-        return trained, sum(c.validated * (trainings + seeds) + c.tested * seeds for c in self.cells)
+        trained = sum(c.trained * (trainings + seeds) for c in self.studies)
+        return trained, sum(c.validated * (trainings + seeds) + c.tested * seeds for c in self.studies)
 
     @property
     def rows(self) -> tuple[int, int]:
         """Epochs (or intervals) of the search and of the retraining."""
-        every = sum(c.rows for c in self.cells)
+        every = sum(c.rows for c in self.studies)
         return every * self.experiment.config.trials, every * len(self.experiment.config.seeds)
 
     @property
@@ -112,8 +112,8 @@ class Plan:
 
     @property
     def models(self) -> int:
-        """Bytes of the models kept in the end: the best trial's of each cell, and one a seed."""
-        models = sum(self.footprints[c.cell.method].model for c in self.cells)
+        """Bytes of the models kept in the end: the best trial's of each study, and one a seed."""
+        models = sum(self.footprints[c.study.method].model for c in self.studies)
         return models * (1 + len(self.experiment.config.seeds))
 
     @property
@@ -121,7 +121,7 @@ class Plan:
         """Bytes written as states in all: one a row."""
         config = self.experiment.config
         trainings = config.trials + len(config.seeds)
-        return sum(c.rows * self.footprints[c.cell.method].state * trainings for c in self.cells)
+        return sum(c.rows * self.footprints[c.study.method].state * trainings for c in self.studies)
 
     @property
     def memory(self) -> int:
@@ -129,11 +129,11 @@ class Plan:
         return max((speed.memory_bytes for speed in self.speeds.values()), default=0)
 
 
-def _cost(experiment: Experiment, cell: Cell, parts: Parts, speed: Speed | None) -> CellCost:
-    train = build(TrainConfig, experiment.spec(cell, {}, 0).train, "train")
+def _cost(experiment: Experiment, study: Study, parts: Parts, speed: Speed | None) -> StudyCost:
+    train = build(TrainConfig, experiment.spec(study, {}, 0).train, "train")
     batches = -(-parts.train // train.batch_size)
     tested = parts.test * CROPS[experiment.config.test_crops]
-    counts = CellCost(cell, parts, batches, train.steps(batches), train.rows(batches), tested)
+    counts = StudyCost(study, parts, batches, train.steps(batches), train.rows(batches), tested)
     if speed is None:
         return counts
     training = counts.trained / speed.batch * speed.step_s + counts.validated * speed.image_s
@@ -175,5 +175,5 @@ def make_plan(
     """The plan of an experiment from what was counted and measured."""
     config = build(TaskConfig, experiment.task, "task")
     parts = {(t, rate): inventories[t].at(rate, config) for t in inventories for rate in experiment.config.rates}
-    cells = [_cost(experiment, c, parts[c.task, c.rate], speeds.get(c.method)) for c in experiment.cells]
-    return Plan(experiment, inventories, cells, speeds, footprints, slots, _notes(experiment, inventories))
+    studies = [_cost(experiment, c, parts[c.task, c.rate], speeds.get(c.method)) for c in experiment.studies]
+    return Plan(experiment, inventories, studies, speeds, footprints, slots, _notes(experiment, inventories))

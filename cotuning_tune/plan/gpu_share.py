@@ -48,8 +48,8 @@ def trials_on_each(peaks: Sequence[Peak], gpus: int, cores: int, open_trials: in
 def specs_of(experiment: Experiment) -> list[TrainingSpec]:
     """One spec a method, each as large as the space allows: the largest batch, the task with the most classes."""
     rate, batch = max(experiment.config.rates), max(experiment.train["batch_size"].extremes)
-    cells = [cell for cell in experiment.cells if cell.rate == rate]
-    specs = [experiment.spec(cell, {"batch_size": batch}, 0) for cell in cells]
+    studies = [study for study in experiment.studies if study.rate == rate]
+    specs = [experiment.spec(study, {"batch_size": batch}, 0) for study in studies]
     largest = max(specs, key=lambda spec: task_of(spec).num_classes).task
     return [spec for spec in specs if spec.task == largest]
 
@@ -108,10 +108,10 @@ def open_trainings(runs: Sequence[RunDir], experiment: Experiment) -> int:
 
     ``runs``: the run, and those that repeat its search one after the other.
     """
-    cells, config, counts = len(experiment.cells), experiment.config, [1]
+    studies, config, counts = len(experiment.studies), experiment.config, [1]
     for run in runs:
-        trials, seeds = (len(list(run.cells_folder.glob(f"*/{of}/*/result.json"))) for of in ("trials", "retrain"))
-        counts += [cells * Budget(run, config.trials).trials - trials, cells * len(config.seeds) - seeds]
+        trials, seeds = (len(list(run.studies_folder.glob(f"*/{of}/*/result.json"))) for of in ("trials", "retrain"))
+        counts += [studies * Budget(run, config.trials).trials - trials, studies * len(config.seeds) - seeds]
     return max(counts)
 
 

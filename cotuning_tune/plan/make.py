@@ -27,7 +27,7 @@ def plan_of(
     config, count = experiment.config, count_slots(experiment.resources, slots, gpus)
     speeds: dict[str, Speed] = {}
     if images_per_second is not None:
-        first = experiment.spec(experiment.cells[0], {}, 0).train["batch_size"]
+        first = experiment.spec(experiment.studies[0], {}, 0).train["batch_size"]
         speeds = assumed_speeds(config.methods, images_per_second, first)
     inventories = {task: take_inventory(experiment, task) for task in config.tasks}
     if images_per_second is None and probe:

@@ -19,7 +19,7 @@ from cotuning_tune.base.cache import cache_root
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import write_bytes
 from cotuning_tune.data import ArrayImages, DataSet, Listing, Split, Task, TaskConfig
-from cotuning_tune.experiment import Cell, Experiment
+from cotuning_tune.experiment import Experiment, Study
 from cotuning_tune.hyper import build
 from cotuning_tune.methods import Method, method
 from cotuning_tune.models import pretrained
@@ -194,7 +194,7 @@ def _run_probe(experiment: Experiment, inventories: Mapping[str, Inventory], say
     (inventory, real), rate = _place(experiment, inventories), max(experiment.config.rates)
     weights, missing = _usable_weights(experiment)
     specs = {
-        name: replace(experiment.spec(Cell(inventory.task, rate, name), {}, 0), weights=weights)
+        name: replace(experiment.spec(Study(inventory.task, rate, name), {}, 0), weights=weights)
         for name in experiment.config.methods
     }
     batch = max(int(spec.train["batch_size"]) for spec in specs.values())
@@ -241,7 +241,7 @@ def measure_footprints(experiment: Experiment, inventories: Mapping[str, Invento
     config = build(TaskConfig, experiment.task, "task")
     found = {}
     for name in experiment.config.methods:
-        spec = replace(experiment.spec(Cell(inventory.task, 1.0, name), {}, 0), weights="random")
+        spec = replace(experiment.spec(Study(inventory.task, 1.0, name), {}, 0), weights="random")
         task = Task(inventory.task, RandomImages(inventory.classes, 2, config.resize), 1.0, config)
         found[name] = measure(spec, task, rounds=0)[1]
     return found

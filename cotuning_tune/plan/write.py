@@ -20,18 +20,18 @@ def _unit(plan: Plan) -> str:
 
 
 def method_table(plan: Plan) -> Table:
-    """Each method's speed, a trial's seconds (mean over the cells), and the hours of all its cells."""
+    """Each method's speed, a trial's seconds (mean over the studies), and the hours of all its studies."""
     unit, rows = _unit(plan), []
     for name in plan.experiment.config.methods:
-        cells, speed = plan.of(name), plan.speeds.get(name)
-        row = [name, str(len(cells) * plan.experiment.config.trials)]
+        studies, speed = plan.of(name), plan.speeds.get(name)
+        row = [name, str(len(studies) * plan.experiment.config.trials)]
         if speed is None:
             rows.append([*row, "-", "-", "-", "-", "-"])
             continue
-        setup = "-" if speed.setup_s is None else f"{mean(c.setup_s for c in cells):.3g}"
-        row += [f"{speed.steps_per_second:.3g}", f"{mean(c.trial_s for c in cells):.3g}", setup]
-        rows.append([*row, _hours(plan.search_s(cells)), _hours(plan.retrain_s(cells))])
-    header = ["method", "trials", "steps/s", "s a trial", "set-up s a cell", f"search {unit}", f"retrain {unit}"]
+        setup = "-" if speed.setup_s is None else f"{mean(c.setup_s for c in studies):.3g}"
+        row += [f"{speed.steps_per_second:.3g}", f"{mean(c.trial_s for c in studies):.3g}", setup]
+        rows.append([*row, _hours(plan.search_s(studies)), _hours(plan.retrain_s(studies))])
+    header = ["method", "trials", "steps/s", "s a trial", "set-up s a study", f"search {unit}", f"retrain {unit}"]
     return Table("plan", plan.experiment.name, header, rows)
 
 
@@ -39,7 +39,7 @@ def _task_lines(plan: Plan) -> list[str]:
     lines = []
     first = plan.experiment.config.methods[0]
     for cost in plan.of(first):
-        p, where = cost.parts, f"{cost.cell.task} {100 * cost.cell.rate:g} %"
+        p, where = cost.parts, f"{cost.study.task} {100 * cost.study.rate:g} %"
         images = f"{p.train} train, {p.val} validation, {p.test} test images"
         lines.append(f"{where}: {images}; {cost.steps} steps a training, {cost.rows} validations")
     return lines
@@ -48,7 +48,7 @@ def _task_lines(plan: Plan) -> list[str]:
 def _time_lines(plan: Plan) -> list[str]:
     if not plan.speeds:
         return ["time: not measured"]
-    search, retrain = plan.search_s(plan.cells), plan.retrain_s(plan.cells)
+    search, retrain = plan.search_s(plan.studies), plan.retrain_s(plan.studies)
     hours = f"{_hours(search)} search + {_hours(retrain)} retraining = {_hours(search + retrain)} {_unit(plan)}"
     return [
         f"time: {hours}",
@@ -59,13 +59,13 @@ def _time_lines(plan: Plan) -> list[str]:
 def lines_of(plan: Plan) -> list[str]:
     """The totals, a line each."""
     c = plan.experiment.config
-    cells = f"tasks {len(c.tasks)} x rates {len(c.rates)} x methods {len(c.methods)}"
+    studies = f"tasks {len(c.tasks)} x rates {len(c.rates)} x methods {len(c.methods)}"
     searched, retrained = plan.rows
     trained, forward = plan.images
     free = size(free_bytes(cache_root()))
     lines = [
-        f"cells: {len(plan.cells)} ({cells})",
-        f"trainings: {plan.trials} trials ({c.trials} a cell) + {plan.seeds} retrainings ({len(c.seeds)} seeds)",
+        f"studies: {len(plan.studies)} ({studies})",
+        f"trainings: {plan.trials} trials ({c.trials} a study) + {plan.seeds} retrainings ({len(c.seeds)} seeds)",
         f"epochs, or intervals of iterations: {searched} + {retrained}",
         f"images: {trained:,} in training, {forward:,} in validation and tests",
         *_task_lines(plan),
@@ -83,7 +83,7 @@ def repeat_line(plan: Plan, searches: int) -> str:
     """What that many searches in all cost; the image cache is made once."""
     times = ""
     if plan.speeds:
-        hours = plan.search_s(plan.cells) + plan.retrain_s(plan.cells)
+        hours = plan.search_s(plan.studies) + plan.retrain_s(plan.studies)
         times = f", {_hours(searches * hours)} {_unit(plan)}, {duration(searches * plan.wall_s)}"
     trained = f"{searches * plan.trials} trials + {searches * plan.seeds} retrainings"
     models = size(searches * plan.models)
@@ -109,7 +109,7 @@ def plan_json(plan: Plan, searches: int = 1) -> dict[str, Any]:
     trained, forward = plan.images
     searched, retrained = plan.rows
     totals: dict[str, Any] = {
-        "cells": len(plan.cells),
+        "studies": len(plan.studies),
         "trials": plan.trials,
         "retrainings": plan.seeds,
         "search_epochs": searched,
@@ -122,12 +122,16 @@ def plan_json(plan: Plan, searches: int = 1) -> dict[str, Any]:
         "model_bytes": plan.models,
     }
     if plan.speeds:
-        times = {"search_s": plan.search_s(plan.cells), "retrain_s": plan.retrain_s(plan.cells), "wall_s": plan.wall_s}
+        times = {
+            "search_s": plan.search_s(plan.studies),
+            "retrain_s": plan.retrain_s(plan.studies),
+            "wall_s": plan.wall_s,
+        }
         totals |= {**times, "memory_bytes": plan.memory}
     return {
         "experiment": plan.experiment.name,
         "slots": dataclasses.asdict(plan.slots),
-        "cells": [dataclasses.asdict(cost) | {"name": cost.cell.name} for cost in plan.cells],
+        "studies": [dataclasses.asdict(cost) | {"name": cost.study.name} for cost in plan.studies],
         "speeds": {name: dataclasses.asdict(speed) for name, speed in plan.speeds.items()},
         "footprints": {name: dataclasses.asdict(size) for name, size in plan.footprints.items()},
         "missing": {i.task: i.missing for i in plan.inventories.values() if i.missing},

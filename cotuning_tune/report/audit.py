@@ -8,7 +8,7 @@ from typing import Any
 
 from cotuning_tune.base.files import read_json
 from cotuning_tune.base.tables import Table
-from cotuning_tune.report.results import CellResult
+from cotuning_tune.report.results import StudyResult
 from cotuning_tune.run import ledger
 from cotuning_tune.run.folder import RunDir
 
@@ -17,10 +17,10 @@ NAMED = 3
 
 
 @dataclass(frozen=True)
-class CellAudit:
-    """A cell's openings of its test part, the models that need one each, and what does not fit."""
+class StudyAudit:
+    """A study's openings of its test part, the models that need one each, and what does not fit."""
 
-    cell: CellResult
+    study: StudyResult
     opened: int
     needed: int
     configurations: int
@@ -31,9 +31,9 @@ class CellAudit:
         return self.opened > self.needed
 
 
-def _name(cell: CellResult) -> str:
-    assert cell.folder is not None
-    return f"cells/{cell.folder.name}"
+def _name(study: StudyResult) -> str:
+    assert study.folder is not None
+    return f"studies/{study.folder.name}"
 
 
 def _best(trials: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -47,15 +47,15 @@ def _accuracy(trial: dict[str, Any]) -> Any:
     return trial["value"] if trial["state"] == "COMPLETE" else trial.get("accuracy", trial["value"])
 
 
-def _selection_problems(cell: CellResult) -> list[str]:
+def _selection_problems(study: StudyResult) -> list[str]:
     """``selection.json`` against ``study.json``, its own hash, and the chosen trial's ``result.json``."""
-    chosen, best, where = cell.selection, _best(cell.trials), f"{_name(cell)}/selection.json"
-    assert cell.folder is not None
+    chosen, best, where = study.selection, _best(study.trials), f"{_name(study)}/selection.json"
+    assert study.folder is not None
     if chosen is None:
         return [f"{where} is missing: study.json has a trial to choose"] if best else []
     problems = []
-    if chosen.get("study") != ledger.content_hash(read_json(cell.folder.summary)):
-        problems.append(f"{_name(cell)}/study.json is not the one that the selection was made from: {EDITED}")
+    if chosen.get("study_hash") != ledger.content_hash(read_json(study.folder.summary)):
+        problems.append(f"{_name(study)}/study.json is not the one that the selection was made from: {EDITED}")
     if best is None or chosen["trial"] != best["number"]:
         rule = f"trial {best['number']} is the best by the rule" if best else "no trial can be chosen"
         problems.append(f"{where} names trial {chosen['trial']}, but in study.json {rule}")
@@ -63,16 +63,16 @@ def _selection_problems(cell: CellResult) -> list[str]:
         problems.append(f"{where} gives trial {best['number']} other values than study.json: {EDITED}")
     if chosen.get("config") != ledger.config_hash(chosen["spec"]):
         problems.append(f"{where}: its configuration does not have the hash beside it: {EDITED}")
-    result = cell.folder.trial(chosen["trial"]).result
+    result = study.folder.trial(chosen["trial"]).result
     if result.exists() and read_json(result)["value"] != chosen["val_accuracy"]:
-        problems.append(f"{_name(cell)}/trials/{chosen['trial']:04d}/result.json gives another accuracy: {EDITED}")
+        problems.append(f"{_name(study)}/trials/{chosen['trial']:04d}/result.json gives another accuracy: {EDITED}")
     return problems
 
 
-def _configuration_problem(cell: CellResult, result: dict[str, Any], where: str) -> str:
+def _configuration_problem(study: StudyResult, result: dict[str, Any], where: str) -> str:
     """A retraining's own configuration against the selection's."""
-    assert cell.folder is not None
-    config, chosen = cell.folder.retrain(result["seed"]).config, cell.selection or {}
+    assert study.folder is not None
+    config, chosen = study.folder.retrain(result["seed"]).config, study.selection or {}
     if chosen and result.get("config") != chosen.get("config"):
         return f"{where} is of another configuration than the selection: retrain again (cotuning-tune retrain)"
     if not config.exists():
@@ -83,12 +83,12 @@ def _configuration_problem(cell: CellResult, result: dict[str, Any], where: str)
     return "" if fits else f"{where}: config.json beside it does not have the configuration's hash: {EDITED}"
 
 
-def _result_problems(cell: CellResult, entries: list[tuple[int, dict[str, Any]]]) -> list[str]:
-    """Every ``result.json`` against the ledger's line of it; ``entries``: the cell's, with their line numbers."""
-    problems, name = [], _name(cell)
+def _result_problems(study: StudyResult, entries: list[tuple[int, dict[str, Any]]]) -> list[str]:
+    """Every ``result.json`` against the ledger's line of it; ``entries``: the study's, with their line numbers."""
+    problems, name = [], _name(study)
     written = {(e.get("seed"), e.get("config")): (n, e) for n, e in entries if e.get("event") == "result"}
     opened = {(e.get("seed"), e.get("config")) for _, e in entries if e.get("event") == "open"}
-    for result in cell.seeds:
+    for result in study.seeds:
         where, key = f"{name}/retrain/seed{result['seed']}/result.json", (result["seed"], result.get("config"))
         if key in written:
             line, entry = written[key]
@@ -99,32 +99,32 @@ def _result_problems(cell: CellResult, entries: list[tuple[int, dict[str, Any]]]
             problems.append(f"{where} has a test accuracy that the test ledger does not know: {EDITED}")
         if result["state"] == "COMPLETE" and key not in opened:
             problems.append(f"{where} was tested without an opening in the test ledger")
-        if problem := _configuration_problem(cell, result, where):
+        if problem := _configuration_problem(study, result, where):
             problems.append(problem)
-    there = {result["seed"] for result in cell.seeds}
+    there = {result["seed"] for result in study.seeds}
     lost = sorted(str(seed) for seed, _ in written if seed not in there)
     problems += [f"{name}/retrain/seed{seed}/result.json is missing: the test ledger knows its test" for seed in lost]
     return problems
 
 
-def _pending(cell: CellResult, entries: list[tuple[int, dict[str, Any]]]) -> int:
+def _pending(study: StudyResult, entries: list[tuple[int, dict[str, Any]]]) -> int:
     """Seeds whose test part was opened and that have no result yet."""
-    return len({e.get("seed") for _, e in entries if e.get("event") == "open"} - {s["seed"] for s in cell.seeds})
+    return len({e.get("seed") for _, e in entries if e.get("event") == "open"} - {s["seed"] for s in study.seeds})
 
 
-def audit_cells(run: RunDir, cells: list[CellResult]) -> list[CellAudit]:
-    """Every cell against the ledger and the files of its search."""
-    by_cell: dict[str, list[tuple[int, dict[str, Any]]]] = {}
+def audit_studies(run: RunDir, studies: list[StudyResult]) -> list[StudyAudit]:
+    """Every study against the ledger and the files of its search."""
+    by_study: dict[str, list[tuple[int, dict[str, Any]]]] = {}
     for number, entry in enumerate(ledger.read(run.ledger), 1):
-        by_cell.setdefault(str(entry.get("cell")) if isinstance(entry, dict) else "", []).append((number, entry))
+        by_study.setdefault(str(entry.get("study")) if isinstance(entry, dict) else "", []).append((number, entry))
     audits = []
-    for cell in (c for c in cells if c.folder is not None):
-        assert cell.folder is not None
-        entries = by_cell.pop(cell.folder.name, [])
+    for study in (c for c in studies if c.folder is not None):
+        assert study.folder is not None
+        entries = by_study.pop(study.folder.name, [])
         opened = [e.get("config") for _, e in entries if e.get("event") == "open"]
-        problems = _selection_problems(cell) + _result_problems(cell, entries)
-        needed = len(cell.accuracies) + _pending(cell, entries)
-        audits.append(CellAudit(cell, len(opened), needed, len(set(opened)), problems))
+        problems = _selection_problems(study) + _result_problems(study, entries)
+        needed = len(study.accuracies) + _pending(study, entries)
+        audits.append(StudyAudit(study, len(opened), needed, len(set(opened)), problems))
     return audits
 
 
@@ -133,8 +133,8 @@ def _numbered(lines: list[int]) -> str:
     return f"line {', '.join(map(str, lines[:NAMED]))}{more}"
 
 
-def _ledger_problems(run: RunDir, cells: list[CellResult]) -> list[str]:
-    """Lines that break the chain, or that no cell of the run knows."""
+def _ledger_problems(run: RunDir, studies: list[StudyResult]) -> list[str]:
+    """Lines that break the chain, or that no study of the run knows."""
     name, problems = run.ledger.name, []
     if altered := ledger.altered_lines(run.ledger):
         problems.append(f"{name}: {_numbered(altered)} does not have its own hash: {EDITED}")
@@ -142,36 +142,36 @@ def _ledger_problems(run: RunDir, cells: list[CellResult]) -> list[str]:
         problems.append(
             f"the chain of {name} is broken at {_numbered(broken)}: what stands before was edited or taken out"
         )
-    known = {cell.folder.name for cell in cells if cell.folder is not None}
+    known = {study.folder.name for study in studies if study.folder is not None}
     for number, entry in enumerate(ledger.read(run.ledger), 1):
-        if not isinstance(entry, dict) or entry.get("cell") not in known:
-            problems.append(f"{name} line {number} belongs to no cell of the run: {EDITED}")
+        if not isinstance(entry, dict) or entry.get("study") not in known:
+            problems.append(f"{name} line {number} belongs to no study of the run: {EDITED}")
     return problems
 
 
-def audit_remarks(run: RunDir, cells: list[CellResult], audits: list[CellAudit]) -> list[str]:
+def audit_remarks(run: RunDir, studies: list[StudyResult], audits: list[StudyAudit]) -> list[str]:
     """How often test parts were opened and for how many models; a warning for all that does not fit."""
     opened, needed = sum(a.opened for a in audits), sum(a.needed for a in audits)
     remarks = [f"Test parts were opened {opened} times for {needed} retrained models ({run.ledger.name})."]
     if often := [a for a in audits if a.too_often]:
-        named = [f"{a.cell.shown} {a.opened} times for {a.needed}" for a in often[:NAMED]]
-        named += [f"{len(often) - NAMED} more cells (table audit)"] if len(often) > NAMED else []
+        named = [f"{a.study.shown} {a.opened} times for {a.needed}" for a in often[:NAMED]]
+        named += [f"{len(often) - NAMED} more studies (table audit)"] if len(often) > NAMED else []
         earlier = any(a.configurations > 1 for a in often)
         why = "earlier selections were tested too" if earlier else "a test was interrupted and done again, or repeated"
         remarks.append(f"WARNING: test parts were opened more often than there are models: {'; '.join(named)}: {why}.")
-    problems = _ledger_problems(run, cells) + [problem for a in audits for problem in a.problems]
+    problems = _ledger_problems(run, studies) + [problem for a in audits for problem in a.problems]
     remarks += [f"WARNING: {problem}." for problem in problems]
     if not problems:
         remarks.append("Audit: ledger, selections, configurations and results fit together; no edit was found.")
     return remarks
 
 
-def audit_table(audits: list[CellAudit]) -> Table:
-    """Openings and fit of every cell."""
+def audit_table(audits: list[StudyAudit]) -> Table:
+    """Openings and fit of every study."""
     rows = [
         [
-            a.cell.method,
-            a.cell.place,
+            a.study.method,
+            a.study.setting,
             str(a.needed),
             str(a.opened),
             str(a.configurations),
@@ -179,5 +179,5 @@ def audit_table(audits: list[CellAudit]) -> Table:
         ]
         for a in audits
     ]
-    header = ["method", "cell", "tested models", "openings", "configurations", "files"]
-    return Table("audit", "Audit", header, rows, "Each tested model needs one opening of its cell's test part.")
+    header = ["method", "study", "tested models", "openings", "configurations", "files"]
+    return Table("audit", "Audit", header, rows, "Each tested model needs one opening of its study's test part.")

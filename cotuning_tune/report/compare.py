@@ -1,4 +1,4 @@
-"""Several runs in one table: accuracies, budgets, statistics where cells and seeds are the same, and what differs."""
+"""Several runs in one table: accuracies, budgets, statistics where studies and seeds are the same, and what differs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from cotuning_tune.base.tables import Table
 from cotuning_tune.report.comparison import HEADER, NOTE, Comparison, compare_all, comparison_rows
 from cotuning_tune.report.overview import budget_table
 from cotuning_tune.report.results import (
-    CellResult,
+    StudyResult,
     asked_of,
-    cells_of,
     device_of,
     mean_std,
     methods_of,
-    places_of,
-    read_cells,
+    read_studies,
+    settings_of,
+    studies_of,
 )
 from cotuning_tune.report.write import Report, write_files
 from cotuning_tune.run.folder import RunDir
@@ -36,13 +36,13 @@ SHARED = {
 
 @dataclass(frozen=True)
 class RunResult:
-    """A run by the name it is shown under, with its experiment file's tables, its budget file and its cells."""
+    """A run by the name it is shown under, with its experiment file's tables, its budget file and its studies."""
 
     label: str
     asked: dict[str, Any]
     trials: int
     device: str
-    cells: list[CellResult]
+    studies: list[StudyResult]
 
     def setting(self, key: str) -> Any:
         if key == "trials":
@@ -57,41 +57,41 @@ def read_runs(runs: list[RunDir]) -> list[RunResult]:
     names = [run.name for run in runs]
     found = []
     for run in runs:
-        asked, cells = asked_of(run), read_cells(run)
+        asked, studies = asked_of(run), read_studies(run)
         label = run.name if names.count(run.name) == 1 else str(run.path)
-        trials = max(cell.asked for cell in cells)
-        found.append(RunResult(label, asked, trials, device_of(run), cells))
+        trials = max(study.asked for study in studies)
+        found.append(RunResult(label, asked, trials, device_of(run), studies))
     return found
 
 
 def compare_table(runs: list[RunResult]) -> Table:
-    """Test accuracy, mean +- std over the seeds: methods x (run: place)."""
-    columns = [(run, place) for run in runs for place in places_of(run.cells)]
-    methods = methods_of([cell for run in runs for cell in run.cells])
+    """Test accuracy, mean +- std over the seeds: methods x (run: setting)."""
+    columns = [(run, setting) for run in runs for setting in settings_of(run.studies)]
+    methods = methods_of([study for run in runs for study in run.studies])
     rows = []
     for method in methods:
-        found = [cells_of(run.cells, method).get(place) for run, place in columns]
-        rows.append([method, *(mean_std(cell.accuracies) if cell else "-" for cell in found)])
-    header = ["method", *(f"{run.label}: {place}" for run, place in columns)]
+        found = [studies_of(run.studies, method).get(setting) for run, setting in columns]
+        rows.append([method, *(mean_std(study.accuracies) if study else "-" for study in found)])
+    header = ["method", *(f"{run.label}: {setting}" for run, setting in columns)]
     note = "Test top-1 accuracy in percent, mean ± sample standard deviation over the retraining seeds."
     return Table("compare", "Test accuracy of the runs", header, rows, note)
 
 
 def budgets_table(runs: list[RunResult]) -> Table:
     """Every run's budget table, one below the other."""
-    tables = [budget_table(run.cells, "device") for run in runs]
+    tables = [budget_table(run.studies, "device") for run in runs]
     rows = [[run.label, *row] for run, table in zip(runs, tables, strict=True) for row in table.rows]
     devices = ", ".join(f"{run.label}: {run.device}" for run in runs)
     return Table("compare_budget", "Budgets of the runs", ["run", *tables[0].header], rows, f"Devices: {devices}.")
 
 
 def compare_runs(runs: list[RunResult]) -> list[Comparison]:
-    """Every later run against the first one, method by method, where both have the same cells and seeds."""
+    """Every later run against the first one, method by method, where both have the same studies and seeds."""
     first, pairs = runs[0], {}
     for run in runs[1:]:
-        for method in methods_of(run.cells):
+        for method in methods_of(run.studies):
             name = f"{method}: {run.label} - {first.label}"
-            pairs[name] = (cells_of(run.cells, method), cells_of(first.cells, method))
+            pairs[name] = (studies_of(run.studies, method), studies_of(first.studies, method))
     return compare_all(pairs)
 
 
@@ -133,6 +133,6 @@ def comparison_report(runs: list[RunResult]) -> Report:
     tables.append(budgets_table(runs))
     remarks = differences(runs)
     if not comparisons:
-        remarks.append("No statistics: the runs share no method on the same cell with the same seed.")
+        remarks.append("No statistics: the runs share no method on the same study with the same seed.")
     remarks.append(f"Runs: {', '.join(run.label for run in runs)}.")
     return Report(" and ".join(run.label for run in runs), tables, remarks)

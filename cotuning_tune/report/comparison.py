@@ -1,4 +1,4 @@
-"""Methods against each other on the same cells and seeds; the words follow from the numbers.
+"""Methods against each other on the same studies and seeds; the words follow from the numbers.
 
 A pair is a task at a rate and a seed for which both methods have a tested model.
 """
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from cotuning_tune.base.tables import Table
-from cotuning_tune.report.results import CellResult, cells_of, mean_over, methods_of, places_of
+from cotuning_tune.report.results import StudyResult, mean_over, methods_of, settings_of, studies_of
 from cotuning_tune.report.statistics import bootstrap_interval, holm, sign_flip_p, smallest_p
 
 BASELINE = "fine_tune"
@@ -21,14 +21,14 @@ FEW, UNEQUAL = "no difference shown (too few pairs)", "not judged (budgets diffe
 
 @dataclass(frozen=True)
 class Comparison:
-    """One method minus another (points): differences of the pairs, and of the places' means."""
+    """One method minus another (points): differences of the pairs, and of the settings' means."""
 
     name: str
     differences: list[float]
-    places: int
+    settings: int
     interval: tuple[float, float] | None
     p: float
-    p_places: float
+    p_settings: float
     p_holm: float
     verdict: str
 
@@ -37,25 +37,25 @@ class Comparison:
         return fmean(self.differences)
 
 
-def budgets_differ(one: list[CellResult], other: list[CellResult]) -> str:
+def budgets_differ(one: list[StudyResult], other: list[StudyResult]) -> str:
     """What differs by more than 5 %, '' where nothing does: finished trials, or their epochs.
 
     Hours do not count: a method that takes longer for the same epochs is slower, not favoured.
     """
     for what in ("finished", "finished_epochs"):
-        a, b = (sum(getattr(cell, what) for cell in cells) for cells in (one, other))
+        a, b = (sum(getattr(study, what) for study in studies) for studies in (one, other))
         if abs(a - b) > TOLERANCE * max(a, b):
             return f"{a} against {b} {'trials' if what == 'finished' else 'epochs'}"
     return ""
 
 
-def paired(one: Mapping[str, CellResult], other: Mapping[str, CellResult]) -> dict[str, list[float]]:
-    """By place, the differences (points) of the seeds that both have tested."""
+def paired(one: Mapping[str, StudyResult], other: Mapping[str, StudyResult]) -> dict[str, list[float]]:
+    """By setting, the differences (points) of the seeds that both have tested."""
     found: dict[str, list[float]] = {}
-    for place in (p for p in one if p in other):
-        a, b = one[place].by_seed, other[place].by_seed
+    for setting in (p for p in one if p in other):
+        a, b = one[setting].by_seed, other[setting].by_seed
         if shared := [a[seed] - b[seed] for seed in a if seed in b]:
-            found[place] = shared
+            found[setting] = shared
     return found
 
 
@@ -68,24 +68,24 @@ def verdict(mean: float, p: float, least: float, unequal: str) -> str:
     return FEW if least > SIGNIFICANT else NOTHING
 
 
-def compare_all(pairs: Mapping[str, tuple[Mapping[str, CellResult], Mapping[str, CellResult]]]) -> list[Comparison]:
+def compare_all(pairs: Mapping[str, tuple[Mapping[str, StudyResult], Mapping[str, StudyResult]]]) -> list[Comparison]:
     """Each named pair of methods compared, with Holm's correction over all of them; those without pairs left out."""
     found = {name: paired(*sides) for name, sides in pairs.items()}
-    found = {name: by_place for name, by_place in found.items() if by_place}
-    flat = {name: [d for part in by_place.values() for d in part] for name, by_place in found.items()}
+    found = {name: by_setting for name, by_setting in found.items() if by_setting}
+    flat = {name: [d for part in by_setting.values() for d in part] for name, by_setting in found.items()}
     ps = [sign_flip_p(differences) for differences in flat.values()]
     made = []
     for (name, differences), p, corrected in zip(flat.items(), ps, holm(ps), strict=True):
-        one, other = ([side[place] for place in found[name]] for side in pairs[name])
+        one, other = ([side[setting] for setting in found[name]] for side in pairs[name])
         least = min(1.0, len(ps) * smallest_p(len(differences)))
         made.append(
             Comparison(
                 name=name,
                 differences=differences,
-                places=len(found[name]),
+                settings=len(found[name]),
                 interval=bootstrap_interval(differences) if len(differences) >= LEAST_FOR_INTERVAL else None,
                 p=p,
-                p_places=sign_flip_p([fmean(part) for part in found[name].values()]),
+                p_settings=sign_flip_p([fmean(part) for part in found[name].values()]),
                 p_holm=corrected,
                 verdict=verdict(fmean(differences), corrected, least, budgets_differ(one, other)),
             )
@@ -93,25 +93,27 @@ def compare_all(pairs: Mapping[str, tuple[Mapping[str, CellResult], Mapping[str,
     return made
 
 
-def against_baseline(cells: list[CellResult]) -> list[Comparison]:
+def against_baseline(studies: list[StudyResult]) -> list[Comparison]:
     """Every method against tuned fine-tuning; none where the run has no fine-tuning."""
-    others = [method for method in methods_of(cells) if method != BASELINE]
-    return compare_all({method: (cells_of(cells, method), cells_of(cells, BASELINE)) for method in others})
+    others = [method for method in methods_of(studies) if method != BASELINE]
+    return compare_all({method: (studies_of(studies, method), studies_of(studies, BASELINE)) for method in others})
 
 
-def first_method(cells: list[CellResult]) -> str | None:
-    """The method with the highest mean test accuracy over all places; None where none has them all."""
-    means = {method: mean for method in methods_of(cells) if (mean := mean_over(cells, method)) is not None}
+def first_method(studies: list[StudyResult]) -> str | None:
+    """The method with the highest mean test accuracy over all settings; None where none has them all."""
+    means = {method: mean for method in methods_of(studies) if (mean := mean_over(studies, method)) is not None}
     return max(means, key=lambda method: means[method], default=None)
 
 
-def against_first(cells: list[CellResult]) -> list[Comparison]:
+def against_first(studies: list[StudyResult]) -> list[Comparison]:
     """The first method of the main table against every other one."""
-    first = first_method(cells)
-    others = [method for method in methods_of(cells) if method != first]
+    first = first_method(studies)
+    others = [method for method in methods_of(studies) if method != first]
     if first is None:
         return []
-    return compare_all({f"{first} - {method}": (cells_of(cells, first), cells_of(cells, method)) for method in others})
+    return compare_all(
+        {f"{first} - {method}": (studies_of(studies, first), studies_of(studies, method)) for method in others}
+    )
 
 
 def _p(value: float) -> str:
@@ -129,18 +131,18 @@ def comparison_rows(comparisons: list[Comparison]) -> list[list[str]]:
             _p(c.p),
             _p(c.p_holm),
             _p(smallest_p(len(c.differences))),
-            f"{_p(c.p_places)} ({c.places})",
+            f"{_p(c.p_settings)} ({c.settings})",
             c.verdict,
         ]
         for c in comparisons
     ]
 
 
-HEADER = ["pairs", "difference", "95 % interval", "p", "p (Holm)", "least p", "p of means (cells)", "verdict"]
+HEADER = ["pairs", "difference", "95 % interval", "p", "p (Holm)", "least p", "p of means (studies)", "verdict"]
 NOTE = (
-    "Difference in points over pairs of cell and seed; two-sided sign-flip permutation test, Holm's correction over"
+    "Difference in points over pairs of study and seed; two-sided sign-flip permutation test, Holm's correction over"
     " the rows, BCa bootstrap interval (from 6 pairs on). Least p: the smallest that so many pairs can reach. The"
-    " seeds of a cell share its one search, so p is optimistic: beside it stands p over the cells' means. A verdict"
+    " seeds of a study share its one search, so p is optimistic: beside it stands p over the studies' means. A verdict"
     " needs p (Holm) of at most 0.05, and finished trials and epochs that differ by at most 5 %."
 )
 
@@ -150,7 +152,7 @@ def pairs_remark(comparisons: list[Comparison]) -> list[str]:
     counts = sorted({len(c.differences) for c in comparisons})
     reach = ", ".join(f"{n} pairs {_p(smallest_p(n))}" for n in counts)
     return (
-        [f"Smallest p that the pairs of cell and seed can reach, before Holm's correction: {reach}."] if counts else []
+        [f"Smallest p that the pairs of study and seed can reach, before Holm's correction: {reach}."] if counts else []
     )
 
 
@@ -174,18 +176,18 @@ def _listed(comparisons: list[Comparison], word: str) -> str:
     return ", ".join(f"{c.name} {c.difference:+.2f}" for c in comparisons if c.verdict == word)
 
 
-def verdict_remarks(cells: list[CellResult], comparisons: list[Comparison]) -> list[str]:
+def verdict_remarks(studies: list[StudyResult], comparisons: list[Comparison]) -> list[str]:
     """The words in a line; what the pairs cannot show; which budgets forbid a word."""
-    if BASELINE not in methods_of(cells):
+    if BASELINE not in methods_of(studies):
         return [f"WARNING: the run has no {BASELINE}: without a tuned baseline no gain can be told."]
     if not comparisons:
         return []
     words = [f"{w}: {listed}" for w in (BETTER, WORSE, NOTHING, FEW, UNEQUAL) if (listed := _listed(comparisons, w))]
     remarks = [f"Against tuned fine-tuning, in points: {'; '.join(words)}."]
-    base = list(cells_of(cells, BASELINE).values())
+    base = list(studies_of(studies, BASELINE).values())
     for c in (c for c in comparisons if c.verdict == UNEQUAL):
-        differs = budgets_differ(list(cells_of(cells, c.name).values()), base)
+        differs = budgets_differ(list(studies_of(studies, c.name).values()), base)
         remarks.append(f"WARNING: {c.name} is not judged: {differs} of {BASELINE}, more than 5 % apart.")
-    if len(places_of(cells)) == 1:
-        remarks.append("One cell says nothing of other tasks, however many seeds it has.")
+    if len(settings_of(studies)) == 1:
+        remarks.append("One study says nothing of other tasks, however many seeds it has.")
     return remarks

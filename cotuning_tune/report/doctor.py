@@ -12,7 +12,7 @@ from typing import Any
 from cotuning_tune.base.tables import Table
 from cotuning_tune.base.toml_text import format_value, line_of
 from cotuning_tune.report.comparison import BASELINE, paired
-from cotuning_tune.report.results import CellResult, cells_of, methods_of, searched_of
+from cotuning_tune.report.results import StudyResult, methods_of, searched_of, studies_of
 from cotuning_tune.run.folder import RunDir
 
 EDGE = 0.05
@@ -98,19 +98,19 @@ def widened(search: Mapping[str, Any], upwards: bool) -> Any:
     return {"low": low, "high": high, "log": search["log"]}
 
 
-def _edges(space: Space, cells: list[CellResult]) -> list[Advice]:
+def _edges(space: Space, studies: list[StudyResult]) -> list[Advice]:
     """Chosen values at the end of a range; training's ranges are shared, so all methods count together.
 
     A method's weight at its low end is not widened there: the method does best doing little, see ``_flat``.
     """
-    found: dict[tuple[str, bool], list[CellResult]] = {}
+    found: dict[tuple[str, bool], list[StudyResult]] = {}
     chosen: dict[str, int] = {}
-    for cell in (c for c in cells if c.selection):
-        assert cell.selection is not None
-        for key, value in cell.selection["values"].items():
+    for study in (c for c in studies if c.selection):
+        assert study.selection is not None
+        for key, value in study.selection["values"].items():
             chosen[key] = chosen.get(key, 0) + 1
-            if key in cell.selection["at_edge"] and key in space.searched:
-                found.setdefault((key, share_of(space.searched[key], value) > 0.5), []).append(cell)
+            if key in study.selection["at_edge"] and key in space.searched:
+                found.setdefault((key, share_of(space.searched[key], value) > 0.5), []).append(study)
     advice = []
     for (key, upwards), at in found.items():
         search = space.searched[key]
@@ -123,10 +123,10 @@ def _edges(space: Space, cells: list[CellResult]) -> list[Advice]:
     return advice
 
 
-def _thirds(search: Mapping[str, Any], key: str, cell: CellResult) -> list[float] | None:
+def _thirds(search: Mapping[str, Any], key: str, study: StudyResult) -> list[float] | None:
     """The best accuracy with the key in the low, middle and high third of its range; None where one is empty."""
     parts: list[list[float]] = [[], [], []]
-    for trial in (t for t in cell.complete if key in t["values"]):
+    for trial in (t for t in study.complete if key in t["values"]):
         share = share_of(search, min(max(trial["values"][key], search["low"]), search["high"]))
         parts[min(2, int(3 * share))].append(trial["value"])
     if sum(map(len, parts)) < LEAST_TRIALS or not all(parts):
@@ -134,16 +134,16 @@ def _thirds(search: Mapping[str, Any], key: str, cell: CellResult) -> list[float
     return [max(part) for part in parts]
 
 
-def _flat(space: Space, cells: list[CellResult]) -> list[Advice]:
+def _flat(space: Space, studies: list[StudyResult]) -> list[Advice]:
     """Weights on which the best accuracies hardly depend, or that are best at their weakest."""
     advice = []
     for key, search in space.searched.items():
         if search["of"] == "train" or "low" not in search:
             continue
-        mine = [c for c in cells if c.method == search["of"]]
-        found = [thirds for cell in mine if (thirds := _thirds(search, key, cell))]
+        mine = [c for c in studies if c.method == search["of"]]
+        found = [thirds for study in mine if (thirds := _thirds(search, key, study))]
         means = [fmean(column) for column in zip(*found, strict=True)]
-        where = f"{len(found)} of {len(mine)} cells"
+        where = f"{len(found)} of {len(mine)} studies"
         shown = f"best accuracy in the low, middle, high third: {', '.join(f'{m:.2f}' for m in means)}"
         if means and max(means) - min(means) < FLAT_POINTS:
             change = space.change(key, widened(search, True))
@@ -152,32 +152,32 @@ def _flat(space: Space, cells: list[CellResult]) -> list[Advice]:
             c for c in mine if c.selection and share_of(search, c.selection["values"].get(key, math.inf)) <= EDGE
         ]
         if mine and 2 * len(weakest) > len(mine):
-            evidence = f"chosen at its low end in {len(weakest)} of {len(mine)} cells"
+            evidence = f"chosen at its low end in {len(weakest)} of {len(mine)} studies"
             low = search["low"] and space.change(key, widened(search, False))
             advice.append(Advice(f"{key} is best at its weakest", search["of"], evidence, low or ""))
     return advice
 
 
-def _negative(space: Space, cells: list[CellResult]) -> list[Advice]:
+def _negative(space: Space, studies: list[StudyResult]) -> list[Advice]:
     """Places where a method is below tuned fine-tuning on every shared seed."""
-    base, advice = cells_of(cells, BASELINE), []
-    for method in (m for m in methods_of(cells) if m != BASELINE and base):
-        below = {p: fmean(d) for p, d in paired(cells_of(cells, method), base).items() if max(d) < 0}
+    base, advice = studies_of(studies, BASELINE), []
+    for method in (m for m in methods_of(studies) if m != BASELINE and base):
+        below = {p: fmean(d) for p, d in paired(studies_of(studies, method), base).items() if max(d) < 0}
         if not below:
             continue
         weights = [k for k, s in space.searched.items() if s["of"] == method and "low" in s and s["low"] > 0]
         low = {k: widened(space.searched[k], False) for k in weights}
-        worst = min(below, key=lambda place: below[place])
+        worst = min(below, key=lambda setting: below[setting])
         evidence = f"below tuned fine-tuning on every seed; most on {worst}: {below[worst]:+.2f}"
         change = "; ".join(space.change(key, value) for key, value in low.items())
         advice.append(Advice(f"{method}: negative transfer", ", ".join(below), evidence, change))
     return advice
 
 
-def _diverging(space: Space, cells: list[CellResult]) -> list[Advice]:
-    """A learning rate above which most trials fail, whatever the method; trials of all cells together."""
+def _diverging(space: Space, studies: list[StudyResult]) -> list[Advice]:
+    """A learning rate above which most trials fail, whatever the method; trials of all studies together."""
     search = space.searched.get(RATE)
-    rows = [(t["values"][RATE], t["state"] == "FAIL") for c in cells for t in c.trials if RATE in t["values"]]
+    rows = [(t["values"][RATE], t["state"] == "FAIL") for c in studies for t in c.trials if RATE in t["values"]]
     failed = sorted(rate for rate, fails in rows if fails)
     if search is None or "low" not in search or len(failed) < LEAST_FAILURES:
         return []
@@ -187,7 +187,7 @@ def _diverging(space: Space, cells: list[CellResult]) -> list[Advice]:
             break
     else:
         return []
-    chosen = [c.selection["values"].get(RATE, 0.0) for c in cells if c.selection]
+    chosen = [c.selection["values"].get(RATE, 0.0) for c in studies if c.selection]
     inside = sum(above)
     if inside < LEAST_FAILURES or 2 * inside < len(failed):
         return []
@@ -197,13 +197,13 @@ def _diverging(space: Space, cells: list[CellResult]) -> list[Advice]:
     )
     change = space.change(RATE, {"low": search["low"], "high": high, "log": search["log"]})
     useful = search["low"] < high < search["high"]
-    where = ", ".join(dict.fromkeys(c.method for c in cells if c.count("FAIL")))
+    where = ", ".join(dict.fromkeys(c.method for c in studies if c.count("FAIL")))
     return [Advice("high learning rates diverge", where, evidence, change if useful else "")]
 
 
-def examine(space: Space, cells: list[CellResult]) -> list[Advice]:
+def examine(space: Space, studies: list[StudyResult]) -> list[Advice]:
     """All that the search says of its space."""
-    return [a for look in (_edges, _flat, _negative, _diverging) for a in look(space, cells)]
+    return [a for look in (_edges, _flat, _negative, _diverging) for a in look(space, studies)]
 
 
 def doctor_table(advice: list[Advice]) -> Table | None:

@@ -6,34 +6,34 @@ from typing import Any
 
 from cotuning_tune.base.tables import Table
 from cotuning_tune.report.comparison import BASELINE, BETTER, Comparison
-from cotuning_tune.report.results import CellResult, cells_of, mean_over, mean_std, methods_of, places_of
+from cotuning_tune.report.results import StudyResult, mean_over, mean_std, methods_of, settings_of, studies_of
 
 
-def _seed_counts(cells: list[CellResult]) -> str:
-    return " or ".join(map(str, sorted({len(c.accuracies) for c in cells})))
+def _seed_counts(studies: list[StudyResult]) -> str:
+    return " or ".join(map(str, sorted({len(c.accuracies) for c in studies})))
 
 
-def main_table(cells: list[CellResult], comparisons: list[Comparison], searches: int = 1) -> Table:
-    """Test accuracy, mean +- std over the seeds, method x place, and the mean over places.
+def main_table(studies: list[StudyResult], comparisons: list[Comparison], searches: int = 1) -> Table:
+    """Test accuracy, mean +- std over the seeds, method x setting, and the mean over settings.
 
-    Bold: the average (with one place: its figure) of each method that the paired test calls better.
+    Bold: the average (with one setting: its figure) of each method that the paired test calls better.
     ``searches``: how many there shall be; the table is always that of the first.
     """
-    places, methods = places_of(cells), methods_of(cells)
+    settings, methods = settings_of(studies), methods_of(studies)
     rows = []
     for method in methods:
-        mine, mean = cells_of(cells, method), mean_over(cells, method)
-        row = [method, *(mean_std(mine[p].accuracies) if p in mine else "-" for p in places)]
-        rows.append(row + ([f"{mean:.2f}" if mean is not None else "-"] if len(places) > 1 else []))
+        mine, mean = studies_of(studies, method), mean_over(studies, method)
+        row = [method, *(mean_std(mine[p].accuracies) if p in mine else "-" for p in settings)]
+        rows.append(row + ([f"{mean:.2f}" if mean is not None else "-"] if len(settings) > 1 else []))
     better = {c.name for c in comparisons if c.verdict == BETTER}
     which = f" Of the first of {searches} searches, not of the best." if searches > 1 else ""
-    bold = " Bold: better than tuned fine-tuning by the paired test over all cells." if better else ""
+    bold = " Bold: better than tuned fine-tuning by the paired test over all studies." if better else ""
     return Table(
         "main",
         "Test accuracy",
-        ["method", *places, *(["average"] if len(places) > 1 else [])],
+        ["method", *settings, *(["average"] if len(settings) > 1 else [])],
         rows,
-        f"Test top-1 accuracy in percent, mean ± sample standard deviation over n = {_seed_counts(cells)} retraining"
+        f"Test top-1 accuracy in percent, mean ± sample standard deviation over n = {_seed_counts(studies)} retraining"
         f" seeds.{which}{bold}",
         frozenset((row, len(rows[row]) - 1) for row, method in enumerate(methods) if method in better),
     )
@@ -45,32 +45,32 @@ def _gain(own: float | None, base: float | None) -> str:
     return f"{own - base:+.2f} ({100 * (own - base) / base:+.1f} %)"
 
 
-def gain_table(cells: list[CellResult]) -> Table | None:
+def gain_table(studies: list[StudyResult]) -> Table | None:
     """Each method's gain over tuned fine-tuning, in points and in percent of it; None without the baseline."""
-    base, places = cells_of(cells, BASELINE), places_of(cells)
+    base, settings = studies_of(studies, BASELINE), settings_of(studies)
     if not base:
         return None
 
-    def mean_at(of: dict[str, CellResult], place: str) -> float | None:
-        return fmean(of[place].accuracies) if place in of and of[place].accuracies else None
+    def mean_at(of: dict[str, StudyResult], setting: str) -> float | None:
+        return fmean(of[setting].accuracies) if setting in of and of[setting].accuracies else None
 
     rows = []
-    for method in (m for m in methods_of(cells) if m != BASELINE):
-        mine = cells_of(cells, method)
-        row = [method, *(_gain(mean_at(mine, p), mean_at(base, p)) for p in places)]
-        average = [_gain(mean_over(cells, method), mean_over(cells, BASELINE))] if len(places) > 1 else []
+    for method in (m for m in methods_of(studies) if m != BASELINE):
+        mine = studies_of(studies, method)
+        row = [method, *(_gain(mean_at(mine, p), mean_at(base, p)) for p in settings)]
+        average = [_gain(mean_over(studies, method), mean_over(studies, BASELINE))] if len(settings) > 1 else []
         rows.append(row + average)
-    header = ["method", *places, *(["average"] if len(places) > 1 else [])]
+    header = ["method", *settings, *(["average"] if len(settings) > 1 else [])]
     return (
         Table("gain", "Gain over tuned fine-tuning", header, rows, "In points, and in percent of it.") if rows else None
     )
 
 
-def gap_table(cells: list[CellResult]) -> Table:
+def gap_table(studies: list[StudyResult]) -> Table:
     """Validation against test accuracy of each method: how much the choice flatters itself."""
     rows = []
-    for method in methods_of(cells):
-        tested = [c for c in cells if c.method == method and c.selection and c.accuracies]
+    for method in methods_of(studies):
+        tested = [c for c in studies if c.method == method and c.selection and c.accuracies]
         chosen = [c.selection["val_accuracy"] for c in tested if c.selection]
         again = [s["val_accuracy"] for c in tested for s in c.seeds if s["state"] == "COMPLETE" and "val_accuracy" in s]
         test = [a for c in tested for a in c.accuracies]
@@ -80,7 +80,7 @@ def gap_table(cells: list[CellResult]) -> Table:
         rows.append([method, *figures, *("-" if v is None else f"{v:+.2f}" for v in gaps)])
     header = ["method", "search val.", "retrained val.", "test", "retrained - search", "test - val."]
     note = (
-        "Mean over cells and seeds (%). Retrained - search: what being chosen as the best of many was worth."
+        "Mean over studies and seeds (%). Retrained - search: what being chosen as the best of many was worth."
         " Test - val.: what the best of the epochs was worth, and how the test part differs."
     )
     return Table("gap", "Validation against test", header, rows, note)
@@ -90,18 +90,18 @@ def _shown(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def configuration_table(cells: list[CellResult]) -> Table:
-    """The chosen configuration of each cell; * marks a value within 5 % of an end of its range."""
+def configuration_table(studies: list[StudyResult]) -> Table:
+    """The chosen configuration of each study; * marks a value within 5 % of an end of its range."""
     rows = []
-    for cell in cells:
-        if cell.selection is None:
-            rows.append([cell.method, cell.place, "-", "-", "no trial succeeded"])
+    for study in studies:
+        if study.selection is None:
+            rows.append([study.method, study.setting, "-", "-", "no trial succeeded"])
             continue
-        chosen, edge = cell.selection, cell.selection["at_edge"]
+        chosen, edge = study.selection, study.selection["at_edge"]
         values = [f"{k} = {_shown(v)}{'*' if k in edge else ''}" for k, v in chosen["values"].items()]
         validation = f"{chosen['val_accuracy']:.2f}"
-        rows.append([cell.method, cell.place, str(chosen["trial"]), validation, ", ".join(values) or "all pinned"])
-    header = ["method", "cell", "trial", "val. acc.", "configuration"]
+        rows.append([study.method, study.setting, str(chosen["trial"]), validation, ", ".join(values) or "all pinned"])
+    header = ["method", "study", "trial", "val. acc.", "configuration"]
     note = "Chosen by the best validation accuracy (%), never by a test part. * at the edge of its range."
     return Table("configurations", "Best configurations", header, rows, note)
 
@@ -110,21 +110,21 @@ def _hours(seconds: float) -> str:
     return f"{seconds / 3600:.3f}"
 
 
-def budget_table(cells: list[CellResult], device: str) -> Table:
+def budget_table(studies: list[StudyResult], device: str) -> Table:
     """Trials, epochs and hours of each method: the proof of equal terms."""
     rows = []
-    for method in methods_of(cells):
-        mine = [cell for cell in cells if cell.method == method]
+    for method in methods_of(studies):
+        mine = [study for study in studies if study.method == method]
         counts = [sum(c.count(state) for c in mine) for state in ("COMPLETE", "PRUNED", "FAIL")]
         rows.append(
             [
                 method,
-                str(sum(cell.asked for cell in mine)),
+                str(sum(study.asked for study in mine)),
                 *map(str, counts),
-                str(sum(cell.search_epochs for cell in mine)),
-                _hours(sum(cell.search_seconds for cell in mine)),
-                str(sum(len(cell.accuracies) for cell in mine)),
-                _hours(sum(cell.retrain_seconds for cell in mine)),
+                str(sum(study.search_epochs for study in mine)),
+                _hours(sum(study.search_seconds for study in mine)),
+                str(sum(len(study.accuracies) for study in mine)),
+                _hours(sum(study.retrain_seconds for study in mine)),
             ]
         )
     header = ["method", "trials asked", "complete", "stopped", "failed", "epochs", f"search {device}-h"]

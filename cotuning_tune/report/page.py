@@ -1,6 +1,6 @@
 """The report as one page that opens from the disk: styles, script and numbers stand inside it.
 
-Tables and remarks are plain HTML; the figures are drawn by the page's script, for the chosen cell.
+Tables and remarks are plain HTML; the figures are drawn by the page's script, for the chosen study.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any
 
 from cotuning_tune.base.tables import Table
 from cotuning_tune.report.figures import Figure, Series
-from cotuning_tune.report.results import CellResult, methods_of, places_of
+from cotuning_tune.report.results import StudyResult, methods_of, settings_of
 
 SCRIPTS = ("axes.js", "charts.js", "page.js")
 WARNING = re.compile(r"[A-Z]{4,}")
@@ -45,8 +45,8 @@ def _kinds(table: Table) -> list[str]:
 def _row(table: Table, number: int, kinds: list[str]) -> str:
     texts = [_text(text) for text in table.rows[number]]
     texts = [f"<strong>{t}</strong>" if (number, c) in table.bold else t for c, t in enumerate(texts)]
-    cells = [f'<td class="{kind}">{text}</td>' for text, kind in zip(texts[1:], kinds[1:], strict=True)]
-    return f'<tr><th scope="row">{texts[0]}</th>{"".join(cells)}</tr>'
+    tds = [f'<td class="{kind}">{text}</td>' for text, kind in zip(texts[1:], kinds[1:], strict=True)]
+    return f'<tr><th scope="row">{texts[0]}</th>{"".join(tds)}</tr>'
 
 
 def table_html(table: Table) -> str:
@@ -102,9 +102,9 @@ def _plain(view: Any) -> Any:
     return _short([asdict(one) for one in view] if series else view)
 
 
-def page_data(figures: list[Figure], cells: list[CellResult]) -> str:
+def page_data(figures: list[Figure], studies: list[StudyResult]) -> str:
     """JSON of all that the script draws, safe inside a script element."""
-    methods, views = methods_of(cells), places_of(cells)
+    methods, views = methods_of(studies), settings_of(studies)
     drawn = [
         {
             "name": f.name,
@@ -133,9 +133,9 @@ def _warnings_html(remarks: list[str]) -> str:
 
 
 def page_html(
-    title: str, tables: list[Table], remarks: list[str], figures: list[Figure], cells: list[CellResult]
+    title: str, tables: list[Table], remarks: list[str], figures: list[Figure], studies: list[StudyResult]
 ) -> str:
-    """The whole page; ``cells``: those that the figures show."""
+    """The whole page; ``studies``: those that the figures show."""
     links = [(f"#table-{table.name}", table.title) for table in tables[:1]]
     links += [("#figures", "Figures")] if figures else []
     links += [*((f"#table-{table.name}", table.title) for table in tables[1:])]
@@ -150,5 +150,5 @@ def page_html(
         figures=_figures_html(figures) if figures else "",
         tables="\n".join(map(table_html, tables[1:])),
         remarks=_remarks_html(remarks),
-        data=page_data(figures, cells),
+        data=page_data(figures, studies),
     )

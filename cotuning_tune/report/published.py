@@ -9,7 +9,7 @@ from statistics import mean
 from typing import Any
 
 from cotuning_tune.base.tables import Table
-from cotuning_tune.report.results import CellResult
+from cotuning_tune.report.results import StudyResult
 
 RATES = (0.15, 0.3, 0.5, 1.0)
 WEIGHTS = "IMAGENET1K_V1"
@@ -113,29 +113,29 @@ def _kind(tables: Mapping[str, Any], task: str) -> str:
     return str(tables.get("data", {}).get(task, {}).get("kind", task))
 
 
-def _figures(tables: Mapping[str, Any], cell: CellResult) -> dict[str, float]:
-    """The published figures (%) of a cell, by source."""
-    kind, backbone = _kind(tables, cell.task), tables["experiment"]["backbone"]
-    found = {s.name: s.figure(kind, cell.rate, backbone, cell.method) for s in SOURCES}
+def _figures(tables: Mapping[str, Any], study: StudyResult) -> dict[str, float]:
+    """The published figures (%) of a study, by source."""
+    kind, backbone = _kind(tables, study.task), tables["experiment"]["backbone"]
+    found = {s.name: s.figure(kind, study.rate, backbone, study.method) for s in SOURCES}
     return {name: value for name, value in found.items() if value is not None}
 
 
-def published_table(tables: Mapping[str, Any], cells: list[CellResult]) -> Table | None:
+def published_table(tables: Mapping[str, Any], studies: list[StudyResult]) -> Table | None:
     """Own mean beside each source's figure, with the difference in points; None where nothing matches.
 
     ``tables``: the experiment file.
     """
-    matches = [(cell, found) for cell in cells if (found := _figures(tables, cell))]
+    matches = [(study, found) for study in studies if (found := _figures(tables, study))]
     sources = [s for s in SOURCES if any(s.name in found for _, found in matches)]
     if not sources:
         return None
-    header = ["method", "cell", "own"]
+    header = ["method", "study", "own"]
     for source in sources:
         header += [source.name, f"own - {source.name}"]
     rows = []
-    for cell, found in matches:
-        own = mean(cell.accuracies) if cell.accuracies else None
-        row = [cell.method, f"{cell.task} {100 * cell.rate:g} %", "-" if own is None else f"{own:.2f}"]
+    for study, found in matches:
+        own = mean(study.accuracies) if study.accuracies else None
+        row = [study.method, f"{study.task} {100 * study.rate:g} %", "-" if own is None else f"{own:.2f}"]
         for source in sources:
             value = found.get(source.name)
             row.append("-" if value is None else f"{value:.2f}")
@@ -161,9 +161,9 @@ def _own_protocol(tables: Mapping[str, Any]) -> str:
     )
 
 
-def published_remarks(tables: Mapping[str, Any], cells: list[CellResult]) -> list[str]:
+def published_remarks(tables: Mapping[str, Any], studies: list[StudyResult]) -> list[str]:
     """A warning for each way in which a shown source was measured otherwise than the run."""
-    shown = {name for cell in cells for name in _figures(tables, cell)}
+    shown = {name for study in studies for name in _figures(tables, study)}
     remarks = []
     for source in (s for s in SOURCES if s.name in shown):
         if source.crops != _crops(tables):

@@ -1,7 +1,7 @@
 """What K searches that were really made say: who stays first, and how much search and seed each move a result.
 
 The first search is the run itself, and all other tables are its own; the further ones lie in ``repeats/``. Where
-a run has several cells, every figure is of a method's mean over the cells. Decomposition of the variance: one-way
+a run has several studies, every figure is of a method's mean over the studies. Decomposition of the variance: one-way
 random effects by the method of moments (Searle, Casella, McCulloch, Variance Components, 1992, section 3.6).
 """
 
@@ -15,9 +15,9 @@ from typing import Any
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json
 from cotuning_tune.base.tables import Table
-from cotuning_tune.report.audit import CellAudit, audit_cells, audit_remarks, audit_table
+from cotuning_tune.report.audit import StudyAudit, audit_remarks, audit_studies, audit_table
 from cotuning_tune.report.comparison import budgets_differ
-from cotuning_tune.report.results import CellResult, asked_of, cells_of, mean_over, methods_of, read_cells
+from cotuning_tune.report.results import StudyResult, asked_of, mean_over, methods_of, read_studies, studies_of
 from cotuning_tune.report.statistics import wilson_interval
 from cotuning_tune.run import ledger
 from cotuning_tune.run.folder import RunDir
@@ -32,7 +32,7 @@ class Search:
 
     number: int
     run: RunDir
-    cells: list[CellResult]
+    studies: list[StudyResult]
 
     @cached_property
     def asked(self) -> dict[str, Any]:
@@ -40,9 +40,9 @@ class Search:
         return asked_of(self.run)
 
     @cached_property
-    def audits(self) -> list[CellAudit]:
-        """Whether the files of its cells fit together."""
-        return audit_cells(self.run, self.cells)
+    def audits(self) -> list[StudyAudit]:
+        """Whether the files of its studies fit together."""
+        return audit_studies(self.run, self.studies)
 
     @property
     def seed(self) -> int:
@@ -56,24 +56,24 @@ class Search:
 
     @property
     def models(self) -> int:
-        return sum(len(cell.accuracies) for cell in self.cells)
+        return sum(len(study.accuracies) for study in self.studies)
 
     @cached_property
     def ended(self) -> bool:
-        """Every cell is summed up, and every seed of each selection has a result."""
+        """Every study is summed up, and every seed of each selection has a result."""
         asked = self.asked["experiment"]
         count = len(asked["tasks"]) * len(asked.get("rates", [1.0])) * len(asked["methods"])
         seeds = set(asked.get("seeds", [0, 1, 2]))
-        retrained = [c.selection is None or seeds <= {s["seed"] for s in c.seeds} for c in self.cells]
-        return len(self.cells) == count and all(retrained)
+        retrained = [c.selection is None or seeds <= {s["seed"] for s in c.seeds} for c in self.studies]
+        return len(self.studies) == count and all(retrained)
 
 
-def read_searches(run: RunDir, cells: list[CellResult]) -> list[Search]:
+def read_searches(run: RunDir, studies: list[StudyResult]) -> list[Search]:
     """The run itself and those of its repeats that have something to report; empty without repeats."""
-    found = [Search(1, run, cells)]
+    found = [Search(1, run, studies)]
     for number, repeat in enumerate(run.repeats(), 2):
         try:
-            found.append(Search(number, repeat, read_cells(repeat)))
+            found.append(Search(number, repeat, read_studies(repeat)))
         except (UserError, FileNotFoundError):
             continue
     return found if run.searches > 1 else []
@@ -85,9 +85,9 @@ def comparable(searches: list[Search]) -> list[Search]:
     return ended if len(ended) > 1 and ended[0].number == 1 else []
 
 
-def seed_means(cells: list[CellResult], method: str) -> list[float]:
-    """A method's mean over the cells (%) of each seed that every cell has."""
-    every = [cell.by_seed for cell in cells_of(cells, method).values()]
+def seed_means(studies: list[StudyResult], method: str) -> list[float]:
+    """A method's mean over the studies (%) of each seed that every study has."""
+    every = [study.by_seed for study in studies_of(studies, method).values()]
     shared = [seed for seed in every[0] if all(seed in one for one in every)] if every else []
     return [fmean(one[seed] for one in every) for seed in shared]
 
@@ -123,9 +123,9 @@ def decompose(values: Sequence[Sequence[float]]) -> Spread | None:
 
 def firsts(searches: list[Search]) -> dict[str, float]:
     """By method, in how many of the searches its mean test accuracy is the highest; equal ones share."""
-    wins = dict.fromkeys(methods_of(searches[0].cells), 0.0) if searches else {}
+    wins = dict.fromkeys(methods_of(searches[0].studies), 0.0) if searches else {}
     for search in searches:
-        means = {method: mean for method in wins if (mean := mean_over(search.cells, method)) is not None}
+        means = {method: mean for method in wins if (mean := mean_over(search.studies, method)) is not None}
         first = [method for method, mean in means.items() if mean == max(means.values())]
         for method in first:
             wins[method] += 1 / len(first)
@@ -133,12 +133,12 @@ def firsts(searches: list[Search]) -> dict[str, float]:
 
 
 def _spreads(searches: list[Search]) -> dict[str, Spread | None]:
-    methods = methods_of(searches[0].cells)
-    return {method: decompose([seed_means(search.cells, method) for search in searches]) for method in methods}
+    methods = methods_of(searches[0].studies)
+    return {method: decompose([seed_means(search.studies, method) for search in searches]) for method in methods}
 
 
 def _row(method: str, searches: list[Search], spread: Spread | None) -> list[str]:
-    means = [mean_over(search.cells, method) for search in searches]
+    means = [mean_over(search.studies, method) for search in searches]
     known = [mean for mean in means if mean is not None]
     over_searches = f"{stdev(known):.2f}" if len(known) > 1 else "-"
     over_seeds = f"{math.sqrt(spread.seed):.2f}" if spread else "-"
@@ -151,8 +151,8 @@ def searches_table(searches: list[Search]) -> Table:
     rows = [[*_row(m, searches, spread), f"{wins[m]:.3g} of {count}"] for m, spread in spreads.items()]
     header = ["method", *(f"search {search.number}" for search in searches), "± searches", "± seeds", "first in"]
     note = (
-        "Mean test accuracy (%) over the cells, each search's own choices retrained over the same seeds. ± searches:"
-        " sample standard deviation of these means. ± seeds: that of one seed's mean over the cells within a search,"
+        "Mean test accuracy (%) over the studies, each search's own choices retrained over the same seeds. ± searches:"
+        " sample standard deviation of these means. ± seeds: that of one seed's mean over the studies within a search,"
         " pooled. Search 1 is the main table: always the first one, never the best of them."
     )
     return Table("repeats", f"If we searched again, from {count} searches", header, rows, note)
@@ -166,7 +166,7 @@ def spread_table(searches: list[Search]) -> Table | None:
         if s
     ]
     note = (
-        "Variances in points squared of one seed's mean over the cells, by the method of moments; takes a seed to do"
+        "Variances in points squared of one seed's mean over the studies, by the method of moments; takes a seed to do"
         f" something else to each search's choice. 0: the {len(searches)} searches differ no more than their seeds"
         f" explain. {len(searches) - 1} degree(s) of freedom between searches: rough."
     )
@@ -178,10 +178,10 @@ def terms_table(searches: list[Search], device: str) -> Table:
     """What each search was given: the proof that they are repeats of each other."""
     rows = []
     for search in searches:
-        cells = search.cells
-        failed, epochs = sum(c.count("FAIL") for c in cells), sum(c.search_epochs for c in cells)
-        hours = f"{sum(c.search_seconds for c in cells) / 3600:.3f}"
-        finished = sum(c.finished for c in cells)
+        studies = search.studies
+        failed, epochs = sum(c.count("FAIL") for c in studies), sum(c.search_epochs for c in studies)
+        hours = f"{sum(c.search_seconds for c in studies) / 3600:.3f}"
+        finished = sum(c.finished for c in studies)
         rows.append([str(search.number), *map(str, (search.seed, finished, failed, epochs)), hours])
         rows[-1] += [str(search.models), str(search.opened)]
     header = ["search", "search seed", "trials", "failed", "epochs", f"{device}-h", "tested models", "openings"]
@@ -206,7 +206,7 @@ def searches_tables(searches: list[Search], device: str) -> list[Table | None]:
 
 
 def of_search(search: Search, remark: str) -> str:
-    """A remark about one search's cells, as one of the whole run; a warning stays one."""
+    """A remark about one search's studies, as one of the whole run; a warning stays one."""
     mark = WARNING if remark.startswith(WARNING) else ""
     return f"{mark}search {search.number}: {remark.removeprefix(WARNING)}"
 
@@ -264,8 +264,8 @@ def _differences(searches: list[Search]) -> list[str]:
             warnings.append(f"{WARNING}search {search.number} is of another experiment than search 1: no repeat.")
         if not (search.ended and first.ended):
             continue
-        for method in methods_of(first.cells):
-            one, other = (list(cells_of(s.cells, method).values()) for s in (search, first))
+        for method in methods_of(first.studies):
+            one, other = (list(studies_of(s.studies, method).values()) for s in (search, first))
             if differs := budgets_differ(one, other):
                 warnings.append(f"UNEQUAL TERMS: search {search.number} and search 1 of {method}: {differs}.")
     return warnings
@@ -292,7 +292,7 @@ def searches_remarks(run: RunDir, searches: list[Search]) -> list[str]:
         return []
     ended = comparable(searches)
     told = [*stays_first_remark(ended), *_variance_remark(ended)] if ended else []
-    audits = [of_search(s, r) for s in searches[1:] for r in audit_remarks(s.run, s.cells, s.audits)]
+    audits = [of_search(s, r) for s in searches[1:] for r in audit_remarks(s.run, s.studies, s.audits)]
     problems = [remark for remark in audits if remark.startswith(WARNING)]
     fits = [] if problems or len(searches) < 2 else ["Audit of the repeats: their files fit together too."]
     return [

@@ -1,4 +1,4 @@
-"""How one cell is made again: its command, its hash, and what it was made with."""
+"""How one study is made again: its command, its hash, and what it was made with."""
 
 import shlex
 from collections.abc import Mapping
@@ -7,33 +7,33 @@ from typing import Any
 
 from cotuning_tune.base.tables import Table
 from cotuning_tune.base.toml_text import format_value
-from cotuning_tune.report.results import CellResult
+from cotuning_tune.report.results import StudyResult
 from cotuning_tune.run.folder import RunDir
 
 
-def train_command(run: RunDir, cell: CellResult) -> str:
-    """The command that trains a cell's chosen configuration with the first retraining seed; '' of none."""
-    if cell.selection is None:
+def train_command(run: RunDir, study: StudyResult) -> str:
+    """The command that trains a study's chosen configuration with the first retraining seed; '' of none."""
+    if study.selection is None:
         return ""
-    words = ["cotuning-tune", "train", str(run.experiment_file), "--method", cell.method, "--task", cell.task]
-    words += ["--rate", f"{cell.rate!r}", "--seed", str(cell.seeds[0]["seed"] if cell.seeds else 0)]
-    for key, value in cell.selection["values"].items():
+    words = ["cotuning-tune", "train", str(run.experiment_file), "--method", study.method, "--task", study.task]
+    words += ["--rate", f"{study.rate!r}", "--seed", str(study.seeds[0]["seed"] if study.seeds else 0)]
+    for key, value in study.selection["values"].items():
         words += ["--set", f"{key}={value if isinstance(value, str) else format_value(value)}"]
     return shlex.join(words)
 
 
-def reproduce_table(run: RunDir, cells: list[CellResult]) -> Table:
-    """A command a cell, with the hash of its configuration."""
+def reproduce_table(run: RunDir, studies: list[StudyResult]) -> Table:
+    """A command a study, with the hash of its configuration."""
     rows = [
-        [cell.method, cell.place, (cell.selection or {}).get("config", "-"), train_command(run, cell) or "-"]
-        for cell in cells
+        [study.method, study.setting, (study.selection or {}).get("config", "-"), train_command(run, study) or "-"]
+        for study in studies
     ]
     note = (
         "Each trains the chosen configuration with its first retraining seed and shows validation accuracies: those of"
         " retrain/seed*/metrics.jsonl on the same machine. Relative paths in experiment.toml count from the folder"
         " 'base' of env.json."
     )
-    return Table("reproduce", "To make one cell again", ["method", "cell", "configuration", "command"], rows, note)
+    return Table("reproduce", "To make one study again", ["method", "study", "configuration", "command"], rows, note)
 
 
 def environment_table(environment: Mapping[str, Any]) -> Table:

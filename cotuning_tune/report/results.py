@@ -1,4 +1,4 @@
-"""What a run's files say of each cell."""
+"""What a run's files say of each study."""
 
 import statistics
 import tomllib
@@ -7,12 +7,12 @@ from typing import Any
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json
-from cotuning_tune.run.folder import CellDir, RunDir
+from cotuning_tune.run.folder import RunDir, StudyDir
 
 
 @dataclass(frozen=True)
-class CellResult:
-    """A cell: its study's trials, the selection (None: no trial succeeded), the retrained seeds.
+class StudyResult:
+    """A study: its study's trials, the selection (None: no trial succeeded), the retrained seeds.
 
     ``name``: of its folder. ``importance``: share of each searched parameter; empty where unknown.
     """
@@ -27,11 +27,11 @@ class CellResult:
     seeds: list[dict[str, Any]]
     name: str = ""
     importance: dict[str, float] = field(default_factory=dict)
-    folder: CellDir | None = None
+    folder: StudyDir | None = None
 
     @property
-    def place(self) -> str:
-        """The task at its rate: what the cells of all methods share."""
+    def setting(self) -> str:
+        """The task at its rate: what the studies of all methods share."""
         return f"{self.task} {100 * self.rate:g} %"
 
     @property
@@ -88,32 +88,32 @@ def mean_std(values: list[float]) -> str:
     return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
 
 
-def places_of(cells: list[CellResult]) -> list[str]:
-    """Every task at every rate, in the order of the cells."""
-    return list(dict.fromkeys(cell.place for cell in cells))
+def settings_of(studies: list[StudyResult]) -> list[str]:
+    """Every task at every rate, in the order of the studies."""
+    return list(dict.fromkeys(study.setting for study in studies))
 
 
-def methods_of(cells: list[CellResult]) -> list[str]:
-    """The methods in the order of the cells."""
-    return list(dict.fromkeys(cell.method for cell in cells))
+def methods_of(studies: list[StudyResult]) -> list[str]:
+    """The methods in the order of the studies."""
+    return list(dict.fromkeys(study.method for study in studies))
 
 
-def cells_of(cells: list[CellResult], method: str) -> dict[str, CellResult]:
-    """A method's cells by place."""
-    return {cell.place: cell for cell in cells if cell.method == method}
+def studies_of(studies: list[StudyResult], method: str) -> dict[str, StudyResult]:
+    """A method's studies by setting."""
+    return {study.setting: study for study in studies if study.method == method}
 
 
-def mean_over(cells: list[CellResult], method: str) -> float | None:
-    """Mean over the places of the means over the seeds (%); None where a place has no result."""
-    mine = cells_of(cells, method)
-    found = [mine[p].accuracies if p in mine else [] for p in places_of(cells)]
+def mean_over(studies: list[StudyResult], method: str) -> float | None:
+    """Mean over the settings of the means over the seeds (%); None where a setting has no result."""
+    mine = studies_of(studies, method)
+    found = [mine[p].accuracies if p in mine else [] for p in settings_of(studies)]
     return statistics.mean(map(statistics.mean, found)) if all(found) else None
 
 
-def _read_cell(folder: CellDir) -> CellResult:
+def _read_study(folder: StudyDir) -> StudyResult:
     study = read_json(folder.summary)
     seeds = [read_json(path) for path in sorted(folder.path.glob("retrain/seed*/result.json"))]
-    return CellResult(
+    return StudyResult(
         task=study["task"],
         rate=study["rate"],
         method=study["method"],
@@ -153,10 +153,10 @@ def searched_of(run: RunDir) -> dict[str, dict[str, dict[str, Any]]]:
     }
 
 
-def read_cells(run: RunDir) -> list[CellResult]:
-    """All cells that the search has summed up, methods in the experiment's order. UserError for none."""
+def read_studies(run: RunDir) -> list[StudyResult]:
+    """All studies that the search has summed up, methods in the experiment's order. UserError for none."""
     methods = list(asked_of(run)["experiment"]["methods"])
-    cells = [_read_cell(folder) for folder in run.cells() if folder.summary.exists()]
-    if not cells:
+    studies = [_read_study(folder) for folder in run.study_folders() if folder.summary.exists()]
+    if not studies:
         raise UserError(f"{run.path} has nothing to report yet: its search has not ended (see status)")
-    return sorted(cells, key=lambda c: (c.task, c.rate, methods.index(c.method)))
+    return sorted(studies, key=lambda c: (c.task, c.rate, methods.index(c.method)))

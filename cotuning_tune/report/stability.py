@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from cotuning_tune.base.tables import Table
-from cotuning_tune.report.results import CellResult, cells_of, methods_of, places_of
+from cotuning_tune.report.results import StudyResult, methods_of, settings_of, studies_of
 
 SEARCHES = 1000
 FIXED = 2  # trial 0: the published defaults, trial 1: the method at its weakest
@@ -35,14 +35,14 @@ def refusal(experiment: Mapping[str, Any]) -> str:
     return f"the trials of sampler '{sampler}' depend on each other (possible for: {', '.join(INDEPENDENT)})"
 
 
-def _split(cell: CellResult) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """A cell's first trials, which are fixed, and those that the sampler drew.
+def _split(study: StudyResult) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """A study's first trials, which are fixed, and those that the sampler drew.
 
     A method that has nothing to switch off has one fixed trial only.
     """
-    own = any(key.startswith(f"{cell.method}/") for trial in cell.trials for key in trial["values"])
+    own = any(key.startswith(f"{study.method}/") for trial in study.trials for key in trial["values"])
     fixed = FIXED if own else 1
-    return cell.trials[:fixed], cell.trials[fixed:]
+    return study.trials[:fixed], study.trials[fixed:]
 
 
 def _values(trials: list[dict[str, Any]]) -> list[float]:
@@ -50,16 +50,16 @@ def _values(trials: list[dict[str, Any]]) -> list[float]:
     return [trial["value"] for trial in trials if trial["state"] == "COMPLETE"]
 
 
-def expected_best_table(experiment: Mapping[str, Any], cells: list[CellResult]) -> Table | None:
-    """Expected best validation accuracy (%) against the number of trials, mean over the places.
+def expected_best_table(experiment: Mapping[str, Any], studies: list[StudyResult]) -> Table | None:
+    """Expected best validation accuracy (%) against the number of trials, mean over the settings.
 
     None where the trials were stopped early or not drawn independently.
     """
-    if refusal(experiment) or any(cell.count("PRUNED") for cell in cells):
+    if refusal(experiment) or any(study.count("PRUNED") for study in studies):
         return None
     curves = {}
-    for method in methods_of(cells):
-        every = [expected_best(_values(_split(cell)[1])) for cell in cells_of(cells, method).values()]
+    for method in methods_of(studies):
+        every = [expected_best(_values(_split(study)[1])) for study in studies_of(studies, method).values()]
         curves[method] = [fmean(column) for column in zip(*every, strict=False)]
     longest = max(map(len, curves.values()))
     if longest < 2:
@@ -70,18 +70,18 @@ def expected_best_table(experiment: Mapping[str, Any], cells: list[CellResult]) 
     ]
     note = (
         "Mean best validation accuracy (%) of k drawn trials of full length (Dodge et al. 2019, unbiased form of Tang"
-        " et al. 2020), mean over the cells; the fixed first trials are left out."
+        " et al. 2020), mean over the studies; the fixed first trials are left out."
     )
     return Table("expected_best", "Expected best validation accuracy", ["trials", *curves], rows, note)
 
 
-def _again(cell: CellResult, rng: random.Random) -> list[float]:
-    """The best validation accuracy of each of ``SEARCHES`` new searches of the cell.
+def _again(study: StudyResult, rng: random.Random) -> list[float]:
+    """The best validation accuracy of each of ``SEARCHES`` new searches of the study.
 
     As many trials as were drawn, drawn from them with replacement; the fixed ones stay. The rank of the best
     of n draws is drawn at once: it is ceil(n u^(1/n)) for uniform u. A trial stopped early has no accuracy.
     """
-    fixed, drawn = _split(cell)
+    fixed, drawn = _split(study)
     stopped = sum(trial["state"] == "PRUNED" for trial in drawn)
     least = max(_values(fixed), default=-math.inf)
     ranked = [-math.inf] * stopped + sorted(_values(drawn))
@@ -91,17 +91,17 @@ def _again(cell: CellResult, rng: random.Random) -> list[float]:
     return [max(least, ranked[math.ceil(n * (1 - rng.random()) ** (1 / n)) - 1]) for _ in range(SEARCHES)]
 
 
-def share_of_first(cells: list[CellResult], seed: int = 0) -> dict[str, float]:
+def share_of_first(studies: list[StudyResult], seed: int = 0) -> dict[str, float]:
     """By method, in how many of the new searches its mean best validation accuracy is the highest.
 
-    Methods that miss a place take no part; equal ones share.
+    Methods that miss a setting take no part; equal ones share.
     """
-    rng, places = random.Random(seed), places_of(cells)
+    rng, settings = random.Random(seed), settings_of(studies)
     sums: dict[str, list[float]] = {}
-    for method in methods_of(cells):
-        mine = cells_of(cells, method)
-        if len(mine) == len(places) and all(cell.complete for cell in mine.values()):
-            sums[method] = list(map(math.fsum, zip(*(_again(cell, rng) for cell in mine.values()), strict=True)))
+    for method in methods_of(studies):
+        mine = studies_of(studies, method)
+        if len(mine) == len(settings) and all(study.complete for study in mine.values()):
+            sums[method] = list(map(math.fsum, zip(*(_again(study, rng) for study in mine.values()), strict=True)))
     wins = dict.fromkeys(sums, 0.0)
     for search in range(SEARCHES if sums else 0):
         best = max(values[search] for values in sums.values())
@@ -111,16 +111,16 @@ def share_of_first(cells: list[CellResult], seed: int = 0) -> dict[str, float]:
     return {method: count / SEARCHES for method, count in wins.items()}
 
 
-def stability_table(cells: list[CellResult], shares: Mapping[str, float]) -> Table | None:
+def stability_table(studies: list[StudyResult], shares: Mapping[str, float]) -> Table | None:
     """How often each method would be first by validation accuracy; None of fewer than two."""
     if len(shares) < 2:
         return None
     rows = []
     for method, share in shares.items():
-        chosen = [c.selection["val_accuracy"] for c in cells_of(cells, method).values() if c.selection]
+        chosen = [c.selection["val_accuracy"] for c in studies_of(studies, method).values() if c.selection]
         rows.append([method, f"{fmean(chosen):.2f}" if chosen else "-", f"{100 * share:.1f} %"])
     note = (
-        f"Share of {SEARCHES} new searches of the same size, made by drawing from each cell's trials anew, in which the"
+        f"Share of {SEARCHES} new searches of the same size, made by drawing from each study's trials anew, in which the"
         " method has the highest mean of best validation accuracies. Assumes that trials are independent draws and that"
         " validation ranks as test does, for only the chosen configurations were tested; a best trial that was not"
         " found cannot turn up. Searches repeated with other seeds (run --repeat-search K) are the better answer."

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cotuning_tune.base.files import read_json, write_bytes
 from cotuning_tune.base.tables import Table
-from cotuning_tune.report.audit import audit_cells, audit_remarks, audit_table
+from cotuning_tune.report.audit import audit_remarks, audit_studies, audit_table
 from cotuning_tune.report.comparison import (
     against_baseline,
     against_first,
@@ -23,7 +23,7 @@ from cotuning_tune.report.page import page_html
 from cotuning_tune.report.published import published_remarks, published_table
 from cotuning_tune.report.repeats import of_search, read_searches, searches_remarks, searches_tables
 from cotuning_tune.report.reproduce import environment_table, reproduce_table
-from cotuning_tune.report.results import CellResult, asked_of, device_of, read_cells
+from cotuning_tune.report.results import StudyResult, asked_of, device_of, read_studies
 from cotuning_tune.report.stability import (
     expected_best_table,
     refusal,
@@ -41,15 +41,15 @@ WARNINGS = ("WARNING", "UNEQUAL")
 
 @dataclass(frozen=True)
 class Report:
-    """The tables of a run and the remarks that belong to them, the most important first; its cells and figures.
+    """The tables of a run and the remarks that belong to them, the most important first; its studies and figures.
 
-    Of several runs there are no cells and no figures.
+    Of several runs there are no studies and no figures.
     """
 
     title: str
     tables: list[Table]
     remarks: list[str]
-    cells: list[CellResult] = field(default_factory=list)
+    studies: list[StudyResult] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
 
     def markdown(self) -> str:
@@ -74,42 +74,42 @@ class Report:
         return "\n\n".join([*parts, "\n".join(remarks)])
 
 
-def _failures(cells: list[CellResult]) -> list[str]:
-    """Failed trials by method and reason; cells without their budget; failed seeds."""
+def _failures(studies: list[StudyResult]) -> list[str]:
+    """Failed trials by method and reason; studies without their budget; failed seeds."""
     failed: dict[tuple[str, str], list[str]] = {}
-    for cell in cells:
-        for trial in (t for t in cell.trials if t["state"] == "FAIL"):
-            failed.setdefault((cell.method, trial["reason"]), []).append(cell.shown)
+    for study in studies:
+        for trial in (t for t in study.trials if t["state"] == "FAIL"):
+            failed.setdefault((study.method, trial["reason"]), []).append(study.shown)
     remarks = []
     for (method, reason), where in failed.items():
-        places = Counter(where)
-        name = where[0] if len(places) == 1 else f"{method} in {len(places)} cells"
+        settings = Counter(where)
+        name = where[0] if len(settings) == 1 else f"{method} in {len(settings)} studies"
         remarks.append(f"{name}: {len(where)} trial(s) failed: {reason}")
-    for cell in cells:
-        if cell.given_up:
+    for study in studies:
+        if study.given_up:
             remarks.append(
-                f"WARNING: {cell.shown} was given up after too many failed trials: its budget is not filled."
+                f"WARNING: {study.shown} was given up after too many failed trials: its budget is not filled."
             )
-        if cell.selection and cell.selection.get("state", "COMPLETE") != "COMPLETE":
-            remarks.append(f"{cell.shown}: no trial ran to its end; the chosen one was stopped early.")
-        lost = [seed for seed in cell.seeds if seed["state"] != "COMPLETE"]
-        remarks += [f"WARNING: {cell.shown}: seed {seed['seed']} failed: {seed['reason']}" for seed in lost]
+        if study.selection and study.selection.get("state", "COMPLETE") != "COMPLETE":
+            remarks.append(f"{study.shown}: no trial ran to its end; the chosen one was stopped early.")
+        lost = [seed for seed in study.seeds if seed["state"] != "COMPLETE"]
+        remarks += [f"WARNING: {study.shown}: seed {seed['seed']} failed: {seed['reason']}" for seed in lost]
     return remarks
 
 
-def _equality_remark(cells: list[CellResult]) -> str:
-    """Whether all cells finished the same number of trials and epochs."""
-    trials = {cell.finished for cell in cells}
-    epochs = {cell.finished_epochs for cell in cells}
+def _equality_remark(studies: list[StudyResult]) -> str:
+    """Whether all studies finished the same number of trials and epochs."""
+    trials = {study.finished for study in studies}
+    epochs = {study.finished_epochs for study in studies}
     if len(trials) == len(epochs) == 1:
-        return f"Equal terms: every cell finished {trials.pop()} trials and {epochs.pop()} epochs."
-    if len(trials) == 1 and any(cell.count("PRUNED") for cell in cells):
+        return f"Equal terms: every study finished {trials.pop()} trials and {epochs.pop()} epochs."
+    if len(trials) == 1 and any(study.count("PRUNED") for study in studies):
         return (
-            f"Equal trials, not epochs, for some were stopped early: every cell finished {trials.pop()} trials, in"
+            f"Equal trials, not epochs, for some were stopped early: every study finished {trials.pop()} trials, in"
             f" {min(epochs)} to {max(epochs)} epochs."
         )
     return (
-        f"UNEQUAL TERMS: cells finished {min(trials)} to {max(trials)} trials and {min(epochs)} to"
+        f"UNEQUAL TERMS: studies finished {min(trials)} to {max(trials)} trials and {min(epochs)} to"
         f" {max(epochs)} epochs; do not compare the methods."
     )
 
@@ -118,62 +118,62 @@ def _growth_remark(run: RunDir) -> list[str]:
     """When the run was extended: what was chosen before may have been seen on the test part."""
     grown = read_json(run.budget)["grown"] if run.budget.exists() else []
     steps = " -> ".join([str(grown[0]["from"]), *(str(step["to"]) for step in grown)]) if grown else ""
-    return [f"The run was extended: {steps} trials a cell; every cell grew alike."] if grown else []
+    return [f"The run was extended: {steps} trials a study; every study grew alike."] if grown else []
 
 
-def _seeds_remark(cells: list[CellResult]) -> str:
-    n = min((len(cell.accuracies) for cell in cells), default=0)
-    return f"{n} seeds in one cell prove nothing alone: read the differences as what this run shows, no more."
+def _seeds_remark(studies: list[StudyResult]) -> str:
+    n = min((len(study.accuracies) for study in studies), default=0)
+    return f"{n} seeds in one study prove nothing alone: read the differences as what this run shows, no more."
 
 
 def build_report(run: RunDir) -> Report:
     """The report of a run whose search has ended; reads files only."""
-    asked, cells = asked_of(run), read_cells(run)
+    asked, studies = asked_of(run), read_studies(run)
     experiment = asked["experiment"]
     environment = read_json(run.environment)
-    comparisons, audits = against_baseline(cells), audit_cells(run, cells)
-    shares = {} if (dependent := refusal(experiment)) else share_of_first(cells)
-    advice, searches = examine(read_space(run), cells), read_searches(run, cells)
+    comparisons, audits = against_baseline(studies), audit_studies(run, studies)
+    shares = {} if (dependent := refusal(experiment)) else share_of_first(studies)
+    advice, searches = examine(read_space(run), studies), read_searches(run, studies)
     repeated = run.searches > 1 or run.first_search is not None
     device = device_of(run)
     remarks = [
-        *verdict_remarks(cells, comparisons),
+        *verdict_remarks(studies, comparisons),
         *pairs_remark(comparisons),
-        _seeds_remark(cells),
-        _equality_remark(cells),
+        _seeds_remark(studies),
+        _equality_remark(studies),
         *searches_remarks(run, searches),
-        *audit_remarks(run, cells, audits),
+        *audit_remarks(run, studies, audits),
         *_growth_remark(run),
-        *published_remarks(asked, cells),
-        *stability_remarks(dependent, shares, first_method(cells), repeated=repeated),
+        *published_remarks(asked, studies),
+        *stability_remarks(dependent, shares, first_method(studies), repeated=repeated),
         f"Backbone: {experiment['backbone']}, every training from its pre-trained weights.",
         *doctor_remarks(advice),
-        *_failures(cells),
-        *(of_search(search, remark) for search in searches[1:] for remark in _failures(search.cells)),
+        *_failures(studies),
+        *(of_search(search, remark) for search in searches[1:] for remark in _failures(search.studies)),
     ]
     tables = [
-        main_table(cells, comparisons, run.searches),
-        gain_table(cells),
+        main_table(studies, comparisons, run.searches),
+        gain_table(studies),
         baseline_table(comparisons),
-        first_table(against_first(cells)),
-        configuration_table(cells),
-        budget_table(cells, device),
-        gap_table(cells),
-        published_table(asked, cells),
+        first_table(against_first(studies)),
+        configuration_table(studies),
+        budget_table(studies, device),
+        gap_table(studies),
+        published_table(asked, studies),
         *searches_tables(searches, device),
-        stability_table(cells, shares),
-        expected_best_table(experiment, cells),
+        stability_table(studies, shares),
+        expected_best_table(experiment, studies),
         doctor_table(advice),
         audit_table(audits),
-        reproduce_table(run, cells),
+        reproduce_table(run, studies),
         environment_table(environment),
     ]
-    return Report(run.name, [t for t in tables if t is not None], remarks, cells, build_figures(run, cells))
+    return Report(run.name, [t for t in tables if t is not None], remarks, studies, build_figures(run, studies))
 
 
 def write_files(folder: Path, name: str, report: Report) -> None:
     """The report as Markdown under ``name``, as ``index.html``, and a CSV and a LaTeX file a table. Raises OSError."""
-    page = page_html(report.title, report.tables, report.remarks, report.figures, report.cells)
+    page = page_html(report.title, report.tables, report.remarks, report.figures, report.studies)
     write_bytes(folder / "index.html", page.encode())
     write_bytes(folder / name, report.markdown().encode(), durable=False)
     for table in report.tables:

@@ -1,4 +1,4 @@
-"""How many trials each cell of a run shall have: the experiment's number, grown by ``extend``."""
+"""How many trials each study of a run shall have: the experiment's number, grown by ``extend``."""
 
 import json
 import time
@@ -10,7 +10,7 @@ from cotuning_tune.run.folder import RunDir
 
 
 class Budget:
-    """The present number of trials a cell; a running driver sees it grow. ``asked``: the experiment's."""
+    """The present number of trials a study; a running driver sees it grow. ``asked``: the experiment's."""
 
     def __init__(self, run: RunDir | None, asked: int) -> None:
         self.run, self.asked = run, asked
@@ -40,9 +40,9 @@ def growth(run: RunDir) -> list[dict[str, Any]]:
 
 
 def extend(run: RunDir, asked: int, more: int) -> int:
-    """Give every cell ``more`` trials; the new number. A running driver takes it over. UserError below 1."""
+    """Give every study ``more`` trials; the new number. A running driver takes it over. UserError below 1."""
     if more < 1:
-        raise UserError(f"--trials {more}: a run grows by at least 1 trial a cell")
+        raise UserError(f"--trials {more}: a run grows by at least 1 trial a study")
     before = Budget(run, asked).trials
     step = {"time": time.time(), "from": before, "to": before + more}
     write_json(run.budget, {"trials": before + more, "grown": [*growth(run), step]})

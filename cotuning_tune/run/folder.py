@@ -21,11 +21,11 @@ ROOM_BYTES = 16 << 20
 STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EROFS)
 
 
-def check_studies(storage: Path, studies: str) -> None:
+def check_optuna_storage(storage: Path, studies: str) -> None:
     """Raises UserError where the files go into an object store and no database (its URL) keeps the studies."""
     if not (is_local(storage) or studies):
         raise UserError(
-            f"{storage} keeps files only: name a database for the studies too, as --studies postgresql://..."
+            f"{storage} keeps files only: name a database for the studies too, as --optuna-storage postgresql://..."
         )
 
 
@@ -80,8 +80,8 @@ class TrialDir:
 
 
 @dataclass(frozen=True)
-class CellDir:
-    """The folder of one cell: a task at a sampling rate with a method."""
+class StudyDir:
+    """The folder of one study: a task at a sampling rate with a method."""
 
     path: Path
 
@@ -91,7 +91,7 @@ class CellDir:
 
     @property
     def summary(self) -> Path:
-        """The cell's study as the search left it, for readers without optuna."""
+        """The study's study as the search left it, for readers without optuna."""
         return self.path / "study.json"
 
     @property
@@ -136,17 +136,17 @@ class RunDir:
         return self.path / "env.json"
 
     @property
-    def studies(self) -> Path:
-        return self.path / "studies.journal"
+    def journal(self) -> Path:
+        return self.path / "optuna.journal"
 
     @property
-    def studies_url(self) -> Path:
+    def optuna_storage_file(self) -> Path:
         """The URL of the studies, where they are not in the journal."""
-        return self.path / "studies.url"
+        return self.path / "optuna_storage.url"
 
     @property
     def budget(self) -> Path:
-        """How many trials a cell shall have, where the run has been extended."""
+        """How many trials a study shall have, where the run has been extended."""
         return self.path / "budget.json"
 
     @property
@@ -222,18 +222,18 @@ class RunDir:
         return self.path / "ray"
 
     @property
-    def cells_folder(self) -> Path:
+    def studies_folder(self) -> Path:
         """Exists once a first trial has been handed out."""
-        return self.path / "cells"
+        return self.path / "studies"
 
-    def cell(self, name: str) -> CellDir:
-        return CellDir(self.cells_folder / name)
+    def study(self, name: str) -> StudyDir:
+        return StudyDir(self.studies_folder / name)
 
-    def cells(self) -> Iterator[CellDir]:
-        """The cells that have a folder, by name."""
-        for folder in sorted(self.cells_folder.glob("*")):
+    def study_folders(self) -> Iterator[StudyDir]:
+        """The studies that have a folder, by name."""
+        for folder in sorted(self.studies_folder.glob("*")):
             if folder.is_dir():
-                yield CellDir(folder)
+                yield StudyDir(folder)
 
     def read_incarnation(self) -> int:
         """The number of the newest driver; 0 before the first."""

@@ -23,7 +23,7 @@ LAST_S = 10.0  # for the last one: a storage that is away does not keep an ended
 
 @dataclass(frozen=True)
 class Standing:
-    """How far a search is. Seconds are those of ended trainings, as in the report; ``best`` by cell in percent."""
+    """How far a search is. Seconds are those of ended trainings, as in the report; ``best`` by study in percent."""
 
     phase: str = "search"
     done: int = 0
@@ -43,23 +43,23 @@ def standing_of(run: RunDir, experiment: Any) -> Standing:
     Of damaged files nothing is told: whoever needs them says so.
     """
     trials, seeds = experiment.config.trials, experiment.config.seeds
-    cells = [cell.name for cell in experiment.cells]
+    studies = [study.name for study in experiment.studies]
     try:
-        return _standing(run, cells, trials, seeds)
+        return _standing(run, studies, trials, seeds)
     except (UserError, OSError, KeyError):
-        return Standing(asked=trials * len(cells), retrain_asked=len(cells) * len(seeds))
+        return Standing(asked=trials * len(studies), retrain_asked=len(studies) * len(seeds))
 
 
-def _standing(run: RunDir, cells: list[str], asked: int, seeds: tuple[int, ...]) -> Standing:
-    folders = [run.cell(name) for name in cells]
-    studies = [read_json(folder.summary) for folder in folders if folder.summary.exists()]
+def _standing(run: RunDir, studies: list[str], asked: int, seeds: tuple[int, ...]) -> Standing:
+    folders = [run.study(name) for name in studies]
+    ended = [read_json(folder.summary) for folder in folders if folder.summary.exists()]
     chosen = {f.name: read_json(f.selection)["val_accuracy"] for f in folders if f.selection.exists()}
-    trials = [trial for study in studies for trial in study["trials"]]
+    trials = [trial for study in ended for trial in study["trials"]]
     results = [folder.retrain(seed).result for folder in folders for seed in seeds]
     retrained = [read_json(path) for path in results if path.exists()]
     return Standing(
         done=sum(trial["state"] in ("COMPLETE", "PRUNED") for trial in trials),
-        asked=sum(study["asked"] for study in studies) + asked * (len(cells) - len(studies)),
+        asked=sum(study["asked"] for study in ended) + asked * (len(studies) - len(ended)),
         failed=sum(trial["state"] == "FAIL" for trial in trials),
         best=chosen,
         retrained=len(retrained),
@@ -128,9 +128,9 @@ class Summary:
         every = list(self.searches.items())
         hours = sum(now.search_seconds + now.retrain_seconds for _, now in every) / 3600
         best = {
-            cell if name == self.run.name else f"{name}/{cell}": accuracy
+            study if name == self.run.name else f"{name}/{study}": accuracy
             for name, now in every
-            for cell, accuracy in now.best.items()
+            for study, accuracy in now.best.items()
         }
         return {
             "state": self.state,

@@ -1,1 +1,1 @@
-"""The search: one Ray Tune run over all cells, one Optuna study a cell; the studies are the only truth."""
+"""The search: one Ray Tune run over all studies, one Optuna study a study; the studies are the only truth."""

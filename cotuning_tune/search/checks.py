@@ -20,19 +20,19 @@ ENTRY = 400  # what a file of tensors needs for each besides its values
 GENERATORS = 12_000  # bytes of the random generators' states
 
 
-def check_cells(experiment: Experiment) -> dict[str, int]:
+def check_studies(experiment: Experiment) -> dict[str, int]:
     """Open every task and build every method once. Raises UserError.
 
     The bytes of the largest checkpoints: ``state`` (of a running training) and ``weights`` (of a model).
     """
     sizes = {"state": 0, "weights": 0}
-    for cell in experiment.cells:
-        spec = experiment.spec(cell, {}, 0)
+    for study in experiment.studies:
+        spec = experiment.spec(study, {}, 0)
         task, source = task_of(spec), source_of(spec)
-        if cell.method == experiment.config.methods[0]:
+        if study.method == experiment.config.methods[0]:
             check_images(spec)
-        kind = method(cell.method)
-        config = build(kind.Config, spec.method_config, f"methods.{cell.method}")
+        kind = method(study.method)
+        config = build(kind.Config, spec.method_config, f"methods.{study.method}")
         model = TransferModel(source, task.num_classes, torch.Generator())
         made = kind(config, model, task)
         made.check(source)
@@ -67,16 +67,16 @@ def disk_line(run: RunDir, experiment: Experiment) -> str:
     """What the checkpoints take now, at most while the run goes on, and at its end; and the room there is.
 
     A running training has two states (the newest and the one before) and its best weights, which are
-    written beside the old ones; each cell keeps the best trial's weights and a model a seed. Repeats of the
+    written beside the old ones; each study keeps the best trial's weights and a model a seed. Repeats of the
     search count too.
     """
     runs = [run, *run.repeats()]
-    folders = [one.cells_folder for one in runs if one.cells_folder.exists()]
+    folders = [one.studies_folder for one in runs if one.studies_folder.exists()]
     now = sum(p.stat().st_size for end in ("*.pt", "*.safetensors") for f in folders for p in f.rglob(end))
     if not run.sizes.exists():
         return f"checkpoints take {size(now)} now; what they need is known when a driver has started"
-    sizes, cells = read_json(run.sizes), len(experiment.cells) * len(runs)
-    end = cells * (1 + len(experiment.config.seeds)) * sizes["weights"]
+    sizes, studies = read_json(run.sizes), len(experiment.studies) * len(runs)
+    end = studies * (1 + len(experiment.config.seeds)) * sizes["weights"]
     most = end + sizes["slots"] * 2 * (sizes["state"] + sizes["weights"])
     room = f"; {size(shutil.disk_usage(run.path).free)} free" if is_local(run.path) else ""
     return f"checkpoints take {size(now)} now, {size(most)} at most while it runs, {size(end)} at its end{room}"

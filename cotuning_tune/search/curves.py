@@ -1,9 +1,9 @@
-"""The curves of CUSTOM SCALARS: the best validation accuracy so far of each cell, by trials that have ended."""
+"""The curves of CUSTOM SCALARS: the best validation accuracy so far of each study, by trials that have ended."""
 
 from optuna.trial import FrozenTrial, TrialState
 
 from cotuning_tune.run.folder import RunDir
-from cotuning_tune.search.study import CellStudy, Studies
+from cotuning_tune.search.study import OptunaStudy, Studies
 from cotuning_tune.tensorboard.dashboard import METHODS, curve_tag
 from cotuning_tune.tensorboard.events import EventFile
 
@@ -14,7 +14,7 @@ def _end(trial: FrozenTrial) -> float:
     return trial.datetime_complete.timestamp() if trial.datetime_complete else 0.0
 
 
-def best_curve(study: CellStudy) -> list[Point]:
+def best_curve(study: OptunaStudy) -> list[Point]:
     """For each trial that has ended, in the order of their ends: how many, the best accuracy (%), when.
 
     The accuracy is that of trials of full length; failed and stopped ones count as spent. It begins with
@@ -39,21 +39,21 @@ class Curves:
     def __init__(self, run: RunDir, studies: Studies) -> None:
         self.run, self.studies = run, studies
         self._files: dict[str, EventFile] = {}
-        self._written = dict.fromkeys(studies.cells, 0)
+        self._written = dict.fromkeys(studies.by_name, 0)
 
-    def add(self, study: CellStudy) -> None:
-        """Write the points of a cell that are not in its method's file yet."""
+    def add(self, study: OptunaStudy) -> None:
+        """Write the points of a study that are not in its method's file yet."""
         for name in self.studies.experiment.config.methods if not self._files else ():
             self._files[name] = EventFile(self.run.tensorboard / METHODS / name)
-        for one in self.studies.cells.values() if not any(self._written.values()) else (study,):
+        for one in self.studies.by_name.values() if not any(self._written.values()) else (study,):
             self._add(one)
 
-    def _add(self, study: CellStudy) -> None:
-        points, cell = best_curve(study), study.cell
-        for count, best, wall in points[self._written[cell.name] :]:
-            self._files[cell.method].write_scalars({curve_tag(cell.place): best}, step=count, wall=wall)
-        self._written[cell.name] = len(points)
-        self._files[cell.method].flush()
+    def _add(self, study: OptunaStudy) -> None:
+        points, key = best_curve(study), study.key
+        for count, best, wall in points[self._written[key.name] :]:
+            self._files[key.method].write_scalars({curve_tag(key.setting): best}, step=count, wall=wall)
+        self._written[key.name] = len(points)
+        self._files[key.method].flush()
 
     def close(self) -> None:
         """Close the files."""

@@ -1,4 +1,4 @@
-"""The driver: prepares a run's folder, runs one Tune run over all cells, writes the selections."""
+"""The driver: prepares a run's folder, runs one Tune run over all studies, writes the selections."""
 
 import platform
 import sys
@@ -41,9 +41,9 @@ PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy")
 
 @dataclass(frozen=True)
 class SearchProgress:
-    """Where a search stands; ``best`` by cell: validation accuracy in percent; ``seconds`` of ended trials.
+    """Where a search stands; ``best`` by study: validation accuracy in percent; ``seconds`` of ended trials.
 
-    ``trials``: by cell how many are in each state.
+    ``trials``: by study how many are in each state.
     """
 
     done: int
@@ -69,7 +69,7 @@ def create_run(
     """
     older = {"from": str(RunDir.open(warm_from).path)} if warm_from else {}
     run = RunDir(storage / experiment.name)
-    if run.experiment_file.exists() and (run.cells_folder.exists() or holder(run)):
+    if run.experiment_file.exists() and (run.studies_folder.exists() or holder(run)):
         if run.experiment_file.read_text() != experiment.text:
             raise UserError(
                 f"{run.path} holds a run of a different experiment file: give this one another name"
@@ -89,7 +89,7 @@ def _calibration(experiment: Experiment) -> dict[str, Any]:
     """The source head's temperature where it was fitted for this experiment."""
     if not experiment.config.source_val:
         return {}
-    return {"source_temperature": source_of(experiment.spec(experiment.cells[0], {}, 0)).temperature}
+    return {"source_temperature": source_of(experiment.spec(experiment.studies[0], {}, 0)).temperature}
 
 
 def _environment(source: Path, command: list[str]) -> dict[str, Any]:
@@ -126,9 +126,9 @@ def _check_space(run: RunDir, experiment: Experiment) -> None:
 
 
 def _progress(studies: Studies, before: int) -> SearchProgress:
-    by_cell = {name: cell.counts() for name, cell in studies.cells.items()}
-    counts = list(by_cell.values())
-    best = {name: float(t.value) for name, c in studies.cells.items() if (t := c.best()) and t.value is not None}
+    by_study = {name: study.counts() for name, study in studies.by_name.items()}
+    counts = list(by_study.values())
+    best = {name: float(t.value) for name, c in studies.by_name.items() if (t := c.best()) and t.value is not None}
     return SearchProgress(
         done=sum(c[TrialState.COMPLETE] + c[TrialState.PRUNED] for c in counts),
         failed=sum(c[TrialState.FAIL] for c in counts),
@@ -136,8 +136,8 @@ def _progress(studies: Studies, before: int) -> SearchProgress:
         asked=studies.budget.trials * len(counts),
         best=best,
         started_with=before,
-        seconds=sum(cell.seconds for cell in studies.cells.values()),
-        trials={name: {shown: count[state] for shown, state in SHOWN.items()} for name, count in by_cell.items()},
+        seconds=sum(study.seconds for study in studies.by_name.values()),
+        trials={name: {shown: count[state] for shown, state in SHOWN.items()} for name, count in by_study.items()},
     )
 
 
@@ -153,8 +153,8 @@ class Driver:
 
 def open_studies(run: RunDir, experiment: Experiment, say: Callable[[str], None]) -> Studies:
     """The run's studies, with what a kill may have left behind put right. Needs the run's lock."""
-    if is_local(run.studies):
-        for notice in mend_journal(run.studies):
+    if is_local(run.journal):
+        for notice in mend_journal(run.journal):
             say(notice)
     studies = Studies(experiment, open_storage(run), run)
     if source := read_json(run.environment).get("from"):
@@ -173,7 +173,7 @@ def _warm_start(studies: Studies, source: Path, say: Callable[[str], None]) -> N
 
 
 def run_search(run: RunDir, experiment: Experiment, driver: Driver) -> bool:
-    """Search until every cell has its budget; True where all have. Needs the run's lock and a cluster."""
+    """Search until every study has its budget; True where all have. Needs the run's lock and a cluster."""
     studies = open_studies(run, experiment, driver.say)
     before = _progress(studies, 0).done
     driver.watch(_progress(studies, before))

@@ -3,11 +3,11 @@
 from typing import Any
 
 from cotuning_tune.base.files import write_json, write_lines
-from cotuning_tune.experiment import Cell, Experiment
+from cotuning_tune.experiment import Experiment, Study
 from cotuning_tune.hyper import Parameter
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.search.curves import Curves
-from cotuning_tune.search.study import CellStudy, Issue, Studies
+from cotuning_tune.search.study import Issue, OptunaStudy, Studies
 from cotuning_tune.tensorboard.dashboard import columns, layout, write_dashboard
 from cotuning_tune.tensorboard.events import STOPPED_EARLY, TrainingEvents
 from cotuning_tune.training.state import remove_states
@@ -23,9 +23,9 @@ def columns_of(experiment: Experiment) -> dict[str, list[Parameter]]:
     return columns
 
 
-def column_values(experiment: Experiment, cell: Cell, values: dict[str, Any]) -> dict[str, Any]:
+def column_values(experiment: Experiment, study: Study, values: dict[str, Any]) -> dict[str, Any]:
     """A trial's values of ``columns_of``; parameters of other methods are left out."""
-    space = experiment.space(cell.method)
+    space = experiment.space(study.method)
     return {k: values.get(k, space[k].first) for k in columns_of(experiment) if k in space}
 
 
@@ -35,7 +35,7 @@ def write_overview(run: RunDir, experiment: Experiment) -> None:
     fixed = {"task": c.tasks, "rate": [f"{rate:g}" for rate in c.rates], "method": c.methods}
     fixed |= {"stage": ["search", "retrain"], "run": [run.name]}
     shown = columns(fixed, columns_of(experiment), stops=c.stopper != "none")
-    charts = layout({cell.place: f"{cell.task} at {100 * cell.rate:g} %" for cell in experiment.cells})
+    charts = layout({study.setting: f"{study.task} at {100 * study.rate:g} %" for study in experiment.studies})
     write_dashboard(run.tensorboard, shown, charts)
 
 
@@ -50,12 +50,12 @@ class Recorder:
         self._curves = Curves(run, studies)
 
     def _hparams(self, issue: Issue) -> dict[str, Any]:
-        cell = issue.cell
-        values = column_values(self.experiment, cell, issue.values)
+        study = issue.study
+        values = column_values(self.experiment, study, issue.values)
         return {
-            "task": cell.task,
-            "rate": f"{cell.rate:g}",
-            "method": cell.method,
+            "task": study.task,
+            "rate": f"{study.rate:g}",
+            "method": study.method,
             "stage": "search",
             "run": self.run.name,
             **values,
@@ -63,39 +63,39 @@ class Recorder:
 
     def start(self, issue: Issue, spec: dict[str, Any]) -> None:
         """A trial begins, or goes on: its config and the start of its TensorBoard session."""
-        folder = self.run.cell(issue.cell.name).trial(issue.number)
+        folder = self.run.study(issue.study.name).trial(issue.number)
         write_json(folder.config, {"trial": issue.number, "values": issue.values, "spec": spec}, durable=False)
-        events = self.run.tensorboard / "search" / issue.cell.name / f"{issue.number:04d}"
-        self._open[issue.cell.name, issue.number] = TrainingEvents(events, self._hparams(issue))
+        events = self.run.tensorboard / "search" / issue.study.name / f"{issue.number:04d}"
+        self._open[issue.study.name, issue.number] = TrainingEvents(events, self._hparams(issue))
 
     def report(self, issue: Issue, history: list[dict[str, Any]]) -> None:
         """The epochs so far."""
-        write_lines(self.run.cell(issue.cell.name).trial(issue.number).metrics, history)
-        self._open[issue.cell.name, issue.number].write_history(history)
+        write_lines(self.run.study(issue.study.name).trial(issue.number).metrics, history)
+        self._open[issue.study.name, issue.number].write_history(history)
 
     def finish(self, issue: Issue, result: dict[str, Any]) -> None:
         """The result, written last; after it the state that resumes the trial is not needed."""
-        folder = self.run.cell(issue.cell.name).trial(issue.number)
+        folder = self.run.study(issue.study.name).trial(issue.number)
         ok = result["state"] != "FAIL"
         stopped = {STOPPED_EARLY: 1.0} if result["state"] == "PRUNED" else {}
-        self._open.pop((issue.cell.name, issue.number)).end("success" if ok else "failure", stopped)
+        self._open.pop((issue.study.name, issue.number)).end("success" if ok else "failure", stopped)
         write_json(folder.result, result)
         remove_states(folder)
 
-    def keep_best(self, cell: str, ended: int, best: int | None) -> None:
-        """Of the ended trials of a cell the best one alone keeps the weights of its best epoch."""
-        for number in {ended, self._kept.get(cell, ended)} - {best}:
-            self.run.cell(cell).trial(number).best_weights.unlink(missing_ok=True)
+    def keep_best(self, study: str, ended: int, best: int | None) -> None:
+        """Of the ended trials of a study the best one alone keeps the weights of its best epoch."""
+        for number in {ended, self._kept.get(study, ended)} - {best}:
+            self.run.study(study).trial(number).best_weights.unlink(missing_ok=True)
         if best is not None:
-            self._kept[cell] = best
+            self._kept[study] = best
 
-    def draw(self, study: CellStudy) -> None:
-        """A trial of the cell has ended, and its study knows: its curve goes on."""
+    def draw(self, study: OptunaStudy) -> None:
+        """A trial of the study has ended, and its study knows: its curve goes on."""
         self._curves.add(study)
 
     def lose(self, issue: Issue) -> None:
         """The infrastructure lost the trial: it will start again, its session stays open."""
-        self._open.pop((issue.cell.name, issue.number)).close()
+        self._open.pop((issue.study.name, issue.number)).close()
 
     def close(self) -> None:
         """The search is over, or leaves off: sessions of trials that did not end stay as running."""

@@ -5,8 +5,8 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from cotuning_tune.base.files import move_folder, write_json, write_lines
-from cotuning_tune.run.folder import CellDir, RunDir
-from cotuning_tune.search.study import CellStudy, Studies, accuracy_of
+from cotuning_tune.run.folder import RunDir, StudyDir
+from cotuning_tune.search.study import OptunaStudy, Studies, accuracy_of
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
@@ -14,8 +14,8 @@ ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 def repair(run: RunDir, studies: Studies) -> list[str]:
     """Bring the trial folders into line with the studies, the only truth; a line for each repair."""
     notices: list[str] = []
-    for name, study in studies.cells.items():
-        folder = run.cell(name)
+    for name, study in studies.by_name.items():
+        folder = run.study(name)
         notices += [
             f"{name}: trial {n} was being drawn when its driver died: drawn again" for n in study.finish_drawing()
         ]
@@ -25,7 +25,7 @@ def repair(run: RunDir, studies: Studies) -> list[str]:
     return notices
 
 
-def _set_aside_strangers(folder: CellDir, count: int) -> list[str]:
+def _set_aside_strangers(folder: StudyDir, count: int) -> list[str]:
     """Rename folders of trials that the study does not know: their numbers will be given to others."""
     notices = []
     for path in sorted((folder.path / "trials").glob("[0-9]*")):
@@ -38,7 +38,7 @@ def _set_aside_strangers(folder: CellDir, count: int) -> list[str]:
     return notices
 
 
-def _drop_weights(folder: CellDir, study: CellStudy) -> None:
+def _drop_weights(folder: StudyDir, study: OptunaStudy) -> None:
     """Delete what a driver killed at the wrong moment kept: weights of ended trials that are not the best."""
     best = study.best()
     for path in folder.path.glob("trials/[0-9]*/best.pt"):
@@ -47,7 +47,7 @@ def _drop_weights(folder: CellDir, study: CellStudy) -> None:
             path.unlink(missing_ok=True)
 
 
-def _repair_trial(folder: CellDir, trial: FrozenTrial) -> list[str]:
+def _repair_trial(folder: StudyDir, trial: FrozenTrial) -> list[str]:
     files = folder.trial(trial.number)
     if trial.state in ENDED and not files.result.exists():
         write_json(files.result, _result(trial))

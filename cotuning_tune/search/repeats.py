@@ -27,7 +27,7 @@ def set_searches(run: RunDir, count: int | None) -> None:
     A run without repeats may be given them once, also later, which its report says. Raises UserError for another
     number once a trial has begun: who adds repeats until the order suits him has chosen it.
     """
-    begun = run.cells_folder.exists()
+    begun = run.studies_folder.exists()
     if count is None or count == run.searches:
         return
     if begun and run.repeats_file.exists():
@@ -65,8 +65,8 @@ def prepare_repeats(run: RunDir, experiment: Experiment) -> list[tuple[RunDir, E
         again = repeat_of(experiment, repeat, number)
         source = Path(environment["base"]) / "experiment.toml"
         create_run(again, source, run.repeats_folder, environment["command"], environment.get("from"))
-        if run.studies_url.exists():
-            set_storage(repeat, run.studies_url.read_text().strip())
+        if run.optuna_storage_file.exists():
+            set_storage(repeat, run.optuna_storage_file.read_text().strip())
         if run.budget.exists():
             write_bytes(repeat.budget, run.budget.read_bytes())
         prepared.append((repeat, again))

@@ -1,4 +1,4 @@
-"""Samplers whose draws follow from the run's seed, the cell and the trial's number: a resume repeats none."""
+"""Samplers whose draws follow from the run's seed, the study and the trial's number: a resume repeats none."""
 
 import math
 from functools import lru_cache
@@ -49,7 +49,7 @@ def place(share: float, distribution: BaseDistribution) -> Any:
 
 
 class CommonPoints(BaseSampler):
-    """Quasi-Monte Carlo: trial n of every cell takes point n of one Sobol sequence (Sobol 1967, Owen scrambled).
+    """Quasi-Monte Carlo: trial n of every study takes point n of one Sobol sequence (Sobol 1967, Owen scrambled).
 
     Parameters take the coordinates in the order of the space, the training's first: so every method is
     tried at the same learning rates. The fairest sampler for comparing methods.
@@ -72,9 +72,9 @@ class CommonPoints(BaseSampler):
         return place(float(self.point[self.order.index(param_name)]), param_distribution)
 
 
-def make_sampler(kind: str, seed: int, cell: str, number: int, order: list[str]) -> BaseSampler:
+def make_sampler(kind: str, seed: int, study: str, number: int, order: list[str]) -> BaseSampler:
     """The sampler for one trial. TPE and GP look at the study's trials too, the others at nothing else."""
-    own = derive_seed(seed, cell, number) % 2**32
+    own = derive_seed(seed, study, number) % 2**32
     if kind == "qmc":
         return CommonPoints(derive_seed(seed, "qmc") % 2**32, number, order)
     if kind == "random":

@@ -46,12 +46,12 @@ class StudySearcher(Searcher):
             return Searcher.FINISHED if self.studies.finished else None
         self.issued[trial_id] = issue
         seed = self.studies.experiment.config.search_seed
-        spec = self.studies.experiment.spec(issue.cell, issue.values, seed).to_json()
+        spec = self.studies.experiment.spec(issue.study, issue.values, seed).to_json()
         self.recorder.start(issue, spec)
         self.changed()
         return {
             "spec": spec,
-            "folder": str(self.run.cell(issue.cell.name).trial(issue.number).path),
+            "folder": str(self.run.study(issue.study.name).trial(issue.number).path),
             "run": str(self.run.path),
             "incarnation": self.incarnation,
             "threads": self.threads,
@@ -67,10 +67,10 @@ class StudySearcher(Searcher):
     def _next(self) -> Issue | None:
         """The next trial to run; one that its stopping rule had ended when a driver died is only told."""
         while (issue := self.studies.next()) is not None:
-            study = self.studies.cells[issue.cell.name]
+            study = self.studies.by_name[issue.study.name]
             if not study.told_to_stop(issue.number):
                 return issue
-            history = read_lines(self.run.cell(issue.cell.name).trial(issue.number).metrics)
+            history = read_lines(self.run.study(issue.study.name).trial(issue.number).metrics)
             self.recorder.start(issue, {})
             self.recorder.report(issue, history)
             self._pruned(issue, history)
@@ -81,7 +81,7 @@ class StudySearcher(Searcher):
         """Take a report, and say whether the stopping rule ends the trial."""
         issue = self.issued[trial_id]
         self.on_trial_result(trial_id, result)
-        return self.studies.cells[issue.cell.name].stops(issue.number)
+        return self.studies.by_name[issue.study.name].stops(issue.number)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """A report carries the whole history: the study fills what a killed driver missed."""
@@ -93,7 +93,7 @@ class StudySearcher(Searcher):
         for notice in result["notices"]:
             self.say(notice)
         self.recorder.report(issue, result["history"])
-        self.studies.cells[issue.cell.name].report(issue.number, result["history"])
+        self.studies.by_name[issue.study.name].report(issue.number, result["history"])
         self.changed()
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -113,7 +113,7 @@ class StudySearcher(Searcher):
         self.changed()
 
     def _ended(self, issue: Issue, result: dict[str, Any]) -> None:
-        study, history = self.studies.cells[issue.cell.name], result["history"]
+        study, history = self.studies.by_name[issue.study.name], result["history"]
         seconds = sum(row["seconds"] for row in history)
         record = {"epochs": len(history), "seconds": seconds, "reason": result["failed"]}
         if not result["failed"] and not result["completed"]:
@@ -127,21 +127,21 @@ class StudySearcher(Searcher):
             study.complete(issue.number, result["best_val_acc"], seconds)
 
     def _keep_best(self, issue: Issue) -> None:
-        study = self.studies.cells[issue.cell.name]
+        study = self.studies.by_name[issue.study.name]
         if study.ended(issue.number):
             best = study.best()
             self.recorder.draw(study)
-            self.recorder.keep_best(issue.cell.name, issue.number, best.number if best else None)
+            self.recorder.keep_best(issue.study.name, issue.number, best.number if best else None)
 
     def _pruned(self, issue: Issue, history: list[dict[str, Any]]) -> None:
-        study, seconds = self.studies.cells[issue.cell.name], sum(row["seconds"] for row in history)
+        study, seconds = self.studies.by_name[issue.study.name], sum(row["seconds"] for row in history)
         best = max((row["val_accuracy"] for row in history), default=None)
         record = {"epochs": len(history), "seconds": seconds, "reason": "stopped early"}
         self.recorder.finish(issue, {"state": "PRUNED", "value": best, **record})
         study.prune(issue.number, seconds)
 
     def _lost(self, issue: Issue) -> None:
-        study = self.studies.cells[issue.cell.name]
+        study = self.studies.by_name[issue.study.name]
         if study.reissue(issue.number, "the worker or its node died"):
             self.recorder.lose(issue)
             return

@@ -1,4 +1,4 @@
-"""What the search hands over: each cell's study as a file, and the configuration that was chosen."""
+"""What the search hands over: each study's study as a file, and the configuration that was chosen."""
 
 import math
 from typing import Any
@@ -13,7 +13,7 @@ from cotuning_tune.hyper import Choice, Range
 from cotuning_tune.run import ledger
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.search.recorder import column_values
-from cotuning_tune.search.study import CellStudy, Studies, accuracy_of
+from cotuning_tune.search.study import OptunaStudy, Studies, accuracy_of
 
 RULE = "best validation accuracy among trials of full length; the earliest of equals"
 STOPPED_RULE = "no trial ran to its end: best validation accuracy among those stopped early; the earliest of equals"
@@ -57,8 +57,8 @@ def at_edge(experiment: Experiment, method: str, values: dict[str, Any]) -> list
     return found
 
 
-def importance(study: CellStudy) -> dict[str, float]:
-    """Share of each searched parameter in what sets the best tenth of the cell's trials apart (PED-ANOVA).
+def importance(study: OptunaStudy) -> dict[str, float]:
+    """Share of each searched parameter in what sets the best tenth of the study's trials apart (PED-ANOVA).
 
     Watanabe, Bansal, Hutter, IJCAI 2023. Empty where too few trials of full length have been told apart.
     """
@@ -71,35 +71,35 @@ def importance(study: CellStudy) -> dict[str, float]:
     return {key: float(share) for key, share in found.items()}
 
 
-def _write_cell(run: RunDir, experiment: Experiment, study: CellStudy) -> None:
-    folder = run.cell(study.cell.name)
-    cell = {"task": study.cell.task, "rate": study.cell.rate, "method": study.cell.method}
+def _write_study(run: RunDir, experiment: Experiment, study: OptunaStudy) -> None:
+    folder = run.study(study.key.name)
+    place = {"task": study.key.task, "rate": study.key.rate, "method": study.key.method}
     rows = [_row(trial) for trial in study.own_trials()]
-    summary = {**cell, "asked": study.budget, "given_up": study.given_up, "importance": importance(study)}
+    summary = {**place, "asked": study.budget, "given_up": study.given_up, "importance": importance(study)}
     summary["trials"] = rows
     write_json(folder.summary, summary)
     best = study.best()
     if best is None:
         folder.selection.unlink(missing_ok=True)
         return
-    spec = experiment.spec(study.cell, best.params, seed=experiment.config.search_seed)
+    spec = experiment.spec(study.key, best.params, seed=experiment.config.search_seed)
     selection = {
-        **cell,
+        **place,
         "trial": best.number,
         "val_accuracy": accuracy_of(best),
         "values": dict(best.params),
-        "hparams": column_values(experiment, study.cell, best.params),
-        "at_edge": at_edge(experiment, study.cell.method, best.params),
+        "hparams": column_values(experiment, study.key, best.params),
+        "at_edge": at_edge(experiment, study.key.method, best.params),
         "state": best.state.name,
         "rule": RULE if best.state == TrialState.COMPLETE else STOPPED_RULE,
         "spec": spec.to_json(),
         "config": ledger.config_hash(spec.to_json()),
-        "study": ledger.content_hash(summary),
+        "study_hash": ledger.content_hash(summary),
     }
     write_json(folder.selection, selection)
 
 
 def write_selections(run: RunDir, experiment: Experiment, studies: Studies) -> None:
-    """``study.json`` and ``selection.json`` of every cell; no selection where no trial succeeded."""
-    for study in studies.cells.values():
-        _write_cell(run, experiment, study)
+    """``study.json`` and ``selection.json`` of every study; no selection where no trial succeeded."""
+    for study in studies.by_name.values():
+        _write_study(run, experiment, study)

@@ -1,4 +1,4 @@
-"""Search spaces as Optuna's static distributions, and the points that every cell tries first."""
+"""Search spaces as Optuna's static distributions, and the points that every study tries first."""
 
 from typing import Any
 

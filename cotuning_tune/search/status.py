@@ -11,25 +11,25 @@ from cotuning_tune.search.study import Studies
 
 
 def status_table(run: RunDir, experiment: Experiment) -> Table:
-    """Trials by state and best validation accuracy of each cell, and how many seeds are retrained."""
+    """Trials by state and best validation accuracy of each study, and how many seeds are retrained."""
     studies = Studies(experiment, open_storage(run), run)
     rows = []
-    for name, cell in studies.cells.items():
-        counts, best = cell.counts(), cell.best()
+    for name, study in studies.by_name.items():
+        counts, best = study.counts(), study.best()
         states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.FAIL)
-        seeds = [seed for seed in experiment.config.seeds if run.cell(name).retrain(seed).result.exists()]
+        seeds = [seed for seed in experiment.config.seeds if run.study(name).retrain(seed).result.exists()]
         accuracy = f"{best.value:.2f}" if best and best.value is not None else "-"
         numbers = [str(counts[state]) for state in states]
-        rows.append([name, str(cell.budget), *numbers, accuracy, f"{len(seeds)}/{len(experiment.config.seeds)}"])
-    header = ["cell", "asked", "complete", "stopped", "running", "failed", "best val. (%)", "retrained"]
+        rows.append([name, str(study.budget), *numbers, accuracy, f"{len(seeds)}/{len(experiment.config.seeds)}"])
+    header = ["study", "asked", "complete", "stopped", "running", "failed", "best val. (%)", "retrained"]
     return Table("status", "Status", header, rows)
 
 
 def repeats_table(run: RunDir) -> Table:
-    """How far each repeat of the search is, its cells taken together. One that has not begun is left untouched."""
+    """How far each repeat of the search is, its studies taken together. One that has not begun is left untouched."""
     rows = []
     for number, repeat in enumerate(run.repeats(), 2):
-        if not repeat.cells_folder.exists():
+        if not repeat.studies_folder.exists():
             rows.append([str(number), "not begun", *["-"] * 6])
             continue
         experiment = load_experiment(repeat)

@@ -1,4 +1,4 @@
-"""Early stopping, decided over the durable study of one cell: nothing to lose when a driver dies."""
+"""Early stopping, decided over the durable study of one study: nothing to lose when a driver dies."""
 
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 
@@ -7,7 +7,7 @@ def make_pruner(kind: str, epochs: int) -> BasePruner:
     """The rule that stops trials early.
 
     asha: successive halving (Li et al. 2020), rungs at epochs 1, 3, 9, ...; the best third goes on, and
-    the rungs stand in the study. median: below the median of the cell's trials at the same epoch, from
+    the rungs stand in the study. median: below the median of the study's trials at the same epoch, from
     the fifth trial and a quarter of the epochs on. none: every trial runs to its end.
     """
     if kind == "asha":

@@ -22,11 +22,13 @@ PAUSE_S = 0.5
 
 def set_storage(run: RunDir, url: str) -> None:
     """Keep the URL of the run's studies (mode 0600: it may hold a password). UserError for another one."""
-    if run.studies_url.exists() and run.studies_url.read_text().strip() != url:
-        raise UserError(f"the studies of {run.path} are elsewhere already: leave --studies away, or start a new run")
+    if run.optuna_storage_file.exists() and run.optuna_storage_file.read_text().strip() != url:
+        raise UserError(
+            f"the studies of {run.path} are elsewhere already: leave --optuna-storage away, or start a new run"
+        )
     old = os.umask(0o077)
     try:
-        write_bytes(run.studies_url, url.encode())
+        write_bytes(run.optuna_storage_file, url.encode())
     finally:
         os.umask(old)
 
@@ -34,12 +36,12 @@ def set_storage(run: RunDir, url: str) -> None:
 def open_storage(run: RunDir) -> BaseStorage:
     """The storage of the run's studies. Raises UserError where it cannot be reached, or was there and is gone."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if run.studies_url.exists():
-        return _open_url(run.studies_url.read_text().strip())
+    if run.optuna_storage_file.exists():
+        return _open_url(run.optuna_storage_file.read_text().strip())
     if not is_local(run.path):
-        raise UserError(f"the studies of {run.path} need a database (--studies URL): a journal needs a folder")
-    if not run.studies.exists() and any(run.path.glob("cells/*/trials/*")):
-        raise UserError(f"{run.studies} is gone, but there are trials: put it back, or start a new run (--name)")
+        raise UserError(f"the studies of {run.path} need a database (--optuna-storage URL): a journal needs a folder")
+    if not run.journal.exists() and any(run.path.glob("studies/*/trials/*")):
+        raise UserError(f"{run.journal} is gone, but there are trials: put it back, or start a new run (--name)")
     return JournalStorage(WaitingJournal(run))
 
 
@@ -50,8 +52,8 @@ class WaitingJournal(JournalFileBackend):
     """
 
     def __init__(self, run: RunDir) -> None:
-        super().__init__(str(run.studies))
-        self.path, self.marker = run.studies, run.experiment_file
+        super().__init__(str(run.journal))
+        self.path, self.marker = run.journal, run.experiment_file
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append once, whenever the storage lets it. Raises Unfinished where it is there and still refuses."""

@@ -2,7 +2,7 @@
 
 Knows Optuna and nothing of Ray. All that a resumed search needs to know stands here: trials that are
 RUNNING and that no living driver owns are handed out first, then new ones are asked for until
-COMPLETE + PRUNED + RUNNING reaches the cell's budget.
+COMPLETE + PRUNED + RUNNING reaches the study's budget.
 """
 
 import math
@@ -15,7 +15,7 @@ from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from cotuning_tune.experiment import Cell, Experiment
+from cotuning_tune.experiment import Experiment, Study
 from cotuning_tune.run.budget import Budget
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.search.samplers import make_sampler
@@ -30,9 +30,9 @@ COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 
 @dataclass(frozen=True)
 class Issue:
-    """A trial handed out: cell, number, values of the searched parameters."""
+    """A trial handed out: study, number, values of the searched parameters."""
 
-    cell: Cell
+    study: Study
     number: int
     values: dict[str, Any]
 
@@ -45,17 +45,17 @@ def accuracy_of(trial: FrozenTrial) -> float:
 
 
 @dataclass
-class CellStudy:
-    """One cell's study and what this driver knows of it."""
+class OptunaStudy:
+    """One study's study and what this driver knows of it."""
 
-    cell: Cell
-    study: optuna.Study
+    key: Study
+    optuna: optuna.Study
     experiment: Experiment
     size: Budget
     orphans: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        space = self.experiment.space(self.cell.method)
+        space = self.experiment.space(self.key.method)
         self.distributions = distributions(space)
         self.firsts = first_points(space)
         self.pruner = make_pruner(self.experiment.config.stopper, self.experiment.rows)
@@ -63,12 +63,12 @@ class CellStudy:
 
     @property
     def budget(self) -> int:
-        """How many trials the cell shall have."""
+        """How many trials the study shall have."""
         return self.size.trials
 
     def trials(self) -> list[FrozenTrial]:
         """All trials by number, uncopied: do not change them."""
-        return self.study.get_trials(deepcopy=False)
+        return self.optuna.get_trials(deepcopy=False)
 
     def own_trials(self) -> list[FrozenTrial]:
         """The trials of this run: without those added from an older one."""
@@ -115,15 +115,15 @@ class CellStudy:
         waiting = [index for index, t in enumerate(own) if t.state == TrialState.WAITING]
         number = waiting[0] if waiting else len(own)
         if not waiting and number < len(self.firsts):
-            self.study.enqueue_trial(self.firsts[number])
-        self.study.sampler = self._sampler(number)
-        asked = self.study.ask(self.distributions)
+            self.optuna.enqueue_trial(self.firsts[number])
+        self.optuna.sampler = self._sampler(number)
+        asked = self.optuna.ask(self.distributions)
         return self._issued(self.trials()[asked.number])
 
     def _sampler(self, number: int) -> BaseSampler:
         """For the trial that is number ``number`` of this run: those added from an older one do not count."""
         config = self.experiment.config
-        return make_sampler(config.sampler, config.search_seed, self.cell.name, number, list(self.distributions))
+        return make_sampler(config.sampler, config.search_seed, self.key.name, number, list(self.distributions))
 
     def finish_drawing(self) -> list[int]:
         """Draw what a trial lacks whose driver was killed while it asked; the numbers of those trials.
@@ -145,14 +145,14 @@ class CellStudy:
             for name, distribution in self.distributions.items():
                 if name not in trial.params:
                     value = distribution.to_internal_repr(drawn[name])
-                    self.study._storage.set_trial_param(trial._trial_id, name, value, distribution)
+                    self.optuna._storage.set_trial_param(trial._trial_id, name, value, distribution)
         return cut
 
     def _issued(self, trial: FrozenTrial) -> Issue:
-        return Issue(self.cell, trial.number, dict(trial.params))
+        return Issue(self.key, trial.number, dict(trial.params))
 
     def _set(self, number: int, name: str, value: Any) -> None:
-        storage, trial = self.study._storage, self.trials()[number]
+        storage, trial = self.optuna._storage, self.trials()[number]
         storage.set_trial_user_attr(trial._trial_id, name, value)
 
     def report(self, number: int, history: list[dict[str, Any]]) -> None:
@@ -161,12 +161,12 @@ class CellStudy:
         for row in history:
             if row["epoch"] not in trial.intermediate_values:
                 value = float(row["val_accuracy"])
-                self.study._storage.set_trial_intermediate_value(trial._trial_id, row["epoch"], value)
+                self.optuna._storage.set_trial_intermediate_value(trial._trial_id, row["epoch"], value)
 
     def stops(self, number: int) -> bool:
         """Whether the stopping rule ends the trial here; what it decides is kept before it is acted on."""
         trial = self.trials()[number]
-        if "stopped" not in trial.user_attrs and self.pruner.prune(self.study, trial):
+        if "stopped" not in trial.user_attrs and self.pruner.prune(self.optuna, trial):
             self._set(number, "stopped", trial.last_step)
         return self.told_to_stop(number)
 
@@ -177,18 +177,18 @@ class CellStudy:
     def prune(self, number: int, seconds: float) -> None:
         """PRUNED, with all its reports."""
         self._set(number, "seconds", seconds)
-        self.study.tell(number, state=TrialState.PRUNED)
+        self.optuna.tell(number, state=TrialState.PRUNED)
 
     def complete(self, number: int, value: float, seconds: float) -> None:
         """COMPLETE with the best validation accuracy (%)."""
         self._set(number, "seconds", seconds)
-        self.study.tell(number, value)
+        self.optuna.tell(number, value)
 
     def fail(self, number: int, reason: str, seconds: float = 0.0) -> None:
         """FAIL, with its reason: the method's own fault, or an infrastructure that failed too often."""
         self._set(number, "seconds", seconds)
         self._set(number, "reason", reason)
-        self.study.tell(number, state=TrialState.FAIL)
+        self.optuna.tell(number, state=TrialState.FAIL)
 
     def reissue(self, number: int, reason: str) -> bool:
         """Put a trial back that the infrastructure lost; False where it was lost too often at one epoch.
@@ -223,38 +223,38 @@ class CellStudy:
 
 
 class Studies:
-    """The studies of all cells, in one storage; deals out trials evenly over the cells."""
+    """The studies of all studies, in one storage; deals out trials evenly over the studies."""
 
     def __init__(self, experiment: Experiment, storage: BaseStorage, run: RunDir | None = None) -> None:
         """``run``: where the budget may have been grown."""
         self.experiment = experiment
         self.budget = Budget(run, experiment.config.trials)
         known = set(optuna.get_all_study_names(storage))
-        self.cells: dict[str, CellStudy] = {}
-        for cell in experiment.cells:
-            name = f"{experiment.name}/{cell.name}"
+        self.by_name: dict[str, OptunaStudy] = {}
+        for study in experiment.studies:
+            name = f"{experiment.name}/{study.name}"
             if name in known:  # create_study would write into the journal even then
-                study = optuna.load_study(study_name=name, storage=storage)
+                found = optuna.load_study(study_name=name, storage=storage)
             else:
-                study = optuna.create_study(study_name=name, storage=storage, direction="maximize")
-            self.cells[cell.name] = CellStudy(cell, study, experiment, self.budget)
+                found = optuna.create_study(study_name=name, storage=storage, direction="maximize")
+            self.by_name[study.name] = OptunaStudy(study, found, experiment, self.budget)
 
     def next(self) -> Issue | None:
         """The next trial to run, None where there is none at the moment."""
-        for cell in self.cells.values():
-            if cell.orphans:
-                return cell.issue()
-        open_cells = [cell for cell in self.cells.values() if cell.open]
-        if not open_cells:
+        for study in self.by_name.values():
+            if study.orphans:
+                return study.issue()
+        open_studies = [study for study in self.by_name.values() if study.open]
+        if not open_studies:
             return None
-        return min(open_cells, key=lambda cell: len(cell.own_trials())).issue()
+        return min(open_studies, key=lambda study: len(study.own_trials())).issue()
 
     @property
     def full(self) -> bool:
-        """Every cell has as many finished trials as asked."""
-        return self.finished and not any(cell.given_up for cell in self.cells.values())
+        """Every study has as many finished trials as asked."""
+        return self.finished and not any(study.given_up for study in self.by_name.values())
 
     @property
     def finished(self) -> bool:
-        """Every cell has its budget, or has been given up; nothing runs that could need a successor."""
-        return not any(cell.open or cell.busy for cell in self.cells.values())
+        """Every study has its budget, or has been given up; nothing runs that could need a successor."""
+        return not any(study.open or study.busy for study in self.by_name.values())

@@ -6,38 +6,38 @@ They are marked, count for no budget and are never selected: they only tell TPE 
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from cotuning_tune.search.study import MARK, CellStudy, Studies
+from cotuning_tune.search.study import MARK, OptunaStudy, Studies
 
 
-def _usable(trial: FrozenTrial, cell: CellStudy) -> bool:
+def _usable(trial: FrozenTrial, study: OptunaStudy) -> bool:
     inside = all(
         name in trial.params and distribution._contains(distribution.to_internal_repr(trial.params[name]))
-        for name, distribution in cell.distributions.items()
+        for name, distribution in study.distributions.items()
     )
     return trial.state == TrialState.COMPLETE and inside and MARK not in trial.user_attrs
 
 
 def warm_start(studies: Studies, old: list[optuna.Study], source: str) -> int:
-    """Add the old run's trials of equal cells to the new studies; how many. Does so once for each trial."""
-    by_cell = {study.study_name.split("/", 1)[1]: study for study in old}
+    """Add the old run's trials of equal studies to the new studies; how many. Does so once for each trial."""
+    by_study = {study.study_name.split("/", 1)[1]: study for study in old}
     added = 0
-    for name, cell in studies.cells.items():
-        if name not in by_cell or cell.own_trials():
+    for name, study in studies.by_name.items():
+        if name not in by_study or study.own_trials():
             continue
-        known = {trial.user_attrs.get(MARK) for trial in cell.trials()}
-        for trial in by_cell[name].get_trials(deepcopy=False):
+        known = {trial.user_attrs.get(MARK) for trial in study.trials()}
+        for trial in by_study[name].get_trials(deepcopy=False):
             mark = f"{source}/{name}/{trial.number}"
-            if mark not in known and _usable(trial, cell):
-                cell.study.add_trial(_marked(trial, cell, mark))
+            if mark not in known and _usable(trial, study):
+                study.optuna.add_trial(_marked(trial, study, mark))
                 added += 1
     return added
 
 
-def _marked(trial: FrozenTrial, cell: CellStudy, mark: str) -> FrozenTrial:
+def _marked(trial: FrozenTrial, study: OptunaStudy, mark: str) -> FrozenTrial:
     return create_trial(
         state=TrialState.COMPLETE,
         value=trial.value,
-        params={name: trial.params[name] for name in cell.distributions},
-        distributions=cell.distributions,
+        params={name: trial.params[name] for name in study.distributions},
+        distributions=study.distributions,
         user_attrs={MARK: mark},
     )

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run as a whole: the columns of HParams, and a chart for each cell.
+"""What TensorBoard shows of a run as a whole: the columns of HParams, and a chart for each study.
 
 Both are written once, into the root of the run's event files. HParams has the same columns for every trial,
 also those of other methods. A chart of CUSTOM SCALARS takes its lines by tag from every folder: so each
@@ -24,9 +24,9 @@ STOPPED = {STOPPED_EARLY: "stopped early (1: yes)"}
 CHARTS = "Best validation accuracy (%) of a trial of full length so far, by trials that have ended"
 
 
-def curve_tag(cell: str) -> str:
+def curve_tag(study: str) -> str:
     """The tag of the curves of a task at a rate."""
-    return f"best_val_accuracy/{cell}"
+    return f"best_val_accuracy/{study}"
 
 
 def _column(name: str, values: Iterable[Any], searches: Sequence[Range | Choice] = ()) -> Any:
@@ -55,7 +55,7 @@ def _column(name: str, values: Iterable[Any], searches: Sequence[Range | Choice]
 def columns(fixed: Mapping[str, Sequence[str]], parameters: Mapping[str, Sequence[Parameter]], *, stops: bool) -> Any:
     """HParams' description of a run: text columns with their values, then all parameters, then the metrics.
 
-    ``parameters``: by name, as each cell that has it defines it. ``stops``: trials may be stopped early.
+    ``parameters``: by name, as each study that has it defines it. ``stops``: trials may be stopped early.
     """
     from tensorboard.plugins.hparams.api_pb2 import Experiment, MetricInfo, MetricName
 
@@ -68,13 +68,13 @@ def columns(fixed: Mapping[str, Sequence[str]], parameters: Mapping[str, Sequenc
     return Experiment(hparam_infos=infos, metric_infos=shown)
 
 
-def layout(cells: Mapping[str, str]) -> Any:
-    """The charts of CUSTOM SCALARS: one for each task at a rate; ``cells``: their names and titles."""
+def layout(studies: Mapping[str, str]) -> Any:
+    """The charts of CUSTOM SCALARS: one for each task at a rate; ``studies``: their names and titles."""
     from tensorboard.plugins.custom_scalar.layout_pb2 import Category, Chart, Layout, MultilineChartContent
 
     charts = [
         Chart(title=title, multiline=MultilineChartContent(tag=[f"{re.escape(curve_tag(name))}$"]))
-        for name, title in cells.items()
+        for name, title in studies.items()
     ]
     return Layout(category=[Category(title=CHARTS, chart=charts)])
 

@@ -60,7 +60,7 @@ end() {
 
 # Remove what a node leaves behind, its token too; Ray's logs are kept in ray-logs.
 tidy() {
-    rm -f "$here/token" "$here/studies.url" # another start sends them again
+    rm -f "$here/token" "$here/optuna_storage.url" # another start sends them again
     [ -s "$here/node.folder" ] || return 0
     folder=$(cat "$here/node.folder")
     rm -rf "$here/ray-logs" "$here/node.folder"

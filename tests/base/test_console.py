@@ -48,7 +48,7 @@ def test_duration(seconds: float, text: str) -> None:
 
 
 def test_best_of() -> None:
-    """The best cell is named with its validation accuracy."""
+    """The best study is named with its validation accuracy."""
     assert best_of({}) == "no result yet"
     assert best_of({"a": 50.0, "b": 66.666}) == "best val. 66.67 % (b)"
 

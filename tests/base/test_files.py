@@ -129,9 +129,9 @@ def test_a_run_anywhere(root: Path) -> None:
     for number in range(3):
         ledger.append(run.ledger, {"seed": number})
     assert ledger.broken_lines(run.ledger) == []
-    write_json(run.cell("a").trial(0).result, {"state": "COMPLETE"})
-    assert [cell.name for cell in run.cells()] == ["a"]
-    assert len(list(run.path.glob("cells/*/trials/*/result.json"))) == 1
+    write_json(run.study("a").trial(0).result, {"state": "COMPLETE"})
+    assert [study.name for study in run.study_folders()] == ["a"]
+    assert len(list(run.path.glob("studies/*/trials/*/result.json"))) == 1
 
 
 def test_event_files_are_fetched(line: Line, tmp_path: Path) -> None:

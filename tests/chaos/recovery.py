@@ -88,7 +88,7 @@ def retraining(case: Case) -> float:
     """The machine dies while the chosen configurations are retrained; the same command again."""
     folder = case.storm.run
     process = case.storm.driver("--num-cpus", "2", verb="run")
-    while not list(folder.glob("cells/*/retrain/*/state.pt")):
+    while not list(folder.glob("studies/*/retrain/*/state.pt")):
         assert process.poll() is None
         time.sleep(0.02)
     kill_session(process)

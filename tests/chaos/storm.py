@@ -244,7 +244,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for kind in STORMS:
         parser.add_argument(f"--{kind}", type=int, default=0, help=f"how many {kind} to kill")
-    parser.add_argument("--trials", type=int, default=16, help="of each of the three cells")
+    parser.add_argument("--trials", type=int, default=16, help="of each of the three studies")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="where to write the outcomes")
     options = parser.parse_args()

@@ -53,24 +53,24 @@ def write_clothes(root: Path) -> None:
 
 
 def write_search(run: RunDir, text: str) -> None:
-    """What the search of each cell leaves: three trials, one of which failed, and the choice of the first."""
+    """What the search of each study leaves: three trials, one of which failed, and the choice of the first."""
     experiment = parse(text, "small")
     write_bytes(run.experiment_file, text.encode())
     write_json(run.environment, {"gpus": []})
-    for cell in experiment.cells:
-        spec, values = experiment.spec(cell, {"optim/lr": 0.03}, seed=100), {"optim/lr": 0.03}
-        named = {"task": cell.task, "rate": cell.rate, "method": cell.method}
+    for study in experiment.studies:
+        spec, values = experiment.spec(study, {"optim/lr": 0.03}, seed=100), {"optim/lr": 0.03}
+        named = {"task": study.task, "rate": study.rate, "method": study.method}
         trial = {"number": 0, "state": "COMPLETE", "accuracy": 66.7, "values": values, "epochs": 3, "seconds": 1.0}
         states = [{}, {"number": 1, "state": "PRUNED", "epochs": 1}, {"number": 2, "state": "FAIL", "epochs": 1}]
         trials = [{**trial, "reason": "", **state} for state in states]
-        write_json(run.cell(cell.name).summary, {**named, "asked": 3, "given_up": False, "trials": trials})
+        write_json(run.study(study.name).summary, {**named, "asked": 3, "given_up": False, "trials": trials})
         selection = {**named, "trial": 0, "val_accuracy": 66.7, "values": values, "hparams": values, "at_edge": []}
         selection |= {"state": "COMPLETE", "rule": "best validation accuracy", "spec": spec.to_json()}
-        write_json(run.cell(cell.name).selection, {**selection, "config": ledger.config_hash(spec.to_json())})
+        write_json(run.study(study.name).selection, {**selection, "config": ledger.config_hash(spec.to_json())})
 
 
 def retrain(run: RunDir, seeds: tuple[int, ...]) -> None:
-    """The project's own retraining and test evaluation of every cell, in this process."""
+    """The project's own retraining and test evaluation of every study, in this process."""
     number = run.raise_incarnation()
     for work in planned(run, seeds):
         _discard_other_configuration(work)
@@ -90,7 +90,7 @@ def clothes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory: pytest.TempPathFactory, clothes: Path) -> RunDir:
-    """A run of two cells, each retrained with two seeds."""
+    """A run of two studies, each retrained with two seeds."""
     torch.set_num_threads(1)
     run = RunDir(tmp_path_factory.mktemp("runs") / "small")
     write_search(run, EXPERIMENT.format(root=clothes))
@@ -100,9 +100,9 @@ def small_run(tmp_path_factory: pytest.TempPathFactory, clothes: Path) -> RunDir
 
 @pytest.fixture(scope="session")
 def exports(tmp_path_factory: pytest.TempPathFactory, small_run: RunDir) -> dict[str, Path]:
-    """The folder of the co-tuning cell's export in each format, made by the command."""
+    """The folder of the co-tuning study's export in each format, made by the command."""
     folder = tmp_path_factory.mktemp("exports")
     for name in FORMATS:
-        given = ["export", str(small_run.path), "--cell", CELL, "--format", name, "--out", str(folder / name)]
+        given = ["export", str(small_run.path), "--study", CELL, "--format", name, "--out", str(folder / name)]
         assert cli.main(given) == 0
     return {name: folder / name for name in FORMATS}

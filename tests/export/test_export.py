@@ -27,9 +27,9 @@ def copied(small_run: RunDir, tmp_path: Path) -> RunDir:
     return RunDir(shutil.copytree(small_run.path, tmp_path / "small", ignore=shutil.ignore_patterns("export")))
 
 
-def _export(call: Call, run: RunDir, *more: object, cell: str = CELL, kind: str = "safetensors") -> list[str]:
+def _export(call: Call, run: RunDir, *more: object, study: str = CELL, kind: str = "safetensors") -> list[str]:
     """The lines of ``export``: on standard output where it went well, else the error's."""
-    code, out, err = call("export", run.path, "--cell", cell, "--format", kind, *more)
+    code, out, err = call("export", run.path, "--study", study, "--format", kind, *more)
     assert code == (2 if err else 0)
     return err or out
 
@@ -53,7 +53,7 @@ def test_description(name: str, exports: dict[str, Path]) -> None:
 def test_the_target_network_alone(exports: dict[str, Path], small_run: RunDir) -> None:
     """The weights are the retrained ones bit for bit; the source head has stayed behind."""
     found = read_safetensors((exports["safetensors"] / "model.safetensors").read_bytes())
-    retrained = read_safetensors(small_run.cell(CELL).retrain(0).model.read_bytes())
+    retrained = read_safetensors(small_run.study(CELL).retrain(0).model.read_bytes())
     assert {key for key in retrained if key not in found} == {"source_head.weight", "source_head.bias"}
     assert all(found[key].equal(retrained[key]) for key in found)
 
@@ -61,7 +61,7 @@ def test_the_target_network_alone(exports: dict[str, Path], small_run: RunDir) -
 def test_card(exports: dict[str, Path], small_run: RunDir) -> None:
     """The card tells budget, every seed, mean and sample deviation, openings, and that no test accuracy chose."""
     text = (exports["onnx"] / "README.md").read_text()
-    results = [read_json(small_run.cell(CELL).retrain(seed).result) for seed in (0, 1)]
+    results = [read_json(small_run.study(CELL).retrain(seed).result) for seed in (0, 1)]
     tested = [result["test_accuracy"] for result in results]
     assert f"{np.mean(tested):.2f} ± {np.std(tested, ddof=1):.2f}" in text
     for result in results:
@@ -72,7 +72,7 @@ def test_card(exports: dict[str, Path], small_run: RunDir) -> None:
         "3 trials asked, 1 complete, 1 stopped early, 1 failed; 5 epochs in all",
         "Neither the configuration nor the seed was chosen by test accuracy",
         "One seed of 2",
-        "was opened 4 times in this run, 2 times for the 2 seed(s) of this cell",
+        "was opened 4 times in this run, 2 times for the 2 seed(s) of this study",
         "| optim/lr ",
         "| co_tuning/weight ",
         "The search has finished 2 of 3 trials",
@@ -84,7 +84,7 @@ def test_card(exports: dict[str, Path], small_run: RunDir) -> None:
 def test_card_of_ten_crops_and_bfloat16(copied: RunDir, call: Call, tmp_path: Path) -> None:
     """What was tested otherwise than the export computes is said; so is a lone seed, a failed one, a torn ledger."""
     write_json(copied.environment, {"gpus": ["a GPU"]})
-    folder = copied.cell(CELL)
+    folder = copied.study(CELL)
     write_json(folder.retrain(0).result, read_json(folder.retrain(0).result) | {"test_crops": "ten"})
     write_json(folder.retrain(1).result, read_json(folder.retrain(1).result) | {"state": "FAIL", "reason": "nan"})
     lines = copied.ledger.read_text().splitlines()
@@ -104,7 +104,7 @@ def test_card_of_ten_crops_and_bfloat16(copied: RunDir, call: Call, tmp_path: Pa
 def test_the_lowest_complete_seed(copied: RunDir, call: Call, tmp_path: Path) -> None:
     """A failed seed 0 gives way to seed 1; a better test accuracy does not move the choice; ``--seed`` names one."""
     assert find_winner(copied, CELL).seed == 0
-    first, second = (copied.cell(CELL).retrain(seed).result for seed in (0, 1))
+    first, second = (copied.study(CELL).retrain(seed).result for seed in (0, 1))
     write_json(second, read_json(second) | {"test_accuracy": 100.0})
     assert find_winner(copied, CELL).seed == 0
     assert find_winner(copied, CELL, 1).seed == 1
@@ -115,12 +115,12 @@ def test_the_lowest_complete_seed(copied: RunDir, call: Call, tmp_path: Path) ->
 
 
 def test_refusals(copied: RunDir, call: Call) -> None:
-    """An unknown cell names all; no retraining, an earlier selection's, no model file, no run: one line each."""
-    assert _export(call, copied, cell="clothes-1.00-cotuning") == [
-        "cotuning-tune: no cell 'clothes-1.00-cotuning', did you mean 'clothes-1.00-co_tuning'?"
+    """An unknown study names all; no retraining, an earlier selection's, no model file, no run: one line each."""
+    assert _export(call, copied, study="clothes-1.00-cotuning") == [
+        "cotuning-tune: no study 'clothes-1.00-cotuning', did you mean 'clothes-1.00-co_tuning'?"
         " there are: clothes-1.00-co_tuning, clothes-1.00-fine_tune"
     ]
-    folder = copied.cell(CELL)
+    folder = copied.study(CELL)
     folder.retrain(0).model.unlink()
     assert _export(call, copied) == [f"cotuning-tune: {folder.retrain(0).model} is missing"]
     write_json(folder.selection, read_json(folder.selection) | {"config": "other"})
@@ -180,7 +180,7 @@ def test_weights_that_do_not_fit(copied: RunDir, call: Call) -> None:
     """A model file of another network is refused by name of a tensor, before anything is written."""
     from safetensors.torch import save
 
-    path = copied.cell(CELL).retrain(0).model
+    path = copied.study(CELL).retrain(0).model
     path.write_bytes(save({k: v for k, v in read_safetensors(path.read_bytes()).items() if k != "head.bias"}))
     (line,) = _export(call, copied)
     assert line.endswith("do not fit tiny_cnn with co_tuning: see 'head.bias'")

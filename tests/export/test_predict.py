@@ -50,7 +50,7 @@ def predict_without(blocked: Sequence[str], calls: Sequence[Sequence[object]]) -
 @pytest.fixture(scope="module")
 def evaluated(small_run: RunDir) -> tuple[dict[str, str], float]:
     """The class of each test image and the accuracy by the project's own test evaluation, from the run's files."""
-    folder = small_run.cell(CELL).retrain(0)
+    folder = small_run.study(CELL).retrain(0)
     job = TrainingJob(TrainingSpec.from_json(read_json(folder.config)["spec"]))
     trainer = job.trainer
     trainer.model.load_state_dict(load_file(folder.model))

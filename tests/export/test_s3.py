@@ -18,12 +18,12 @@ def test_a_run_of_objects(
         for path in small_run.path.rglob("*"):
             if path.is_file():
                 write_bytes(run.joinpath(*path.relative_to(small_run.path).parts), path.read_bytes())
-        code, out, err = call("export", run, "--cell", CELL, "--format", "safetensors")
+        code, out, err = call("export", run, "--study", CELL, "--format", "safetensors")
         assert (code, err) == (0, [])
         folder = f"s3://exports/small/export/{CELL}-seed0-safetensors"
         assert f"written to {folder};" in out[1]
-        assert call("export", run, "--cell", CELL, "--format", "safetensors")[0] == 0
-        assert call("export", run, "--cell", CELL, "--format", "torchscript", "--out", folder)[0] == 2
+        assert call("export", run, "--study", CELL, "--format", "safetensors")[0] == 0
+        assert call("export", run, "--study", CELL, "--format", "torchscript", "--out", folder)[0] == 2
         table = "s3://exports/table.csv"
         assert call("predict", folder, clothes / "test", "--out", table)[0] == 0
         assert len(place(table).read_text().splitlines()) == 28

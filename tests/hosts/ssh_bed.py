@@ -121,7 +121,7 @@ class Site:
 
     def ended_trials(self) -> int:
         """How many trials have ended."""
-        return len(list(self.run.path.glob("cells/*/trials/*/result.json")))
+        return len(list(self.run.path.glob("studies/*/trials/*/result.json")))
 
     def state(self) -> str:
         """What ``launch status`` says of it."""
@@ -138,10 +138,10 @@ class Site:
 
     def check_complete(self, trials: int = 8) -> None:
         """Exactly the asked trials are there, each once, all finished, and the retrained model."""
-        results = [json.loads(path.read_text()) for path in self.run.path.glob("cells/*/trials/*/result.json")]
-        assert len(results) == len(list(self.run.path.glob("cells/*/trials/*"))) == trials
+        results = [json.loads(path.read_text()) for path in self.run.path.glob("studies/*/trials/*/result.json")]
+        assert len(results) == len(list(self.run.path.glob("studies/*/trials/*"))) == trials
         assert {result["state"] for result in results} == {"COMPLETE"}
-        assert len(list(self.run.path.glob("cells/*/retrain/seed*/result.json"))) == 1
+        assert len(list(self.run.path.glob("studies/*/retrain/seed*/result.json"))) == 1
         assert not self.run.lock.exists()
 
 

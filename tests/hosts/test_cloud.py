@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cotuning_tune.launch import Request
-from cotuning_tune.launch.ways.cloud import CloudProfile, CloudWay, _write_files
+from cotuning_tune.launch.backends.cloud import CloudProfile, CloudWay, _write_files
 from tests.hosts.bed import Host, bed
 from tests.servers import S3_KEYS
 

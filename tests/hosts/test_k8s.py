@@ -15,7 +15,7 @@ from typing import Any
 from optuna.trial import TrialState
 
 from cotuning_tune.launch import Request
-from cotuning_tune.launch.ways.k8s import K8sProfile, K8sWay
+from cotuning_tune.launch.backends.k8s import K8sProfile, K8sWay
 from cotuning_tune.launch.yaml_text import documents
 from tests.hosts.bed import Host, bed
 from tests.search.kills import trials_of
@@ -122,7 +122,7 @@ def made_cluster(operator: Operator) -> Iterator[tuple[Host, subprocess.Popen[An
 
 
 def _made(tmp_path: Path) -> Operator:
-    """The manifest as the way renders it, for two workers of one core."""
+    """The manifest as the backend renders it, for two workers of one core."""
     path = tmp_path / "small.toml"
     path.write_text(EXPERIMENT)
     profile = K8sProfile(image="a/b:1", claim="runs", workers=2, cpus=1, gpus=0)
@@ -149,7 +149,7 @@ def test_a_cluster_is_deleted_killed_and_made_again(tmp_path: Path) -> None:
     run = tmp_path / "runs" / "small"
 
     def epochs() -> int:
-        return sum(path.read_text().count("\n") for path in run.glob("cells/*/trials/*/metrics.jsonl"))
+        return sum(path.read_text().count("\n") for path in run.glob("studies/*/trials/*/metrics.jsonl"))
 
     head = operator.cluster["headGroupSpec"]
     (stop,) = [operator.container(head)["lifecycle"]["preStop"]["exec"]["command"]]
@@ -169,6 +169,6 @@ def test_a_cluster_is_deleted_killed_and_made_again(tmp_path: Path) -> None:
     assert len(found) == 2
     for trials in found.values():
         assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 4
-    assert len(list(run.glob("cells/*/trials/*/result.json"))) == 8
+    assert len(list(run.glob("studies/*/trials/*/result.json"))) == 8
     assert "3 node(s) checked" in log.read_text()
     assert operator.secret["auth_token"] not in log.read_text()

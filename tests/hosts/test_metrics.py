@@ -47,7 +47,7 @@ def _read_while_it_runs(host: Host, driver: subprocess.Popen[bytes], log: Path) 
 
 
 def test_a_run_is_among_the_metrics(tmp_path: Path) -> None:
-    """Every metric is served with run, cell, method and state, and a short run stands in it with its numbers."""
+    """Every metric is served with run, study, method and state, and a short run stands in it with its numbers."""
     _needs_agent()
     token = write_private(tmp_path / "token", secrets.token_hex(32))
     env = {
@@ -73,7 +73,7 @@ def test_a_run_is_among_the_metrics(tmp_path: Path) -> None:
     (nodes,) = json.loads(found)
     assert f"{host.address}:{PORT}" in nodes["targets"]
     lines = [line for line in page.splitlines() if line.startswith("ray_cotuning_tune_trials{")]
-    tags = ('run="seen"', 'cell="synthetic-1.00-fine_tune"', 'method="fine_tune"')
+    tags = ('run="seen"', 'study="synthetic-1.00-fine_tune"', 'method="fine_tune"')
     assert all(tag in line for line in lines for tag in tags)
     states = {line.split('state="')[1].split('"')[0] for line in lines}
     assert states == {"complete", "stopped", "running", "failed"}

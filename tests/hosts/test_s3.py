@@ -22,8 +22,8 @@ from cotuning_tune.base.files import place, read_json
 run = place(sys.argv[1])
 if sys.argv[2:]:
     run.fs.mkdir("runs")
-results = sorted(str(path).rpartition("cells/")[2] for path in run.glob("cells/*/*/*/result.json"))
-trials = [path for path in run.glob("cells/*/trials/*/result.json")]
+results = sorted(str(path).rpartition("studies/")[2] for path in run.glob("studies/*/*/*/result.json"))
+trials = [path for path in run.glob("studies/*/trials/*/result.json")]
 told = read_json(run / "summary.json") if (run / "summary.json").exists() else {}
 states = [read_json(path)["state"] for path in trials] if told.get("state") == "done" else []
 print(json.dumps({"results": results, "states": states, "summary": told, "lock": (run / "driver.lock").exists()}))
@@ -44,7 +44,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         studies = stack.enter_context(postgresql_server(address, made.workstation.inside))
         _look(there, "new bucket")
         there.write_experiment(TRIALS)
-        words = [there.experiment, "--storage", STORAGE, "--studies", studies, "--profile", there.profile()]
+        words = [there.experiment, "--storage", STORAGE, "--optuna-storage", studies, "--profile", there.profile()]
         there.call("launch", "ssh", *words)
         yield there
 
@@ -87,4 +87,4 @@ def test_killed_stopped_and_resumed(site: Site) -> None:
     assert (told["state"], told["restarts"], told["retrained"], told["running"]) == ("done", 2, 1, 0)
     wait_until(lambda: not site.left())
     assert not site.run.path.exists()
-    assert not list((site.folder / "on_hosts").glob("*/studies.url"))
+    assert not list((site.folder / "on_hosts").glob("*/optuna_storage.url"))

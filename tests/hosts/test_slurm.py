@@ -94,7 +94,7 @@ class Site:
 
     def results(self) -> int:
         """The number of finished trials."""
-        return len(list(self.run.glob("cells/*/trials/*/result.json")))
+        return len(list(self.run.glob("studies/*/trials/*/result.json")))
 
     def wait_for_start(self, number: int) -> None:
         """Until the job has started for that time."""
@@ -145,7 +145,7 @@ class Site:
         assert [trial.number for trial in trials] == list(range(TRIALS))
         assert {trial.state for trial in trials} == {TrialState.COMPLETE}
         assert {len(trial.intermediate_values) for trial in trials} == {EPOCHS}
-        assert len(list(self.run.glob("cells/*/retrain/seed0/result.json"))) == 1
+        assert len(list(self.run.glob("studies/*/retrain/seed0/result.json"))) == 1
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +165,7 @@ def site(bed: Slurm, tmp_path: Path) -> Iterator[Site]:
         time.sleep(0.5)
 
 
-def test_interrupted_in_every_way(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+def test_interrupted_in_every_backend(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     """An early signal, a requeue, the time limit, a preemption: the job goes on by itself, no trial is lost."""
     bed, job = site.bed, site.launch()
     site.wait_for_start(1)

@@ -1,4 +1,4 @@
-"""The way ``cloud`` with a stand-in for the program ``ray``: what is asked, and what the head's script does."""
+"""The backend ``cloud`` with a stand-in for the program ``ray``: what is asked, and what the head's script does."""
 
 import json
 import stat
@@ -14,12 +14,12 @@ import pytest
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.launch import Launch, Request, launch, relaunch, state_of, stop
+from cotuning_tune.launch.backends import cloud
+from cotuning_tune.launch.backends.cloud import CloudProfile, CloudWay, cluster_name
 from cotuning_tune.launch.cloud_rules import NODE_FIELDS, check_cluster
 from cotuning_tune.launch.keep_log import keep_log
 from cotuning_tune.launch.profile import profile_text
 from cotuning_tune.launch.templates import launch_files
-from cotuning_tune.launch.ways import cloud
-from cotuning_tune.launch.ways.cloud import CloudProfile, CloudWay, cluster_name
 from cotuning_tune.launch.yaml_text import documents
 from tests.launch import fake_ray
 from tests.servers import S3_KEYS
@@ -36,7 +36,7 @@ case "$2" in *keep_log) exit 0;; esac
 trap 'echo ending; exit 85' TERM
 echo "$*" > ~/seen
 echo "token file $RAY_AUTH_TOKEN_PATH; mode $RAY_AUTH_MODE" >> ~/seen
-echo "key $AWS_SECRET_ACCESS_KEY; url $COTUNING_TUNE_STUDIES" >> ~/seen
+echo "key $AWS_SECRET_ACCESS_KEY; url $COTUNING_TUNE_OPTUNA_STORAGE" >> ~/seen
 echo "the driver speaks"
 while [ -f ~/seen ] && [ ! -f ~/end ]; do sleep 0.05; done
 [ ! -f ~/seen ] || exit "$(cat ~/end)"
@@ -112,7 +112,7 @@ def test_secrets_go_by_private_files(ray: Path, tmp_path: Path) -> None:
     made = _launched(tmp_path)
     token = (made.folder / "token").read_text()
     assert len(token) == 64
-    secret = ("token", "environment", "studies.url")
+    secret = ("token", "environment", "optuna_storage.url")
     for folder in (made.folder, ray / "head" / "cotuning-tune"):
         for name in secret:
             assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600
@@ -270,7 +270,9 @@ def test_a_dry_run_needs_nothing(tmp_path: Path, call: CLI, monkeypatch: pytest.
     given = ("package=git+https://a", "instance_profile=arn:1", "security_group=sg-1")
     words = [word for item in given for word in ("--set", item)]
     path = ROOT / "search_spaces" / "tiny.toml"
-    code, out, err = call("launch", "cloud", path, "--storage", "s3://b/r", "--studies", URL, *words, "--dry-run")
+    code, out, err = call(
+        "launch", "cloud", path, "--storage", "s3://b/r", "--optuna-storage", URL, *words, "--dry-run"
+    )
     assert (code, err) == (0, [])
     assert 'cluster_name: "tiny"' in out
     assert any(line.startswith("ray up -y") for line in out)
@@ -379,7 +381,7 @@ def test_the_skypilot_task_is_one_machine_without_secrets() -> None:
     assert set(task.value) == {"name", "resources", "num_nodes", "workdir", "envs", "secrets", "setup", "run"}
     assert task.value["resources"]["use_spot"] is True
     assert task.value["num_nodes"] == 1
-    assert task.value["secrets"] == {"COTUNING_TUNE_STUDIES": None}
+    assert task.value["secrets"] == {"COTUNING_TUNE_OPTUNA_STORAGE": None}
     assert task.value["run"].startswith("exec ~/venv/bin/python -m cotuning_tune.cli.entry")
     assert (ROOT / task.value["envs"]["EXPERIMENT"]).exists()
 

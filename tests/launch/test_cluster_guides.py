@@ -1,4 +1,4 @@
-"""The guides of the ways ``k8s`` and ``cloud``, followed word by word against what stands in for the clusters."""
+"""The guides of the backends ``k8s`` and ``cloud``, followed word by word against what stands in for the clusters."""
 
 import re
 import time

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cotuning_tune.launch import way
+from cotuning_tune.launch import backend
 from tests.launch import cases
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +21,7 @@ def test_rendered_files_are_the_accepted_ones(name: str, monkeypatch: pytest.Mon
     """Every file of the plan, and the commands, are those under ``golden/``; none is left over there."""
     monkeypatch.chdir(ROOT)
     case = importlib.import_module(f"tests.launch.cases.{name}")
-    plan = way(getattr(case, "WAY", name)).plan(case.REQUEST)
+    plan = backend(getattr(case, "BACKEND", name)).plan(case.REQUEST)
     rendered = {**plan.files, "commands": "\n".join(" ".join(command) for command in plan.commands) + "\n"}
     folder = GOLDEN / name
     if os.environ.get("ACCEPT_GOLDEN"):

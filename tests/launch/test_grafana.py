@@ -34,7 +34,7 @@ def test_panels_ask_for_tags_that_there_are(board: dict[str, Any]) -> None:
         for name, filters in re.findall(r"ray_(\w+)\{([^}]*)\}", text):
             assert set(re.findall(r"(\w+)=~?\"", filters)) <= {"run", *METRICS[name][1]}
         groups = {tag for found in re.findall(r"by \(([^)]*)\)", text) for tag in re.split(r",\s*", found)}
-        assert groups <= {"run", "cell", "method", "state"}
+        assert groups <= {"run", "study", "method", "state"}
 
 
 def test_panels_stand_apart(board: dict[str, Any]) -> None:

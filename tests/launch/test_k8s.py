@@ -1,4 +1,4 @@
-"""The way ``k8s`` against an API server of the test: what is sent, what is understood, what goes wrong."""
+"""The backend ``k8s`` against an API server of the test: what is sent, what is understood, what goes wrong."""
 
 import base64
 import stat
@@ -11,10 +11,10 @@ import pytest
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.launch import Launch, Request, find_launch, kube_api, launch, relaunch, state_of, stop
+from cotuning_tune.launch.backends import k8s
+from cotuning_tune.launch.backends.k8s import K8sProfile, K8sWay, object_name
 from cotuning_tune.launch.profile import profile_text
 from cotuning_tune.launch.templates import launch_files
-from cotuning_tune.launch.ways import k8s
-from cotuning_tune.launch.ways.k8s import K8sProfile, K8sWay, object_name
 from tests.launch.kube_server import TOKEN, Kube, kube_server, write_kubeconfig
 
 ROOT = Path(__file__).parents[2]
@@ -75,13 +75,13 @@ def test_secrets_are_in_the_secret_alone(kube: Kube, tmp_path: Path, call: CLI) 
     (secret,) = kube.named("secrets")
     data = {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}
     token = data["auth_token"]
-    assert data["studies"] == URL
+    assert data["optuna-storage"] == URL
     assert len(token) == 64
     others = [str(body) for body in kube.bodies if body.get("kind") != "Secret"]
     assert not [text for text in others if "pass-word" in text or token in text]
-    for name in ("token", "studies.url"):
+    for name in ("token", "optuna_storage.url"):
         assert stat.S_IMODE((made.folder / name).stat().st_mode) == 0o600
-    public = [path for path in made.folder.iterdir() if path.name not in ("token", "studies.url")]
+    public = [path for path in made.folder.iterdir() if path.name not in ("token", "optuna_storage.url")]
     assert not [path for path in public if "pass-word" in path.read_text() or token in path.read_text()]
     code, out, err = call("launch", "status")
     assert code == 0
@@ -303,7 +303,7 @@ def test_a_dry_run_asks_nobody(tmp_path: Path, call: CLI, monkeypatch: pytest.Mo
     """Files and kubectl's commands are shown without a kubeconfig; the password is not."""
     monkeypatch.setenv("KUBECONFIG", "/nowhere")
     monkeypatch.setenv("COTUNING_TUNE_LAUNCHES", str(tmp_path))
-    request = ("--set", "image=a/b:1", "--studies", URL, "--dry-run")
+    request = ("--set", "image=a/b:1", "--optuna-storage", URL, "--dry-run")
     code, out, err = call("launch", "k8s", ROOT / "search_spaces" / "tiny.toml", "--storage", "s3://b/runs", *request)
     assert (code, err) == (0, [])
     assert "kind: RayJob" in out

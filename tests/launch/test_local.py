@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cotuning_tune.launch import Launch, find_launch, state_of, way
+from cotuning_tune.launch import Launch, backend, find_launch, state_of
 from cotuning_tune.launch.profile import profile_text, read_profile
 from cotuning_tune.launch.record import private_folder
 from cotuning_tune.run.folder import RunDir
@@ -87,7 +87,7 @@ def test_the_guide_works(tmp_path: Path, experiment: Path, stopped: None) -> Non
     assert "nothing is lost, 'resume' goes on" in log
     assert "Test accuracy" in log
     table = next(text for verb, text in shown if verb == "list")
-    assert [cell.strip() for cell in table.splitlines()[-1].split("|")[1:4]] == ["tiny", "local", "done"]
+    assert [study.strip() for study in table.splitlines()[-1].split("|")[1:4]] == ["tiny", "local", "done"]
     last = json.loads(run.summary.read_text())
     wanted = {"state": "done", "phase": "report", "done": 6, "asked": 6, "failed": 0, "running": 0, "reason": ""}
     assert wanted.items() <= last.items()
@@ -216,7 +216,7 @@ def test_a_wrong_profile_names_its_line(experiment: Path, call: Call, tmp_path: 
 def test_dry_run_shows_the_command(experiment: Path, call: Call, launches: Path, tmp_path: Path) -> None:
     """The command is the same each time, holds no database URL, and nothing is written."""
     storage, url = tmp_path / "runs", "postgresql://u:secret@h/d"
-    options = ("--storage", storage, "--studies", url, "--set", "cpus=2", "--set", "python=/opt/python")
+    options = ("--storage", storage, "--optuna-storage", url, "--set", "cpus=2", "--set", "python=/opt/python")
     code, out, _ = call("launch", "local", experiment, *options, "--dry-run")
     entry = f"/opt/python -m cotuning_tune.cli.entry {experiment} --storage {storage} --name tiny --num-cpus 2"
     assert (code, out) == (0, ["# commands", entry])
@@ -225,7 +225,7 @@ def test_dry_run_shows_the_command(experiment: Path, call: Call, launches: Path,
 
 def test_the_profile_file_says_what_the_profile_is() -> None:
     """``launch/profiles/local.toml`` shows every key with its default and meaning, and sets none."""
-    path, profile = ROOT / "launch" / "profiles" / "local.toml", way("local").Profile
+    path, profile = ROOT / "launch" / "profiles" / "local.toml", backend("local").Profile
     shown = [line[2:] for line in path.read_text().splitlines() if line.startswith("# ") and " = " in line]
     assert "\n".join(shown) + "\n" == profile_text(profile)
     assert read_profile(profile, path, {}, "local") == profile()

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.launch import Launch, Request, way
+from cotuning_tune.launch import Launch, Request, backend
+from cotuning_tune.launch.backends.slurm import SlurmProfile
 from cotuning_tune.launch.profile import profile_text, read_profile
 from cotuning_tune.launch.record import private_folder
-from cotuning_tune.launch.ways.slurm import SlurmProfile
 from tests.launch.guides import ROOT
 
 URL = "postgresql://u:secret@h/d"
@@ -54,7 +54,7 @@ class Job:
         (self.bin / "state").write_text("RUNNING\n")
         filled = SlurmProfile(python=str(self.bin / "python"), scratch=str(folder), **profile)
         request = Request(folder / "tiny.toml", "tiny", str(folder / "runs"), URL, filled, self.folder)
-        for name, text in way("slurm").plan(request).files.items():
+        for name, text in backend("slurm").plan(request).files.items():
             (self.folder / name).write_text(text.replace("end_driver USR1 60", "end_driver USR1 1"))  # patience
 
     def said(self) -> str:
@@ -105,9 +105,9 @@ class Job:
 def test_a_job_that_is_done(tmp_path: Path) -> None:
     """It ends with 0; token and URL reach the driver by a 0600 file and the environment, and no token stays."""
     job = Job(tmp_path)
-    (job.folder / "studies.url").write_text(URL)
+    (job.folder / "optuna_storage.url").write_text(URL)
     look = "import os; e = os.environ; p = e['RAY_AUTH_TOKEN_PATH']; print(e['RAY_AUTH_MODE'], len(open(p).read()))"
-    look += "; print(oct(os.stat(p).st_mode)[-3:], e['COTUNING_TUNE_STUDIES'])"
+    look += "; print(oct(os.stat(p).st_mode)[-3:], e['COTUNING_TUNE_OPTUNA_STORAGE'])"
     assert job.run(look) == 0, job.said()
     assert f"token 64\n600 {URL}\n" in job.said()
     assert "requeue" not in job.said()
@@ -116,7 +116,7 @@ def test_a_job_that_is_done(tmp_path: Path) -> None:
         "head.log",
         "job.sbatch",
         "node.sh",
-        "studies.url",
+        "optuna_storage.url",
     ]
     assert not list(tmp_path.glob("cotuning_tune-*"))
     assert (job.folder / "exit").read_text() == "0\n"
@@ -219,33 +219,33 @@ def test_the_state_of_a_job(launched: Launch, tmp_path: Path, said: str, wrote: 
     _answer(tmp_path, "squeue", said)
     if wrote:
         (launched.folder / "exit").write_text(wrote)
-    assert way("slurm").state(launched) == state
+    assert backend("slurm").state(launched) == state
 
 
 def test_what_squeue_refuses(launched: Launch, tmp_path: Path) -> None:
     """A job that Slurm has forgotten has ended; a controller that does not answer is no end."""
     _answer(tmp_path, "squeue", "", "slurm_load_jobs error: Invalid job id specified\n", 1)
-    assert way("slurm").state(launched) == "ended"
+    assert backend("slurm").state(launched) == "ended"
     _answer(tmp_path, "squeue", "", "slurm_load_jobs error: Unable to contact slurm controller\n", 1)
     with pytest.raises(UserError, match="squeue refuses: slurm_load_jobs error: Unable to contact"):
-        way("slurm").state(launched)
+        backend("slurm").state(launched)
 
 
 def test_stopping(launched: Launch, tmp_path: Path) -> None:
     """A waiting job leaves the queue; an ended one is left alone."""
     _answer(tmp_path, "scancel", "")
     _answer(tmp_path, "squeue", "PENDING Resources\n")
-    assert way("slurm").stop(launched) == "taken from the queue; nothing is lost"
+    assert backend("slurm").stop(launched) == "taken from the queue; nothing is lost"
     assert (tmp_path / "asked").read_text().splitlines()[-1] == "scancel 7"
     _answer(tmp_path, "squeue", "")
-    assert way("slurm").stop(launched) == "nothing is running"
+    assert backend("slurm").stop(launched) == "nothing is running"
 
 
 def test_launching(launched: Launch, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     """The job's number is kept; a refusal of sbatch, and no Slurm at all, are a line each and 2."""
     experiment = tmp_path / "other.toml"
     experiment.write_text("[experiment]\n")
-    arguments = ("launch", "slurm", experiment, "--storage", tmp_path / "runs", "--studies", URL)
+    arguments = ("launch", "slurm", experiment, "--storage", tmp_path / "runs", "--optuna-storage", URL)
     _answer(tmp_path, "sbatch", "", "sbatch: error: invalid partition specified: gpu\nmore\n", 1)
     assert call(*arguments)[::2] == (
         2,
@@ -301,7 +301,7 @@ def test_the_profile_of_the_guide_is_one(tmp_path: Path) -> None:
     (tmp_path / "slurm.toml").write_text(block)
     profile = read_profile(SlurmProfile, tmp_path / "slurm.toml", {}, "slurm")
     request = Request(tmp_path / "tiny.toml", "tiny", "/shared/runs", "", profile, tmp_path)
-    script = way("slurm").plan(request).files["job.sbatch"]
+    script = backend("slurm").plan(request).files["job.sbatch"]
     assert "#SBATCH --nodes=2 --ntasks-per-node=1 --cpus-per-task=16\n" in script
     assert "#SBATCH --gres=gpu:4\n#SBATCH --partition=gpu\n#SBATCH --mem=64G\n" in script
     assert "\nmodule load cuda\n" in script

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from cotuning_tune.launch.backends.ssh import SshProfile
 from cotuning_tune.launch.profile import profile_text, read_profile
 from cotuning_tune.launch.record import Launch, private_folder
 from cotuning_tune.launch.remote import packed
-from cotuning_tune.launch.ways.ssh import SshProfile
 from tests.launch.guides import ROOT
 from tests.servers import free_port
 
@@ -63,7 +63,7 @@ def test_a_wrong_profile(start: Call, lines: str, said: str) -> None:
 
 def test_dry_run(start: Call, launches: Path) -> None:
     """Files and commands are shown, no token and no database URL among them, and nothing is written."""
-    code, out, _ = start("hosts = ['a', 'b']", "--studies", "postgresql://u:secret@h/d", "--dry-run")
+    code, out, _ = start("hosts = ['a', 'b']", "--optuna-storage", "postgresql://u:secret@h/d", "--dry-run")
     assert code == 0
     assert out[0] == f"# {launches / 'tiny' / 'settings.sh'}"
     assert sum("start.sh worker" in line and line.startswith("ssh ") for line in out) == 1

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import pytest
 
 from cotuning_tune.base.errors import UserError
+from cotuning_tune.launch.backend import Request
+from cotuning_tune.launch.backends import submit
+from cotuning_tune.launch.backends.submit import SubmitProfile, SubmitWay
 from cotuning_tune.launch.profile import profile_text, read_profile
-from cotuning_tune.launch.way import Request
-from cotuning_tune.launch.ways import submit
-from cotuning_tune.launch.ways.submit import SubmitProfile, SubmitWay
 from tests.launch.guides import ROOT
 from tests.servers import free_port
 
@@ -58,8 +58,8 @@ def test_what_travels(project: Path, tmp_path: Path) -> None:
 def test_the_database_url_travels_in_a_private_file(project: Path) -> None:
     """It is in a file of mode 0600, and neither in the command nor in the environment of the job."""
     request = _request(project, "postgresql://u:secret@h/d")
-    path = submit._staged(request) / "studies.url"
-    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == (request.studies, 0o600)
+    path = submit._staged(request) / "optuna_storage.url"
+    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == (request.optuna_storage, 0o600)
     assert "secret" not in SubmitWay().plan(request).shown(request.folder)
 
 

@@ -26,10 +26,10 @@ def planned(count: int = 4, **experiment: object) -> Plan:
     return make_plan(made, inventories, {"fine_tune": SPEED, "co_tuning": slow}, footprints, SlotCount(count, "asked"))
 
 
-def test_one_cell() -> None:
+def test_one_study() -> None:
     """A trial is its start, its steps, its validations and its states; a seed is a trial, a start and a test."""
-    cost = planned().cells[2]
-    assert (cost.cell.rate, cost.cell.method, cost.batches, cost.steps, cost.rows) == (1.0, "fine_tune", 3, 9, 3)
+    cost = planned().studies[2]
+    assert (cost.study.rate, cost.study.method, cost.batches, cost.steps, cost.rows) == (1.0, "fine_tune", 3, 9, 3)
     assert (cost.trained, cost.validated, cost.tested) == (72, 18, 30)
     assert cost.trial_s == 3 + 72 / 8 * 2 + 18 * 0.5 + 3 * 1
     assert cost.seed_s == cost.trial_s + 3 + 30 * 0.5
@@ -43,28 +43,28 @@ def test_the_setup_grows_with_the_images() -> None:
 
 
 def test_counts_of_the_whole() -> None:
-    """Four cells of 2 trials and 3 seeds: trainings, epochs and images by hand."""
+    """Four studies of 2 trials and 3 seeds: trainings, epochs and images by hand."""
     plan = planned()
     assert (plan.trials, plan.seeds, plan.rows) == (8, 12, (24, 36))
     assert plan.images == (2 * 5 * (36 + 72), 2 * 5 * (9 + 18) + 4 * 3 * 30)
 
 
 def test_hours_of_the_whole() -> None:
-    """Slot-seconds are the sums over the cells; on few slots they are shared, on many the longest training counts."""
+    """Slot-seconds are the sums over the studies; on few slots they are shared, on many the longest training counts."""
     plan = planned()
     trials = [3 + 9 + 4.5 + 3, 18 + 4.5, 3 + 18 + 9 + 3, 36 + 9]
     seeds = [trials[0] + 18, trials[1] + 15, trials[2] + 18, trials[3] + 15]
-    assert [cost.trial_s for cost in plan.cells] == trials
-    assert [cost.seed_s for cost in plan.cells] == seeds
+    assert [cost.trial_s for cost in plan.studies] == trials
+    assert [cost.seed_s for cost in plan.studies] == seeds
     search, retrain = 2 * sum(trials) + 15, 3 * sum(seeds)
-    assert (plan.search_s(plan.cells), plan.retrain_s(plan.cells)) == (search, retrain)
+    assert (plan.search_s(plan.studies), plan.retrain_s(plan.studies)) == (search, retrain)
     assert plan.wall_s == max(search / 4, 45) + max(retrain / 4, 60)
     assert planned(1000).wall_s == 45 + 60
 
 
 def test_ten_crops_cost_ten_passes() -> None:
     """A test on ten crops sends every test image ten times through the network, a validation once."""
-    one, ten = planned().cells[2], planned(test_crops="ten").cells[2]
+    one, ten = planned().studies[2], planned(test_crops="ten").studies[2]
     assert (ten.tested, ten.validated, ten.trial_s) == (300, one.validated, one.trial_s)
     assert ten.seed_s - one.seed_s == 270 * 0.5
 
@@ -74,8 +74,8 @@ def test_iterations_count_in_place_of_epochs() -> None:
     text = experiment_text(rates=[0.5, 1.0]).replace("epochs = 3", "iterations = 100\ninterval = 30")
     made = parse(text, "made")
     inventories = {"synthetic": take_inventory(made, "synthetic")}
-    cells = make_plan(made, inventories, {}, {"fine_tune": Footprint(1, 1)}, SlotCount(1, "")).cells
-    assert [(c.steps, c.rows, c.trained, c.validated) for c in cells] == [(100, 4, 600, 12), (100, 4, 800, 24)]
+    studies = make_plan(made, inventories, {}, {"fine_tune": Footprint(1, 1)}, SlotCount(1, "")).studies
+    assert [(c.steps, c.rows, c.trained, c.validated) for c in studies] == [(100, 4, 600, 12), (100, 4, 800, 24)]
 
 
 def test_bytes() -> None:

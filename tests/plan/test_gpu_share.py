@@ -38,7 +38,7 @@ batch_size = [8, 24]
 
 @pytest.fixture
 def experiment() -> Experiment:
-    """Eight cells whose GPU share is measured."""
+    """Eight studies whose GPU share is measured."""
     return parse(TEXT, "auto")
 
 
@@ -75,18 +75,18 @@ def test_the_largest_training_is_measured(experiment: Experiment) -> None:
 
 def test_open_trainings_are_counted(experiment: Experiment, tmp_path: Path) -> None:
     """Trials without a result, or the seeds where fewer trials than those are open."""
-    run, cells = RunDir(tmp_path), experiment.cells
+    run, studies = RunDir(tmp_path), experiment.studies
     assert open_trainings([run], experiment) == 32
-    for cell in cells:
+    for study in studies:
         for number in range(3):
-            write_json(run.cell(cell.name).trial(number).result, {})
+            write_json(run.study(study.name).trial(number).result, {})
     assert open_trainings([run], experiment) == 16
     write_json(run.budget, {"trials": 10, "grown": []})
     assert open_trainings([run], experiment) == 80 - 24
     assert open_trainings([run, RunDir(tmp_path / "repeats" / "again")], experiment) == 80 - 24
-    for cell in cells:
+    for study in studies:
         for number in range(3, 10):
-            write_json(run.cell(cell.name).trial(number).result, {})
+            write_json(run.study(study.name).trial(number).result, {})
     assert open_trainings([run, RunDir(tmp_path / "repeats" / "again")], experiment) == 32
 
 
@@ -130,8 +130,8 @@ def test_the_share_is_no_part_of_a_trial(experiment: Experiment) -> None:
     """What is trained, and the space, are the same whatever the share: so are the results."""
     fixed = parse(TEXT.replace('"auto"', "0.25"), "auto")
     assert fixed.space_text() == experiment.space_text()
-    for cell in experiment.cells:
-        assert fixed.spec(cell, {}, 0) == experiment.spec(cell, {}, 0)
+    for study in experiment.studies:
+        assert fixed.spec(study, {}, 0) == experiment.spec(study, {}, 0)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cotuning_tune import cli, data
-from cotuning_tune.experiment import Cell, read_experiment
+from cotuning_tune.experiment import Study, read_experiment
 from cotuning_tune.plan import plan_of
 from cotuning_tune.plan.parts import take_inventory
 from cotuning_tune.plan.probe import measure_footprints
@@ -60,7 +60,7 @@ def test_probe(call: Call, write: Callable[[str], Path], tmp_path: Path) -> None
         assert speed["memory_bytes"] > 1e6
     assert found["speeds"]["co_tuning"]["setup_s"] > found["speeds"]["fine_tune"]["setup_s"] == 0
     totals = found["totals"]
-    assert (totals["cells"], totals["trials"], totals["retrainings"], totals["search_epochs"]) == (2, 4, 6, 12)
+    assert (totals["studies"], totals["trials"], totals["retrainings"], totals["search_epochs"]) == (2, 4, 6, 12)
     assert totals["search_s"] > 0
 
 
@@ -69,7 +69,7 @@ def test_footprints_are_those_of_a_training(write: Callable[[str], Path], tmp_pa
     experiment = read_experiment(write(experiment_text(methods=("delta",))))
     found = measure_footprints(experiment, {"synthetic": take_inventory(experiment, "synthetic")})["delta"]
     folder = TrialDir(tmp_path / "trial")
-    job = TrainingJob(experiment.spec(Cell("synthetic", 1.0, "delta"), {}, 0), folder, keep_best=True)
+    job = TrainingJob(experiment.spec(Study("synthetic", 1.0, "delta"), {}, 0), folder, keep_best=True)
     job.advance()
     assert found.state == pytest.approx(folder.state.stat().st_size, rel=0.03)
     assert found.model == pytest.approx(folder.best_weights.stat().st_size, rel=0.03)
@@ -95,7 +95,7 @@ def test_missing_weights(write: Callable[[str], Path], monkeypatch: pytest.Monke
     plan = plan_of(read_experiment(write(text.replace("size = 8\nresize = 8", "size = 32\nresize = 32"))))
     assert any("random weights" in note and "extra 'demo'" in note for note in plan.notes)
     assert plan.speeds["co_tuning"].setup_s is None
-    assert plan.cells[0].trial_s > 0
+    assert plan.studies[0].trial_s > 0
 
 
 def test_a_throughput_replaces_the_probe(call: Call, write: Callable[[str], Path]) -> None:
@@ -168,5 +168,5 @@ def test_the_papers_experiments_are_read(name: str) -> None:
     if set(kinds) - set(data.names()):
         pytest.skip(f"this version lacks one of {kinds}")
     experiment = read_experiment(SPACES / f"{name}.toml")
-    assert len(experiment.cells) == 20 * len(kinds)
+    assert len(experiment.studies) == 20 * len(kinds)
     assert all(take_inventory(experiment, task).images > 9000 for task in experiment.config.tasks)

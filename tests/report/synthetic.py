@@ -11,7 +11,7 @@ from typing import Any
 from cotuning_tune.base.files import write_bytes, write_json, write_lines
 from cotuning_tune.base.toml_text import format_tables
 from cotuning_tune.run import ledger
-from cotuning_tune.run.folder import CellDir, RunDir
+from cotuning_tune.run.folder import RunDir, StudyDir
 
 METHODS = ("fine_tune", "l2_sp", "delta", "bss", "co_tuning", "stochnorm", "bi_tuning", "lwf", "spd")
 GAINS = (0.0, 0.6, 1.0, 0.8, 2.5, 0.4, 2.0, 1.2, 0.5)  # points over fine-tuning at the best weight
@@ -22,7 +22,7 @@ STARTED = 1_750_000_000.0
 
 @dataclass(frozen=True)
 class Plan:
-    """What every cell of a made-up run shares."""
+    """What every study of a made-up run shares."""
 
     run: RunDir
     methods: tuple[str, ...]
@@ -80,7 +80,7 @@ def _state(rng: random.Random, plan: Plan, number: int, values: dict[str, Any], 
 
 
 def _write_trial(
-    folder: CellDir, number: int, row: dict[str, Any], spec: dict[str, Any], history: list[dict[str, Any]]
+    folder: StudyDir, number: int, row: dict[str, Any], spec: dict[str, Any], history: list[dict[str, Any]]
 ) -> None:
     files = folder.trial(number)
     write_json(files.config, {"trial": number, "values": row["values"], "spec": spec}, durable=False)
@@ -89,13 +89,13 @@ def _write_trial(
     write_json(files.result, {**kept, "value": row["accuracy"] if row["state"] != "FAIL" else None}, durable=False)
 
 
-def _spec(cell: dict[str, Any], values: dict[str, Any], seed: int) -> dict[str, Any]:
-    prefix = f"{cell['method']}/"
+def _spec(study: dict[str, Any], values: dict[str, Any], seed: int) -> dict[str, Any]:
+    prefix = f"{study['method']}/"
     return {
-        **cell,
+        **study,
         "backbone": "resnet50",
         "seed": seed,
-        "kind": cell["task"],
+        "kind": study["task"],
         "weights": "",
         "task_config": {"val_share": 0.2, "decode": "once"},
         "data_options": {},
@@ -104,14 +104,14 @@ def _spec(cell: dict[str, Any], values: dict[str, Any], seed: int) -> dict[str, 
     }
 
 
-def _search(plan: Plan, folder: CellDir, cell: dict[str, Any], base: float, gain: float, rng: random.Random) -> None:
+def _search(plan: Plan, folder: StudyDir, study: dict[str, Any], base: float, gain: float, rng: random.Random) -> None:
     """``study.json``, ``selection.json`` and the trials; a FAIL is followed by one more trial."""
     rows: list[dict[str, Any]] = []
     time = STARTED
     while sum(row["state"] != "FAIL" for row in rows) < plan.trials:
         number = len(rows)
-        values = _values(rng, cell["method"], number)
-        final = _accuracy(values, cell["method"], base, gain) + rng.gauss(0, 0.5)
+        values = _values(rng, study["method"], number)
+        final = _accuracy(values, study["method"], base, gain) + rng.gauss(0, 0.5)
         state = _state(rng, plan, number, values, final, base)
         epochs = plan.epochs if state == "COMPLETE" else rng.randint(1, max(1, plan.epochs // 2))
         history = _curve(rng, final, plan.epochs, time)[:epochs]
@@ -130,10 +130,10 @@ def _search(plan: Plan, folder: CellDir, cell: dict[str, Any], base: float, gain
         rows.append(row)
         time = history[-1]["time"]
         if plan.files:
-            _write_trial(folder, number, row, _spec(cell, values, 100), history)
-    study = {**cell, "asked": plan.trials, "given_up": False, "trials": rows}
-    write_json(folder.summary, study, durable=False)
-    write_json(folder.selection, _selection(cell, rows) | {"study": ledger.content_hash(study)}, durable=False)
+            _write_trial(folder, number, row, _spec(study, values, 100), history)
+    summary = {**study, "asked": plan.trials, "given_up": False, "trials": rows}
+    write_json(folder.summary, summary, durable=False)
+    write_json(folder.selection, _selection(study, rows) | {"study_hash": ledger.content_hash(summary)}, durable=False)
 
 
 def _edge(values: dict[str, Any]) -> list[str]:
@@ -148,11 +148,11 @@ def _edge(values: dict[str, Any]) -> list[str]:
     return found
 
 
-def _selection(cell: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _selection(study: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
     done = [row for row in rows if row["state"] == "COMPLETE"]
     best = max(done, key=lambda row: (row["value"], -row["number"]))
     return {
-        **cell,
+        **study,
         "trial": best["number"],
         "val_accuracy": best["value"],
         "values": best["values"],
@@ -160,8 +160,8 @@ def _selection(cell: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, An
         "at_edge": _edge(best["values"]),
         "state": "COMPLETE",
         "rule": "best validation accuracy among trials of full length; the earliest of equals",
-        "spec": _spec(cell, best["values"], 100),
-        "config": ledger.config_hash(_spec(cell, best["values"], 100)),
+        "spec": _spec(study, best["values"], 100),
+        "config": ledger.config_hash(_spec(study, best["values"], 100)),
     }
 
 
@@ -177,12 +177,12 @@ class _Book:
         self.lines.append(ledger.chained_line(chained))
 
 
-def _retrain(plan: Plan, folder: CellDir, cell: dict[str, Any], rng: random.Random, book: _Book) -> None:
+def _retrain(plan: Plan, folder: StudyDir, study: dict[str, Any], rng: random.Random, book: _Book) -> None:
     """Every seed's files, and its two ledger lines."""
     selection = json.loads(folder.selection.read_text(encoding="utf-8"))
     config = ledger.config_hash(selection["spec"])
     for seed in range(plan.seeds):
-        files, entry = folder.retrain(seed), {**cell, "cell": folder.name, "seed": seed, "config": config}
+        files, entry = folder.retrain(seed), {**study, "study": folder.name, "seed": seed, "config": config}
         history = _curve(rng, selection["val_accuracy"] - 0.5 + rng.gauss(0, 0.5), plan.epochs, STARTED)
         best = max(history, key=lambda row: (row["val_accuracy"], -row["epoch"]))
         accuracy = round(selection["val_accuracy"] - 1.2 + rng.gauss(0, 0.6), 4)
@@ -280,9 +280,9 @@ def write_run(
             base = 62 - 5 * position + 12 * math.log10(10 * rate)
             for method, gain in zip(plan.methods, GAINS, strict=False):
                 rng = random.Random(f"{seed} {task} {rate} {method}")
-                cell = {"task": task, "rate": rate, "method": method}
-                place = plan.run.cell(f"{task}-{rate:.2f}-{method}")
-                _search(plan, place, cell, base, gain, rng)
-                _retrain(plan, place, cell, rng, book)
+                study = {"task": task, "rate": rate, "method": method}
+                setting = plan.run.study(f"{task}-{rate:.2f}-{method}")
+                _search(plan, setting, study, base, gain, rng)
+                _retrain(plan, setting, study, rng, book)
     write_bytes(plan.run.ledger, ("\n".join(book.lines) + "\n").encode())
     return plan.run

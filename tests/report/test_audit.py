@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from cotuning_tune.report import build_report
-from cotuning_tune.report.audit import audit_cells, audit_remarks
-from cotuning_tune.report.results import read_cells
+from cotuning_tune.report.audit import audit_remarks, audit_studies
+from cotuning_tune.report.results import read_studies
 from cotuning_tune.run import ledger
 from cotuning_tune.run.folder import RunDir
 from tests.report.synthetic import write_run
@@ -25,8 +25,8 @@ def run(tmp_path: Path) -> RunDir:
 
 def remarks(run: RunDir) -> list[str]:
     """What the audit says."""
-    cells = read_cells(run)
-    return audit_remarks(run, cells, audit_cells(run, cells))
+    studies = read_studies(run)
+    return audit_remarks(run, studies, audit_studies(run, studies))
 
 
 def warnings(run: RunDir) -> list[str]:
@@ -72,7 +72,7 @@ def test_a_removed_ledger_line(run: RunDir) -> None:
     run.ledger.write_text("\n".join(lines) + "\n")
     found = warnings(run)
     assert any("broken at line 4" in w for w in found)
-    result = f"cells/{gone['cell']}/retrain/seed{gone['seed']}/result.json"
+    result = f"studies/{gone['study']}/retrain/seed{gone['seed']}/result.json"
     assert any(result in w and "does not know" in w for w in found)
 
 
@@ -102,45 +102,45 @@ def test_a_ledger_cut_short(run: RunDir) -> None:
 )
 def test_an_edited_file(run: RunDir, file: str, change: Callable[[dict[str, Any]], object], named: str) -> None:
     """An edit of a result, a configuration, a selection or a study is named with its file."""
-    edit(run.cell(CELL).path / file, change)
+    edit(run.study(CELL).path / file, change)
     found = warnings(run)
-    assert any(named in w and f"cells/{CELL}/" in w for w in found)
-    assert [w for w in found if "cells/" in w and CELL not in w] == []
+    assert any(named in w and f"studies/{CELL}/" in w for w in found)
+    assert [w for w in found if "studies/" in w and CELL not in w] == []
     assert not any(remark.startswith("Audit:") for remark in remarks(run))
 
 
 def test_a_trial_of_another_accuracy(run: RunDir) -> None:
     """The chosen trial's own result stands against the selection."""
-    chosen = json.loads(run.cell(CELL).selection.read_text())["trial"]
-    edit(run.cell(CELL).trial(chosen).result, lambda c: c.update(value=1.0))
+    chosen = json.loads(run.study(CELL).selection.read_text())["trial"]
+    edit(run.study(CELL).trial(chosen).result, lambda c: c.update(value=1.0))
     assert any(f"trials/{chosen:04d}/result.json gives another accuracy" in w for w in warnings(run))
 
 
 def test_a_deleted_result(run: RunDir) -> None:
     """A tested model whose result is gone is named: bad seeds cannot be dropped unseen."""
-    run.cell(CELL).retrain(2).result.unlink()
-    named = f"cells/{CELL}/retrain/seed2/result.json is missing"
+    run.study(CELL).retrain(2).result.unlink()
+    named = f"studies/{CELL}/retrain/seed2/result.json is missing"
     assert any(named in w for w in warnings(run))
     assert any(named in remark for remark in build_report(run).remarks)
     assert named in build_report(run).terminal()
 
 
 def test_a_deleted_selection(run: RunDir) -> None:
-    """A cell that has a trial to choose needs its selection."""
-    run.cell(CELL).selection.unlink()
-    assert any(f"cells/{CELL}/selection.json is missing" in w for w in warnings(run))
+    """A study that has a trial to choose needs its selection."""
+    run.study(CELL).selection.unlink()
+    assert any(f"studies/{CELL}/selection.json is missing" in w for w in warnings(run))
 
 
-def test_a_line_of_no_cell(run: RunDir) -> None:
-    """A ledger line that belongs to none of the run's cells is named."""
-    ledger.append(run.ledger, {"event": "open", "cell": "cars-1.00-bss", "seed": 0, "config": "x"})
-    assert any("line 25 belongs to no cell" in w for w in warnings(run))
+def test_a_line_of_no_study(run: RunDir) -> None:
+    """A ledger line that belongs to none of the run's studies is named."""
+    ledger.append(run.ledger, {"event": "open", "study": "cars-1.00-bss", "seed": 0, "config": "x"})
+    assert any("line 25 belongs to no study" in w for w in warnings(run))
 
 
 def test_too_many_openings(run: RunDir) -> None:
-    """A test part opened more often than there are models is a warning with cell and numbers."""
+    """A test part opened more often than there are models is a warning with study and numbers."""
     entry = json.loads(run.ledger.read_text().splitlines()[-2])
-    ledger.append(run.ledger, {key: entry[key] for key in ("event", "cell", "seed", "config")})
+    ledger.append(run.ledger, {key: entry[key] for key in ("event", "study", "seed", "config")})
     found = warnings(run)
     assert len(found) == 1
     assert "bss on birds at 100 % 4 times for 3" in found[0]
@@ -151,11 +151,11 @@ def test_too_many_openings(run: RunDir) -> None:
 
 def test_openings_of_earlier_selections(run: RunDir) -> None:
     """After an extension the earlier choice has seen the test part too: said as such."""
-    ledger.append(run.ledger, {"event": "open", "cell": CELL, "seed": 0, "config": "earlier"})
+    ledger.append(run.ledger, {"event": "open", "study": CELL, "seed": 0, "config": "earlier"})
     assert any("earlier selections were tested too" in w for w in warnings(run))
 
 
 def test_a_retraining_under_way(run: RunDir) -> None:
     """A model that is being tested has its opening and no result yet: that is no warning."""
-    ledger.append(run.ledger, {"event": "open", "cell": CELL, "seed": 3, "config": "x", "purpose": "retrain"})
+    ledger.append(run.ledger, {"event": "open", "study": CELL, "seed": 3, "config": "x", "purpose": "retrain"})
     assert warnings(run) == []

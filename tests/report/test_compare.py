@@ -1,4 +1,4 @@
-"""Several runs in one table, statistics where cells and seeds are the same, a warning for all that differs."""
+"""Several runs in one table, statistics where studies and seeds are the same, a warning for all that differs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.report.synthetic import write_run
 
 @pytest.fixture
 def runs(tmp_path: Path) -> list[RunDir]:
-    """Two searches of the same cells with other draws; the second one has a method less."""
+    """Two searches of the same studies with other draws; the second one has a method less."""
     make: Callable[..., RunDir] = write_run
     few = {"rates": (0.15, 1.0), "trials": 6, "epochs": 3, "stopped": 0.0, "files": False}
     return [
@@ -24,7 +24,7 @@ def runs(tmp_path: Path) -> list[RunDir]:
 
 
 def test_the_table(runs: list[RunDir]) -> None:
-    """A row a method, a column for each run's place; a method that a run lacks has a dash."""
+    """A row a method, a column for each run's setting; a method that a run lacks has a dash."""
     report = comparison_report(read_runs(runs))
     table = report.tables[0]
     assert table.header == ["method", "one: birds 15 %", "one: birds 100 %", "two: birds 15 %", "two: birds 100 %"]
@@ -33,8 +33,8 @@ def test_the_table(runs: list[RunDir]) -> None:
     assert all("±" in text for row in table.rows[:2] for text in row[1:])
 
 
-def test_statistics_where_the_cells_are_the_same(runs: list[RunDir]) -> None:
-    """Two places with three seeds are six pairs of each shared method, the later run minus the first."""
+def test_statistics_where_the_studies_are_the_same(runs: list[RunDir]) -> None:
+    """Two settings with three seeds are six pairs of each shared method, the later run minus the first."""
     statistics = comparison_report(read_runs(runs)).tables[1]
     assert [row[:2] for row in statistics.rows] == [["fine_tune: two - one", "6"], ["l2_sp: two - one", "6"]]
 
@@ -74,7 +74,7 @@ def test_another_number_of_trials(tmp_path: Path, runs: list[RunDir]) -> None:
     assert {row[-1] for row in report.tables[1].rows} == {"not judged (budgets differ)"}
 
 
-def test_no_shared_cells(tmp_path: Path, runs: list[RunDir]) -> None:
+def test_no_shared_studies(tmp_path: Path, runs: list[RunDir]) -> None:
     """Runs of different tasks stand side by side without statistics, and that is said."""
     other = write_run(tmp_path / "other", ("cars",), (1.0,), 2, trials=6, epochs=3, stopped=0.0, files=False)
     report = comparison_report(read_runs([runs[0], other]))

@@ -8,7 +8,7 @@ import pytest
 
 from cotuning_tune.report import build_report
 from cotuning_tune.report.doctor import Space, doctor_table, examine, read_space, widened
-from cotuning_tune.report.results import CellResult
+from cotuning_tune.report.results import StudyResult
 from tests.report.synthetic import write_run
 
 LR = {"low": 1e-4, "high": 1e-2, "log": True, "of": "train"}
@@ -31,19 +31,19 @@ def trial(number: int, value: float | None, **values: float) -> dict[str, Any]:
     return {"number": number, "state": state, "value": value, "values": given}
 
 
-def cell(
+def study(
     method: str, trials: list[dict[str, Any]], edge: tuple[str, ...] = (), accuracies: tuple[float, ...] = ()
-) -> CellResult:
+) -> StudyResult:
     done = [t for t in trials if t["state"] == "COMPLETE"]
     best = max(done, key=lambda t: t["value"])
     seeds = [{"seed": n, "state": "COMPLETE", "test_accuracy": a} for n, a in enumerate(accuracies)]
     selection = {"values": best["values"], "at_edge": list(edge), "val_accuracy": best["value"]}
-    return CellResult("birds", 1.0, method, len(trials), False, trials, selection, seeds)
+    return StudyResult("birds", 1.0, method, len(trials), False, trials, selection, seeds)
 
 
 def test_an_edge_of_a_shared_range() -> None:
     """A learning rate at its high end is widened there, in its own line, with the methods that want it."""
-    (found,) = examine(space(), [cell("bss", [trial(0, 50.0, optim_lr=9.5e-3)], ("optim/lr",))])
+    (found,) = examine(space(), [study("bss", [trial(0, 50.0, optim_lr=9.5e-3)], ("optim/lr",))])
     assert (found.finding, found.where) == ("optim/lr at an edge", "bss")
     assert found.evidence == "1 of 1 chosen values at the high end"
     assert found.change == "line 5: lr = { low = 0.0001, high = 0.1, log = true }"
@@ -51,7 +51,7 @@ def test_an_edge_of_a_shared_range() -> None:
 
 def test_a_key_that_the_file_does_not_set() -> None:
     """A range that stands on the field alone is given with the table it belongs to."""
-    (found,) = examine(space(), [cell("bss", [trial(0, 50.0, bss_weight=0.09)], ("bss/weight",))])
+    (found,) = examine(space(), [study("bss", [trial(0, 50.0, bss_weight=0.09)], ("bss/weight",))])
     assert found.change == "under [methods.bss]: weight = { low = 1e-05, high = 1.0, log = true }"
 
 
@@ -95,7 +95,7 @@ def weighed(accuracy_of_third: tuple[float, float, float]) -> list[dict[str, Any
 
 def test_a_flat_weight() -> None:
     """Best accuracies that hardly depend on the weight: the method acts as fine-tuning; more weight is advised."""
-    (found,) = examine(space(), [cell("bss", weighed((70.1, 70.2, 70.0)))])
+    (found,) = examine(space(), [study("bss", weighed((70.1, 70.2, 70.0)))])
     assert found.finding == "bss/weight is flat: the method acts as fine-tuning"
     assert "70.10, 70.20, 70.00" in found.evidence
     assert found.change.endswith("weight = { low = 1e-05, high = 1.0, log = true }")
@@ -103,18 +103,18 @@ def test_a_flat_weight() -> None:
 
 def test_a_weight_that_matters_is_not_flat() -> None:
     """A hill over the weight is no finding; nor are too few trials to tell."""
-    assert examine(space(), [cell("bss", weighed((68.0, 72.0, 69.0)))]) == []
-    assert examine(space(), [cell("bss", weighed((70.0, 70.0, 70.0))[:8])]) == []
+    assert examine(space(), [study("bss", weighed((68.0, 72.0, 69.0)))]) == []
+    assert examine(space(), [study("bss", weighed((70.0, 70.0, 70.0))[:8])]) == []
 
 
 def test_best_at_its_weakest() -> None:
     """A weight chosen at its low end is named; where off is zero already, there is nothing to change."""
-    low = cell("bss", [trial(0, 50.0, bss_weight=1e-5)], ("bss/weight",))
+    low = study("bss", [trial(0, 50.0, bss_weight=1e-5)], ("bss/weight",))
     (found,) = examine(space(), [low])
     assert found.finding == "bss/weight is best at its weakest"
     assert "low = 1e-06" in found.change
     linear = {"low": 0.0, "high": 5.0, "log": False, "of": "bss"}
-    (found,) = examine(Space({"bss/weight": linear}, TEXT), [cell("bss", [trial(0, 50.0, bss_weight=0.0)])])
+    (found,) = examine(Space({"bss/weight": linear}, TEXT), [study("bss", [trial(0, 50.0, bss_weight=0.0)])])
     assert found.change == ""
     table = doctor_table([found])
     assert table is not None
@@ -124,8 +124,8 @@ def test_best_at_its_weakest() -> None:
 @pytest.mark.parametrize(("accuracies", "count"), [((49.0, 48.0, 47.0), 1), ((49.0, 51.0, 47.0), 0)])
 def test_negative_transfer(accuracies: tuple[float, ...], count: int) -> None:
     """Below tuned fine-tuning on every seed is named; below on some is not."""
-    base = cell("fine_tune", [trial(0, 60.0)], accuracies=(50.0, 50.0, 50.0))
-    mine = cell("bss", [trial(0, 60.0, bss_weight=1e-3)], accuracies=accuracies)
+    base = study("fine_tune", [trial(0, 60.0)], accuracies=(50.0, 50.0, 50.0))
+    mine = study("bss", [trial(0, 60.0, bss_weight=1e-3)], accuracies=accuracies)
     found = examine(space(), [base, mine])
     assert [a.finding for a in found] == ["bss: negative transfer"] * count
     assert all("-2.00" in a.evidence and "low = 1e-06" in a.change for a in found)
@@ -135,7 +135,7 @@ def test_a_diverging_region() -> None:
     """Failures at high learning rates only: the range is to end below them, above what was chosen."""
     good = [trial(n, 50.0 + n, optim_lr=1e-4 * 2**n) for n in range(5)]
     bad = [trial(5 + n, None, optim_lr=6e-3 + 1e-3 * n) for n in range(3)]
-    (found,) = examine(space(), [cell("fine_tune", good + bad)])
+    (found,) = examine(space(), [study("fine_tune", good + bad)])
     assert found.finding == "high learning rates diverge"
     assert found.evidence == "3 of 3 trials with optim/lr of at least 0.006 failed"
     assert found.change == "line 5: lr = { low = 0.0001, high = 0.006, log = true }"
@@ -144,7 +144,7 @@ def test_a_diverging_region() -> None:
 def test_failures_everywhere_are_no_region() -> None:
     """Failures spread over all learning rates say nothing of the range."""
     rows = [trial(n, 50.0 if n % 3 else None, optim_lr=1e-4 * 1.4**n) for n in range(12)]
-    assert examine(space(), [cell("fine_tune", rows)]) == []
+    assert examine(space(), [study("fine_tune", rows)]) == []
 
 
 def test_of_a_whole_run(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ LOAD_S = 3.0
 
 def add_importance_and_relations(run: RunDir) -> None:
     """What a search and a retraining of today write beside what the made-up run has."""
-    for folder in run.cells():
+    for folder in run.study_folders():
         study = read_json(folder.summary)
         keys = study["trials"][0]["values"]
         write_json(folder.summary, {**study, "importance": {key: 1 / len(keys) for key in keys}}, durable=False)
@@ -88,7 +88,7 @@ def test_nothing_is_fetched_and_nothing_fails(browser: Any, page: Path, width: i
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_every_figure_draws(browser: Any, page: Path, width: int) -> None:
-    """Over all cells and for one task: a picture of some size with points, and a sentence that describes it."""
+    """Over all studies and for one task: a picture of some size with points, and a sentence that describes it."""
     driver = opened(browser, page, width)
     found = figures(driver)
     single = {name for name, drawn in found.items() if drawn["empty"]}
@@ -187,7 +187,7 @@ def test_many_warnings_leave_the_results_in_sight(browser: Any, page: Path) -> N
     """Six warnings stand on top, with a link to the others; all of them are among the remarks."""
     driver = opened(browser, page)
     texts = "return [...document.querySelectorAll(arguments[0])].map((item) => item.textContent)"
-    top, below = (driver.execute_script(texts, f"{place} li.warning") for place in (".remarks.top", "#remarks"))
+    top, below = (driver.execute_script(texts, f"{setting} li.warning") for setting in (".remarks.top", "#remarks"))
     assert len(below) > 7
     assert top[:6] == below[:6]
     assert top[6:] == [f"{len(below) - 6} more warnings among the remarks"]
@@ -255,11 +255,11 @@ def test_a_telephone_scrolls_tables_only(browser: Any, page: Path) -> None:
     assert driver.execute_script(inner)
 
 
-def test_long_names_and_failed_cells(browser: Any, tmp_path: Path) -> None:
-    """A long method name wraps; a cell without any success and no retraining leave the page whole."""
+def test_long_names_and_failed_studies(browser: Any, tmp_path: Path) -> None:
+    """A long method name wraps; a study without any success and no retraining leave the page whole."""
     run = write_run(tmp_path / "made", ["birds"], [1.0], methods=2, seeds=0, trials=3, files=False)
     run.experiment_file.write_text(run.experiment_file.read_text().replace('"l2_sp"', f'"{LONG}"'))
-    folder = run.cell("birds-1.00-l2_sp")
+    folder = run.study("birds-1.00-l2_sp")
     study = read_json(folder.summary)
     failed = [{**trial, "state": "FAIL", "value": None, "reason": "<b>no</b>"} for trial in study["trials"]]
     write_json(folder.summary, {**study, "method": LONG, "given_up": True, "trials": failed})
@@ -278,7 +278,7 @@ def test_long_names_and_failed_cells(browser: Any, tmp_path: Path) -> None:
 
 
 def test_the_structure_is_semantic(browser: Any, page: Path) -> None:
-    """One h1, captions and scopes in every table, a link past the contents, one name for each place."""
+    """One h1, captions and scopes in every table, a link past the contents, one name for each setting."""
     driver = opened(browser, page)
     count = "return document.querySelectorAll(arguments[0]).length"
     for selector, number in (("h1", 1), ("main", 1), ("a.skip[href='#content']", 1), ("figure:not(:has(h3))", 0)):
@@ -317,12 +317,12 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_large_run_opens_at_once(browser: Any, large: Path, record_testsuite_property: Any) -> None:
-    """540 cells: below 10 MB, and drawn in 3 s on an idle machine; three times that is failed."""
+    """540 studies: below 10 MB, and drawn in 3 s on an idle machine; three times that is failed."""
     driver = opened(browser, large)
     timing = "return performance.getEntriesByType('navigation')[0].loadEventEnd / 1000"
     seconds = float(driver.execute_script(timing))
-    record_testsuite_property("page of 540 cells: seconds to load", seconds)
-    record_testsuite_property("page of 540 cells: MB", large.stat().st_size / 1e6)
+    record_testsuite_property("page of 540 studies: seconds to load", seconds)
+    record_testsuite_property("page of 540 studies: MB", large.stat().st_size / 1e6)
     assert large.stat().st_size < 10e6
     assert 0 < seconds < 3 * LOAD_S
     assert figures(driver)["best_by_trials"]["marks"] > 50

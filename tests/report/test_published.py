@@ -8,13 +8,13 @@ import pytest
 from cotuning_tune.base.files import write_json
 from cotuning_tune.report import build_report, write_report
 from cotuning_tune.report.published import LIBRARY, PAPER, RATES, SOURCES, published_remarks, published_table
-from cotuning_tune.report.results import CellResult
+from cotuning_tune.report.results import StudyResult
 from cotuning_tune.run.folder import RunDir
 
 
-def cell(method: str = "bss", rate: float = 0.15, accuracies: tuple[float, ...] = (50.0, 52.0)) -> CellResult:
+def study(method: str = "bss", rate: float = 0.15, accuracies: tuple[float, ...] = (50.0, 52.0)) -> StudyResult:
     seeds = [{"seed": n, "state": "COMPLETE", "test_accuracy": a, "seconds": 1.0} for n, a in enumerate(accuracies)]
-    return CellResult("birds", rate, method, 2, False, [], None, seeds)
+    return StudyResult("birds", rate, method, 2, False, [], None, seeds)
 
 
 def tables(kind: str = "cub200", **experiment: str) -> dict[str, Any]:
@@ -25,23 +25,23 @@ def tables(kind: str = "cub200", **experiment: str) -> dict[str, Any]:
 
 def test_the_difference_by_hand() -> None:
     """Own 51 against 47.74 and 53.4 published is +3.26 and -2.40; a method that nobody published has no row."""
-    table = published_table(tables(), [cell(), cell("spd")])
+    table = published_table(tables(), [study(), study("spd")])
     assert table is not None
-    assert table.header == ["method", "cell", "own", "paper", "own - paper", "library", "own - library"]
+    assert table.header == ["method", "study", "own", "paper", "own - paper", "library", "own - library"]
     assert table.rows == [["bss", "birds 15 %", "51.00", "47.74", "+3.26", "53.40", "-2.40"]]
 
 
 def test_not_retrained_yet() -> None:
-    """Without an own result the places of own figure and difference are empty, the published one stands."""
-    table = published_table(tables(), [cell(accuracies=())])
+    """Without an own result the settings of own figure and difference are empty, the published one stands."""
+    table = published_table(tables(), [study(accuracies=())])
     assert table is not None
     assert table.rows == [["bss", "birds 15 %", "-", "47.74", "-", "53.40", "-"]]
 
 
 def test_a_source_without_this_method_has_a_dash() -> None:
     """L2-SP stands in the paper alone: the other source has no column until another method needs it."""
-    alone = published_table(tables(), [cell("l2_sp")])
-    both = published_table(tables(), [cell("l2_sp"), cell("lwf")])
+    alone = published_table(tables(), [study("l2_sp")])
+    both = published_table(tables(), [study("l2_sp"), study("lwf")])
     assert alone is not None
     assert both is not None
     assert alone.header[3:] == ["paper", "own - paper"]
@@ -54,14 +54,14 @@ def test_a_source_without_this_method_has_a_dash() -> None:
 @pytest.mark.parametrize(
     ("asked", "own"),
     [
-        (tables(kind="image_folder"), cell()),
-        (tables(backbone="resnet101"), cell()),
-        (tables(), cell(rate=0.2)),
-        (tables(), cell("spd")),
+        (tables(kind="image_folder"), study()),
+        (tables(backbone="resnet101"), study()),
+        (tables(), study(rate=0.2)),
+        (tables(), study("spd")),
     ],
     ids=["kind", "backbone", "rate", "method"],
 )
-def test_nothing_matches(asked: dict[str, Any], own: CellResult) -> None:
+def test_nothing_matches(asked: dict[str, Any], own: StudyResult) -> None:
     """Another data set, backbone, rate or method: there is neither a table nor a remark."""
     assert published_table(asked, [own]) is None
     assert published_remarks(asked, [own]) == []
@@ -69,7 +69,7 @@ def test_nothing_matches(asked: dict[str, Any], own: CellResult) -> None:
 
 def test_a_task_named_after_its_data_set() -> None:
     """Without [data.NAME] the task's name is the kind."""
-    own = CellResult("cub200", 1.0, "co_tuning", 2, False, [], None, [])
+    own = StudyResult("cub200", 1.0, "co_tuning", 2, False, [], None, [])
     table = published_table({"experiment": {"backbone": "resnet50"}}, [own])
     assert table is not None
     assert table.rows[0][3] == "81.24"
@@ -77,14 +77,14 @@ def test_a_task_named_after_its_data_set() -> None:
 
 def test_protocols_are_named_and_differences_warned_of() -> None:
     """Every source's protocol stands in the note; other crops, other weights and a choice by test are warnings."""
-    table = published_table(tables(), [cell()])
+    table = published_table(tables(), [study()])
     assert table is not None
     assert [source.protocol for source in SOURCES if source.protocol not in table.note] == []
-    same = published_remarks(tables(), [cell("l2_sp")])
+    same = published_remarks(tables(), [study("l2_sp")])
     assert same == []
-    centre = published_remarks(tables(test_crops="centre", weights=""), [cell("l2_sp")])
+    centre = published_remarks(tables(test_crops="centre", weights=""), [study("l2_sp")])
     assert [("ten crops" in line, "IMAGENET1K_V1" in line) for line in centre] == [(True, False), (False, True)]
-    library = published_remarks(tables(), [cell("lwf")])
+    library = published_remarks(tables(), [study("lwf")])
     assert ["centre crop" in line or "TEST" in line or "test part" in line for line in library] == [True, True]
     assert all(line.startswith("WARNING") for line in [*centre, *library])
 
@@ -105,7 +105,7 @@ def test_the_report_shows_them(tmp_path: Path) -> None:
     run.experiment_file.write_text(
         '[experiment]\ntasks = ["birds"]\nmethods = ["bss"]\nbackbone = "resnet50"\n[data.birds]\nkind = "cub200"\n'
     )
-    folder, key = run.cell("birds-0.15-bss"), {"task": "birds", "rate": 0.15, "method": "bss"}
+    folder, key = run.study("birds-0.15-bss"), {"task": "birds", "rate": 0.15, "method": "bss"}
     write_json(folder.summary, {**key, "asked": 1, "given_up": False, "trials": []})
     assert "published" in [table.name for table in build_report(run).tables]
     write_report(run)

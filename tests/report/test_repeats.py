@@ -20,28 +20,29 @@ from cotuning_tune.report.repeats import (
     spread_table,
     stays_first_remark,
 )
-from cotuning_tune.report.results import CellResult, read_cells
+from cotuning_tune.report.results import StudyResult, read_studies
 from cotuning_tune.report.statistics import wilson_interval
 from cotuning_tune.run import ledger
 from cotuning_tune.run.folder import RunDir
 from tests.report.synthetic import write_run
 
-# By method: searches x seeds, at one place.
+# By method: searches x seeds, at one setting.
 FINE_TUNE = [[60.0, 62.0], [64.0, 66.0], [62.0, 64.0]]
 BSS = [[70.0, 71.0], [60.0, 61.0], [65.0, 66.0]]
 
 
-def cell(method: str, accuracies: list[float], rate: float = 1.0) -> CellResult:
+def study(method: str, accuracies: list[float], rate: float = 1.0) -> StudyResult:
     seeds = [{"seed": n, "state": "COMPLETE", "test_accuracy": a} for n, a in enumerate(accuracies)]
     trials: list[dict[str, Any]] = [{"state": "COMPLETE", "epochs": 2, "seconds": 1.0}]
-    return CellResult("birds", rate, method, 1, False, trials, {"val_accuracy": 1.0}, seeds)
+    return StudyResult("birds", rate, method, 1, False, trials, {"val_accuracy": 1.0}, seeds)
 
 
 def searches(**methods: list[list[float]]) -> list[Search]:
     """Made-up searches from the accuracies of each method, searches x seeds."""
     count = len(next(iter(methods.values())))
     return [
-        Search(n + 1, RunDir(Path("none")), [cell(m, values[n]) for m, values in methods.items()]) for n in range(count)
+        Search(n + 1, RunDir(Path("none")), [study(m, values[n]) for m, values in methods.items()])
+        for n in range(count)
     ]
 
 
@@ -107,10 +108,10 @@ def test_equal_ones_share_the_first_place() -> None:
     assert firsts(searches(fine_tune=[[1.0], [3.0]], bss=[[2.0], []])) == {"fine_tune": 1.0, "bss": 1.0}
 
 
-def test_several_cells_are_averaged_seed_by_seed() -> None:
-    """A seed counts where every cell has it: its mean over the cells."""
-    cells = [cell("bss", [50.0, 60.0, 70.0], 0.15), cell("bss", [70.0, 90.0])]
-    assert seed_means(cells, "bss") == [60.0, 75.0]
+def test_several_studies_are_averaged_seed_by_seed() -> None:
+    """A seed counts where every study has it: its mean over the studies."""
+    studies = [study("bss", [50.0, 60.0, 70.0], 0.15), study("bss", [70.0, 90.0])]
+    assert seed_means(studies, "bss") == [60.0, 75.0]
 
 
 def test_the_first_search_does_not_vouch_for_itself() -> None:
@@ -123,7 +124,7 @@ def test_the_first_search_does_not_vouch_for_itself() -> None:
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunDir:
-    """Three methods on two cells, three searches of tpe, three seeds; search k has the noise of seed k."""
+    """Three methods on two studies, three searches of tpe, three seeds; search k has the noise of seed k."""
     return repeated(tmp_path / "run", "tpe")
 
 
@@ -139,8 +140,8 @@ def repeated(folder: Path, sampler: str) -> RunDir:
 
 
 def mean_of(run: RunDir, method: str) -> float:
-    """A method's test accuracy over all cells and seeds, read from the files."""
-    found = [read_json(path)["test_accuracy"] for path in run.path.glob(f"cells/*-{method}/retrain/*/result.json")]
+    """A method's test accuracy over all studies and seeds, read from the files."""
+    found = [read_json(path)["test_accuracy"] for path in run.path.glob(f"studies/*-{method}/retrain/*/result.json")]
     assert len(found) == 6
     return float(sum(found) / 6)
 
@@ -191,12 +192,12 @@ def test_a_repeat_says_whose_it_is(run: RunDir) -> None:
 def test_unfinished_searches_are_left_out(run: RunDir) -> None:
     """A search with a seed missing, and one that has not begun, are named and take no part."""
     second, third = run.repeats()
-    next(third.path.glob("cells/*/retrain/seed2/result.json")).unlink()
-    found = read_searches(run, read_cells(run))
+    next(third.path.glob("studies/*/retrain/seed2/result.json")).unlink()
+    found = read_searches(run, read_studies(run))
     assert [search.number for search in comparable(found)] == [1, 2]
-    for path in second.path.glob("cells/*/study.json"):
+    for path in second.path.glob("studies/*/study.json"):
         path.unlink()
-    found = read_searches(run, read_cells(run))
+    found = read_searches(run, read_studies(run))
     assert [search.number for search in found] == [1, 3]
     assert comparable(found) == []
     report = build_report(run)
@@ -206,7 +207,7 @@ def test_unfinished_searches_are_left_out(run: RunDir) -> None:
 
 def test_the_audit_reads_repeats_too(run: RunDir) -> None:
     """An edited result of a repeat is named, with its search."""
-    path = next(run.repeats()[1].path.glob("cells/*/retrain/seed0/result.json"))
+    path = next(run.repeats()[1].path.glob("studies/*/retrain/seed0/result.json"))
     path.write_text(json.dumps({**json.loads(path.read_text()), "test_accuracy": 99.9}))
     found = [w for w in warnings(run) if w.startswith("WARNING: search 3: ")]
     assert len(found) == 1
@@ -218,7 +219,7 @@ def test_searches_that_are_no_repeats(run: RunDir) -> None:
     second, third = run.repeats()
     second.experiment_file.write_text(second.experiment_file.read_text().replace("= 101", "= 100"))
     third.space_file.write_text(third.space_file.read_text() + "\n[more]\n")
-    for folder in third.path.glob("cells/*-delta"):
+    for folder in third.path.glob("studies/*-delta"):
         study = read_json(folder / "study.json")
         study["trials"] = study["trials"][:2]
         write_json(folder / "study.json", study)
@@ -239,7 +240,7 @@ def test_what_weakens_the_repeats_is_told(run: RunDir) -> None:
 
 def test_a_failed_seed_of_a_repeat_is_told(run: RunDir) -> None:
     """A seed that failed in a repeat is a warning with the search's number, and does not stop the table."""
-    folder = run.repeats()[0].cell("birds-1.00-delta").retrain(1)
+    folder = run.repeats()[0].study("birds-1.00-delta").retrain(1)
     write_json(folder.result, {**read_json(folder.result), "state": "FAIL", "reason": "not finite"})
     assert "WARNING: search 2: delta on birds at 100 %: seed 1 failed: not finite" in warnings(run)
     assert "repeats" in {table.name for table in build_report(run).tables}

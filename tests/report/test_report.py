@@ -48,24 +48,24 @@ def seed(number: int, accuracy: float | None) -> dict[str, Any]:
     }
 
 
-def write_cell(
+def write_study(
     run: RunDir, method: str, rate: float, trials: list[dict[str, Any]], seeds: list[dict[str, Any]]
 ) -> None:
-    """A cell's files as search and retraining leave them, with the hashes that belong to them."""
-    folder = run.cell(f"birds-{rate:.2f}-{method}")
-    cell = {"task": "birds", "rate": rate, "method": method}
-    study = {**cell, "asked": 2, "given_up": False, "trials": trials}
-    write_json(folder.summary, study)
+    """A study's files as search and retraining leave them, with the hashes that belong to them."""
+    folder = run.study(f"birds-{rate:.2f}-{method}")
+    study = {"task": "birds", "rate": rate, "method": method}
+    summary = {**study, "asked": 2, "given_up": False, "trials": trials}
+    write_json(folder.summary, summary)
     done = [t for t in trials if t["state"] == "COMPLETE"]
-    spec = {**cell, "seed": 100, "task_config": {}}
+    spec = {**study, "seed": 100, "task_config": {}}
     config = ledger.config_hash(spec)
     if done:
         best = max(done, key=lambda t: t["value"])
         chosen = {"trial": best["number"], "val_accuracy": best["value"], "values": best["values"]}
-        hashes = {"spec": spec, "config": config, "study": ledger.content_hash(study)}
-        write_json(folder.selection, {**cell, **chosen, "state": "COMPLETE", "at_edge": ["optim/lr"], **hashes})
+        hashes = {"spec": spec, "config": config, "study_hash": ledger.content_hash(summary)}
+        write_json(folder.selection, {**study, **chosen, "state": "COMPLETE", "at_edge": ["optim/lr"], **hashes})
     for result in ({**one, "config": config} for one in seeds):
-        files, entry = folder.retrain(result["seed"]), {"cell": folder.name, "seed": result["seed"], "config": config}
+        files, entry = folder.retrain(result["seed"]), {"study": folder.name, "seed": result["seed"], "config": config}
         write_json(files.config, {"config": config, "seed": result["seed"], "spec": spec | {"seed": result["seed"]}})
         write_json(files.result, result)
         if result["state"] == "COMPLETE":
@@ -85,7 +85,7 @@ def run(tmp_path: Path) -> RunDir:
     for rate in (0.15, 1.0):
         for method, accuracies in zip(METHODS, ((60, 62, 64), (50, 50, 56)), strict=True):
             seeds = [seed(n, float(a)) for n, a in enumerate(accuracies)]
-            write_cell(made, method, rate, [trial(0, 70.0), trial(1, 80.0)], seeds)
+            write_study(made, method, rate, [trial(0, 70.0), trial(1, 80.0)], seeds)
     return made
 
 
@@ -103,7 +103,7 @@ def test_mean_and_deviation_by_hand() -> None:
 
 
 def test_main_table(run: RunDir) -> None:
-    """Methods in the experiment's order, columns by rate, the mean over cells at the end."""
+    """Methods in the experiment's order, columns by rate, the mean over studies at the end."""
     rows = table(run, "main")
     assert [row["method"] for row in rows] == ["fine_tune", "bss"]
     assert rows[0] == {
@@ -116,7 +116,7 @@ def test_main_table(run: RunDir) -> None:
 
 
 def test_budget_table(run: RunDir) -> None:
-    """Trials, epochs and hours are sums over a method's cells."""
+    """Trials, epochs and hours are sums over a method's studies."""
     row = table(run, "budget")[0]
     assert row["trials asked"] == row["complete"] == "4"
     assert row["epochs"] == "12"
@@ -131,41 +131,41 @@ def test_configurations_mark_the_edge(run: RunDir) -> None:
 
 
 def test_equal_terms_are_stated_only_when_true(run: RunDir) -> None:
-    """A cell with fewer epochs turns the remark into a warning."""
+    """A study with fewer epochs turns the remark into a warning."""
     assert any(r.startswith("Equal terms") for r in build_report(run).remarks)
-    write_cell(run, "bss", 1.0, [trial(0, 70.0), trial(1, 80.0, epochs=2)], [])
+    write_study(run, "bss", 1.0, [trial(0, 70.0), trial(1, 80.0, epochs=2)], [])
     assert any(r.startswith("UNEQUAL TERMS") for r in build_report(run).remarks)
 
 
 def test_failures_are_told_with_their_reason(run: RunDir) -> None:
     """Failed trials and failed seeds stand in the remarks, and the mean counts the others only."""
     failed = [trial(0, 70.0), trial(1, 80.0), trial(2, None, "FAIL", 1, "not finite in epoch 1")]
-    write_cell(run, "bss", 1.0, failed, [seed(2, None)])
+    write_study(run, "bss", 1.0, failed, [seed(2, None)])
     report = build_report(run)
     assert "bss on birds at 100 %: 1 trial(s) failed: not finite in epoch 1" in report.remarks
     assert "WARNING: bss on birds at 100 %: seed 2 failed: lr too high" in report.remarks
     assert report.tables[0].rows[1][2] == "50.00 ± 0.00"
 
 
-def test_a_cell_without_success_is_shown(run: RunDir) -> None:
+def test_a_study_without_success_is_shown(run: RunDir) -> None:
     """A method whose every trial failed keeps its row."""
-    run.cell("birds-1.00-bss").selection.unlink()
+    run.study("birds-1.00-bss").selection.unlink()
     rows = table(run, "configurations")
     assert [row["configuration"] for row in rows].count("no trial succeeded") == 1
 
 
 def test_many_failures_are_one_line(run: RunDir) -> None:
-    """The same reason in several cells of a method is told once, with their number."""
+    """The same reason in several studies of a method is told once, with their number."""
     failed = [trial(0, 70.0), trial(1, 80.0), trial(2, None, "FAIL", 1, "not finite")]
     for rate in (0.15, 1.0):
-        write_cell(run, "bss", rate, failed, [])
-    assert "bss in 2 cells: 2 trial(s) failed: not finite" in build_report(run).remarks
+        write_study(run, "bss", rate, failed, [])
+    assert "bss in 2 studies: 2 trial(s) failed: not finite" in build_report(run).remarks
 
 
 def test_the_terminal_shows_what_matters(run: RunDir) -> None:
     """Few tables and remarks; every warning; and what else the report holds."""
     failed = [trial(0, 70.0), *(trial(n, None, "FAIL", 1, f"reason {n}") for n in range(1, 30))]
-    write_cell(run, "bss", 1.0, failed, [seed(2, None)])
+    write_study(run, "bss", 1.0, failed, [seed(2, None)])
     report = build_report(run)
     shown = report.terminal()
     warnings = [remark for remark in report.remarks if remark.startswith(("WARNING", "UNEQUAL"))]
@@ -185,7 +185,7 @@ def test_nothing_to_report_yet(tmp_path: Path) -> None:
 
 
 def test_a_large_run(tmp_path: Path) -> None:
-    """63 cells with 32 trials and three seeds each are reported whole; 21 pairs are tested at random."""
+    """63 studies with 32 trials and three seeds each are reported whole; 21 pairs are tested at random."""
     rates = (0.1, 0.15, 0.3, 0.4, 0.5, 0.75, 1.0)
     report = build_report(write_run(tmp_path / "large", ("birds",), rates, epochs=3, files=False))
     by_name = {table.name: table for table in report.tables}
@@ -222,7 +222,7 @@ def test_the_report_loads_no_heavy_package(run: RunDir) -> None:
 
 def test_a_choice_among_stopped_trials_is_told(run: RunDir) -> None:
     """Where no trial ran to its end, the report says that the chosen one was stopped early; else it does not."""
-    path = run.cell("birds-1.00-bss").selection
+    path = run.study("birds-1.00-bss").selection
     told = "bss on birds at 100 %: no trial ran to its end; the chosen one was stopped early."
     assert told not in build_report(run).remarks
     write_json(path, {**json.loads(path.read_text()), "state": "PRUNED"})

@@ -1,13 +1,13 @@
-"""The commands of the report make a cell again; what it was made with stands beside them."""
+"""The commands of the report make a study again; what it was made with stands beside them."""
 
 import shlex
 from pathlib import Path
 
 from cotuning_tune import cli
 from cotuning_tune.base.files import read_json, write_bytes
-from cotuning_tune.experiment import Cell, read_experiment
+from cotuning_tune.experiment import Study, read_experiment
 from cotuning_tune.report.reproduce import environment_table, reproduce_table, train_command
-from cotuning_tune.report.results import CellResult, read_cells
+from cotuning_tune.report.results import StudyResult, read_studies
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.ledger import config_hash
 from tests.report.synthetic import write_run
@@ -34,31 +34,31 @@ def test_the_command_trains_the_chosen_configuration(tmp_path: Path) -> None:
     write_bytes(run.experiment_file, TINY.encode())
     values = {"optim/lr": 0.0123456789012345, "batch_norm": "frozen", "optim/head_lr_factor": 30.0, "bss/weight": 1e-05}
     experiment = read_experiment(run.experiment_file)
-    spec = experiment.spec(Cell("synthetic", 1.0, "bss"), values, 100).to_json()
+    spec = experiment.spec(Study("synthetic", 1.0, "bss"), values, 100).to_json()
     chosen = {"values": values, "config": config_hash(spec), "spec": spec}
-    cell = CellResult("synthetic", 1.0, "bss", 1, False, [], chosen, [{"seed": 2}])
-    options = cli.make_parser().parse_args(shlex.split(train_command(run, cell))[1:])
+    study = StudyResult("synthetic", 1.0, "bss", 1, False, [], chosen, [{"seed": 2}])
+    options = cli.make_parser().parse_args(shlex.split(train_command(run, study))[1:])
     given = cli._training.parse_values(options.set, "")
-    again = read_experiment(options.experiment).spec(Cell(options.task, options.rate, options.method), given, 100)
+    again = read_experiment(options.experiment).spec(Study(options.task, options.rate, options.method), given, 100)
     assert (given, options.seed) == (values, 2)
     assert config_hash(again.to_json()) == chosen["config"]
-    assert reproduce_table(run, [cell]).rows[0][2] == chosen["config"]
+    assert reproduce_table(run, [study]).rows[0][2] == chosen["config"]
 
 
-def test_a_cell_without_selection() -> None:
+def test_a_study_without_selection() -> None:
     """Nothing was chosen, so there is nothing to make again."""
-    cell = CellResult("synthetic", 1.0, "bss", 1, False, [], None, [])
-    assert reproduce_table(RunDir(Path("run")), [cell]).rows == [["bss", "synthetic 100 %", "-", "-"]]
+    study = StudyResult("synthetic", 1.0, "bss", 1, False, [], None, [])
+    assert reproduce_table(RunDir(Path("run")), [study]).rows == [["bss", "synthetic 100 %", "-", "-"]]
 
 
-def test_every_cell_has_its_command(tmp_path: Path) -> None:
+def test_every_study_has_its_command(tmp_path: Path) -> None:
     """The hash beside a command is that of its retrained models."""
     run = write_run(tmp_path / "run", ("birds",), (0.15, 1.0), methods=2, trials=3, epochs=2, files=False)
-    cells = read_cells(run)
-    for row, cell in zip(reproduce_table(run, cells).rows, cells, strict=True):
-        assert cell.folder is not None
-        assert row[2] == read_json(cell.folder.retrain(0).result)["config"]
-        assert f"--method {cell.method} " in row[3]
+    studies = read_studies(run)
+    for row, study in zip(reproduce_table(run, studies).rows, studies, strict=True):
+        assert study.folder is not None
+        assert row[2] == read_json(study.folder.retrain(0).result)["config"]
+        assert f"--method {study.method} " in row[3]
 
 
 def test_the_environment() -> None:

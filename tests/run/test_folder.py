@@ -8,7 +8,7 @@ import pytest
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json, read_lines, write_bytes, write_json, write_lines
-from cotuning_tune.run.folder import CellDir, RunDir, TrialDir
+from cotuning_tune.run.folder import RunDir, StudyDir, TrialDir
 
 
 def test_write_makes_folders_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ RUN_PATHS = {
     "experiment_file": "experiment.toml",
     "space_file": "space.toml",
     "environment": "env.json",
-    "studies": "studies.journal",
+    "studies": "optuna.journal",
     "ledger": "test_ledger.jsonl",
     "tensorboard": "tensorboard",
     "report": "report",
@@ -125,14 +125,14 @@ def test_paths_of_a_run(attribute: str, name: str) -> None:
     assert getattr(RunDir(Path("/runs/x")), attribute) == Path("/runs/x") / name
 
 
-def test_paths_of_a_cell() -> None:
+def test_paths_of_a_study() -> None:
     """Trials are numbered with four digits, retrainings by their seed."""
-    cell = RunDir(Path("r")).cell("cub200-0.15-bss")
-    assert cell.name == "cub200-0.15-bss"
-    assert cell.selection == Path("r/cells/cub200-0.15-bss/selection.json")
-    assert cell.trial(7).path == Path("r/cells/cub200-0.15-bss/trials/0007")
-    assert cell.trial(12345).path.name == "12345"
-    assert cell.retrain(2).path == Path("r/cells/cub200-0.15-bss/retrain/seed2")
+    study = RunDir(Path("r")).study("cub200-0.15-bss")
+    assert study.name == "cub200-0.15-bss"
+    assert study.selection == Path("r/studies/cub200-0.15-bss/selection.json")
+    assert study.trial(7).path == Path("r/studies/cub200-0.15-bss/trials/0007")
+    assert study.trial(12345).path.name == "12345"
+    assert study.retrain(2).path == Path("r/studies/cub200-0.15-bss/retrain/seed2")
 
 
 def test_paths_of_a_trial_differ() -> None:
@@ -158,14 +158,14 @@ def test_open_gives_an_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert (run.path, run.name) == (tmp_path / "mine", "mine")
 
 
-def test_cells_are_folders_in_order(tmp_path: Path) -> None:
-    """The cells of a run are the folders there are, by name; other files do not count."""
+def test_studies_are_folders_in_order(tmp_path: Path) -> None:
+    """The studies of a run are the folders there are, by name; other files do not count."""
     run = RunDir(tmp_path)
-    assert list(run.cells()) == []
+    assert list(run.study_folders()) == []
     for name in ("b", "a"):
-        run.cell(name).path.mkdir(parents=True)
-    (tmp_path / "cells" / "note.txt").touch()
-    assert list(run.cells()) == [CellDir(tmp_path / "cells" / name) for name in "ab"]
+        run.study(name).path.mkdir(parents=True)
+    (tmp_path / "studies" / "note.txt").touch()
+    assert list(run.study_folders()) == [StudyDir(tmp_path / "studies" / name) for name in "ab"]
 
 
 def test_incarnation_counts_drivers(tmp_path: Path) -> None:

@@ -46,13 +46,13 @@ def test_the_last_state_is_written(driven: RunDir) -> None:
     with kept_summary(driven) as told:
         told.begin(1, _one(driven, asked=8, retrain_asked=2))
         told.turn_to(driven, 1, 0.5)
-        told.change(done=7, running=1, failed=2, best={"cell": 81.5}, search_seconds=7200.0)
+        told.change(done=7, running=1, failed=2, best={"study": 81.5}, search_seconds=7200.0)
         told.change(phase="report", done=8, retrained=2, retrain_seconds=3600.0)
     told.change(done=9)
     content = _read(driven)
     assert (content["state"], content["reason"], content["phase"]) == ("done", "", "report")
     assert (content["done"], content["asked"], content["failed"], content["running"]) == (8, 8, 2, 0)
-    assert (content["retrained"], content["retrain_asked"], content["best"]) == (2, 2, {"cell": 81.5})
+    assert (content["retrained"], content["retrain_asked"], content["best"]) == (2, 2, {"study": 81.5})
     assert (content["slot_hours"], content["gpu_hours"], content["restarts"]) == (3.0, 1.5, 0)
     assert content["started"] <= content["updated"] <= time.time()
 
@@ -161,22 +161,22 @@ def test_a_copy_writes_nothing(driven: RunDir) -> None:
 def test_a_run_tells_where_it_stands(tmp_path: Path) -> None:
     """Of an ended search and its retraining the figures are those of the files; damaged ones tell nothing."""
     run = write_run(tmp_path / "run", methods=2, seeds=2, trials=4)
-    cells = [cell.name for cell in run.cells()]
-    studies = [read_json(cell.summary)["trials"] for cell in run.cells()]
-    found = standing_of(run, _experiment([*cells, "not-yet"]))
-    assert found.asked == 4 * (len(cells) + 1)
+    studies = [study.name for study in run.study_folders()]
+    studies = [read_json(study.summary)["trials"] for study in run.study_folders()]
+    found = standing_of(run, _experiment([*studies, "not-yet"]))
+    assert found.asked == 4 * (len(studies) + 1)
     assert found.done + found.failed == sum(map(len, studies))
     assert found.search_seconds == pytest.approx(sum(t["seconds"] for trials in studies for t in trials))
-    assert (found.retrained, found.retrain_asked) == (2 * len(cells), 2 * len(cells) + 2)
-    assert found.best == {cell.name: read_json(cell.selection)["val_accuracy"] for cell in run.cells()}
-    run.cell(cells[0]).summary.write_text("{")
-    damaged = standing_of(run, _experiment(cells))
-    assert damaged == Standing(asked=4 * len(cells), retrain_asked=2 * len(cells))
+    assert (found.retrained, found.retrain_asked) == (2 * len(studies), 2 * len(studies) + 2)
+    assert found.best == {study.name: read_json(study.selection)["val_accuracy"] for study in run.study_folders()}
+    run.study(studies[0]).summary.write_text("{")
+    damaged = standing_of(run, _experiment(studies))
+    assert damaged == Standing(asked=4 * len(studies), retrain_asked=2 * len(studies))
 
 
-def _experiment(cells: list[str]) -> SimpleNamespace:
+def _experiment(studies: list[str]) -> SimpleNamespace:
     config = SimpleNamespace(trials=4, seeds=(0, 1))
-    return SimpleNamespace(config=config, cells=[SimpleNamespace(name=name) for name in cells])
+    return SimpleNamespace(config=config, studies=[SimpleNamespace(name=name) for name in studies])
 
 
 def test_repeats_are_counted_together(driven: RunDir) -> None:
@@ -185,11 +185,11 @@ def test_repeats_are_counted_together(driven: RunDir) -> None:
     with kept_summary(driven) as told:
         told.begin(1, _one(driven, asked=4, retrain_asked=2) | _one(repeat, asked=4, retrain_asked=2))
         told.turn_to(driven, 1, 1.0)
-        told.change(done=4, best={"cell": 70.0}, retrained=2, search_seconds=3600.0, phase="retrain")
+        told.change(done=4, best={"study": 70.0}, retrained=2, search_seconds=3600.0, phase="retrain")
         told.turn_to(repeat, 7, 1.0)
-        told.change(done=3, best={"cell": 72.0}, search_seconds=1800.0, running=1)
+        told.change(done=3, best={"study": 72.0}, search_seconds=1800.0, running=1)
         now = told.content()
     assert (now["phase"], now["done"], now["asked"], now["running"]) == ("search", 7, 8, 1)
     assert (now["retrained"], now["retrain_asked"], now["gpu_hours"]) == (2, 4, 1.5)
-    assert now["best"] == {"cell": 70.0, "again/cell": 72.0}
+    assert now["best"] == {"study": 70.0, "again/study": 72.0}
     assert _read(driven)["restarts"] == 0

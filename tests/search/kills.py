@@ -72,7 +72,7 @@ def wait_for(condition: Callable[[], object], process: Driver | None, what: str,
 
 
 def trials_of(run: Path | str) -> dict[str, list[optuna.trial.FrozenTrial]]:
-    """The trials of every cell of a run."""
+    """The trials of every study of a run."""
     storage = open_storage(RunDir(place(run)))
     names = optuna.get_all_study_names(storage)
     found = {n: optuna.load_study(study_name=n, storage=storage).trials for n in names}

@@ -21,7 +21,7 @@ def create(folder: Path, trials: int) -> RunDir:
 def test_the_same_file_finds_its_run(tmp_path: Path) -> None:
     """The same experiment goes on in the same folder, and is read back from it."""
     run = create(tmp_path, 4)
-    run.cells_folder.mkdir()
+    run.studies_folder.mkdir()
     assert create(tmp_path, 4) == run
     assert load_experiment(run).config.trials == 4
 
@@ -36,7 +36,7 @@ def test_a_run_is_its_owners(tmp_path: Path) -> None:
 
 def test_another_file_is_refused_once_a_trial_began(tmp_path: Path) -> None:
     """A changed experiment does not mix with the trials of the old one."""
-    create(tmp_path, 4).cells_folder.mkdir()
+    create(tmp_path, 4).studies_folder.mkdir()
     with pytest.raises(UserError, match="different experiment file"):
         create(tmp_path, 5)
 
@@ -50,7 +50,7 @@ def test_a_run_refused_before_its_first_trial_is_made_anew(tmp_path: Path) -> No
 def test_other_ranges_of_a_new_version_are_refused(tmp_path: Path) -> None:
     """Where the package's ranges have changed since, neither ``run`` nor ``resume`` goes on silently."""
     run = create(tmp_path, 4)
-    run.cells_folder.mkdir()
+    run.studies_folder.mkdir()
     run.space_file.write_text(run.space_file.read_text().replace("1e-05", "1e-06"))
     for go_on in (lambda: create(tmp_path, 4), lambda: load_experiment(run)):
         with pytest.raises(UserError, match="differs from the ranges"):

@@ -5,17 +5,17 @@ from optuna.storages import InMemoryStorage
 
 from cotuning_tune.experiment import parse
 from cotuning_tune.search.curves import best_curve
-from cotuning_tune.search.study import CellStudy, Studies
+from cotuning_tune.search.study import OptunaStudy, Studies
 from tests.boards import EXPERIMENT
 
 
 @pytest.fixture
-def study(tmp_path) -> CellStudy:
+def study(tmp_path) -> OptunaStudy:
     experiment = parse(EXPERIMENT.format(methods='["bss"]'), "made", tmp_path)
-    return next(iter(Studies(experiment, InMemoryStorage()).cells.values()))
+    return next(iter(Studies(experiment, InMemoryStorage()).studies.values()))
 
 
-def test_the_order_is_that_of_the_ends(study: CellStudy) -> None:
+def test_the_order_is_that_of_the_ends(study: OptunaStudy) -> None:
     """Trials that failed or were stopped are counted, and raise nothing; a running one is not there yet."""
     numbers = [study.issue().number for _ in range(6)]
     assert best_curve(study) == []

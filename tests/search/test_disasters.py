@@ -24,7 +24,7 @@ FAST_CHECKS = {f"health_check_{key}": value for key, value in CHECKS.items()}
 
 
 def states(run: Path) -> list[Path]:
-    return list(run.glob("cells/*/trials/*/state.pt"))
+    return list(run.glob("studies/*/trials/*/state.pt"))
 
 
 @contextmanager
@@ -142,7 +142,7 @@ def test_killed_while_retraining_and_reporting(tmp_path: Path, undisturbed: Path
     """Killed in a retraining's epoch, with a test part open, while the report is written: the same models."""
     run, path = tmp_path / "kills", write_experiment(tmp_path)
     moments = {
-        "an epoch of a retraining": lambda: list(run.glob("cells/*/retrain/*/state.pt")),
+        "an epoch of a retraining": lambda: list(run.glob("studies/*/retrain/*/state.pt")),
         "an opened test part": lambda: run.joinpath("test_ledger.jsonl").exists(),
         "a beginning of the report": lambda: (run / "report").exists(),
     }
@@ -154,7 +154,7 @@ def test_killed_while_retraining_and_reporting(tmp_path: Path, undisturbed: Path
             kill_all(driver)
     done = call("resume", run, "--num-cpus", 2)
     assert done.returncode == 0, done.stderr
-    models = sorted(p.relative_to(undisturbed) for p in undisturbed.glob("cells/*/retrain/*/model.safetensors"))
+    models = sorted(p.relative_to(undisturbed) for p in undisturbed.glob("studies/*/retrain/*/model.safetensors"))
     assert len(models) == 4
     assert [(run / m).read_bytes() for m in models] == [(undisturbed / m).read_bytes() for m in models]
     assert ledger.broken_lines(RunDir(run).ledger) == []
@@ -197,10 +197,10 @@ def test_a_full_disk_pauses(tmp_path: Path, undisturbed: Path) -> None:
             wait_for(lambda: states(run), driver, "a first epoch")
             filler = fill(disk)
             wait_for(lambda: "paused: the disk of" in log.read_text(), driver, "the pause")
-            before = (run / "studies.journal").stat().st_size
+            before = (run / "optuna.journal").stat().st_size
             time.sleep(3)
             assert driver.poll() is None
-            assert (run / "studies.journal").stat().st_size == before
+            assert (run / "optuna.journal").stat().st_size == before
             filler.unlink()
             assert driver.wait(300) == 0, log.read_text()
         finally:

@@ -70,8 +70,8 @@ def test_searched_retrained_and_tested(experiment: Path, tmp_path: Path) -> None
     """One run over all of them: two trials each, the better one retrained and tested once."""
     done = call("run", experiment, "--storage", tmp_path, "--num-cpus", 2, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
-    cells = sorted((tmp_path / "miniatures" / "cells").iterdir())
-    assert [cell.name for cell in cells] == sorted(f"{kind}-1.00-fine_tune" for kind in MINIATURES)
-    for cell in cells:
-        assert [json.loads(p.read_text())["state"] for p in cell.glob("trials/*/result.json")] == ["COMPLETE"] * 2
-        assert json.loads((cell / "retrain" / "seed0" / "result.json").read_text())["test_images"] > 0
+    studies = sorted((tmp_path / "miniatures" / "studies").iterdir())
+    assert [study.name for study in studies] == sorted(f"{kind}-1.00-fine_tune" for kind in MINIATURES)
+    for study in studies:
+        assert [json.loads(p.read_text())["state"] for p in study.glob("trials/*/result.json")] == ["COMPLETE"] * 2
+        assert json.loads((study / "retrain" / "seed0" / "result.json").read_text())["test_images"] > 0

@@ -82,10 +82,10 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str
     folder = tmp_path_factory.mktemp("database")
     with postgresql_server() as url:
         run = folder / "kills"
-        options = ("--storage", folder, "--studies", url, "--num-cpus", 2)
+        options = ("--storage", folder, "--optuna-storage", url, "--num-cpus", 2)
         driver = start("search", write_experiment(folder), *options, log=folder / "log")
         try:
-            wait_for(lambda: len(list(run.glob("cells/*/trials/*/result.json"))) >= 2, driver, "two results")
+            wait_for(lambda: len(list(run.glob("studies/*/trials/*/result.json"))) >= 2, driver, "two results")
         finally:
             kill_all(driver)
         done = call("resume", run, "--num-cpus", 2)
@@ -96,11 +96,11 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str
 def test_a_database_resumes_exactly(killed: tuple[Path, str], undisturbed: Path) -> None:
     """The studies in PostgreSQL equal those in the journal of a run that nobody disturbed."""
     assert summary(killed[0]) == summary(undisturbed)
-    assert not (killed[0] / "studies.journal").exists()
+    assert not (killed[0] / "optuna.journal").exists()
 
 
 def test_the_dashboard_on_postgresql(killed: tuple[Path, str]) -> None:
-    """optuna-dashboard shows every trial of every cell as the studies have it, failures too."""
+    """optuna-dashboard shows every trial of every study as the studies have it, failures too."""
     with dashboard(killed[1]) as board:
         shown = board.trials()
     assert shown == expected(killed[0])
@@ -112,8 +112,8 @@ def test_the_dashboard_on_a_live_journal(tmp_path: Path) -> None:
     run = tmp_path / "kills"
     driver = start("search", write_experiment(tmp_path), "--storage", tmp_path, "--num-cpus", 2)
     try:
-        wait_for(lambda: len(list(run.glob("cells/*/trials/*/result.json"))) >= 2, driver, "two results")
-        with dashboard(run / "studies.journal") as board:
+        wait_for(lambda: len(list(run.glob("studies/*/trials/*/result.json"))) >= 2, driver, "two results")
+        with dashboard(run / "optuna.journal") as board:
             live = board.trials()
             kill_all(driver)
             rows = [row for rows in live.values() for row in rows]

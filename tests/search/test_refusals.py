@@ -36,4 +36,4 @@ def test_impossible_resources_are_one_line(tmp_path: Path, line: str, words: str
     errors = done.stderr.strip().splitlines()
     assert len(errors) == 1
     assert words in errors[0]
-    assert not list(tmp_path.glob("greedy/cells/*"))
+    assert not list(tmp_path.glob("greedy/studies/*"))

@@ -96,7 +96,7 @@ def test_status_tells_of_the_repeat(resumed: Resumed, tmp_path: Path) -> None:
     assert resumed.status.count("2/2 |") == 2
     assert re.search(r"\| 2 +\| +(not begun|\d+) +\|", resumed.status)
     run = RunDir(shutil.copytree(resumed.run.path, tmp_path / "before"))
-    shutil.rmtree(run.repeats()[0].cells_folder)
+    shutil.rmtree(run.repeats()[0].studies_folder)
     assert repeats_table(run).rows == [["2", "not begun", *["-"] * 6]]
     (row,) = repeats_table(resumed.run).rows
     assert row == ["2", str(SEARCH_SEED + 1), "6", "6", "0", "0", "0", "4/4"]
@@ -113,14 +113,14 @@ def test_each_search_is_whole(resumed: Resumed) -> None:
     (repeat,) = resumed.run.repeats()
     assert (repeat.name, load_experiment(repeat).config.search_seed) == ("again-repeat2", SEARCH_SEED + 1)
     first, second = trials_of(resumed.run.path), trials_of(repeat.path)
-    for cell, fixed in (("synthetic-1.00-fine_tune", 1), ("synthetic-1.00-bss", 2)):
-        one, two = ([t.params for t in trials[f"{run.name}/{cell}"]] for run, trials in _named(resumed, first, second))
+    for study, fixed in (("synthetic-1.00-fine_tune", 1), ("synthetic-1.00-bss", 2)):
+        one, two = ([t.params for t in trials[f"{run.name}/{study}"]] for run, trials in _named(resumed, first, second))
         assert len(one) == len(two) == 3
         assert one[:fixed] == two[:fixed]
         assert all(a != b for a, b in zip(one[fixed:], two[fixed:], strict=True))
     for run in (resumed.run, repeat):
         assert [entry["event"] for entry in ledger.read(run.ledger)].count("open") == 4
-        assert len(list(run.path.glob("cells/*/retrain/*/model.safetensors"))) == 4
+        assert len(list(run.path.glob("studies/*/retrain/*/model.safetensors"))) == 4
 
 
 def test_the_summary_counts_both(resumed: Resumed) -> None:
@@ -128,7 +128,7 @@ def test_the_summary_counts_both(resumed: Resumed) -> None:
     told = json.loads(resumed.run.summary.read_text())
     assert (told["state"], told["done"], told["asked"], told["retrained"]) == ("done", 12, 12, 8)
     assert told["restarts"] == 1
-    assert sum(cell.startswith("again-repeat2/") for cell in told["best"]) == 2
+    assert sum(study.startswith("again-repeat2/") for study in told["best"]) == 2
     assert len(told["best"]) == 4
 
 
@@ -139,7 +139,7 @@ def _named(resumed: Resumed, first: Any, second: Any) -> list[tuple[RunDir, Any]
 def test_both_searches_split_alike(resumed: Resumed) -> None:
     """The trainings of both searches differ in their seed alone where their values are the same."""
     specs = [
-        json.loads((run.cell("synthetic-1.00-bss").trial(0).config).read_text())["spec"]
+        json.loads((run.study("synthetic-1.00-bss").trial(0).config).read_text())["spec"]
         for run in (resumed.run, *resumed.run.repeats())
     ]
     assert [spec.pop("seed") for spec in specs] == [SEARCH_SEED, SEARCH_SEED + 1]
@@ -153,7 +153,7 @@ def test_the_report_shows_both(resumed: Resumed) -> None:
     assert [row["method"] for row in rows] == ["fine_tune", "bss"]
     for row in rows:
         for number, run in ((1, resumed.run), (2, resumed.run.repeats()[0])):
-            results = run.path.glob(f"cells/*-{row['method']}/retrain/*/result.json")
+            results = run.path.glob(f"studies/*-{row['method']}/retrain/*/result.json")
             found = [json.loads(path.read_text())["test_accuracy"] for path in results]
             assert row[f"search {number}"] == f"{sum(found) / 2:.2f}"
     assert "If we searched again, from 2 searches" in resumed.output
@@ -210,9 +210,9 @@ def test_prepared_alike_however_often(tmp_path: Path) -> None:
         prepared = prepare_repeats(run, experiment)
         assert [repeat.path.name for repeat, _ in prepared] == ["again-repeat2", "again-repeat3"]
         for repeat, again in prepared:
-            repeat.cells_folder.mkdir(exist_ok=True)
+            repeat.studies_folder.mkdir(exist_ok=True)
             assert load_experiment(repeat) == again
-            assert repeat.studies_url.read_text() == "sqlite:///studies.db"
+            assert repeat.optuna_storage_file.read_text() == "sqlite:///studies.db"
             assert json.loads(repeat.budget.read_text())["trials"] == 5
             assert repeat.first_search == run
     assert [again.config.search_seed for _, again in prepared] == [101, 102]
@@ -234,7 +234,7 @@ def test_when_the_number_may_change(tmp_path: Path) -> None:
     set_searches(run, 3)
     set_searches(run, 2)
     assert (run.searches, json.loads(run.repeats_file.read_text())["after_tests"]) == (2, False)
-    run.cells_folder.mkdir()
+    run.studies_folder.mkdir()
     set_searches(run, None)
     set_searches(run, 2)
     with pytest.raises(UserError, match="asks for another number"):
@@ -266,7 +266,7 @@ def test_repeats_in_an_object_store(tmp_path: Path) -> None:
             ((repeat, again),) = prepare_repeats(run, experiment)
             assert str(repeat.path) == "s3://runs/here/again/repeats/again-repeat2"
             assert load_experiment(repeat) == again
-            write_json(repeat.cell("synthetic-1.00-bss").trial(0).config, {})
+            write_json(repeat.study("synthetic-1.00-bss").trial(0).config, {})
         assert repeat.first_search == run
 
 

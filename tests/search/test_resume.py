@@ -19,9 +19,9 @@ def disturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = folder / "kills"
     driver = start("search", write_experiment(folder), "--storage", folder, "--num-cpus", 2)
     try:
-        wait_for(lambda: list(run.glob("cells/*/trials/*/state.pt")), driver, "a first epoch")
+        wait_for(lambda: list(run.glob("studies/*/trials/*/state.pt")), driver, "a first epoch")
         os.kill(actors(driver.pid)[0], signal.SIGKILL)
-        wait_for(lambda: len(list(run.glob("cells/*/trials/*/result.json"))) >= 2, driver, "two results")
+        wait_for(lambda: len(list(run.glob("studies/*/trials/*/result.json"))) >= 2, driver, "two results")
     finally:
         kill_all(driver)
     assert any(t.state == TrialState.RUNNING for ts in trials_of(run).values() for t in ts)
@@ -31,7 +31,7 @@ def disturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_budgets_are_exact(disturbed: Path) -> None:
-    """Every cell has exactly the asked number of COMPLETE trials; none is left RUNNING."""
+    """Every study has exactly the asked number of COMPLETE trials; none is left RUNNING."""
     for trials in trials_of(disturbed).values():
         states = [t.state for t in trials]
         assert states.count(TrialState.COMPLETE) == 5
@@ -60,7 +60,7 @@ def test_failures_carry_their_reason(undisturbed: Path) -> None:
 
 def test_each_epoch_stands_once(disturbed: Path) -> None:
     """Metrics of a resumed trial have every epoch once, in order."""
-    files = list(disturbed.glob("cells/*/trials/*/metrics.jsonl"))
+    files = list(disturbed.glob("studies/*/trials/*/metrics.jsonl"))
     complete = [[row["epoch"] for row in read_lines(path)] for path in files]
     assert complete.count([1, 2, 3, 4]) == 10
 
@@ -68,7 +68,7 @@ def test_each_epoch_stands_once(disturbed: Path) -> None:
 def test_a_finished_run_is_not_run_again(disturbed: Path) -> None:
     """``resume`` of a finished run trains nothing and shows the report."""
     before = summary(disturbed)
-    stamps = {p: p.stat().st_mtime_ns for p in disturbed.glob("cells/*/retrain/*/result.json")}
+    stamps = {p: p.stat().st_mtime_ns for p in disturbed.glob("studies/*/retrain/*/result.json")}
     again = call("resume", disturbed, "--num-cpus", 2)
     assert again.returncode == 0, again.stderr
     assert summary(disturbed) == before

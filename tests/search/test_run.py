@@ -9,8 +9,8 @@ import optuna
 import pytest
 from safetensors.torch import save
 
-from cotuning_tune.report.audit import audit_cells, audit_remarks
-from cotuning_tune.report.results import read_cells
+from cotuning_tune.report.audit import audit_remarks, audit_studies
+from cotuning_tune.report.results import read_studies
 from cotuning_tune.retrain import _test
 from cotuning_tune.run import ledger
 from cotuning_tune.run.folder import RunDir
@@ -22,21 +22,21 @@ CELLS = [f"synthetic-1.00-{method}" for method in ("fine_tune", "bss", "co_tunin
 Tiny = tuple[Path, str]
 
 
-def load(run: Path, cell: str) -> optuna.Study:
-    """The study of a cell, from the run's journal."""
-    return optuna.load_study(study_name=f"tiny/{cell}", storage=open_storage(RunDir(run)))
+def load(run: Path, study: str) -> optuna.Study:
+    """The study of a study, from the run's journal."""
+    return optuna.load_study(study_name=f"tiny/{study}", storage=open_storage(RunDir(run)))
 
 
-def test_there_is_one_study_a_cell(tiny_run: Tiny) -> None:
-    """The journal holds one study a cell and no other."""
+def test_there_is_one_study_a_study(tiny_run: Tiny) -> None:
+    """The journal holds one study a study and no other."""
     names = optuna.get_all_study_names(open_storage(RunDir(tiny_run[0])))
-    assert sorted(names) == sorted(f"tiny/{cell}" for cell in CELLS)
+    assert sorted(names) == sorted(f"tiny/{study}" for study in CELLS)
 
 
-@pytest.mark.parametrize("cell", CELLS)
-def test_each_study_has_the_asked_trials(tiny_run: Tiny, cell: str) -> None:
+@pytest.mark.parametrize("study", CELLS)
+def test_each_study_has_the_asked_trials(tiny_run: Tiny, study: str) -> None:
     """Exactly the asked number of trials, all COMPLETE, the best validation accuracy as value."""
-    trials = load(tiny_run[0], cell).trials
+    trials = load(tiny_run[0], study).trials
     assert [t.number for t in trials] == [0, 1, 2, 3]
     for trial in trials:
         assert trial.state == optuna.trial.TrialState.COMPLETE
@@ -56,9 +56,9 @@ def test_first_points_are_defaults_and_off(tiny_run: Tiny) -> None:
 def test_trial_folders_say_what_the_study_says(tiny_run: Tiny) -> None:
     """``result.json`` and ``metrics.jsonl`` agree with the study; no state of a finished trial is left."""
     run = RunDir(tiny_run[0])
-    for cell in CELLS:
-        for trial in load(tiny_run[0], cell).trials:
-            folder = run.cell(cell).trial(trial.number)
+    for study in CELLS:
+        for trial in load(tiny_run[0], study).trials:
+            folder = run.study(study).trial(trial.number)
             rows = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
             assert {row["epoch"]: row["val_accuracy"] for row in rows} == trial.intermediate_values
             assert json.loads(folder.result.read_text())["value"] == trial.value
@@ -68,10 +68,10 @@ def test_trial_folders_say_what_the_study_says(tiny_run: Tiny) -> None:
 def test_selection_is_the_best_of_validation(tiny_run: Tiny) -> None:
     """The selection is the study's best trial; the search left no file that names a test accuracy."""
     run = RunDir(tiny_run[0])
-    for cell in CELLS:
-        selection = json.loads(run.cell(cell).selection.read_text())
-        assert selection["val_accuracy"] == load(tiny_run[0], cell).best_value
-    searched = [p for p in (run.path / "cells").rglob("*.json*") if "retrain" not in p.parts]
+    for study in CELLS:
+        selection = json.loads(run.study(study).selection.read_text())
+        assert selection["val_accuracy"] == load(tiny_run[0], study).best_value
+    searched = [p for p in (run.path / "studies").rglob("*.json*") if "retrain" not in p.parts]
     assert searched
     assert not [p for p in searched if '"test_accuracy"' in p.read_text()]
 
@@ -79,25 +79,25 @@ def test_selection_is_the_best_of_validation(tiny_run: Tiny) -> None:
 def test_the_audit_finds_no_fault(tiny_run: Tiny) -> None:
     """Hashes of study, selection, configurations and results, as search and retraining write them, all fit."""
     run = RunDir(tiny_run[0])
-    cells = read_cells(run)
-    audits = audit_cells(run, cells)
+    studies = read_studies(run)
+    audits = audit_studies(run, studies)
     assert [(audit.opened, audit.needed, audit.problems) for audit in audits] == [(3, 3, [])] * 3
-    assert audit_remarks(run, cells, audits)[1].startswith("Audit: ledger, selections")
+    assert audit_remarks(run, studies, audits)[1].startswith("Audit: ledger, selections")
 
 
 def test_each_seed_opened_the_test_part_once(tiny_run: Tiny) -> None:
-    """One opening and one result line a cell and seed, in an unbroken chain."""
+    """One opening and one result line a study and seed, in an unbroken chain."""
     run = RunDir(tiny_run[0])
     assert ledger.broken_lines(run.ledger) == []
     entries = ledger.read(run.ledger)
     for event in ("open", "result"):
-        found = sorted((e["cell"], e["seed"]) for e in entries if e["event"] == event)
-        assert found == sorted((cell, seed) for cell in CELLS for seed in (0, 1, 2))
+        found = sorted((e["study"], e["seed"]) for e in entries if e["event"] == event)
+        assert found == sorted((study, seed) for study in CELLS for seed in (0, 1, 2))
 
 
 def test_seeds_differ_and_models_are_kept(tiny_run: Tiny) -> None:
     """Each seed is a training of its own, its model kept as safetensors."""
-    folders = [RunDir(tiny_run[0]).cell(CELLS[0]).retrain(seed) for seed in (0, 1, 2)]
+    folders = [RunDir(tiny_run[0]).study(CELLS[0]).retrain(seed) for seed in (0, 1, 2)]
     losses = {json.loads(f.result.read_text())["test_loss"] for f in folders}
     assert len(losses) == 3
     assert all(f.model.stat().st_size > 10_000 for f in folders)
@@ -105,7 +105,7 @@ def test_seeds_differ_and_models_are_kept(tiny_run: Tiny) -> None:
 
 def test_the_result_says_how_it_was_tested(tiny_run: Tiny) -> None:
     """A retraining's result names the crops, and gives the mean of the classes' accuracies beside the plain one."""
-    result = json.loads(RunDir(tiny_run[0]).cell(CELLS[0]).retrain(0).result.read_text())
+    result = json.loads(RunDir(tiny_run[0]).study(CELLS[0]).retrain(0).result.read_text())
     assert result["test_crops"] == "centre"
     assert 0 <= result["test_mean_class_accuracy"] <= 100
     assert result["test_mean_class_accuracy"] == pytest.approx(result["test_accuracy"])  # classes of equal size
@@ -132,7 +132,7 @@ def test_output_ends_in_tables(tiny_run: Tiny) -> None:
     for method in ("fine_tune", "bss", "co_tuning"):
         assert f"| {method} " in output
     assert output.count(" ± ") >= 3
-    assert "Equal terms: every cell finished 4 trials and 12 epochs" in output
+    assert "Equal terms: every study finished 4 trials and 12 epochs" in output
     assert str(path / "report" / "report.md") in output
     assert "Traceback" not in output
 
@@ -149,4 +149,4 @@ def test_journal_opens_with_plain_optuna(tiny_run: Tiny) -> None:
     journal = RunDir(tiny_run[0]).studies
     shown = subprocess.run([sys.executable, "-c", script, str(journal)], capture_output=True, text=True, check=True)
     lines = [line.split() for line in shown.stdout.splitlines()]
-    assert sorted(line[:2] for line in lines) == sorted([f"tiny/{cell}", "4"] for cell in CELLS)
+    assert sorted(line[:2] for line in lines) == sorted([f"tiny/{study}", "4"] for study in CELLS)

@@ -21,13 +21,13 @@ def restored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunDir]:
     """Everything killed after some epochs; then resumed with nothing but the bucket and the database."""
     folder = tmp_path_factory.mktemp("restored")
     with s3_server() as port, bucket(port, "runs"):
-        options = ("--storage", "s3://runs/here", "--studies", f"sqlite:///{folder}/studies.db", "--num-cpus", 2)
+        options = ("--storage", "s3://runs/here", "--optuna-storage", f"sqlite:///{folder}/studies.db", "--num-cpus", 2)
         first = folder / "first"
         first.mkdir()
         driver = start("run", write_experiment(first), *options, log=folder / "log")
         run = RunDir(place(RUN))
         try:
-            wait_for(lambda: list(run.path.glob("cells/*/trials/*/state.previous.pt")), driver, "a second epoch")
+            wait_for(lambda: list(run.path.glob("studies/*/trials/*/state.previous.pt")), driver, "a second epoch")
         finally:
             kill_all(driver)
         shutil.rmtree(first)
@@ -43,7 +43,7 @@ def test_restored_from_objects_alone(restored: RunDir, undisturbed: Path) -> Non
 
 def test_retrained_alike(restored: RunDir, undisturbed: Path) -> None:
     """The retrained models are the same bytes, each test part was opened once, the ledger's chain holds."""
-    models = sorted(path.relative_to(undisturbed) for path in undisturbed.glob("cells/*/retrain/*/model.safetensors"))
+    models = sorted(path.relative_to(undisturbed) for path in undisturbed.glob("studies/*/retrain/*/model.safetensors"))
     assert len(models) == 4
     for model in models:
         assert restored.path.joinpath(*model.parts).read_bytes() == (undisturbed / model).read_bytes()
@@ -52,7 +52,7 @@ def test_retrained_alike(restored: RunDir, undisturbed: Path) -> None:
 
 
 def test_every_command_reads_objects(restored: RunDir) -> None:
-    """Status and report work on the address of the run; no state is left, one trial a cell keeps its weights."""
+    """Status and report work on the address of the run; no state is left, one trial a study keeps its weights."""
     shown = call("status", RUN)
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.count("2/2") == 2

@@ -1,4 +1,4 @@
-"""Draws follow from seed, cell and trial number; with QMC every method is tried at the same points."""
+"""Draws follow from seed, study and trial number; with QMC every method is tried at the same points."""
 
 import numpy as np
 import optuna
@@ -15,29 +15,29 @@ METHOD = {**SPACE, "bss/weight": FloatDistribution(0.0, 1.0)}
 KINDS = ["tpe", "random", "qmc", "gp"]
 
 
-def draw(kind: str, cell: str, number: int, space: dict[str, optuna.distributions.BaseDistribution]) -> dict:
+def draw(kind: str, study: str, number: int, space: dict[str, optuna.distributions.BaseDistribution]) -> dict:
     """What a fresh process would draw for a trial of an empty study."""
     study = optuna.create_study(direction="maximize")
-    study.sampler = make_sampler(kind, 7, cell, number, list(space))
+    study.sampler = make_sampler(kind, 7, study, number, list(space))
     return study.ask(space).params
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_resume_draws_the_same(kind: str) -> None:
-    """The same seed, cell and number give the same draw, another number another one."""
+    """The same seed, study and number give the same draw, another number another one."""
     assert draw(kind, "a", 3, METHOD) == draw(kind, "a", 3, METHOD)
     assert draw(kind, "a", 3, METHOD) != draw(kind, "a", 4, METHOD)
 
 
 def test_qmc_points_are_common_to_all_methods() -> None:
-    """Trial n has the same training parameters in every cell, whatever else a method searches."""
+    """Trial n has the same training parameters in every study, whatever else a method searches."""
     for number in (2, 3, 100):
         plain, method = draw("qmc", "a", number, SPACE), draw("qmc", "b", number, METHOD)
         assert {key: method[key] for key in plain} == plain
 
 
-def test_random_cells_differ() -> None:
-    """Random draws of different cells are independent."""
+def test_random_studies_differ() -> None:
+    """Random draws of different studies are independent."""
     assert draw("random", "a", 3, SPACE) != draw("random", "b", 3, SPACE)
 
 

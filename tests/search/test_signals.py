@@ -17,12 +17,12 @@ def test_a_signal_ends_in_order(tmp_path: Path, undisturbed: Path) -> None:
     run = RunDir(path)
     arguments = ["run", write_experiment(tmp_path), "--storage", tmp_path]
     for count, number in enumerate((signal.SIGINT, signal.SIGTERM, signal.SIGUSR1), 1):
-        before = len(list(path.glob("cells/*/trials/*/metrics.jsonl")))
+        before = len(list(path.glob("studies/*/trials/*/metrics.jsonl")))
         driver = start(*arguments, "--num-cpus", 2, log=log)
         try:
 
             def one_more(seen: int = before) -> bool:
-                return len(list(path.glob("cells/*/trials/*/metrics.jsonl"))) > seen
+                return len(list(path.glob("studies/*/trials/*/metrics.jsonl"))) > seen
 
             wait_for(one_more, driver, "another trial")
             workers = actors(driver.pid)
@@ -33,7 +33,7 @@ def test_a_signal_ends_in_order(tmp_path: Path, undisturbed: Path) -> None:
         assert workers
         assert not run.lock.exists()
         assert log.read_text().count("nothing is lost, 'resume' goes on") == count
-        assert not list(path.glob("cells/*/selection.json")) + list(path.glob("cells/*/retrain"))
+        assert not list(path.glob("studies/*/selection.json")) + list(path.glob("studies/*/retrain"))
         assert not run.ledger.exists()
         arguments = ["resume", path]
     pickles = [file for file in (path / "ray").rglob("*") if file.suffix in (".pkl", ".pickle")]

@@ -1,4 +1,4 @@
-"""Early stopping over the durable study: within a cell, kept over a kill, never hiding a full trial."""
+"""Early stopping over the durable study: within a study, kept over a kill, never hiding a full trial."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 from cotuning_tune.experiment import parse
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.search.storage import open_storage
-from cotuning_tune.search.study import CellStudy, Studies, accuracy_of
+from cotuning_tune.search.study import OptunaStudy, Studies, accuracy_of
 
 TEXT = """
 [experiment]
@@ -23,30 +23,30 @@ epochs = 9
 """
 
 
-def cells(folder: Path, stopper: str) -> list[CellStudy]:
+def studies(folder: Path, stopper: str) -> list[OptunaStudy]:
     run = RunDir(folder)
     experiment = parse(TEXT.format(stopper=stopper), "stop")
-    return list(Studies(experiment, open_storage(run), run).cells.values())
+    return list(Studies(experiment, open_storage(run), run).studies.values())
 
 
-def run_trial(cell: CellStudy, level: float) -> int:
+def run_trial(study: OptunaStudy, level: float) -> int:
     """A trial whose accuracy is ``level`` at every epoch; ends it as the rule says. Returns the epochs."""
-    number = cell.issue().number
+    number = study.issue().number
     history: list[dict[str, float]] = []
     for epoch in range(1, 10):
         history.append({"epoch": epoch, "val_accuracy": level})
-        cell.report(number, history)
-        if epoch < 9 and cell.stops(number):
-            cell.prune(number, 1.0)
+        study.report(number, history)
+        if epoch < 9 and study.stops(number):
+            study.prune(number, 1.0)
             return epoch
-    cell.complete(number, level, 1.0)
+    study.complete(number, level, 1.0)
     return 9
 
 
 def test_asha_stops_at_its_rungs(tmp_path: Path) -> None:
     """With rungs at 1, 3, 9 a worse trial ends at a rung, the best one runs to its end."""
-    cell = cells(tmp_path, "asha")[0]
-    epochs = [run_trial(cell, level) for level in (50, 60, 70, 10, 20, 80)]
+    study = studies(tmp_path, "asha")[0]
+    epochs = [run_trial(study, level) for level in (50, 60, 70, 10, 20, 80)]
     assert set(epochs) <= {1, 3, 9}
     assert epochs[3] == epochs[4] == 1
     assert epochs[5] == 9
@@ -57,9 +57,9 @@ def test_rungs_survive_a_new_driver(tmp_path: Path) -> None:
     levels = (50, 60, 70, 10, 20, 80, 55, 65, 5)
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    one = cells(tmp_path / "a", "asha")[0]
+    one = studies(tmp_path / "a", "asha")[0]
     through = [run_trial(one, level) for level in levels]
-    anew = [run_trial(cells(tmp_path / "b", "asha")[0], level) for level in levels]
+    anew = [run_trial(studies(tmp_path / "b", "asha")[0], level) for level in levels]
     assert anew == through
     assert 1 in through
     assert 9 in through
@@ -67,16 +67,16 @@ def test_rungs_survive_a_new_driver(tmp_path: Path) -> None:
 
 def test_median_compares_at_the_same_epoch(tmp_path: Path) -> None:
     """From the fifth trial on, what lies below the median is stopped after the warm-up."""
-    cell = cells(tmp_path, "median")[0]
-    assert [run_trial(cell, level) for level in (50, 50, 50, 50, 50)] == [9] * 5
-    assert run_trial(cell, 40) == 2
-    assert run_trial(cell, 60) == 9
+    study = studies(tmp_path, "median")[0]
+    assert [run_trial(study, level) for level in (50, 50, 50, 50, 50)] == [9] * 5
+    assert run_trial(study, 40) == 2
+    assert run_trial(study, 60) == 9
 
 
 @pytest.mark.parametrize("stopper", ["asha", "median"])
-def test_cells_do_not_stop_each_other(tmp_path: Path, stopper: str) -> None:
+def test_studies_do_not_stop_each_other(tmp_path: Path, stopper: str) -> None:
     """A method with high accuracies does not stop the trials of another."""
-    good, bad = cells(tmp_path, stopper)
+    good, bad = studies(tmp_path, stopper)
     for _ in range(6):
         run_trial(good, 90)
     assert run_trial(bad, 10) == 9
@@ -84,32 +84,32 @@ def test_cells_do_not_stop_each_other(tmp_path: Path, stopper: str) -> None:
 
 def test_a_decision_outlives_its_driver(tmp_path: Path) -> None:
     """Killed between deciding and telling: the next driver knows that the trial was stopped."""
-    first = cells(tmp_path, "asha")[0]
+    first = studies(tmp_path, "asha")[0]
     for level in (50, 60, 70):
         run_trial(first, level)
     number = first.issue().number
     first.report(number, [{"epoch": 1, "val_accuracy": 1.0}])
     assert first.stops(number)
-    second = cells(tmp_path, "asha")[0]
+    second = studies(tmp_path, "asha")[0]
     assert second.orphans == [number]
     assert second.told_to_stop(number)
 
 
 def test_stopped_trials_keep_their_reports(tmp_path: Path) -> None:
     """PRUNED with every report; selection prefers trials of full length, and falls back when there are none."""
-    cell = cells(tmp_path, "asha")[0]
-    number = cell.issue().number
-    cell.report(number, [{"epoch": 1, "val_accuracy": 90.0}, {"epoch": 2, "val_accuracy": 80.0}])
-    cell.prune(number, 1.0)
-    pruned = cell.trials()[number]
+    study = studies(tmp_path, "asha")[0]
+    number = study.issue().number
+    study.report(number, [{"epoch": 1, "val_accuracy": 90.0}, {"epoch": 2, "val_accuracy": 80.0}])
+    study.prune(number, 1.0)
+    pruned = study.trials()[number]
     assert pruned.state == TrialState.PRUNED
     assert pruned.intermediate_values == {1: 90.0, 2: 80.0}
     assert accuracy_of(pruned) == 90.0
-    best = cell.best()
+    best = study.best()
     assert best is not None
     assert best.number == number
-    full = cell.issue().number
-    cell.complete(full, 30.0, 1.0)
-    best = cell.best()
+    full = study.issue().number
+    study.complete(full, 30.0, 1.0)
+    best = study.best()
     assert best is not None
     assert best.number == full

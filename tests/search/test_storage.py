@@ -39,67 +39,67 @@ def studies_of(run: RunDir) -> Studies:
 def run(tmp_path: Path) -> RunDir:
     """A run with a COMPLETE trial, its folder, and a RUNNING one."""
     made = RunDir(tmp_path)
-    cell = studies_of(made).cells[CELL]
-    first, second = cell.issue(), cell.issue()
-    cell.report(first.number, [{"epoch": 1, "val_accuracy": 40.0}, {"epoch": 2, "val_accuracy": 60.0}])
-    cell.complete(first.number, 60.0, 2.5)
-    write_json(made.cell(CELL).trial(0).result, {"state": "COMPLETE"})
-    cell.report(second.number, [{"epoch": 1, "val_accuracy": 30.0}])
-    write_json(made.cell(CELL).trial(1).config, {})
+    study = studies_of(made).studies[CELL]
+    first, second = study.issue(), study.issue()
+    study.report(first.number, [{"epoch": 1, "val_accuracy": 40.0}, {"epoch": 2, "val_accuracy": 60.0}])
+    study.complete(first.number, 60.0, 2.5)
+    write_json(made.study(CELL).trial(0).result, {"state": "COMPLETE"})
+    study.report(second.number, [{"epoch": 1, "val_accuracy": 30.0}])
+    write_json(made.study(CELL).trial(1).config, {})
     return made
 
 
 @pytest.mark.parametrize("half", ['{"op_code": 4, "work', "}", '{"op_code": 4}{"op_code": 4'])
 def test_a_half_written_last_line_is_cut_off(run: RunDir, half: str) -> None:
     """Whatever a kill left of the last line goes; all before it stays, and the journal is written on."""
-    before = run.studies.read_bytes()
-    with run.studies.open("a") as file:
+    before = run.journal.read_bytes()
+    with run.journal.open("a") as file:
         file.write(half)
-    (notice,) = mend_journal(run.studies)
+    (notice,) = mend_journal(run.journal)
     assert "half-written last line" in notice
-    assert run.studies.read_bytes() == before
-    cell = studies_of(run).cells[CELL]
-    assert [cell.issue().number, cell.issue().number] == [1, 2]
-    assert len(studies_of(run).cells[CELL].trials()) == 3
+    assert run.journal.read_bytes() == before
+    study = studies_of(run).studies[CELL]
+    assert [study.issue().number, study.issue().number] == [1, 2]
+    assert len(studies_of(run).studies[CELL].trials()) == 3
 
 
 def test_every_truncation_of_the_journal_can_be_read(run: RunDir) -> None:
     """Cut anywhere, the mended journal opens and is a beginning of the whole one."""
-    whole = run.studies.read_bytes()
+    whole = run.journal.read_bytes()
     for size in range(0, len(whole), 37):
-        run.studies.write_bytes(whole[:size])
-        mend_journal(run.studies)
-        assert whole.startswith(run.studies.read_bytes())
-        assert size - len(run.studies.read_bytes()) < 1000
+        run.journal.write_bytes(whole[:size])
+        mend_journal(run.journal)
+        assert whole.startswith(run.journal.read_bytes())
+        assert size - len(run.journal.read_bytes()) < 1000
         open_storage(run).get_all_studies()
 
 
 def test_a_whole_journal_is_left_alone(run: RunDir) -> None:
     """Nothing is said or written where nothing is wrong."""
-    before = run.studies.stat().st_mtime_ns
-    assert mend_journal(run.studies) == []
-    assert run.studies.stat().st_mtime_ns == before
+    before = run.journal.stat().st_mtime_ns
+    assert mend_journal(run.journal) == []
+    assert run.journal.stat().st_mtime_ns == before
 
 
 def test_a_dead_drivers_journal_lock_is_removed(run: RunDir) -> None:
     """The lock that a killed driver held does not make the next one wait."""
-    lock = run.studies.with_name(run.studies.name + ".lock")
-    lock.symlink_to(run.studies)
-    assert mend_journal(run.studies) == ["studies.journal.lock of a dead driver removed"]
+    lock = run.journal.with_name(run.journal.name + ".lock")
+    lock.symlink_to(run.journal)
+    assert mend_journal(run.journal) == ["optuna.journal.lock of a dead driver removed"]
     assert not lock.is_symlink()
 
 
 def test_a_lost_journal_is_refused(run: RunDir) -> None:
     """Trials without a journal are never taken for a fresh start."""
-    run.studies.unlink()
+    run.journal.unlink()
     with pytest.raises(UserError, match=r"studies\.journal is gone, but there are trials"):
         open_storage(run)
-    assert not run.studies.exists()
+    assert not run.journal.exists()
 
 
 def test_a_lost_result_is_written_from_the_study(run: RunDir) -> None:
     """A finished trial whose folder has gone gets its result and its accuracies back."""
-    folder = run.cell(CELL).trial(0)
+    folder = run.study(CELL).trial(0)
     folder.result.unlink()
     (notice,) = repair(run, studies_of(run))
     assert "result of trial 0 was missing" in notice
@@ -111,8 +111,8 @@ def test_a_lost_result_is_written_from_the_study(run: RunDir) -> None:
 
 def test_a_lost_folder_of_a_running_trial_is_told(run: RunDir) -> None:
     """The trial is handed out again and trained from its start, and that is said."""
-    run.cell(CELL).trial(1).config.unlink()
-    run.cell(CELL).trial(1).path.rmdir()
+    run.study(CELL).trial(1).config.unlink()
+    run.study(CELL).trial(1).path.rmdir()
     (notice,) = repair(run, studies_of(run))
     assert "trained again from its start" in notice
     assert studies_of(run).next().number == 1
@@ -120,22 +120,22 @@ def test_a_lost_folder_of_a_running_trial_is_told(run: RunDir) -> None:
 
 def test_a_folder_without_a_trial_is_set_aside(run: RunDir) -> None:
     """A stranger's folder does not lend its state to the trial that gets its number."""
-    write_json(run.cell(CELL).trial(2).config, {"mine": True})
+    write_json(run.study(CELL).trial(2).config, {"mine": True})
     (notice,) = repair(run, studies_of(run))
     assert "the study knows no trial 2" in notice
-    assert not run.cell(CELL).trial(2).path.exists()
-    assert (run.cell(CELL).path / "trials" / "0002.unknown" / "config.json").exists()
+    assert not run.study(CELL).trial(2).path.exists()
+    assert (run.study(CELL).path / "trials" / "0002.unknown" / "config.json").exists()
 
 
 def test_any_optuna_storage_serves(tmp_path: Path) -> None:
     """Studies in a database: the URL is kept in a private file, and found again by everything."""
     run, url = RunDir(tmp_path), f"sqlite:///{tmp_path}/studies.db"
     set_storage(run, url)
-    assert stat.S_IMODE(run.studies_url.stat().st_mode) == 0o600
-    cell = studies_of(run).cells[CELL]
-    cell.complete(cell.issue().number, 50.0, 1.0)
-    assert studies_of(run).cells[CELL].counts()[TrialState.COMPLETE] == 1
-    assert not run.studies.exists()
+    assert stat.S_IMODE(run.optuna_storage_file.stat().st_mode) == 0o600
+    study = studies_of(run).studies[CELL]
+    study.complete(study.issue().number, 50.0, 1.0)
+    assert studies_of(run).studies[CELL].counts()[TrialState.COMPLETE] == 1
+    assert not run.journal.exists()
     with pytest.raises(UserError, match="elsewhere already"):
         set_storage(run, "sqlite:///other.db")
 
@@ -156,9 +156,9 @@ def test_a_storage_that_goes_away_in_the_middle_of_a_write(
     run, away = RunDir(tmp_path / "run"), tmp_path / "away"
     write_json(run.experiment_file, {})
     studies = studies_of(run)
-    cell = studies.cells[CELL]
-    cell.issue()
-    before, real = run.studies.read_bytes(), getattr(os, moment)
+    study = studies.by_name[CELL]
+    study.issue()
+    before, real = run.journal.read_bytes(), getattr(os, moment)
 
     def vanishing(*arguments: Any) -> None:
         monkeypatch.setattr(os, moment, real)
@@ -167,10 +167,10 @@ def test_a_storage_that_goes_away_in_the_middle_of_a_write(
         real(*arguments)
 
     monkeypatch.setattr(os, moment, vanishing)
-    cell.report(0, [{"epoch": 1, "val_accuracy": 40.0}])
-    assert run.studies.read_bytes().removeprefix(before).count(b"\n") == 1
-    assert not run.studies.with_name("studies.journal.lock").is_symlink()
-    assert studies_of(run).cells[CELL].trials()[0].intermediate_values == {1: 40.0}
+    study.report(0, [{"epoch": 1, "val_accuracy": 40.0}])
+    assert run.journal.read_bytes().removeprefix(before).count(b"\n") == 1
+    assert not run.journal.with_name("optuna.journal.lock").is_symlink()
+    assert studies_of(run).studies[CELL].trials()[0].intermediate_values == {1: 40.0}
 
 
 def test_a_storage_that_refuses_ends_the_driver(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +192,7 @@ def test_a_storage_that_refuses_ends_the_driver(run: RunDir, monkeypatch: pytest
     ("problem", "ends"),
     [
         (lambda run: OSError(28, "No space left on device"), Unfinished),
-        (lambda run: FileNotFoundError(2, "No such file", str(run.cells_folder / "x")), Unfinished),
+        (lambda run: FileNotFoundError(2, "No such file", str(run.studies_folder / "x")), Unfinished),
         (lambda run: FileNotFoundError(2, "No such file", "elsewhere"), FileNotFoundError),
     ],
 )

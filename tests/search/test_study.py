@@ -37,7 +37,7 @@ def row(epoch: int, accuracy: float) -> dict[str, float]:
 def finish(studies: Studies, issue: Issue) -> None:
     """Complete a trial with a value that follows from its parameters alone."""
     value = 50.0 + 1000 * issue.values["optim/lr"]
-    studies.cells[issue.cell.name].complete(issue.number, value, 1.0)
+    studies.by_name[issue.study.name].complete(issue.number, value, 1.0)
 
 
 def deal_all(studies: Studies) -> list[Issue]:
@@ -50,10 +50,10 @@ def deal_all(studies: Studies) -> list[Issue]:
 
 
 def test_trials_are_dealt_evenly(tmp_path: Path) -> None:
-    """Cells take turns, and each gets exactly its budget."""
+    """Studies take turns, and each gets exactly its budget."""
     issues = deal_all(Studies(experiment(), open_storage(RunDir(tmp_path))))
-    assert [i.cell.method for i in issues] == ["fine_tune", "bss"] * 6
-    assert [i.number for i in issues if i.cell.method == "bss"] == list(range(6))
+    assert [i.study.method for i in issues] == ["fine_tune", "bss"] * 6
+    assert [i.number for i in issues if i.study.method == "bss"] == list(range(6))
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
@@ -118,10 +118,12 @@ def test_a_driver_of_a_warm_started_run_killed_while_drawing(tmp_path: Path, sam
 
     def begun(run: RunDir) -> Studies:
         studies = Studies(experiment(sampler), open_storage(run))
-        for cell in studies.cells.values():
-            values = {key: cell.firsts[0].get(key, 1e-3) for key in cell.distributions}
-            made = create_trial(params=values, distributions=cell.distributions, value=50.0, user_attrs={MARK: "old 0"})
-            cell.study.add_trials([made, made, made])
+        for study in studies.by_name.values():
+            values = {key: study.firsts[0].get(key, 1e-3) for key in study.distributions}
+            made = create_trial(
+                params=values, distributions=study.distributions, value=50.0, user_attrs={MARK: "old 0"}
+            )
+            study.study.add_trials([made, made, made])
         return studies
 
     for name in "ab":
@@ -159,65 +161,65 @@ def test_an_interrupted_trial_comes_first(tmp_path: Path) -> None:
 def test_a_driver_killed_between_queueing_and_asking_loses_nothing(tmp_path: Path) -> None:
     """A queued first point is the next trial, not one more."""
     studies = Studies(experiment(), open_storage(RunDir(tmp_path)))
-    cell = studies.cells["synthetic-1.00-bss"]
-    cell.study.enqueue_trial(cell.firsts[0])
-    issues = [i for i in deal_all(Studies(experiment(), open_storage(RunDir(tmp_path)))) if i.cell.method == "bss"]
+    study = studies.by_name["synthetic-1.00-bss"]
+    study.study.enqueue_trial(study.firsts[0])
+    issues = [i for i in deal_all(Studies(experiment(), open_storage(RunDir(tmp_path)))) if i.study.method == "bss"]
     assert [i.number for i in issues] == list(range(6))
-    assert issues[0].values == cell.firsts[0]
+    assert issues[0].values == study.firsts[0]
 
 
 def test_a_report_fills_what_was_missed(tmp_path: Path) -> None:
     """Reports carry the whole history: epochs that a killed driver missed are filled in, none overwritten."""
-    cell = Studies(experiment(), open_storage(RunDir(tmp_path))).cells["synthetic-1.00-bss"]
-    number = cell.issue().number
-    cell.report(number, [row(1, 10.0)])
-    cell.report(number, [row(1, 99.0), row(2, 20.0), row(3, 30.0)])
-    assert cell.trials()[number].intermediate_values == {1: 10.0, 2: 20.0, 3: 30.0}
+    study = Studies(experiment(), open_storage(RunDir(tmp_path))).studies["synthetic-1.00-bss"]
+    number = study.issue().number
+    study.report(number, [row(1, 10.0)])
+    study.report(number, [row(1, 99.0), row(2, 20.0), row(3, 30.0)])
+    assert study.trials()[number].intermediate_values == {1: 10.0, 2: 20.0, 3: 30.0}
 
 
 def test_failures_get_successors_up_to_a_limit(tmp_path: Path) -> None:
-    """A FAIL does not fill the budget; a cell in which everything fails is given up, and the others go on."""
+    """A FAIL does not fill the budget; a study in which everything fails is given up, and the others go on."""
     studies = Studies(experiment(), open_storage(RunDir(tmp_path)))
     while (issue := studies.next()) is not None:
-        if issue.cell.method == "bss":
-            studies.cells[issue.cell.name].fail(issue.number, "broken")
+        if issue.study.method == "bss":
+            studies.by_name[issue.study.name].fail(issue.number, "broken")
         else:
             finish(studies, issue)
-    counts = {name: cell.counts() for name, cell in studies.cells.items()}
+    counts = {name: study.counts() for name, study in studies.by_name.items()}
     assert counts["synthetic-1.00-fine_tune"] == Counter({TrialState.COMPLETE: 6})
     assert counts["synthetic-1.00-bss"] == Counter({TrialState.FAIL: 7})
-    assert studies.cells["synthetic-1.00-bss"].given_up
+    assert studies.by_name["synthetic-1.00-bss"].given_up
     assert studies.finished
 
 
 def test_the_infrastructure_may_lose_a_trial_three_times(tmp_path: Path) -> None:
     """Then it is not issued again."""
-    cell = Studies(experiment(), open_storage(RunDir(tmp_path))).cells["synthetic-1.00-bss"]
-    number = cell.issue().number
+    study = Studies(experiment(), open_storage(RunDir(tmp_path))).studies["synthetic-1.00-bss"]
+    number = study.issue().number
     for _ in range(REISSUES):
-        assert cell.reissue(number, "killed")
-        assert cell.issue().number == number
-    assert not cell.reissue(number, "killed")
-    assert cell.trials()[number].user_attrs["reissued"] == REISSUES + 1
+        assert study.reissue(number, "killed")
+        assert study.issue().number == number
+    assert not study.reissue(number, "killed")
+    assert study.trials()[number].user_attrs["reissued"] == REISSUES + 1
 
 
 def test_a_trial_that_gets_on_is_only_unlucky(tmp_path: Path) -> None:
     """Losses at different epochs do not add up: however often its workers die, a trial that gets on is kept."""
-    cell = Studies(experiment(), open_storage(RunDir(tmp_path))).cells["synthetic-1.00-bss"]
-    number = cell.issue().number
+    study = Studies(experiment(), open_storage(RunDir(tmp_path))).studies["synthetic-1.00-bss"]
+    number = study.issue().number
     for epoch in range(1, 10):
-        cell.report(number, [row(n, 10.0) for n in range(1, epoch + 1)])
-        assert cell.reissue(number, "killed")
-        assert cell.issue().number == number
-    assert cell.trials()[number].user_attrs["reissued"] == 9
+        study.report(number, [row(n, 10.0) for n in range(1, epoch + 1)])
+        assert study.reissue(number, "killed")
+        assert study.issue().number == number
+    assert study.trials()[number].user_attrs["reissued"] == 9
 
 
 def test_the_earliest_of_equals_is_best(tmp_path: Path) -> None:
     """Ties of validation accuracy go to the trial that was asked for first."""
-    cell = Studies(experiment(), open_storage(RunDir(tmp_path))).cells["synthetic-1.00-bss"]
+    study = Studies(experiment(), open_storage(RunDir(tmp_path))).studies["synthetic-1.00-bss"]
     for value in (40.0, 60.0, 60.0):
-        cell.complete(cell.issue().number, value, 1.0)
-    best = cell.best()
+        study.complete(study.issue().number, value, 1.0)
+    best = study.best()
     assert best is not None
     assert best.number == 1
 
@@ -228,10 +230,10 @@ def test_importance_names_what_made_the_difference(tmp_path: Path) -> None:
     studies = Studies(parse(text, "deal"), open_storage(RunDir(tmp_path)))
     for _ in range(8):
         finish(studies, studies.next())
-    cell = studies.cells["synthetic-1.00-bss"]
-    assert importance(cell) == {}
+    study = studies.by_name["synthetic-1.00-bss"]
+    assert importance(study) == {}
     deal_all(studies)
-    shares = importance(cell)
-    assert set(shares) == set(cell.distributions)
+    shares = importance(study)
+    assert set(shares) == set(study.distributions)
     assert max(shares, key=shares.get) == "optim/lr"
     assert sum(shares.values()) == pytest.approx(1)

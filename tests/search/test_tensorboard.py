@@ -16,7 +16,7 @@ def board(tiny_run: tuple[Path, str]) -> Iterator[Board]:
 
 
 def test_every_weight_has_a_column(board: Board) -> None:
-    """The columns are the union over all cells: each method's weight, also where a baseline lacks it."""
+    """The columns are the union over all studies: each method's weight, also where a baseline lacks it."""
     columns = {info["name"] for info in board.hparams("experiment")["hparamInfos"]}
     assert {"task", "rate", "method", "optim/lr", "optim/head_lr_factor"} <= columns
     assert {"bss/weight", "co_tuning/weight"} <= columns
@@ -39,8 +39,8 @@ def test_rows_show_the_best_value(board: Board, tiny_run: tuple[Path, str]) -> N
         if group["hparams"]["stage"] == "search":
             best[group["name"]] = group["metricValues"][0]["value"]
     for name, value in best.items():
-        _, cell, number = name.split("/")
-        result = tiny_run[0] / "cells" / cell / "trials" / number / "result.json"
+        _, study, number = name.split("/")
+        result = tiny_run[0] / "studies" / study / "trials" / number / "result.json"
         assert value == pytest.approx(json.loads(result.read_text())["value"])
     assert len(best) == 12
 
@@ -60,7 +60,7 @@ def test_the_curves_end_at_what_was_selected(board: Board, tiny_run: tuple[Path,
     """Each method's curve has a point for each of its four trials; the last is the selection's accuracy."""
     for method in ("fine_tune", "bss", "co_tuning"):
         points = board.ask(f"/data/plugin/scalars/scalars?run=methods/{method}&tag=best_val_accuracy/synthetic-1.00")
-        chosen = json.loads((tiny_run[0] / "cells" / f"synthetic-1.00-{method}" / "selection.json").read_text())
+        chosen = json.loads((tiny_run[0] / "studies" / f"synthetic-1.00-{method}" / "selection.json").read_text())
         assert [point[1] for point in points] == [1, 2, 3, 4]
         assert points[-1][2] == pytest.approx(chosen["val_accuracy"])
 

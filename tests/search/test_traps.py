@@ -15,7 +15,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from cotuning_tune.experiment import Cell, parse
+from cotuning_tune.experiment import Study, parse
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.search.space import distributions
 from cotuning_tune.search.storage import open_storage
@@ -51,7 +51,7 @@ def test_trap_04_rungs_live_in_the_study() -> None:
 
 def test_trap_05_the_value_is_the_best_not_the_last(tiny_run: Tiny) -> None:
     """A training reports the best epoch so far, and that is the value of every trial."""
-    job = TrainingJob(parse(TEXT, "best").spec(Cell("synthetic", 1.0, "bss"), {}, 0))
+    job = TrainingJob(parse(TEXT, "best").spec(Study("synthetic", 1.0, "bss"), {}, 0))
     job.history = [{"val_accuracy": value} for value in (40.0, 60.0, 50.0)]
     assert job.best == 60.0
     assert all(t.value == max(t.intermediate_values.values()) for t in trials_of(tiny_run[0]))
@@ -59,21 +59,21 @@ def test_trap_05_the_value_is_the_best_not_the_last(tiny_run: Tiny) -> None:
 
 def test_trap_06_nan_is_told_fail(tmp_path: Path) -> None:
     """A failed trial is FAIL, not RUNNING for ever."""
-    cell = Studies(parse(TEXT, "nan"), open_storage(RunDir(tmp_path))).cells["synthetic-1.00-bss"]
-    cell.fail(cell.issue().number, "not finite")
-    assert cell.trials()[0].state == optuna.trial.TrialState.FAIL
+    study = Studies(parse(TEXT, "nan"), open_storage(RunDir(tmp_path))).studies["synthetic-1.00-bss"]
+    study.fail(study.issue().number, "not finite")
+    assert study.trials()[0].state == optuna.trial.TrialState.FAIL
 
 
 def test_trap_07_first_points_are_queued_once(tmp_path: Path) -> None:
     """Starting five drivers queues the first points once; their nested keys arrive in the trial."""
     for _ in range(5):
         studies = Studies(parse(TEXT, "points"), open_storage(RunDir(tmp_path)))
-    cell = studies.cells["synthetic-1.00-bss"]
-    issues = [cell.issue() for _ in range(4)]
-    assert len(cell.trials()) == 4
-    assert [i.values for i in issues[:2]] == cell.firsts
+    study = studies.by_name["synthetic-1.00-bss"]
+    issues = [study.issue() for _ in range(4)]
+    assert len(study.trials()) == 4
+    assert [i.values for i in issues[:2]] == study.firsts
     assert issues[0].values["optim/lr"] == 1e-3
-    assert issues[2].values not in cell.firsts
+    assert issues[2].values not in study.firsts
 
 
 def test_trap_08_experiments_do_not_share_studies(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_trap_09_a_fresh_driver_repeats_no_draw(tmp_path: Path) -> None:
     drawn = []
     for _ in range(6):
         text = TEXT.replace("trials = 4", "trials = 6")
-        issue = Studies(parse(text, "draws"), open_storage(RunDir(tmp_path))).cells["synthetic-1.00-bss"]
+        issue = Studies(parse(text, "draws"), open_storage(RunDir(tmp_path))).studies["synthetic-1.00-bss"]
         issue.orphans.clear()
         drawn.append(str(issue.issue().values))
     assert len(set(drawn)) == 6
@@ -121,7 +121,7 @@ def test_trap_12_lost_trials_are_issued_again() -> None:
 
 def test_trap_14_no_checkpoint_is_left(tiny_run: Tiny) -> None:
     """Ended trials leave no state behind, and Tune's folder stays small."""
-    assert {p.name for p in tiny_run[0].glob("cells/*/trials/*/*.pt")} == {"best.pt"}  # one a cell: test_checkpoints
+    assert {p.name for p in tiny_run[0].glob("studies/*/trials/*/*.pt")} == {"best.pt"}  # one a study: test_checkpoints
     assert sum(p.stat().st_size for p in (tiny_run[0] / "ray").rglob("*") if p.is_file()) < 2_000_000
 
 
@@ -163,5 +163,5 @@ def test_trap_16_every_session_has_its_method(tiny_run: Tiny, name: str) -> None
     """Event files exist for every trial and seed (columns, status and best values: test_tensorboard)."""
     found = list((tiny_run[0] / "tensorboard" / name).glob("*/*/events.out.tfevents.*"))
     results = "trials/*/result.json" if name == "search" else "retrain/*/result.json"
-    assert len(found) == len(list(tiny_run[0].glob(f"cells/*/{results}")))
-    assert json.loads(next(tiny_run[0].glob(f"cells/*/{results}")).read_text())["state"] == "COMPLETE"
+    assert len(found) == len(list(tiny_run[0].glob(f"studies/*/{results}")))
+    assert json.loads(next(tiny_run[0].glob(f"studies/*/{results}")).read_text())["state"] == "COMPLETE"

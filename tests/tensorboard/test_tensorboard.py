@@ -10,7 +10,6 @@ from typing import Any, cast
 import pytest
 from PIL import Image
 
-from cotuning_tune.base.files import place
 from cotuning_tune.cli._tensorboard import CURVES, names_of
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.search.recorder import Recorder
@@ -74,7 +73,7 @@ def test_columns_know_their_ranges(board: Board) -> None:
     assert [info["name"] for info in infos if not info["differs"]] == [info["name"] for info in infos][-2:]
 
 
-def test_one_chart_a_cell_with_a_line_a_method(board: Board) -> None:
+def test_one_chart_a_study_with_a_line_a_method(board: Board) -> None:
     """The layout names a tag for each task at a rate; every method's folder has it."""
     charts = [c for category in board.ask("/data/plugin/custom_scalars/layout")["category"] for c in category["chart"]]
     assert [chart["title"] for chart in charts] == ["synthetic at 50 %", "synthetic at 100 %"]
@@ -106,7 +105,7 @@ def test_images_are_what_was_drawn(board: Board) -> None:
 def test_it_is_live(tmp_path: Path) -> None:
     """Status, accuracy and curve of an open TensorBoard follow a trial, also over a killed driver."""
     made = Made(tmp_path / "live", ("bss",))
-    study = next(iter(made.studies.cells.values()))
+    study = next(iter(made.studies.by_name.values()))
     issue = study.issue()
     made.recorder.start(issue, {})
     name = "search/synthetic-0.50-bss/0000"
@@ -135,14 +134,14 @@ def test_it_is_live(tmp_path: Path) -> None:
 def test_a_resumed_search_writes_the_same_curves(tmp_path: Path) -> None:
     """A new driver's file replaces the old one and has all its points; no folder has two files."""
     made = Made(tmp_path / "again", ("bss",))
-    study = next(iter(made.studies.cells.values()))
+    study = next(iter(made.studies.by_name.values()))
     with closing(made.recorder):
         for end in ("COMPLETE", "FAIL"):
             made.trial(study, end)
     folder = made.run.tensorboard / "methods" / "bss"
     (before,) = folder.glob(PATTERN)
     size = before.stat().st_size
-    with closing(Recorder(made.run, made.studies)) as recorder:
+    with closing(Recorder(made.run, made.optuna_storage)) as recorder:
         recorder.draw(study)
     (after,) = folder.glob(PATTERN)
     assert (after.name > before.name, after.stat().st_size) == (True, size)
@@ -161,7 +160,7 @@ def test_several_runs_side_by_side(run: RunDir, tmp_path: Path) -> None:
         names = set(statuses(board))
         assert {"one/search/synthetic-0.50-fine_tune/0000", "one-2/search/synthetic-0.50-fine_tune/0000"} <= names
         assert sum(len(group["sessions"]) == 2 for group in board.groups([])) == 2  # the seeds of each run
-        later.trial(next(iter(later.studies.cells.values())), "COMPLETE")
+        later.trial(next(iter(later.studies.by_name.values())), "COMPLETE")
         board.wait(lambda: "later/search/synthetic-0.50-bss/0000" in statuses(board))
 
 
@@ -210,11 +209,11 @@ def texts(driver: Any, selector: str) -> set[str]:
 def test_hparams_tab(browser: Any, board: Board) -> None:
     """One row a trial and one for both seeds; every weight can be shown, and has a column then."""
     open_tab(browser, board, "#hparams")
-    board.wait(lambda: "Trial ID" in texts(browser, "vaadin-grid-cell-content"), 30)
+    board.wait(lambda: "Trial ID" in texts(browser, "vaadin-grid-study-content"), 30)
     show_all = "arguments[0].filter((box) => !box.checked).forEach((box) => box.click())"
     browser.execute_script(show_all, shown(browser, ".hparam-checkbox"))
     expected = {*WEIGHTS, "method", "best validation accuracy (%)", "last validation accuracy (%)"}
-    board.wait(lambda: expected <= texts(browser, "vaadin-grid-cell-content"), 30)
+    board.wait(lambda: expected <= texts(browser, "vaadin-grid-study-content"), 30)
     (table,) = shown(browser, "vaadin-grid")
     names = browser.execute_script("return arguments[0].items.map((item) => item.name)", table)
     assert len(names) == len(set(names)) == 26
@@ -227,7 +226,7 @@ def drawn_lines(driver: Any) -> list[str]:
 
 
 def test_custom_scalars_tab(browser: Any, board: Board) -> None:
-    """A chart for each cell, three lines in each, without any click; the smoothing is off."""
+    """A chart for each study, three lines in each, without any click; the smoothing is off."""
     open_tab(browser, board, CURVES)
     cards = board.wait(lambda: shown(browser, "tf-custom-scalar-multi-line-chart-card"), 30)
     assert len(cards) == 2
@@ -250,7 +249,7 @@ def test_a_run_of_an_object_store(tmp_path: Path) -> None:
         here = Made(tmp_path / "near", ("fine_tune",))
         for made in (there, here):
             with closing(made.recorder):
-                made.trial(next(iter(made.studies.cells.values())), "COMPLETE")
+                made.trial(next(iter(made.studies.by_name.values())), "COMPLETE")
         with board_of(there.run.path, here.run.path, at_least=5) as board:
             names = {"far/search/synthetic-0.50-bss/0000", "near/search/synthetic-0.50-fine_tune/0000"}
             assert statuses(board) == dict.fromkeys(names, "SUCCESS")

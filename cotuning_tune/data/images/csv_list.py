@@ -78,12 +78,12 @@ class CsvList(FileDataSet):
         header = [name.strip() for name in next(reader, [])]
         places = [self._place(header, column) for column in GUESSES]
         lines: dict[str, int] = {}
-        for cells in filter(any, reader):
-            if len(cells) != len(header):
+        for studies in filter(any, reader):
+            if len(studies) != len(header):
                 raise self._wrong(
-                    reader.line_num, f"{len(cells)} cells under {len(header)} columns; quote what has commas"
+                    reader.line_num, f"{len(studies)} studies under {len(header)} columns; quote what has commas"
                 )
-            path, label, part = (cells[p].strip() if p is not None else "" for p in places)
+            path, label, part = (studies[p].strip() if p is not None else "" for p in places)
             if not path or not label:
                 raise self._wrong(reader.line_num, "no path or no label")
             path = os.path.normpath(path)

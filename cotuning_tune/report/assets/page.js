@@ -69,10 +69,10 @@ function dataRows(figure, view) {
 }
 
 // The numbers of a figure as a table, made when it is opened.
-function offerData(figure, place, view) {
-  place.replaceChildren();
+function offerData(figure, setting, view) {
+  setting.replaceChildren();
   if (!view || !dataRows(figure, view)[1].length) return;
-  const details = place.appendChild(document.createElement("details"));
+  const details = setting.appendChild(document.createElement("details"));
   details.appendChild(document.createElement("summary")).textContent = "Numbers";
   details.addEventListener("toggle", () => {
     if (details.children.length === 1) details.append(tableOf(...dataRows(figure, view), figure.title));
@@ -86,7 +86,7 @@ function viewOf(figure) {
 }
 
 function sentence(figure, series) {
-  const where = view.value === "all" ? "all cells" : view.value;
+  const where = view.value === "all" ? "all studies" : view.value;
   const ends = (series || []).filter((one) => one.x && one.x.length).map((one) => `${one.method} ${shown(one.y.at(-1))}`);
   const last = figure.kind === "curves" && ends.length ? `; at the end ${ends.join(", ")}` : "";
   return `${figure.title}, ${where}${last}`;
@@ -145,7 +145,7 @@ const drawAll = () => DATA.figures.forEach(draw);
 
 function offerViews() {
   const many = DATA.views.length > 1;
-  if (many) view.append(new Option("all cells", "all"));
+  if (many) view.append(new Option("all studies", "all"));
   view.append(...DATA.views.map((name) => new Option(name, name)));
   document.getElementById("view-label").hidden = !many;
   view.addEventListener("change", drawAll);

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from cotuning_tune.report.results import CellResult
+from cotuning_tune.report.results import StudyResult
 
 ALL = "all"
 Kind = Literal["curves", "points", "shares", "parallel", "relations"]
@@ -60,17 +60,17 @@ class Figure:
         return any(one.x if isinstance(one, Series) else one for view in self.views.values() for one in view)
 
 
-def by_view(cells: list[CellResult]) -> dict[str, list[CellResult]]:
-    """The cells of each task at a rate, one a method."""
-    found: dict[str, list[CellResult]] = {}
-    for cell in cells:
-        found.setdefault(cell.place, []).append(cell)
+def by_view(studies: list[StudyResult]) -> dict[str, list[StudyResult]]:
+    """The studies of each task at a rate, one a method."""
+    found: dict[str, list[StudyResult]] = {}
+    for study in studies:
+        found.setdefault(study.setting, []).append(study)
     return found
 
 
-def by_method(cells: list[CellResult]) -> dict[str, list[CellResult]]:
-    """The cells of each method, in the experiment's order."""
-    found: dict[str, list[CellResult]] = {}
-    for cell in cells:
-        found.setdefault(cell.method, []).append(cell)
+def by_method(studies: list[StudyResult]) -> dict[str, list[StudyResult]]:
+    """The studies of each method, in the experiment's order."""
+    found: dict[str, list[StudyResult]] = {}
+    for study in studies:
+        found.setdefault(study.method, []).append(study)
     return found

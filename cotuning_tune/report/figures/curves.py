@@ -5,7 +5,7 @@ from statistics import mean
 
 from cotuning_tune.base.files import read_lines
 from cotuning_tune.report.figures.chart import ALL, Axis, Figure, Series, Views, by_method, by_view
-from cotuning_tune.report.results import CellResult
+from cotuning_tune.report.results import StudyResult
 from cotuning_tune.run.folder import RunDir
 
 GRID = 60
@@ -13,17 +13,17 @@ ACCURACY = Axis("validation accuracy (%)")
 Curve = tuple[list[float], list[float]]
 
 
-def _ended(cell: CellResult) -> list[tuple[float, float | None]]:
+def _ended(study: StudyResult) -> list[tuple[float, float | None]]:
     """Hours and accuracy (%) of each ended trial; stopped trials have none, unless none ran to its end."""
-    counted = "COMPLETE" if cell.count("COMPLETE") else "PRUNED"
-    ended = [t for t in cell.trials if t["state"] in ("COMPLETE", "PRUNED", "FAIL")]
+    counted = "COMPLETE" if study.count("COMPLETE") else "PRUNED"
+    ended = [t for t in study.trials if t["state"] in ("COMPLETE", "PRUNED", "FAIL")]
     return [(t["seconds"] / 3600, t["value"] if t["state"] == counted else None) for t in ended]
 
 
-def best_curve(cell: CellResult, *, hours: bool) -> Curve:
+def best_curve(study: StudyResult, *, hours: bool) -> Curve:
     """Trials or hours spent, and the best accuracy (%) so far: each rise, and the end of the search."""
     spent, xs, ys = 0.0, list[float](), list[float]()
-    for cost, value in _ended(cell):
+    for cost, value in _ended(study):
         spent += cost if hours else 1
         if value is not None and (not ys or value > ys[-1]):
             xs.append(spent)
@@ -52,38 +52,38 @@ def _grid(curves: list[Curve], *, hours: bool) -> list[float]:
     return [first + (last - first) * n / GRID for n in range(GRID + 1)]
 
 
-def _mean_over_cells(cells: list[CellResult], *, hours: bool) -> list[Series]:
-    curves = {m: [best_curve(c, hours=hours) for c in mine] for m, mine in by_method(cells).items()}
+def _mean_over_studies(studies: list[StudyResult], *, hours: bool) -> list[Series]:
+    curves = {m: [best_curve(c, hours=hours) for c in mine] for m, mine in by_method(studies).items()}
     grid = _grid([curve for mine in curves.values() for curve in mine], hours=hours)
     ends = [x for mine in curves.values() for xs, _ in mine if xs for x in (xs[0], xs[-1])]
     points = sorted({*grid, *ends})
     return [Series(method, *mean_curve(mine, points)) for method, mine in curves.items()]
 
 
-def best_figure(cells: list[CellResult], device: str, *, hours: bool) -> Figure:
+def best_figure(studies: list[StudyResult], device: str, *, hours: bool) -> Figure:
     """Best validation accuracy so far against trials, or against hours of a slot or GPU."""
     views: Views = {
-        view: [Series(cell.method, *best_curve(cell, hours=hours)) for cell in mine]
-        for view, mine in by_view(cells).items()
+        view: [Series(study.method, *best_curve(study, hours=hours)) for study in mine]
+        for view, mine in by_view(studies).items()
     }
     spent = f"{device}-hours" if hours else "trials"
     return Figure(
         name=f"best_by_{'hours' if hours else 'trials'}",
         title=f"Best validation accuracy so far, by {spent}",
-        caption=f"Best accuracy of a trial of full length after so many {spent} of a cell, in the order of their"
-        " numbers; trials that failed or were stopped count as spent. All cells: the mean over them.",
+        caption=f"Best accuracy of a trial of full length after so many {spent} of a study, in the order of their"
+        " numbers; trials that failed or were stopped count as spent. All studies: the mean over them.",
         kind="curves",
-        x=Axis(f"{spent} spent on a cell", whole=not hours),
+        x=Axis(f"{spent} spent on a study", whole=not hours),
         y=ACCURACY,
-        views={ALL: _mean_over_cells(cells, hours=hours), **views},
+        views={ALL: _mean_over_studies(studies, hours=hours), **views},
         steps=True,
     )
 
 
-def _seed_curves(run: RunDir, cell: CellResult) -> list[list[float]]:
+def _seed_curves(run: RunDir, study: StudyResult) -> list[list[float]]:
     """The validation accuracies (%) by epoch of each retrained seed."""
-    folder = run.cell(cell.name)
-    found = [read_lines(folder.retrain(int(seed["seed"])).metrics) for seed in cell.seeds]
+    folder = run.study(study.name)
+    found = [read_lines(folder.retrain(int(seed["seed"])).metrics) for seed in study.seeds]
     return [[row["val_accuracy"] for row in rows] for rows in found if rows]
 
 
@@ -92,24 +92,24 @@ def _mean_rows(curves: list[list[float]]) -> list[float]:
     return [mean(values) for values in zip(*curves, strict=False)]
 
 
-def learning_figure(run: RunDir, cells: list[CellResult]) -> Figure:
+def learning_figure(run: RunDir, studies: list[StudyResult]) -> Figure:
     """Validation accuracy by epoch of the chosen configurations' retraining, mean over the seeds."""
-    means = {cell.name: _mean_rows(_seed_curves(run, cell)) for cell in cells}
+    means = {study.name: _mean_rows(_seed_curves(run, study)) for study in studies}
 
     def series(method: str, curve: list[float]) -> Series:
         return Series(method, [float(n) for n in range(1, len(curve) + 1)], curve)
 
     views: Views = {
-        view: [series(cell.method, means[cell.name]) for cell in mine] for view, mine in by_view(cells).items()
+        view: [series(study.method, means[study.name]) for study in mine] for view, mine in by_view(studies).items()
     }
     every = [
-        series(method, _mean_rows([curve for cell in mine if (curve := means[cell.name])]))
-        for method, mine in by_method(cells).items()
+        series(method, _mean_rows([curve for study in mine if (curve := means[study.name])]))
+        for method, mine in by_method(studies).items()
     ]
     return Figure(
         name="learning_curves",
         title="Learning curves of the chosen configurations",
-        caption="Validation accuracy in the retraining, mean over the seeds. All cells: the mean over them, as far"
+        caption="Validation accuracy in the retraining, mean over the seeds. All studies: the mean over them, as far"
         " as the shortest goes.",
         kind="curves",
         x=Axis("epoch (or interval of iterations)", whole=True),

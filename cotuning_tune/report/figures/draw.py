@@ -22,7 +22,7 @@ NO_DATE: dict[str, dict[str, Any]] = {"svg": {"Date": None, "Creator": None}, "p
 
 
 def _shown_view(figure: Figure) -> tuple[Any, str]:
-    """The view over all cells, or the only task's own; and the label of y."""
+    """The view over all studies, or the only task's own; and the label of y."""
     others = [view for view in figure.views if view != ALL]
     if len(others) == 1:
         return figure.views[others[0]], figure.y.label
@@ -93,7 +93,7 @@ def _has_points(figure: Figure) -> bool:
 
 
 def draw_files(figures: list[Figure], order: list[str]) -> Iterator[tuple[str, bytes]]:
-    """Name and content of a PNG and an SVG file for each figure over all cells that has points.
+    """Name and content of a PNG and an SVG file for each figure over all studies that has points.
 
     ``order``: the methods in the experiment's order. The same numbers give the same bytes.
     """

@@ -5,30 +5,30 @@ from typing import Any
 
 from cotuning_tune.base.files import read_json
 from cotuning_tune.report.figures.chart import ALL, Axis, Figure, Series, Views, by_method, by_view
-from cotuning_tune.report.results import CellResult
+from cotuning_tune.report.results import StudyResult
 from cotuning_tune.run.folder import RunDir
 
 
-def _seed_points(cell: CellResult) -> list[tuple[float, float]]:
+def _seed_points(study: StudyResult) -> list[tuple[float, float]]:
     """Validation and test accuracy (%) of each seed that came to an end."""
-    done = [seed for seed in cell.seeds if seed["state"] == "COMPLETE" and seed.get("val_accuracy") is not None]
+    done = [seed for seed in study.seeds if seed["state"] == "COMPLETE" and seed.get("val_accuracy") is not None]
     return [(seed["val_accuracy"], seed["test_accuracy"]) for seed in done]
 
 
-def gap_figure(cells: list[CellResult]) -> Figure:
+def gap_figure(studies: list[StudyResult]) -> Figure:
     """Test against validation accuracy: below the diagonal, the choice was too hopeful."""
-    points = {cell.name: _seed_points(cell) for cell in cells}
+    points = {study.name: _seed_points(study) for study in studies}
     every = []
-    for method, mine in by_method(cells).items():
-        found = [points[cell.name] for cell in mine if points[cell.name]]
+    for method, mine in by_method(studies).items():
+        found = [points[study.name] for study in mine if points[study.name]]
         every.append(Series.of(method, [(mean(x for x, _ in p), mean(y for _, y in p)) for p in found]))
     views: Views = {
-        view: [Series.of(cell.method, points[cell.name]) for cell in mine] for view, mine in by_view(cells).items()
+        view: [Series.of(study.method, points[study.name]) for study in mine] for view, mine in by_view(studies).items()
     }
     return Figure(
         name="validation_test_gap",
         title="Validation and test accuracy",
-        caption="A point is a retrained seed at the best of its epochs. All cells: a point is a cell, mean over its"
+        caption="A point is a retrained seed at the best of its epochs. All studies: a point is a study, mean over its"
         " seeds. Below the dashed line the test part was harder than the validation part.",
         kind="points",
         x=Axis("validation accuracy (%)"),
@@ -38,22 +38,22 @@ def gap_figure(cells: list[CellResult]) -> Figure:
     )
 
 
-def _related(run: RunDir, cell: CellResult) -> list[list[Any]]:
+def _related(run: RunDir, study: StudyResult) -> list[list[Any]]:
     """Rows of a target class, then pairs of a source class and its probability."""
-    for seed in cell.seeds:
-        path = run.cell(cell.name).retrain(int(seed["seed"])).method
+    for seed in study.seeds:
+        path = run.study(study.name).retrain(int(seed["seed"])).method
         if path.exists():
             related = read_json(path).get("related", [])
             return [[row["target"], *([s["name"], s["probability"]] for s in row["source"])] for row in related]
     return []
 
 
-def relations_figure(run: RunDir, cells: list[CellResult]) -> Figure:
+def relations_figure(run: RunDir, studies: list[StudyResult]) -> Figure:
     """For each target class the source classes that co-tuning takes it for, the likeliest first."""
     views: Views = {}
-    for view, mine in by_view(cells).items():
-        for cell in mine:
-            if related := _related(run, cell):
+    for view, mine in by_view(studies).items():
+        for study in mine:
+            if related := _related(run, study):
                 views[view] = related
     return Figure(
         name="relations",

@@ -5,7 +5,7 @@ from statistics import mean
 from typing import Any
 
 from cotuning_tune.report.figures.chart import ALL, Axis, Figure, Series, Views, by_method, by_view
-from cotuning_tune.report.results import CellResult, searched_of
+from cotuning_tune.report.results import StudyResult, searched_of
 from cotuning_tune.run.folder import RunDir
 
 BINS_A_DECADE = 2
@@ -18,10 +18,10 @@ def read_space(run: RunDir) -> Space:
     return {key: search for space in searched_of(run).values() for key, search in space.items()}
 
 
-def _weight_points(cell: CellResult) -> list[tuple[float, float]]:
+def _weight_points(study: StudyResult) -> list[tuple[float, float]]:
     """Trade-off weight and validation accuracy (%) of each trial of full length: that of a stopped one says less."""
-    key = f"{cell.method}/weight"
-    return sorted((float(t["values"][key]), t["value"]) for t in cell.complete if key in t["values"])
+    key = f"{study.method}/weight"
+    return sorted((float(t["values"][key]), t["value"]) for t in study.complete if key in t["values"])
 
 
 def _centre(weight: float) -> float:
@@ -31,34 +31,34 @@ def _centre(weight: float) -> float:
     return float(10 ** ((math.floor(math.log10(weight) * BINS_A_DECADE) + 0.5) / BINS_A_DECADE))
 
 
-def binned(cells: list[CellResult]) -> list[tuple[float, float]]:
-    """Mean distance (points) to the best of the same cell, for each half decade of the weight."""
+def binned(studies: list[StudyResult]) -> list[tuple[float, float]]:
+    """Mean distance (points) to the best of the same study, for each half decade of the weight."""
     bins: dict[float, list[float]] = {}
-    for cell in cells:
-        points = _weight_points(cell)
+    for study in studies:
+        points = _weight_points(study)
         best = max((value for _, value in points), default=0.0)
         for weight, value in points:
             bins.setdefault(_centre(weight), []).append(value - best)
     return sorted((weight, mean(values)) for weight, values in bins.items())
 
 
-def weight_figure(cells: list[CellResult]) -> Figure:
+def weight_figure(studies: list[StudyResult]) -> Figure:
     """Validation accuracy against the trade-off weight of the method's term."""
     views: Views = {
-        view: [Series.of(cell.method, points) for cell in mine if (points := _weight_points(cell))]
-        for view, mine in by_view(cells).items()
+        view: [Series.of(study.method, points) for study in mine if (points := _weight_points(study))]
+        for view, mine in by_view(studies).items()
     }
-    every = [Series.of(method, points) for method, mine in by_method(cells).items() if (points := binned(mine))]
+    every = [Series.of(method, points) for method, mine in by_method(studies).items() if (points := binned(mine))]
     return Figure(
         name="weight_sensitivity",
         title="Sensitivity to the trade-off weight",
-        caption="A point is a trial of full length; its other hyper-parameters differ too. All cells: points below"
-        " the best trial of the same cell, mean over half a decade of the weight. Zero stands at the left end.",
+        caption="A point is a trial of full length; its other hyper-parameters differ too. All studies: points below"
+        " the best trial of the same study, mean over half a decade of the weight. Zero stands at the left end.",
         kind="points",
         x=Axis("trade-off weight", log=True),
         y=Axis("validation accuracy (%)"),
         views={ALL: every, **views},
-        y_of_all="points below the cell's best",
+        y_of_all="points below the study's best",
     )
 
 
@@ -67,41 +67,41 @@ def _plain(method: str, key: str) -> str:
     return key.removeprefix(f"{method}/")
 
 
-def _shares(cells: list[CellResult]) -> list[dict[str, Any]]:
-    """For each parameter the mean share of each method over its cells."""
+def _shares(studies: list[StudyResult]) -> list[dict[str, Any]]:
+    """For each parameter the mean share of each method over its studies."""
     found: dict[str, dict[str, list[float]]] = {}
-    for cell in cells:
-        for key, share in cell.importance.items():
-            found.setdefault(_plain(cell.method, key), {}).setdefault(cell.method, []).append(share)
+    for study in studies:
+        for key, share in study.importance.items():
+            found.setdefault(_plain(study.method, key), {}).setdefault(study.method, []).append(share)
     return [{"parameter": p, "shares": {m: mean(v) for m, v in by.items()}} for p, by in found.items()]
 
 
-def importance_figure(cells: list[CellResult]) -> Figure:
+def importance_figure(studies: list[StudyResult]) -> Figure:
     """Which hyper-parameter made the difference between the best trials and the others."""
-    views: Views = {view: _shares(mine) for view, mine in by_view(cells).items()}
+    views: Views = {view: _shares(mine) for view, mine in by_view(studies).items()}
     return Figure(
         name="importance",
         title="Importance of the hyper-parameters",
-        caption="PED-ANOVA: how differently the best tenth of a cell's trials and all of them are spread over each"
-        " range; the shares of a method add up to 1. All cells: the mean. With few trials read it as a hint.",
+        caption="PED-ANOVA: how differently the best tenth of a study's trials and all of them are spread over each"
+        " range; the shares of a method add up to 1. All studies: the mean. With few trials read it as a hint.",
         kind="shares",
         x=Axis("share"),
         y=Axis(""),
-        views={ALL: _shares(cells), **views},
+        views={ALL: _shares(studies), **views},
     )
 
 
-def _parallel(cell: CellResult, space: Space) -> dict[str, Any]:
-    trials = sorted(cell.complete, key=lambda t: float(t["value"]))[-MOST_ROWS:]
+def _parallel(study: StudyResult, space: Space) -> dict[str, Any]:
+    trials = sorted(study.complete, key=lambda t: float(t["value"]))[-MOST_ROWS:]
     keys = list(dict.fromkeys(key for trial in trials for key in trial["values"]))
-    axes = [{"name": _plain(cell.method, key), **space.get(key, {})} for key in keys]
-    chosen = cell.selection["trial"] if cell.selection else None
+    axes = [{"name": _plain(study.method, key), **space.get(key, {})} for key in keys]
+    chosen = study.selection["trial"] if study.selection else None
     rows = [[t["number"], *(t["values"].get(key) for key in keys), t["value"]] for t in trials]
-    return {"method": cell.method, "axes": axes, "rows": rows, "chosen": chosen}
+    return {"method": study.method, "axes": axes, "rows": rows, "chosen": chosen}
 
 
-def parallel_figure(run: RunDir, cells: list[CellResult]) -> Figure:
-    """Every trial of one method in one cell as a line through its values and its accuracy."""
+def parallel_figure(run: RunDir, studies: list[StudyResult]) -> Figure:
+    """Every trial of one method in one study as a line through its values and its accuracy."""
     space = read_space(run)
     return Figure(
         name="parallel",
@@ -112,7 +112,7 @@ def parallel_figure(run: RunDir, cells: list[CellResult]) -> Figure:
         x=Axis(""),
         y=Axis("validation accuracy (%)"),
         views={
-            view: [drawn for cell in mine if (drawn := _parallel(cell, space))["rows"]]
-            for view, mine in by_view(cells).items()
+            view: [drawn for study in mine if (drawn := _parallel(study, space))["rows"]]
+            for view, mine in by_view(studies).items()
         },
     )

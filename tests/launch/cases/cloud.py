@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from cotuning_tune.launch.way import Request
-from cotuning_tune.launch.ways.cloud import CloudProfile
+from cotuning_tune.launch.backend import Request
+from cotuning_tune.launch.backends.cloud import CloudProfile
 
 REQUEST = Request(
     experiment=Path("search_spaces/tiny.toml"),
     name="tiny",
     storage="s3://bucket/runs",
-    studies="postgresql://me:password@database/studies",
+    optuna_storage="postgresql://me:password@database/studies",
     profile=CloudProfile(
         package="git+https://example.org/cotuning_tune.git",
         security_group="sg-0123456789abcdef0",

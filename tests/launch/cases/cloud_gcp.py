@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from cotuning_tune.launch.way import Request
-from cotuning_tune.launch.ways.cloud import CloudProfile
+from cotuning_tune.launch.backend import Request
+from cotuning_tune.launch.backends.cloud import CloudProfile
 
-WAY = "cloud"
+BACKEND = "cloud"
 REQUEST = Request(
     experiment=Path("search_spaces/tiny.toml"),
     name="Tiny_on_gcp",
     storage="s3://bucket/runs",
-    studies="postgresql://me:password@database/studies",
+    optuna_storage="postgresql://me:password@database/studies",
     profile=CloudProfile(
         provider="gcp",
         region="us-west1",

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from cotuning_tune.launch.way import Request
-from cotuning_tune.launch.ways.k8s import K8sProfile
+from cotuning_tune.launch.backend import Request
+from cotuning_tune.launch.backends.k8s import K8sProfile
 
 REQUEST = Request(
     experiment=Path("search_spaces/tiny.toml"),
     name="tiny",
     storage="/mnt/runs",
-    studies="",
+    optuna_storage="",
     profile=K8sProfile(
         image="example.org/cotuning-tune:1",
         claim="runs",

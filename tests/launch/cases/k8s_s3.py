@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from cotuning_tune.launch.way import Request
-from cotuning_tune.launch.ways.k8s import K8sProfile
+from cotuning_tune.launch.backend import Request
+from cotuning_tune.launch.backends.k8s import K8sProfile
 
-WAY = "k8s"
+BACKEND = "k8s"
 REQUEST = Request(
     experiment=Path("search_spaces/tiny.toml"),
     name="Tiny_on_S3",
     storage="s3://bucket/runs",
-    studies="postgresql://me:password@database/studies",
+    optuna_storage="postgresql://me:password@database/studies",
     profile=K8sProfile(
         image="example.org/cotuning-tune:1",
         pull_secret="registry",

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from cotuning_tune.launch.way import Request
-from cotuning_tune.launch.ways.slurm import SlurmProfile
+from cotuning_tune.launch.backend import Request
+from cotuning_tune.launch.backends.slurm import SlurmProfile
 
 REQUEST = Request(
     experiment=Path("/shared/experiments/birds.toml"),
     name="birds",
     storage="/shared/runs",
-    studies="postgresql://user:password@host/studies",
+    optuna_storage="postgresql://user:password@host/studies",
     profile=SlurmProfile(
         python="/shared/venv/bin/python",
         nodes=2,

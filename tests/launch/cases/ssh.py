@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from cotuning_tune.launch.way import Request
-from cotuning_tune.launch.ways.ssh import SshProfile
+from cotuning_tune.launch.backend import Request
+from cotuning_tune.launch.backends.ssh import SshProfile
 
 REQUEST = Request(
     experiment=Path("search_spaces/tiny.toml"),
     name="tiny",
     storage="/shared/runs",
-    studies="",
+    optuna_storage="",
     profile=SshProfile(
         hosts=("gpu1", "me@gpu2"),
         ssh_options=("-p", "2222"),

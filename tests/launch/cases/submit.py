@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from cotuning_tune.launch.way import Request
-from cotuning_tune.launch.ways.submit import SubmitProfile
+from cotuning_tune.launch.backend import Request
+from cotuning_tune.launch.backends.submit import SubmitProfile
 
 REQUEST = Request(
     experiment=Path("search_spaces/tiny.toml"),
     name="tiny",
     storage="/shared/runs",
-    studies="postgresql://me:password@database/studies",
+    optuna_storage="postgresql://me:password@database/studies",
     profile=SubmitProfile(
         python="/opt/venv/bin/python",
         working_dir="search_spaces",

@@ -8,7 +8,7 @@ case ${1:?start, state, log, follow or stop} in
 start)
     running && { echo "state: running"; exit 0; }
     . ./environment
-    [ -f studies.url ] && { COTUNING_TUNE_STUDIES=$(cat studies.url); export COTUNING_TUNE_STUDIES; }
+    [ -f optuna_storage.url ] && { COTUNING_TUNE_OPTUNA_STORAGE=$(cat optuna_storage.url); export COTUNING_TUNE_OPTUNA_STORAGE; }
     rm -f code stopping
     nohup setsid sh driver.sh work >> log 2>&1 < /dev/null &
     echo "state: running"

@@ -12,10 +12,10 @@ from typing import Any
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.hyper import at_least, hyper
+from cotuning_tune.launch.backend import ENDS, NOTHING_RUNS, Backend, Plan, Request
 from cotuning_tune.launch.record import Launch
 from cotuning_tune.launch.tail import follow_file
 from cotuning_tune.launch.templates import render
-from cotuning_tune.launch.way import ENDS, NOTHING_RUNS, Plan, Request, Way
 
 ASK_EVERY_S = 10.0
 STOP_S = 120.0
@@ -86,7 +86,7 @@ def _lives(state: str) -> bool:
     return state.startswith(("queued", "running"))
 
 
-class SlurmWay(Way):
+class SlurmWay(Backend):
     """``sbatch``, and the job's own exit code says whether it goes back to the queue."""
 
     Profile = SlurmProfile

@@ -1,4 +1,4 @@
-"""What every way of launching has in common."""
+"""What every backend of launching has in common."""
 
 import re
 import shlex
@@ -16,12 +16,12 @@ NOTHING_RUNS = "nothing is running"  # what ``stop`` says of a launch that had e
 
 @dataclass(frozen=True)
 class Request:
-    """What shall be launched; ``profile`` is an object of the way's ``Profile``, ``folder`` the launch's own."""
+    """What shall be launched; ``profile`` is an object of the backend's ``Profile``, ``folder`` the launch's own."""
 
     experiment: Path
     name: str
     storage: str
-    studies: str
+    optuna_storage: str
     profile: Any
     folder: Path
     on_end: bool = False
@@ -55,10 +55,10 @@ class Plan:
         return "\n\n".join([*parts, "# commands\n" + "\n".join(lines)])
 
 
-class Way(ABC):
-    """A way of launching. ``Profile``: a frozen dataclass of ``hyper`` fields, filled from a profile file.
+class Backend(ABC):
+    """A backend of launching. ``Profile``: a frozen dataclass of ``hyper`` fields, filled from a profile file.
 
-    The URL of the studies goes by the environment (COTUNING_TUNE_STUDIES), never as an argument: it may hold a
+    The URL of the studies goes by the environment (COTUNING_TUNE_OPTUNA_STORAGE), never as an argument: it may hold a
     password.
     """
 

@@ -14,9 +14,9 @@ from typing import Any
 
 from cotuning_tune.base.errors import UserError, first_line
 from cotuning_tune.hyper import hyper
+from cotuning_tune.launch.backend import NOTHING_RUNS, Backend, Plan, Request
 from cotuning_tune.launch.profile import check_absolute
 from cotuning_tune.launch.record import Launch, private_folder, write_private
-from cotuning_tune.launch.way import NOTHING_RUNS, Plan, Request, Way
 
 EVERY_S = 0.5
 MOST_BYTES = 100 << 20
@@ -40,7 +40,7 @@ class SubmitProfile:
     stop_s: int = hyper(60, doc="seconds that the driver may take to end in order")
 
 
-class SubmitWay(Way):
+class SubmitWay(Backend):
     """A job ``NAME-rN``, a new number for each attempt; the driver runs on the cluster's head."""
 
     Profile = SubmitProfile
@@ -128,7 +128,7 @@ def _job(request: Request) -> dict[str, Any]:
     profile = request.profile
     more = ["--require-token"] if profile.require_token else []
     command = request.entry(profile.python, _inside(request), "--nodes", str(profile.nodes), *more)
-    studies = 'export COTUNING_TUNE_STUDIES="$(cat studies.url)"; ' if request.studies else ""
+    studies = 'export COTUNING_TUNE_OPTUNA_STORAGE="$(cat optuna_storage.url)"; ' if request.optuna_storage else ""
     env = dict(setting.split("=", 1) for setting in profile.env)
     env["RAY_JOB_STOP_WAIT_TIME_S"] = str(profile.stop_s)
     return {
@@ -150,8 +150,8 @@ def _staged(request: Request) -> Path:
     inside = folder / _inside(request)
     inside.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(request.experiment, inside)
-    if request.studies:
-        write_private(folder / "studies.url", request.studies)
+    if request.optuna_storage:
+        write_private(folder / "optuna_storage.url", request.optuna_storage)
     if (size := sum(path.stat().st_size for path in folder.rglob("*"))) > MOST_BYTES:
         raise UserError(
             f"submit.working_dir: {size >> 20} MiB would travel with the job, {MOST_BYTES >> 20} at most:"
@@ -185,7 +185,7 @@ def _client(address: str, token_path: str) -> Iterator[Any]:
         from ray.exceptions import AuthenticationError
         from ray.job_submission import JobSubmissionClient
     except ImportError:
-        raise UserError("the way 'submit' needs ray[default] on this machine: pip install 'ray[default]'") from None
+        raise UserError("the backend 'submit' needs ray[default] on this machine: pip install 'ray[default]'") from None
     before = {name: os.environ.pop(name) for name in OTHERS if name in os.environ}
     try:
         headers = {"Authorization": f"Bearer {token}"} if token else {}

@@ -12,12 +12,12 @@ from typing import Any
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.hyper import hyper
+from cotuning_tune.launch.backend import NOTHING_RUNS, Backend, Plan, Request, dashed
 from cotuning_tune.launch.kube_api import POLL_S, TRIES, Api, Refused
 from cotuning_tune.launch.kube_config import find_access
 from cotuning_tune.launch.kube_rules import MOST_CHARACTERS, check_object
 from cotuning_tune.launch.record import Launch, write_private
 from cotuning_tune.launch.templates import render
-from cotuning_tune.launch.way import NOTHING_RUNS, Plan, Request, Way, dashed
 from cotuning_tune.launch.yaml_text import Document, block, documents, quoted
 
 STOP_S = 180.0
@@ -106,11 +106,11 @@ def _environment(profile: K8sProfile, secret: str) -> dict[str, list[dict[str, A
     if profile.s3_endpoint:
         plain["AWS_ENDPOINT_URL"] = profile.s3_endpoint
     env: list[dict[str, Any]] = [{"name": key, "value": value} for key, value in plain.items()]
-    studies = {"secretKeyRef": {"name": secret, "key": "studies", "optional": True}}
+    studies = {"secretKeyRef": {"name": secret, "key": "optuna-storage", "optional": True}}
     head: list[dict[str, Any]] = [
         {"name": "COTUNING_TUNE_NODES_S", "value": "900"},  # an image may have to be pulled
         {"name": "RAY_JOB_STOP_WAIT_TIME_S", "value": "120"},  # Ray would kill the driver 3 s after SIGTERM
-        {"name": "COTUNING_TUNE_STUDIES", "valueFrom": studies},
+        {"name": "COTUNING_TUNE_OPTUNA_STORAGE", "valueFrom": studies},
     ]
     env_from = [{"secretRef": {"name": profile.s3_secret}}] if profile.s3_secret else []
     return {"env": env, "head_env": [*env, *head], "env_from": env_from}
@@ -166,7 +166,7 @@ def _check_storage(request: Request) -> None:
         raise UserError(f"{request.storage} does not lie in {profile.mount}, where the claim is mounted (--storage)")
 
 
-class K8sWay(Way):
+class K8sWay(Backend):
     """A RayJob: the operator makes the cluster, submits the entry point, and makes it again where it fails."""
 
     Profile = K8sProfile
@@ -252,7 +252,7 @@ def _commands(request: Request, names: list[str]) -> list[list[str]]:
     context = ["--context", profile.context] if profile.context else []
     kubectl = ["kubectl", *config, *context, "--namespace", profile.namespace]
     folder = request.folder
-    studies = [f"--from-file=studies={folder / 'studies.url'}"] if request.studies else []
+    studies = [f"--from-file=optuna-storage={folder / 'optuna_storage.url'}"] if request.optuna_storage else []
     token = f"--from-file=auth_token={folder / 'token'}"
     secret = [*kubectl, "create", "secret", "generic", f"{object_name(request.name)}-secret", token, *studies]
     files = [word for name in names for word in ("-f", str(folder / name))]
@@ -263,7 +263,7 @@ def _secret(request: Request) -> dict[str, Any]:
     """Ray's token, new at each launch, and the URL of the studies; they stand in files of the launch's folder too."""
     name, token = object_name(request.name), secrets.token_hex(32)
     write_private(request.folder / "token", token)
-    values = {"auth_token": token, **({"studies": request.studies} if request.studies else {})}
+    values = {"auth_token": token, **({"optuna-storage": request.optuna_storage} if request.optuna_storage else {})}
     labels = {OWN_RUN: name}
     return {
         "apiVersion": "v1",
@@ -321,7 +321,7 @@ def _rehearse(api: Api, job: Mapping[str, Any]) -> None:
 
 
 def job_state(job: Mapping[str, Any]) -> str:
-    """What a RayJob's status says, in the words of a way's ``state``."""
+    """What a RayJob's status says, in the words of a backend's ``state``."""
     status = job.get("status") or {}
     said = " ".join(str(status.get("message") or status.get("reason") or "").split())
     deployment, result = str(status.get("jobDeploymentStatus") or ""), str(status.get("jobStatus") or "")

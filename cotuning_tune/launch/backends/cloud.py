@@ -14,11 +14,11 @@ from typing import Any
 
 from cotuning_tune.base.errors import UserError, unknown
 from cotuning_tune.hyper import hyper
+from cotuning_tune.launch.backend import ENDS, Backend, Plan, Request, dashed
 from cotuning_tune.launch.cloud_rules import NODE_FIELDS, check_cluster
 from cotuning_tune.launch.record import Launch, write_private
 from cotuning_tune.launch.storage import text_there
 from cotuning_tune.launch.templates import render
-from cotuning_tune.launch.way import ENDS, Plan, Request, Way, dashed
 from cotuning_tune.launch.yaml_text import documents, quoted
 
 THERE = "~/cotuning-tune"
@@ -155,7 +155,7 @@ def _driver(request: Request) -> str:
     return render("cloud/driver.sh", values, profile.templates)
 
 
-class CloudWay(Way):
+class CloudWay(Backend):
     """``ray up`` makes the cluster, ``ray exec`` reaches the driver on its head over ssh."""
 
     Profile = CloudProfile
@@ -249,9 +249,9 @@ def _on_head(verb: str) -> str:
 def _commands(request: Request) -> list[list[str]]:
     cluster, folder = str(request.folder / "cluster.yaml"), request.folder
     up = ["ray", "up", "-y", "--disable-usage-stats", cluster]
-    studies = ["ray", "rsync-up", cluster, str(folder / "studies.url"), f"{THERE}/studies.url"]
+    studies = ["ray", "rsync-up", cluster, str(folder / "optuna_storage.url"), f"{THERE}/optuna_storage.url"]
     start = ["ray", "exec", "--disable-usage-stats", cluster, _on_head("start")]
-    return [up, *([studies] if request.studies else []), start]
+    return [up, *([studies] if request.optuna_storage else []), start]
 
 
 def _program() -> str:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from cotuning_tune.hyper import hyper
+from cotuning_tune.launch.backend import NOTHING_RUNS, Backend, Plan, Request
 from cotuning_tune.launch.record import Launch
 from cotuning_tune.launch.tail import follow_file
-from cotuning_tune.launch.way import NOTHING_RUNS, Plan, Request, Way
 from cotuning_tune.run.lock import started_at
 
 STOP_S = 60.0
@@ -27,7 +27,7 @@ class LocalProfile:
     cpus: int = hyper(0, doc="cores to use; 0: all")
 
 
-class LocalWay(Way):
+class LocalWay(Backend):
     """A process of this machine that outlives the terminal."""
 
     Profile = LocalProfile
@@ -38,7 +38,7 @@ class LocalWay(Way):
         return Plan({}, [request.entry(python, str(request.experiment.absolute()), *more)])
 
     def start(self, request: Request, plan: Plan) -> dict[str, Any]:
-        studies = {"COTUNING_TUNE_STUDIES": request.studies} if request.studies else {}
+        studies = {"COTUNING_TUNE_OPTUNA_STORAGE": request.optuna_storage} if request.optuna_storage else {}
         with (request.folder / "log").open("ab") as log:
             process = subprocess.Popen(
                 plan.commands[0],

@@ -10,11 +10,11 @@ from typing import Any
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.hyper import hyper
+from cotuning_tune.launch.backend import ENDS, Backend, Plan, Request
 from cotuning_tune.launch.profile import check_absolute
 from cotuning_tune.launch.record import Launch, write_private
 from cotuning_tune.launch.remote import NotReached, Remote, letting_go, on_all, packed
 from cotuning_tune.launch.templates import render
-from cotuning_tune.launch.way import ENDS, Plan, Request, Way
 
 SCRIPTS = ("env.sh", "check.sh", "start.sh", "node.sh", "driver.sh", "status.sh", "stop.sh", "logs.sh")
 # What an earlier attempt has left running is ended before its files are replaced; a living driver is not.
@@ -87,7 +87,7 @@ def _export(setting: str) -> str:
     return f"export {name}={shlex.quote(value)}"
 
 
-class SshWay(Way):
+class SshWay(Backend):
     """Starts Ray on each host, with a token of this launch, and the driver on the first one."""
 
     Profile = SshProfile
@@ -149,8 +149,8 @@ class SshWay(Way):
         scripts = {name: render(f"ssh/{name}", {}, request.profile.templates) for name in SCRIPTS}
         files = {**plan.files, **scripts, "token": token}
         first = {f"experiment/{request.experiment.name}": request.experiment.read_text(encoding="utf-8")}
-        if request.studies:
-            first["studies.url"] = request.studies
+        if request.optuna_storage:
+            first["optuna_storage.url"] = request.optuna_storage
         with letting_go(remotes):
             _prepare(remotes[0], folders[remotes[0]], {**files, **first})  # refused where a driver of it lives
             try:
