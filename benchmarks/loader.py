@@ -131,7 +131,7 @@ def spec_of(root: Path, backbone: str, weights: str, side: tuple[int, int], batc
     """Plain fine-tuning on the files; ``side``: seen and stored."""
     return TrainingSpec(
         task="files",
-        kind="image_folder",
+        format="image_folder",
         rate=1.0,
         method="fine_tune",
         backbone=backbone,

@@ -2,7 +2,7 @@
 
 python benchmarks/relationship.py [--small] [--pairs 5] [--json FILE]
 
-The NLL is that of each side's chosen classifier on the validation part, after the one scale of Algorithm 1; it is not
+The NLL is that of each side's chosen classifier on the validation split, after the one scale of Algorithm 1; it is not
 timed. The published fits stop short of convergence, which regularises: with classes that overlap much (`--noise 1`)
 their NLL can be lower than that of converged fits, whose objective is lower and whose accuracy is no worse.
 Set OMP_NUM_THREADS=1 for both sides on a machine that others use.
@@ -52,7 +52,7 @@ def nll(logits_MT: torch.Tensor, labels_M: torch.Tensor) -> float:
 
 
 def published(train: tuple[torch.Tensor, torch.Tensor], val: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    """The authors' way: a cold fit for each C, the best by accuracy. Gives its logits of the validation part."""
+    """The authors' way: a cold fit for each C, the best by accuracy. Gives its logits of the validation split."""
     p, q = torch.softmax(train[0], 1).numpy(), torch.softmax(val[0], 1).numpy()
     best, score = None, -math.inf
     with warnings.catch_warnings():

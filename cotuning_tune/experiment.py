@@ -49,7 +49,7 @@ class ExperimentConfig:
     sampler: Literal["tpe", "random", "qmc", "gp"] = hyper(
         "tpe", doc="tpe finds the best fastest; qmc: the same points for every method, the fairest"
     )
-    stopper: Literal["none", "asha", "median"] = hyper("none", doc="early stopping, within a study only")
+    pruner: Literal["none", "asha", "median"] = hyper("none", doc="early stopping, within a study only")
     test_crops: Literal["centre", "ten"] = hyper("centre", doc="ten: corners and centre, mirrored too, as the paper")
     on_end: str = hyper("", doc="shell command at a driver's end; runs only where the user says --on-end")
     search_seed: int = hyper(SEARCH_SEED, doc="of the sampler and of training in the search")
@@ -98,7 +98,7 @@ class Experiment:
     resources: Resources
     task: dict[str, Any]
     data: dict[str, dict[str, Any]]
-    kinds: dict[str, str]
+    formats: dict[str, str]
     train: Space
     methods: dict[str, Space]
     text: str = field(repr=False)
@@ -129,7 +129,7 @@ class Experiment:
         prefix = f"{study.method}/"
         return TrainingSpec(
             task=study.task,
-            kind=self.kinds[study.task],
+            format=self.formats[study.task],
             rate=study.rate,
             method=study.method,
             backbone=self.config.backbone,
@@ -230,24 +230,22 @@ def parse(text: str, name: str, base: Path = Path()) -> Experiment:
     _check(config)
     resources = build(Resources, _pinned(Resources, tables.get("resources", {}), "resources"), "resources")
     _check_resources(resources)
-    options, kinds = _read_data(tables.get("data", {}), config, base)
+    options, formats = _read_data(tables.get("data", {}), config, base)
     given = tables.get("methods", {})
     for method in given:
         if method not in methods.names():
             raise unknown("method", method, methods.names(), f"methods.{method}")
         read_space(methods.method(method).Config, given[method], f"methods.{method}")
     train = _checked_space(TrainConfig, tables.get("train", {}), "train")
-    if config.stopper == "median" and train["iterations"].first and not train["interval"].first:
-        raise UserError(
-            "experiment.stopper = 'median' with train.iterations needs train.interval", "experiment.stopper"
-        )
+    if config.pruner == "median" and train["iterations"].first and not train["interval"].first:
+        raise UserError("experiment.pruner = 'median' with train.iterations needs train.interval", "experiment.pruner")
     return Experiment(
         name=config.name,
         config=config,
         resources=resources,
         task=_pinned(data.TaskConfig, tables.get("task", {}), "task"),
         data=options,
-        kinds=kinds,
+        formats=formats,
         train=train,
         methods={m: _checked_space(methods.method(m).Config, given.get(m, {}), f"methods.{m}") for m in config.methods},
         text=text,
@@ -261,21 +259,21 @@ def _checked_space(config_type: type, table: Mapping[str, Any], where: str) -> S
 def _read_data(
     table: Mapping[str, Any], config: ExperimentConfig, base: Path
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """Options and kind of each task; ``kind`` in [data.NAME] lets a task have a name of its own."""
+    """Options and format of each task; ``format`` in [data.NAME] lets a task have a name of its own."""
     for name in table:
         if name not in config.tasks:
             raise unknown("task in experiment.tasks for [data]", name, config.tasks, f"data.{name}")
         if not isinstance(table[name], Mapping):
             raise UserError(f"data.{name} = {table[name]!r}: a table of keys is needed", f"data.{name}")
-    options, kinds = {}, {}
+    options, formats = {}, {}
     for task in config.tasks:
         given = dict(table.get(task, {}))
-        kinds[task] = kind = given.pop("kind", task)
-        if kind not in data.names():
-            key = "experiment.tasks" if kind == task else f"data.{task}.kind"
-            raise unknown("data set", str(kind), data.names(), key)
-        options[task] = _pinned(data.data_set(kind).Config, given, f"data.{task}", base)
-    return options, kinds
+        formats[task] = found = given.pop("format", task)
+        if found not in data.names():
+            key = "experiment.tasks" if found == task else f"data.{task}.format"
+            raise unknown("data set", str(found), data.names(), key)
+        options[task] = _pinned(data.data_set(found).Config, given, f"data.{task}", base)
+    return options, formats
 
 
 def read_experiment(path: str | Path) -> Experiment:

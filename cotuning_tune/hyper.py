@@ -56,12 +56,12 @@ class Choice:
 Search = Range | Choice
 
 
-def hyper(default: Any, search: Search | None = None, *, off: Any = None, path: bool = False, doc: str = "") -> Any:
-    """A dataclass field with its default, its range, and the value ``off`` at which its effect vanishes.
+def hyper(default: Any, search: Search | None = None, *, neutral: Any = None, path: bool = False, doc: str = "") -> Any:
+    """A dataclass field with its default, its range, and the value ``neutral`` at which its effect vanishes.
 
     ``path``: the value is a path; in an experiment file it is relative to the file's folder.
     """
-    return field(default=default, metadata={"search": search, "off": off, "path": path, "doc": doc})
+    return field(default=default, metadata={"search": search, "neutral": neutral, "path": path, "doc": doc})
 
 
 def fields_of(config_type: type) -> dict[str, tuple[dataclasses.Field[Any], Any]]:
@@ -128,7 +128,7 @@ class Parameter:
 
     value: Any
     search: Search | None = None
-    off: Any = None
+    neutral: Any = None
 
     @property
     def first(self) -> Any:
@@ -136,11 +136,11 @@ class Parameter:
         return self.value if self.search is None else self.search.nearest(self.value)
 
     @property
-    def weakest(self) -> Any:
-        """The value that switches the effect off, or the weakest that the range allows."""
-        if self.off is None or self.search is None:
+    def neutral_point(self) -> Any:
+        """The neutral value, or the value of the range nearest to it."""
+        if self.neutral is None or self.search is None:
             return self.first
-        return self.search.nearest(self.off)
+        return self.search.nearest(self.neutral)
 
     @property
     def extremes(self) -> tuple[Any, ...]:
@@ -164,7 +164,7 @@ def read_space(config_type: type, table: Mapping[str, Any], where: str) -> Space
     given = _flatten(table, known, where)
     space: Space = {}
     for key, (item, hint) in known.items():
-        default, search, off = default_of(item), item.metadata.get("search"), item.metadata.get("off")
+        default, search, off = default_of(item), item.metadata.get("search"), item.metadata.get("neutral")
         if key in given:
             default, search = _override(given[key], default, hint, f"{where}.{key.replace('/', '.')}")
         if default is dataclasses.MISSING:

@@ -3,7 +3,7 @@
 Source: You, Kou, Long, Wang, "Co-Tuning for Transfer Learning", NeurIPS 2020: Algorithm 1
 (relationship) and Algorithm 2 (calibration). Works on the device of the logits it is given.
 
-Shapes: N training images, M validation images, B images of either part, S source classes,
+Shapes: N training images, M validation images, B images of either split, S source classes,
 T target classes, K target classes that have a training image, R source classes a fit iterates on.
 
 How the 17 logistic regressions are made fast; the objective is scikit-learn's throughout.
@@ -69,8 +69,8 @@ _SEARCH = _Effort(torch.float32, gap=2e-3, forcing=0.3, curved=1.0, products=60)
 _POLISH = _Effort(torch.float32, gap=2e-5, forcing=0.3, curved=0.1, products=100)
 
 
-class _Part(NamedTuple):
-    """Source probabilities and target labels of the training or the validation part."""
+class _Split(NamedTuple):
+    """Source probabilities and target labels of the training or the validation split."""
 
     p_BS: Tensor
     labels_B: Tensor
@@ -120,11 +120,11 @@ def learn_relationship(
     `temperature` divides the logits (see `fit_temperature`).
 
     reverse: multinomial logistic regression from source probabilities to target classes (L2, no
-    intercept, scikit-learn's objective), fitted on the training part for 17 values of C, chosen by
+    intercept, scikit-learn's objective), fitted on the training split for 17 values of C, chosen by
     validation accuracy (ties go to the larger C), calibrated there by one positive scale; then
     Bayes, p(source class) being the mean of all images. Two classes: the weights are [-w, w], w
     being scikit-learn's single row.
-    direct: mean source probabilities of each class's images, both parts together.
+    direct: mean source probabilities of each class's images, both splits together.
 
     A class without images (reverse: without training images) gets the row p(source class). In
     reverse its logit is left out of every softmax; its validation images count as wrong and are not
@@ -138,12 +138,12 @@ def learn_relationship(
         raise ValueError(f"no approach {approach!r}; there are {', '.join(_APPROACHES)}")
     if not (math.isfinite(temperature) and temperature > 0):
         raise ValueError(f"temperature is {temperature}; it must be positive and finite")
-    _check_part("training", train_logits_NS, train_labels_N, num_classes)
-    _check_part("validation", val_logits_MS, val_labels_M, num_classes)
-    _check_parts_agree(train_logits_NS, val_logits_MS, approach)
+    _check_split("training", train_logits_NS, train_labels_N, num_classes)
+    _check_split("validation", val_logits_MS, val_labels_M, num_classes)
+    _check_splits_agree(train_logits_NS, val_logits_MS, approach)
     device = train_logits_NS.device
-    train = _part(train_logits_NS, train_labels_N, temperature, device)
-    val = _part(val_logits_MS, val_labels_M, temperature, device)
+    train = _split(train_logits_NS, train_labels_N, temperature, device)
+    val = _split(val_logits_MS, val_labels_M, temperature, device)
     if approach == "direct":
         return Relationship(_direct(train, val, num_classes).cpu(), None, None, None)
     return _reverse(train, val, num_classes)
@@ -161,7 +161,7 @@ def fit_temperature(logits_BS: Tensor, labels_B: Tensor) -> float:
     contrary, t is the upper end of the interval. The interval is 1e-6 to 1e6 times the largest
     difference of a logit from its label's.
     """
-    _check_part("calibration", logits_BS, labels_B, logits_BS.shape[-1] if logits_BS.ndim else 0)
+    _check_split("calibration", logits_BS, labels_B, logits_BS.shape[-1] if logits_BS.ndim else 0)
     if not len(labels_B):
         raise ValueError("there is no image to fit a temperature on; give at least one")
     logits_BS = logits_BS.double()
@@ -198,7 +198,7 @@ def _scale_derivatives(gaps_BS: Tensor, scale: float) -> tuple[float, float, flo
     return nll, slope, curvature
 
 
-def _check_part(name: str, logits_BS: Tensor, labels_B: Tensor, num_classes: int) -> None:
+def _check_split(name: str, logits_BS: Tensor, labels_B: Tensor, num_classes: int) -> None:
     """ValueError unless logits are finite [images, classes] and labels integers in range."""
     shape = tuple(logits_BS.shape)
     if len(shape) != 2 or not logits_BS.is_floating_point() or shape[1] == 0:
@@ -224,47 +224,47 @@ def _check_part(name: str, logits_BS: Tensor, labels_B: Tensor, num_classes: int
         )
 
 
-def _check_parts_agree(train_NS: Tensor, val_MS: Tensor, approach: str) -> None:
-    """ValueError unless both parts have the same source classes and enough images."""
+def _check_splits_agree(train_NS: Tensor, val_MS: Tensor, approach: str) -> None:
+    """ValueError unless both splits have the same source classes and enough images."""
     if train_NS.shape[1] != val_MS.shape[1]:
         raise ValueError(
             f"training logits have {train_NS.shape[1]} source classes, validation logits "
             f"{val_MS.shape[1]}; both must come from one source network"
         )
     if not len(train_NS):
-        raise ValueError("the training part is empty; give at least one image")
+        raise ValueError("the training split is empty; give at least one image")
     if approach == "reverse" and not len(val_MS):
         raise ValueError(
-            "the validation part is empty, and reverse chooses C and the scale on it; "
+            "the validation split is empty, and reverse chooses C and the scale on it; "
             "hold out at least one image or use approach='direct'"
         )
 
 
-def _part(logits_BS: Tensor, labels_B: Tensor, temperature: float, device: torch.device) -> _Part:
+def _split(logits_BS: Tensor, labels_B: Tensor, temperature: float, device: torch.device) -> _Split:
     p_BS = torch.softmax(logits_BS.to(device).double() / temperature, dim=1)
-    return _Part(p_BS, labels_B.to(device).long())
+    return _Split(p_BS, labels_B.to(device).long())
 
 
-def _marginal(train: _Part, val: _Part) -> Tensor:
+def _marginal(train: _Split, val: _Split) -> Tensor:
     """p(source class) [S]: the mean probabilities of all images."""
     return torch.cat([train.p_BS, val.p_BS]).mean(0)
 
 
-def _direct(train: _Part, val: _Part, num_classes: int) -> Tensor:
+def _direct(train: _Split, val: _Split, num_classes: int) -> Tensor:
     """[T, S] mean probabilities of each class's images; p(source class) where it has none."""
     totals_TS = train.p_BS.new_zeros(num_classes, train.p_BS.shape[1])
-    for part in (train, val):
-        totals_TS.index_add_(0, part.labels_B, part.p_BS)
+    for split in (train, val):
+        totals_TS.index_add_(0, split.labels_B, split.p_BS)
     counts_T1 = totals_TS.sum(1, keepdim=True)
     return torch.where(counts_T1 > 0, totals_TS / counts_T1, _marginal(train, val))
 
 
-def _reverse(train: _Part, val: _Part, num_classes: int) -> Relationship:
+def _reverse(train: _Split, val: _Split, num_classes: int) -> Relationship:
     """Fit, calibrate, Bayes. Class k of the fit is the k-th class seen in training."""
     seen_K, labels_N = torch.unique(train.labels_B, return_inverse=True)
     known_M = torch.isin(val.labels_B, seen_K)
     labels_M = torch.searchsorted(seen_K, val.labels_B).masked_fill(~known_M, -1)
-    chosen = _choose_classifier(_Part(train.p_BS, labels_N), _Part(val.p_BS, labels_M))
+    chosen = _choose_classifier(_Split(train.p_BS, labels_N), _Split(val.p_BS, labels_M))
     scale = 1.0
     if known_M.any():
         scale = 1.0 / fit_temperature(val.p_BS[known_M] @ chosen.weights_SK, labels_M[known_M])
@@ -275,7 +275,7 @@ def _reverse(train: _Part, val: _Part, num_classes: int) -> Relationship:
     return Relationship(matrix_TS.cpu(), chosen.c, scale, chosen.hits / len(labels_M))
 
 
-def _choose_classifier(train: _Part, val: _Part) -> _Classifier:
+def _choose_classifier(train: _Split, val: _Split) -> _Classifier:
     """The logistic regression of best validation accuracy, in float64; labels are 0..K-1."""
     classes = int(train.labels_B.max()) + 1
     effort = _EXACT if train.p_BS.numel() * classes <= _EXACT_LIMIT else _SEARCH

@@ -1,4 +1,4 @@
-"""Retraining: the chosen configuration of each study over the seeds, then one look at the test part.
+"""Retraining: the chosen configuration of each study over the seeds, then one look at the test split.
 
 The only place that opens a test split. The driver writes the ledger line before a split is opened, so
 that no opening goes unrecorded, whatever is killed.
@@ -10,7 +10,7 @@ from typing import Any
 
 from cotuning_tune.base.errors import TrainingFailed, UserError
 from cotuning_tune.base.files import place, read_json, write_bytes, write_json, write_lines
-from cotuning_tune.cluster.connection import Slots
+from cotuning_tune.cluster.connection import Concurrency
 from cotuning_tune.data import Crops
 from cotuning_tune.run import ledger
 from cotuning_tune.run.folder import RunDir, StudyDir, TrialDir
@@ -24,7 +24,7 @@ class RetrainProgress:
     """Where a retraining stands: seeds, what ended last ('' at the start), seconds of the ended ones."""
 
     done: int
-    asked: int
+    budget: int
     last: str
     seconds: float
 
@@ -61,7 +61,7 @@ def _train(spec: dict[str, Any], folder: str, run: str, incarnation: int, thread
     """Train one seed to its end, going on from its state; keep the weights of the best epoch.
 
     Runs in a worker. Returns the history, ``failed`` with the reason where the method failed, and ``images``
-    (PNG) of its mistakes on the validation part.
+    (PNG) of its mistakes on the validation split.
     """
     import torch
     from safetensors.torch import save
@@ -90,9 +90,9 @@ def _train(spec: dict[str, Any], folder: str, run: str, incarnation: int, thread
 
 
 def _pictures(job: TrainingJob) -> dict[str, bytes]:
-    """Confusion matrix and surest mistakes on the validation part, by tag: one more pass over it.
+    """Confusion matrix and surest mistakes on the validation split, by tag: one more pass over it.
 
-    Not of the test part: who sees its images tunes on them.
+    Not of the test split: who sees its images tunes on them.
     """
     from cotuning_tune.inspection.mistakes import Judged, draw_confusion, draw_mistakes
 
@@ -104,7 +104,7 @@ def _pictures(job: TrainingJob) -> dict[str, bytes]:
 
 
 def _test(spec: dict[str, Any], folder: str, threads: int, crops: Crops) -> dict[str, Any]:
-    """Open the test part once with the kept weights. Runs in a worker."""
+    """Open the test split once with the kept weights. Runs in a worker."""
     import torch
     from safetensors.torch import load
 
@@ -132,7 +132,7 @@ def planned(run: RunDir, seeds: tuple[int, ...], decode: str = "") -> list[Retra
 def run_retraining(
     run: RunDir,
     seeds: tuple[int, ...],
-    slots: Slots,
+    concurrency: Concurrency,
     incarnation: int,
     watch: Watcher = lambda progress: None,
     *,
@@ -153,7 +153,7 @@ def run_retraining(
         else:
             todo.append(work)
     watch(RetrainProgress(len(seconds), len(every), "", sum(seconds)))
-    for work, trained, tested in _executed(run, todo, slots, incarnation, crops):
+    for work, trained, tested in _executed(run, todo, concurrency, incarnation, crops):
         seconds.append(_write_result(run, work, trained, tested)["seconds"])
         shown = f"{tested['test_accuracy']:.2f} %" if tested else f"failed: {trained['failed']}"
         last = f"{work.study.name} seed {work.seed}: test {shown}"
@@ -172,26 +172,26 @@ def _discard_other_configuration(work: Retraining) -> None:
 
 
 def _executed(
-    run: RunDir, todo: list[Retraining], slots: Slots, incarnation: int, crops: Crops
+    run: RunDir, todo: list[Retraining], concurrency: Concurrency, incarnation: int, crops: Crops
 ) -> Iterator[tuple[Retraining, dict[str, Any], dict[str, Any]]]:
     """Train, then test, all of ``todo`` as Ray tasks; yields each as it ends. Tests go first."""
     import ray
 
-    options: dict[str, Any] = {"num_cpus": slots.cpus, "num_gpus": slots.gpus, "max_retries": 3}
+    options: dict[str, Any] = {"num_cpus": concurrency.cpus, "num_gpus": concurrency.gpus, "max_retries": 3}
     train, test = ray.remote(_train).options(**options), ray.remote(_test).options(**options)
     waiting = list(reversed(todo))
     running: dict[Any, tuple[Retraining, dict[str, Any] | None]] = {}
     while waiting or running:
-        while waiting and len(running) < slots.count:
+        while waiting and len(running) < concurrency.trials:
             work = waiting.pop()
             place = (str(work.folder.path), str(run.path), incarnation)
-            running[train.remote(work.spec.to_json(), *place, slots.cpus)] = work, None
+            running[train.remote(work.spec.to_json(), *place, concurrency.cpus)] = work, None
         (ended,), _ = ray.wait(list(running), num_returns=1)
         work, trained = running.pop(ended)
         answer = ray.get(ended)
         if trained is None and not answer["failed"]:
-            ledger.append(run.ledger, {"event": "open", **_entry(work)})
-            running[test.remote(work.spec.to_json(), str(work.folder.path), slots.cpus, crops)] = work, answer
+            ledger.append(run.ledger, {"event": "test_evaluation", **_entry(work)})
+            running[test.remote(work.spec.to_json(), str(work.folder.path), concurrency.cpus, crops)] = work, answer
         else:
             yield (work, answer, {}) if trained is None else (work, trained, answer)
 

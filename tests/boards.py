@@ -32,7 +32,7 @@ methods = {methods}
 backbone = "tiny_cnn"
 trials = 4
 sampler = "random"
-stopper = "asha"
+pruner = "asha"
 [train]
 epochs = 4
 batch_norm = ["train", "frozen"]
@@ -110,7 +110,7 @@ def write_run(folder: Path, methods: tuple[str, ...] = METHODS) -> RunDir:
 
 
 def judged(title: str = "made up", side: int = 16, images: int = 200) -> Judged:
-    """Predictions of no model on the validation part of made-up images: every third one is wrong."""
+    """Predictions of no model on the validation split of made-up images: every third one is wrong."""
     task = open_task("synthetic", 1.0, TaskConfig(size=side, resize=side), {"images": images})
     count = len(task.val)
     wrong = torch.arange(count) % 3 == 0

@@ -44,14 +44,14 @@ def write_image() -> Callable[..., Path]:
 
 @pytest.fixture
 def image_folder(tmp_path: Path) -> Callable[..., Path]:
-    """``image_folder(parts, classes, count)`` makes a folder of JPEG files and returns its path."""
+    """``image_folder(splits, classes, count)`` makes a folder of JPEG files and returns its path."""
 
-    def make(parts: tuple[str, ...] = ("train", "test"), classes: str = "ab", count: int = 4) -> Path:
+    def make(splits: tuple[str, ...] = ("train", "test"), classes: str = "ab", count: int = 4) -> Path:
         root = tmp_path / "pictures"
-        for seed, (part, name, number) in enumerate(
-            (part, name, number) for part in parts or (".",) for name in classes for number in range(count)
+        for seed, (split, name, number) in enumerate(
+            (split, name, number) for split in splits or (".",) for name in classes for number in range(count)
         ):
-            _write_image(root / part / name / f"{number}.jpg", seed)
+            _write_image(root / split / name / f"{number}.jpg", seed)
         return root
 
     return make

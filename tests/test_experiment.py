@@ -28,7 +28,7 @@ size = 16
 resize = 16
 
 [data.mine]
-kind = "synthetic"
+format = "synthetic"
 classes = 3
 
 [train]
@@ -141,7 +141,7 @@ def test_shipped_files(path: Path) -> None:
 
 def test_data_paths_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A data folder given by a relative path lies beside the experiment file, wherever one works."""
-    text = TEXT.replace('kind = "synthetic"\nclasses = 3', 'kind = "image_folder"\nroot = "pictures"')
+    text = TEXT.replace('format = "synthetic"\nclasses = 3', 'format = "image_folder"\nroot = "pictures"')
     (tmp_path / "exp.toml").write_text(text)
     monkeypatch.chdir(tmp_path.parent)
     found = read_experiment(Path(tmp_path.name) / "exp.toml")
@@ -176,7 +176,7 @@ def test_weights(tmp_path: Path, given: str, kept: str) -> None:
         ('["synthetic", "mine"]', '["synthetics", "mine"]', 2, ["'synthetics'", "'synthetic'"]),
         ('["synthetic", "mine"]', '["synthetic"]', 12, ["'mine'", "synthetic"]),
         ("classes = 3", "clases = 3", 14, ["[data.mine]", "'clases'", "'classes'"]),
-        ('kind = "synthetic"', 'kind = "sythetic"', 13, ["'sythetic'", "'synthetic'"]),
+        ('format = "synthetic"', 'format = "sythetic"', 13, ["'sythetic'", "'synthetic'"]),
         ("epochs = 3", "epochs = 0", 17, ["train.epochs", "at least 1"]),
         ("low = 1e-2", "low = 0", 20, ["train.optim.lr", "low > 0"]),
         ("low = 1e-2", "low = 1", 20, ["train.optim.lr", "1.0 is not below high 0.1"]),
@@ -217,7 +217,7 @@ def test_mistakes(written: Callable[..., Path], old: str, new: str, line: int, w
         ("[experiment]", "resources = 3\n[experiment]", ["resources = 3", "table"]),
         ("[methods.bss]\nk = 2", "[methods]\nbss = 2", ["methods.bss", "2", "table"]),
         ('[data.mine]\nkind = "synthetic"\nclasses = 3', "[data]\nmine = 3", ["data.mine = 3", "table"]),
-        ('kind = "synthetic"', "kind = 3", ["data set '3'", "synthetic"]),
+        ('format = "synthetic"', "format = 3", ["data set '3'", "synthetic"]),
     ],
 )
 def test_mistakes_without_a_line(written: Callable[..., Path], old: str, new: str, words: list[str]) -> None:
@@ -255,7 +255,7 @@ def test_rows(experiment: Experiment) -> None:
 
 def test_median_with_passes_of_unknown_number(written: Callable[..., Path]) -> None:
     """The median rule counts reports: with iterations it needs their interval, and says so."""
-    path = written("trials = 4", 'trials = 4\nstopper = "median"')
+    path = written("trials = 4", 'trials = 4\npruner = "median"')
     path.write_text(path.read_text().replace("epochs = 3", "iterations = 90"))
     with pytest.raises(UserError, match=r"line 7: .*needs train\.interval"):
         read_experiment(path)

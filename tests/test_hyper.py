@@ -29,7 +29,7 @@ class Inner:
 @dataclass(frozen=True, kw_only=True)
 class Outer:
     inner: Inner = Inner()
-    weight: float = hyper(1.0, Range(0.5, 2.0), off=0.0)
+    weight: float = hyper(1.0, Range(0.5, 2.0), neutral=0.0)
     mode: Literal["train", "frozen"] = hyper("train", Choice(("train", "frozen")))
     sizes: tuple[int, ...] = hyper((1, 2))
     flip: bool = hyper(True)
@@ -84,12 +84,12 @@ def test_nearest(search: Range | Choice, value: Any, nearest: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("off", "search", "weakest"),
+    ("neutral", "search", "point"),
     [(None, Range(1, 3), 2), (0, Range(1, 3), 1), (0, None, 2), (0, Choice((0, 2)), 0)],
 )
-def test_weakest(off: Any, search: Any, weakest: Any) -> None:
-    """The weakest value is the one nearest to ``off``; without ``off`` or search it is the default."""
-    assert Parameter(2, search, off).weakest == weakest
+def test_neutral_point(neutral: Any, search: Any, point: Any) -> None:
+    """The neutral point is the value nearest to ``neutral``; without it or a search it is the default."""
+    assert Parameter(2, search, neutral).neutral_point == point
 
 
 def test_first_moves_into_the_range() -> None:

@@ -37,7 +37,7 @@ class FeatureNorm(Method):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        weight: float = hyper(1e-4, Range(1e-6, 1e-2, log=True), off=0.0)
+        weight: float = hyper(1e-4, Range(1e-6, 1e-2, log=True), neutral=0.0)
 
     def terms(self, batch: Batch, outputs: Outputs, model: TransferModel) -> dict[str, Tensor]:
         return {"feature_norm": self.config.weight * feature_norm(outputs.features)}

@@ -21,11 +21,11 @@ def golden(number: int) -> dict[str, np.ndarray]:
 
 def learn(data: dict[str, np.ndarray], dtype: torch.dtype = torch.float64, approach: str = "reverse") -> Relationship:
     """What is learned from the reference arrays."""
-    parts = [torch.from_numpy(data[name]) for name in ("train_logits_NS", "train_labels_N")]
-    parts += [torch.from_numpy(data[name]) for name in ("val_logits_MS", "val_labels_M")]
-    parts[0], parts[2] = parts[0].to(dtype), parts[2].to(dtype)
+    splits = [torch.from_numpy(data[name]) for name in ("train_logits_NS", "train_labels_N")]
+    splits += [torch.from_numpy(data[name]) for name in ("val_logits_MS", "val_labels_M")]
+    splits[0], splits[2] = splits[0].to(dtype), splits[2].to(dtype)
     temperature = 1.0 / float(data["logit_factor"])
-    return learn_relationship(*parts, num_classes=len(data["reverse_TS"]), temperature=temperature, approach=approach)
+    return learn_relationship(*splits, num_classes=len(data["reverse_TS"]), temperature=temperature, approach=approach)
 
 
 def made_up(classes: int, images: int = 60, sources: int = 12, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -176,7 +176,7 @@ def test_logits_equal_within_each_image_give_temperature_one() -> None:
 
 
 def test_no_image_gives_no_temperature() -> None:
-    """An empty part is refused."""
+    """An empty split is refused."""
     with pytest.raises(ValueError, match="at least one"):
         fit_temperature(torch.zeros(0, 3), torch.zeros(0, dtype=torch.long))
 
@@ -224,10 +224,10 @@ def test_a_single_validation_image_is_enough() -> None:
 def test_empty_validation_is_refused_by_reverse_only() -> None:
     """The error names the way out, which works."""
     train_NS, train_N, val_MS, val_M = split(3)
-    parts = (train_NS, train_N, val_MS[:0], val_M[:0])
+    splits = (train_NS, train_N, val_MS[:0], val_M[:0])
     with pytest.raises(ValueError, match="approach='direct'"):
-        learn_relationship(*parts, num_classes=3)
-    found = learn_relationship(*parts, num_classes=3, approach="direct")
+        learn_relationship(*splits, num_classes=3)
+    found = learn_relationship(*splits, num_classes=3, approach="direct")
     torch.testing.assert_close(found.matrix_TS.sum(1), torch.ones(3, dtype=torch.float64))
 
 
@@ -255,7 +255,7 @@ TRAIN, LABELS = torch.zeros(4, 3), torch.tensor([0, 1, 0, 1])
         ({"val_logits_MS": torch.zeros(4, 2)}, "source classes"),
         ({"train_labels_N": LABELS.float()}, "integers"),
         ({"train_labels_N": LABELS - 1}, "must lie in 0..1"),
-        ({"train_logits_NS": TRAIN[:0], "train_labels_N": LABELS[:0]}, "training part is empty"),
+        ({"train_logits_NS": TRAIN[:0], "train_labels_N": LABELS[:0]}, "training split is empty"),
         ({"train_logits_NS": TRAIN.long()}, "floating point"),
     ],
 )

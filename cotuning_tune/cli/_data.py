@@ -40,7 +40,7 @@ def _add_address(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_verify(group: Any) -> None:
-    text = "open every image and compare all of them: corrupt, missing, leaked into the test part, tiny"
+    text = "open every image and compare all of them: corrupt, missing, leaked into the test split, tiny"
     verify = group.add_parser("verify", help=text, description=text, epilog=VERIFY_CODES)
     _add_address(verify)
     verify.add_argument("--smallest", type=int, default=32, metavar="PX", help="shorter sides below are tiny (32)")
@@ -121,7 +121,7 @@ class _Address:
         task = options.task or experiment.config.tasks[0]
         if task not in experiment.config.tasks:
             raise unknown(f"task of {options.experiment}", task, experiment.config.tasks)
-        self.name, self.rates = experiment.kinds[task], experiment.config.rates
+        self.name, self.rates = experiment.formats[task], experiment.config.rates
         self.task = build(TaskConfig, experiment.task, "task")
         return dict(experiment.data[task])
 
@@ -132,11 +132,11 @@ class _Address:
 def _list(_: argparse.Namespace) -> int:
     from cotuning_tune import data
 
-    head = ["name", "classes", *data.PARTS, "download", "what it is"]
+    head = ["name", "classes", *data.SPLITS, "download", "what it is"]
     rows = [head]
     for name in data.names():
         found = data.data_set(name)
-        counts = [str(found.counts.get(what, "-")) for what in ("classes", *data.PARTS)]
+        counts = [str(found.counts.get(what, "-")) for what in ("classes", *data.SPLITS)]
         rows.append([name, *counts, "yes" if found.fetches else "no", data.about(name)])
     widths = [max(len(row[column]) for row in rows) for column in range(len(head) - 1)]
     for name, *middle, text in rows:
@@ -199,7 +199,7 @@ def _describe(options: argparse.Namespace) -> int:
     from cotuning_tune.base.files import write_bytes
     from cotuning_tune.inspection.contact_sheet import draw_sheet
     from cotuning_tune.inspection.describe import RATES, describe
-    from cotuning_tune.inspection.parts import STORED_SIDE
+    from cotuning_tune.inspection.splits import STORED_SIDE
 
     address = _Address(options)
     found = describe(address.open(STORED_SIDE), address.task, options.rates or address.rates or RATES)
@@ -233,7 +233,7 @@ def _build(options: argparse.Namespace) -> int:
         Path(options.coco), out, chosen, options.jobs, lambda done, total: line.show(done, total, "source images")
     )
     line.end()
-    counts = ", ".join(f"{count} {part}" for part, count in built.counts.items())
+    counts = ", ".join(f"{count} {split}" for split, count in built.counts.items())
     print(f"{out}: {len(built.class_names)} classes, {counts} crops, {built.kept} of them were there before")
     for note in built.notes:
         print(f"note: {note}")

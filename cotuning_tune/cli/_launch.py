@@ -120,10 +120,10 @@ def _say_progress(summary: dict[str, Any]) -> None:
     """What the run's summary tells."""
     from cotuning_tune.base.console import best_of
 
-    trials = f"{summary['done']}/{summary['asked']} trials, {summary['running']} running, {summary['failed']} failed"
+    trials = f"{summary['done']}/{summary['budget']} trials, {summary['running']} running, {summary['failed']} failed"
     print(f"search   {trials}, {best_of(summary['best'])}")
-    print(f"retrain  {summary['retrained']}/{summary['retrain_asked']} seeds")
-    print(f"took     {summary['slot_hours']:.3g} slot-hours, {summary['restarts']} restart(s)")
+    print(f"retrain  {summary['retrained']}/{summary['retrain_budget']} seeds")
+    print(f"took     {summary['trial_hours']:.3g} trial-hours, {summary['restarts']} restart(s)")
     print(f"phase    {summary['phase']}, on {summary['host']}, told {_ago(summary['updated'])}")
     if summary["reason"]:
         print(f"reason   {summary['reason']}")

@@ -14,9 +14,11 @@ def add(commands: Any) -> None:
     plan = commands.add_parser("plan", help=text, description=text)
     plan.add_argument("experiment", metavar="EXPERIMENT", help="a file of search_spaces/, or your own")
     plan.add_argument(
-        "--images-per-second", type=float, metavar="N", help="of plain fine-tuning on one slot, in place of a probe"
+        "--images-per-second", type=float, metavar="N", help="of plain fine-tuning by one trial, in place of a probe"
     )
-    plan.add_argument("--slots", type=int, metavar="N", help="trials at a time (default: what this machine takes)")
+    plan.add_argument(
+        "--concurrent-trials", type=int, metavar="N", help="trials at a time (default: what this machine takes)"
+    )
     plan.add_argument("--gpus", type=int, metavar="N", help="GPUs, each shared as [resources] says")
     plan.add_argument("--repeat-search", type=int, default=1, metavar="K", help="of K searches, as of run")
     plan.add_argument("--no-probe", action="store_true", help="train no steps: counts and sizes alone")
@@ -38,7 +40,7 @@ def _plan(options: argparse.Namespace) -> int:
     check_searches(options.repeat_search)
     plan = plan_of(
         read_experiment(options.experiment),
-        slots=options.slots,
+        concurrency=options.concurrent_trials,
         gpus=options.gpus,
         images_per_second=options.images_per_second,
         probe=not options.no_probe,

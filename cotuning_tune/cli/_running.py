@@ -146,7 +146,7 @@ def _work(
 
     The run's lock is held all the time.
     """
-    from cotuning_tune.cluster.connection import connected, find_slots
+    from cotuning_tune.cluster.connection import connected, find_concurrency
     from cotuning_tune.cluster.metrics import metrics_of
     from cotuning_tune.cluster.preflight import preflight
     from cotuning_tune.cluster.watchdog import watchdog
@@ -169,9 +169,9 @@ def _work(
             if options.address:
                 checked = preflight(run.path, options.nodes, require_token=options.require_token, say=_say)
                 print(f"{checked} node(s) checked: the same versions, the same storage")
-            slots = find_slots(settled([r for r, _ in searches], experiment, _note))
+            concurrency = find_concurrency(settled([r for r, _ in searches], experiment, _note))
             show = metrics_of(options.address, {study.name: study.method for study in experiment.studies})
-            stages = _Stages(slots, measured, told, show, search, retrain)
+            stages = _Stages(concurrency, measured, told, show, search, retrain)
             complete = stages.work(run, experiment, owner, f" 1/{run.searches}" if repeats else "")
             for number, (repeat, again) in enumerate(repeats, 2):
                 with driver_lock(repeat) as own:
@@ -183,7 +183,7 @@ def _work(
 class _Stages:
     """What is done with each search: which stages, on what, with checkpoints of which sizes."""
 
-    slots: Any
+    concurrency: Any
     sizes: dict[str, int]
     told: Any
     show: Callable[..., None]
@@ -197,17 +197,20 @@ class _Stages:
         from cotuning_tune.search.driver import Driver, run_search
 
         number, complete = run.raise_incarnation(owner), True
-        self.told.turn_to(run, number, self.slots.gpus)
-        keep_sizes(run, self.sizes, self.slots.count)
+        self.told.turn_to(run, number, self.concurrency.gpus)
+        keep_sizes(run, self.sizes, self.concurrency.trials)
         config = experiment.config
-        print(f"{run.path}: {len(experiment.studies)} studies x {config.trials} trials, {self.slots.count} at a time")
+        print(
+            f"{run.path}: {len(experiment.studies)} studies x {config.trials} trials,"
+            f" {self.concurrency.trials} at a time"
+        )
         if self.search:
             with _ProgressOf("search", which, self.told, self.show) as line:
-                complete = run_search(run, experiment, Driver(number, self.slots, line.searched, line.say))
+                complete = run_search(run, experiment, Driver(number, self.concurrency, line.searched, line.say))
         if self.retrain:
             with _ProgressOf("retrain", which, self.told, self.show) as line:
                 how = {"crops": config.test_crops, "decode": experiment.task["decode"]}
-                run_retraining(run, config.seeds, self.slots, number, line.retrained, **how)
+                run_retraining(run, config.seeds, self.concurrency, number, line.retrained, **how)
         return complete
 
 
@@ -252,10 +255,10 @@ class _ProgressOf:
 
         failed = f" · {progress.failed} failed" if progress.failed else ""
         detail = f"{progress.running} running{failed} · {best_of(progress.best)}"
-        self.line.show(progress.done, progress.asked, detail, progress.started_with)
+        self.line.show(progress.done, progress.budget, detail, progress.started_with)
         self.told.change(
             done=progress.done,
-            asked=progress.asked,
+            budget=progress.budget,
             failed=progress.failed,
             running=progress.running,
             best=progress.best,
@@ -265,9 +268,9 @@ class _ProgressOf:
 
     def retrained(self, progress: Any) -> None:
         self.before = progress.done if self.before < 0 else self.before
-        self.line.show(progress.done, progress.asked, progress.last or "start", self.before)
+        self.line.show(progress.done, progress.budget, progress.last or "start", self.before)
         self.told.change(
-            retrained=progress.done, retrain_asked=progress.asked, retrain_seconds=progress.seconds, running=0
+            retrained=progress.done, retrain_budget=progress.budget, retrain_seconds=progress.seconds, running=0
         )
         self.show(self.told, {}, {})
 

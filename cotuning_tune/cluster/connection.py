@@ -31,12 +31,12 @@ OBJECT_STORE_BYTES = 200_000_000
 
 
 @dataclass(frozen=True)
-class Slots:
+class Concurrency:
     """What one trial takes, and how many run at the same time."""
 
     cpus: int
     gpus: float
-    count: int
+    trials: int
 
 
 def _local(num_cpus: int | None) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def connected(address: str | None = None, num_cpus: int | None = None) -> Iterat
         ray.shutdown()
 
 
-def find_slots(resources: Resources) -> Slots:
+def find_concurrency(resources: Resources) -> Concurrency:
     """How many trials fit into the connected cluster at a time.
 
     Raises UserError where not even one fits on the largest node: Ray would wait for ever.
@@ -98,7 +98,7 @@ def find_slots(resources: Resources) -> Slots:
             f"resources.cpu_per_trial = {resources.cpu_per_trial}: the largest node has {most_cpus:g} cores"
         )
     count = sum(_fit(node, resources.cpu_per_trial, gpus) for node in nodes)
-    return Slots(resources.cpu_per_trial, gpus, max(count, 1))
+    return Concurrency(resources.cpu_per_trial, gpus, max(count, 1))
 
 
 def _fit(node: dict[str, float], cpus: int, gpus: float) -> int:

@@ -10,14 +10,14 @@ from cotuning_tune.run.summary import Summary
 METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
     "cotuning_tune_trials": ("Trials of a study by state", ("study", "method", "state")),
     "cotuning_tune_best_val_accuracy": ("Best validation accuracy of a study so far (%)", ("study", "method")),
-    "cotuning_tune_trials_asked": ("Trials that all studies of a search shall have", ()),
+    "cotuning_tune_trial_budget": ("Trials that all studies of a search shall have", ()),
     "cotuning_tune_retrained": ("Seeds retrained", ()),
-    "cotuning_tune_retrain_asked": ("Seeds that shall be retrained", ()),
+    "cotuning_tune_retrain_budget": ("Seeds that shall be retrained", ()),
     "cotuning_tune_restarts": ("Drivers so far, less one", ()),
-    "cotuning_tune_slot_hours": ("Hours of ended trainings", ()),
+    "cotuning_tune_trial_hours": ("Hours of ended trainings", ()),
     "cotuning_tune_gpu_hours": ("GPU-hours of ended trainings", ()),
 }
-OF_THE_RUN = ("retrained", "retrain_asked", "restarts", "slot_hours", "gpu_hours")
+OF_THE_RUN = ("retrained", "retrain_budget", "restarts", "trial_hours", "gpu_hours")
 Counts = Mapping[str, Mapping[str, int]]
 Show = Callable[[Summary, Mapping[str, float], Counts], None]
 
@@ -42,7 +42,7 @@ class RunMetrics:
         content, run = told.content(), told.run.name
         for name in OF_THE_RUN:
             self._set(name, content[name], run=run)
-        self._set("trials_asked", told.searches[told.current].asked, run=told.current)
+        self._set("trial_budget", told.searches[told.current].budget, run=told.current)
         for study, accuracy in best.items():
             self._set("best_val_accuracy", accuracy, run=told.current, study=study, method=self.methods[study])
         for study, counts in trials.items():

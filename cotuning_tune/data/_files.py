@@ -1,4 +1,4 @@
-"""Data sets that are image files: which files make up a part, and how a part is read."""
+"""Data sets that are image files: which files make up a split, and how a split is read."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ from cotuning_tune.data._decoding import ImageFiles
 from cotuning_tune.data._images import DecodedImages, EachTimeImages
 from cotuning_tune.data._task import DataSet, Listing
 
-PARTS = ("train", "val", "test")
+SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
 class Files:
-    """The image files of a part: ``names`` relative to ``root``, and the class number of each."""
+    """The image files of a split: ``names`` relative to ``root``, and the class number of each."""
 
     root: Path
     names: Sequence[str]
@@ -27,29 +27,29 @@ class Files:
 
 
 class FileDataSet(DataSet):
-    """A data set of image files. A subclass says which files a part has; nothing is opened until it is asked for."""
+    """A data set of image files. A subclass says which files a split has; nothing is opened until it is asked for."""
 
     @abstractmethod
-    def files(self, part: str) -> Files | None:
-        """The files of ``train``, ``val`` or ``test``, as published; None where there is no such part.
+    def files(self, split: str) -> Files | None:
+        """The files of ``train``, ``val`` or ``test``, as published; None where there is no such split.
 
         Raises UserError where the folder does not look as its owners publish it.
         """
 
     def train(self) -> Listing:
-        return self._read(self._part("train"))
+        return self._read(self._split("train"))
 
     def val(self) -> Listing | None:
         found = self.files("val")
         return None if found is None else self._read(found)
 
     def test(self) -> Listing:
-        return self._read(self._part("test"))
+        return self._read(self._split("test"))
 
-    def _part(self, part: str) -> Files:
-        found = self.files(part)
+    def _split(self, split: str) -> Files:
+        found = self.files(split)
         if found is None:
-            raise UserError(f"{type(self).__name__} has no {part} part")
+            raise UserError(f"{type(self).__name__} has no {split} split")
         return found
 
     def _read(self, found: Files) -> Listing:

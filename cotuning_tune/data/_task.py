@@ -1,7 +1,7 @@
 """A task is a data set at a sampling rate, with one fixed split: what training may see of it.
 
 First the rate is sampled per class (``ceil(rate * n)``), then 20 % of that, stratified, become the
-validation part. Both follow the hash of (split seed, image name): no training seed touches them, and
+validation split. Both follow the hash of (split seed, image name): no training seed touches them, and
 the sample of a lower rate is part of the sample of a higher one.
 """
 
@@ -31,7 +31,7 @@ class TaskConfig:
 
     size: int = hyper(224, doc="side of the images that the network sees")
     resize: int = hyper(256, doc="side of the stored images, aspect lost")
-    smallest_crop: float = hyper(0.08, doc="least share of the area that a random crop keeps")
+    min_scale: float = hyper(0.08, doc="least share of the area that a random crop keeps")
     flip: bool = hyper(True, doc="mirror half of the training images")
     val_fraction: float = hyper(0.2, doc="share of the sampled training images kept for validation")
     split_seed: int = hyper(0, doc="part of the task, not of the training")
@@ -45,10 +45,10 @@ class TaskConfig:
                 f"task.val_fraction = {self.val_fraction} must lie between 0 and 1, both excluded",
                 "task.val_fraction",
             )
-        if not 0 < self.smallest_crop <= 1:
+        if not 0 < self.min_scale <= 1:
             raise UserError(
-                f"task.smallest_crop = {self.smallest_crop} must lie above 0 and not above 1",
-                "task.smallest_crop",
+                f"task.min_scale = {self.min_scale} must lie above 0 and not above 1",
+                "task.min_scale",
             )
 
 
@@ -75,7 +75,7 @@ class DataSet(ABC):
     """A data set: one file in this folder with one subclass, named after its file.
 
     ``page``: where its owners publish it. ``layout``: how its folder looks, for people. ``counts``: what is
-    published of it: ``classes``, and images by part (``train``, ``val``, ``test``). ``fetches``: it can
+    published of it: ``classes``, and images by split (``train``, ``val``, ``test``). ``fetches``: it can
     be downloaded by ``download``. ``decode``: ``once`` into the cache, or ``each`` time, where it is files.
     """
 
@@ -102,15 +102,15 @@ class DataSet(ABC):
 
     @abstractmethod
     def train(self) -> Listing:
-        """The training part as its owners publish it."""
+        """The training split as its owners publish it."""
 
     def val(self) -> Listing | None:
-        """The published validation part; None: the task splits one off the training part."""
+        """The published validation split; None: the task splits one off the training split."""
         return None
 
     @abstractmethod
     def test(self) -> Listing:
-        """The test part; called by ``Task.open_test``, and by ``data verify`` to count and compare."""
+        """The test split; called by ``Task.open_test``, and by ``data verify`` to count and compare."""
 
 
 class Split:
@@ -135,7 +135,7 @@ class Split:
 
 
 class Task:
-    """Training and validation part of a data set at a rate; the test part only through ``open_test``."""
+    """Training and validation split of a data set at a rate; the test split only through ``open_test``."""
 
     def __init__(self, name: str, data: DataSet, rate: float, config: TaskConfig) -> None:
         if not 0 < rate <= 1:
@@ -150,7 +150,7 @@ class Task:
         else:
             self.train, self.val = Split(listing, kept), Split(val, range(len(val.names)))
         if not len(self.val):
-            reason = "every class has a single one" if val is None else "its published part is empty"
+            reason = "every class has a single one" if val is None else "its published split is empty"
             raise UserError(f"{name}: there is no image for validation, {reason}")
 
     @property
@@ -158,7 +158,7 @@ class Task:
         return len(self.class_names)
 
     def open_test(self) -> Split:
-        """The test part. Retraining alone may call this: a selection that saw it proves nothing."""
+        """The test split. Retraining alone may call this: a selection that saw it proves nothing."""
         listing = self._data.test()
         return Split(listing, range(len(listing.names)))
 
@@ -169,7 +169,7 @@ class Task:
     def augmented(self, stored_B3SS: Tensor, generator: torch.Generator) -> Tensor:
         """Random crops of stored images, uint8 [B, 3, C, C], cut on the device where they are."""
         c = self.config
-        return _transforms.augment(stored_B3SS, c.size, smallest=c.smallest_crop, flip=c.flip, generator=generator)
+        return _transforms.augment(stored_B3SS, c.size, smallest=c.min_scale, flip=c.flip, generator=generator)
 
     def crops(self, stored_B3SS: Tensor, kind: _transforms.Crops = "centre") -> tuple[Tensor, ...]:
         """The centre crop of stored images, or the ten crops; uint8 [B, 3, C, C] each."""

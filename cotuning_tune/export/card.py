@@ -9,7 +9,7 @@ from typing import Any
 from cotuning_tune.base.files import read_json
 from cotuning_tune.base.tables import Table
 from cotuning_tune.export.chosen import Winner
-from cotuning_tune.report.results import asked_of, mean_std
+from cotuning_tune.report.results import mean_std, read_tables
 from cotuning_tune.run import ledger
 
 CLASSES_SHOWN = 60
@@ -17,7 +17,7 @@ CLASSES_SHOWN = 60
 
 @dataclass(frozen=True)
 class Facts:
-    """What the run's files do not tell: sizes of the parts, whether images are files, the licence ("": unknown)."""
+    """What the run's files do not tell: sizes of the splits, whether images are files, the licence ("": unknown)."""
 
     training_images: int
     validation_images: int
@@ -38,12 +38,12 @@ def card(winner: Winner, description: Mapping[str, Any], facts: Facts) -> str:
         "Licences": _licences(winner, facts),
         "Made with": ", ".join(f"{name} {version}" for name, version in description["versions"].items()),
     }
-    parts = [
+    splits = [
         f"# {winner.title}",
         _what(winner, description),
         *(f"## {name}\n\n{text}" for name, text in sections.items()),
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(splits) + "\n"
 
 
 def _what(winner: Winner, d: Mapping[str, Any]) -> str:
@@ -79,20 +79,20 @@ def _listed(values: list[float]) -> str:
 
 def _data(winner: Winner, d: Mapping[str, Any], facts: Facts) -> str:
     return (
-        f"Data set `{d['kind'] or d['task']}` (task `{d['task']}`), {100 * d['rate']:g} % of its labels:"
+        f"Data set `{d['data_format'] or d['task']}` (task `{d['task']}`), {100 * d['rate']:g} % of its labels:"
         f" {facts.training_images} training images, {facts.validation_images} validation images, and"
         f" {winner.result['test_images']} test images."
     )
 
 
 def _choice(winner: Winner) -> str:
-    study, asked = winner.study, asked_of(winner.run)["experiment"]
+    study, asked = winner.study, read_tables(winner.run)["experiment"]
     selection = study.selection or {}
-    seed = "named by whoever exported it" if winner.asked else "the lowest that came to an end"
+    seed = "named by whoever exported it" if winner.seed_named else "the lowest that came to an end"
     return (
-        f"The search: {study.asked} trials asked, {study.count('COMPLETE')} complete, {study.count('PRUNED')} stopped"
+        f"The search: a budget of {study.budget} trials, {study.count('COMPLETE')} complete, {study.count('PRUNED')} pruned"
         f" early, {study.count('FAIL')} failed; {study.search_epochs} epochs in all; sampler"
-        f" {asked.get('sampler', 'tpe')}, early stopping {asked.get('stopper', 'none')}. Chosen was trial"
+        f" {asked.get('sampler', 'tpe')}, early stopping {asked.get('pruner', 'none')}. Chosen was trial"
         f" {selection['trial']} with {selection['val_accuracy']:.2f} % validation accuracy (rule: {selection['rule']});"
         f" it was retrained with {len(study.seeds)} seed(s). Exported is seed {winner.seed}: {seed}. Neither the"
         " configuration nor the seed was chosen by test accuracy."
@@ -144,13 +144,13 @@ def _licences(winner: Winner, facts: Facts) -> str:
 
 def warnings(winner: Winner, description: Mapping[str, Any], facts: Facts) -> list[str]:
     """What a user of the model must know, most important first."""
-    makers: tuple[Callable[[Winner], list[str]], ...] = (_of_seeds, _of_openings, _of_choice, _of_precision)
+    makers: tuple[Callable[[Winner], list[str]], ...] = (_of_seeds, _of_test_evaluations, _of_choice, _of_precision)
     found = [line for maker in makers for line in maker(winner)]
     if winner.result["test_crops"] == "ten":
         found.append("The test accuracies are of ten crops of each image; `predict` looks at the centre crop alone.")
     if not facts.from_files:
         found.append(
-            f"The images of `{description['kind']}` are no image files: the data set's reader prepared them"
+            f"The images of `{description['data_format']}` are no image files: the data set's reader prepared them"
             f" ({_options(winner)}). Files must look as those do; resized by Pillow they differ from them by"
             " a grey level here and there, which can change the class of an image near a tie."
         )
@@ -159,7 +159,7 @@ def warnings(winner: Winner, description: Mapping[str, Any], facts: Facts) -> li
         f"Checked at export: {facts.checked}.",
         "It always answers with one of its classes, also for an image of none of them; how far its probabilities can"
         " be trusted was not measured.",
-        f"It was tested on the test part of `{description['task']}` alone: not on images of other sources, other"
+        f"It was tested on the test split of `{description['task']}` alone: not on images of other sources, other"
         " cameras or later times, not on damaged or altered images, and not for groups of people or things apart.",
     ]
 
@@ -181,16 +181,16 @@ def _of_seeds(winner: Winner) -> list[str]:
     return found + ([f"{failed} seed(s) of this configuration failed."] if failed else [])
 
 
-def _of_openings(winner: Winner) -> list[str]:
+def _of_test_evaluations(winner: Winner) -> list[str]:
     opened = [entry for entry in ledger.read(winner.run.ledger) if entry.get("event") == "open"]
     own = sum(entry.get("study") == winner.study.name for entry in opened)
     task = sum(entry.get("task") == winner.study.task for entry in opened)
     found = [
-        f"The test part of `{winner.study.task}` was opened {task} times in this run, {own} times for the"
+        f"The test split of `{winner.study.task}` was opened {task} times in this run, {own} times for the"
         f" {len(winner.seeds)} seed(s) of this study."
     ]
     if ledger.broken_lines(winner.run.ledger) or ledger.altered_lines(winner.run.ledger):
-        found.append("WARNING: the ledger of these openings has been altered: do not trust the count.")
+        found.append("WARNING: the ledger of these test_evaluations has been altered: do not trust the count.")
     return found
 
 
@@ -202,8 +202,8 @@ def _of_choice(winner: Winner) -> list[str]:
         found.append(f"Chosen at the edge of its range: {edges}. Better values may lie beyond.")
     if selection["state"] != "COMPLETE":
         found.append("No trial of the search ran to its end: the configuration was chosen among stopped ones.")
-    if winner.study.finished < winner.study.asked:
-        found.append(f"The search has finished {winner.study.finished} of {winner.study.asked} trials.")
+    if winner.study.finished < winner.study.budget:
+        found.append(f"The search has finished {winner.study.finished} of {winner.study.budget} trials.")
     return found
 
 

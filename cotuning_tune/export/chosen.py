@@ -11,12 +11,12 @@ from cotuning_tune.run.folder import RunDir, TrialDir
 
 @dataclass(frozen=True)
 class Winner:
-    """A retrained model of a study's chosen configuration; ``asked``: its seed was named, not taken as the lowest."""
+    """A retrained model of a study's chosen configuration; ``seed_named``: not taken as the lowest."""
 
     run: RunDir
     study: StudyResult
     result: dict[str, Any]
-    asked: bool
+    seed_named: bool
 
     @property
     def seed(self) -> int:

@@ -1,7 +1,7 @@
 """The export: the target network of a study's retrained model as a folder of its own, checked before it is written.
 
 The reference is the network that the test evaluation builds, in float32 on the CPU. What is written is read back
-and must give the same class for validation images, decoded and cut as in training. The test part stays shut.
+and must give the same class for validation images, decoded and cut as in training. The test split stays shut.
 Shapes: N images, B of a batch, S the stored side, C the side the network sees, T target classes.
 """
 
@@ -120,7 +120,8 @@ def _description(winner: Winner, reference: Trainer, format_name: str, data: byt
         "file": FORMATS[format_name],
         "sha256": digest(data),
         **{"run": winner.run.name, "study": winner.study.name, "seed": winner.seed, "config": winner.result["config"]},
-        **{key: spec[key] for key in ("task", "kind", "rate", "method", "backbone")},
+        **{key: spec[key] for key in ("task", "rate", "method", "backbone")},
+        "data_format": spec["format"],
         "classes": list(task.class_names),
         "input": {"name": "images", "dtype": "uint8", "shape": ["batch", 3, side, side], "colours": "RGB"},
         "output": {"name": "logits", "dtype": "float32", "shape": ["batch", task.num_classes]},
@@ -177,7 +178,7 @@ def _facts(winner: Winner, reference: Trainer, check: Check) -> Facts:
     return Facts(
         training_images=len(task.train),
         validation_images=len(task.val),
-        from_files=issubclass(data_set(spec["kind"] or spec["task"]), FileDataSet),
+        from_files=issubclass(data_set(spec["format"] or spec["task"]), FileDataSet),
         licence=models.licence_of(spec["backbone"], spec["weights"]),
         checked=check.line,
     )

@@ -6,9 +6,9 @@ The paper (You et al., NeurIPS 2020) names 70 classes (COCO's 80 less the ten in
 - A crop is an object's bounding box, clipped to its image. Crowds are left out, a box that is given twice for a
   class counts once, and a box whose shorter side is below ``smallest`` pixels does not count.
 - ``padding`` adds that share of the box's sides on each side, clipped again. By default nothing is added.
-- All crops of a source image stand in one part, whatever their classes: else a network could know test crops by
+- All crops of a source image stand in one split, whatever their classes: else a network could know test crops by
   their surroundings. The rarest class deals out its images first, in the order of a hash of (seed, image), each
-  to the part that has the smallest share of what it needs; later classes keep what earlier ones have dealt.
+  to the split that has the smallest share of what it needs; later classes keep what earlier ones have dealt.
 - Of a class first one crop of each image is taken, then a second one, until it has enough.
 
 So the crops follow from annotations, options and seed alone. They are not the crops of the paper's authors, and
@@ -44,7 +44,7 @@ DROPPED = (
     "toothbrush",
 )
 CLASSES = 70
-PARTS = ("train", "dev", "test")
+SPLITS = ("train", "dev", "test")
 RECORD = "BUILD.json"
 QUALITY = 95
 
@@ -96,7 +96,7 @@ Chosen = dict[str, dict[str, list[Crop]]]
 
 @dataclass(frozen=True)
 class Built:
-    """A finished build: classes in order, crops by part, how many were there before, what is to be known."""
+    """A finished build: classes in order, crops by split, how many were there before, what is to be known."""
 
     class_names: list[str]
     counts: dict[str, int]
@@ -124,12 +124,12 @@ def build_coco70(
     chosen = choose(candidates, options)
     _check_counts(chosen, options)
     write_json(out / RECORD, {**record, "complete": False})
-    files = {f"{part}/{_file_name(name, crop)}": crop for name, part, crop in _every(chosen)}
+    files = {f"{split}/{_file_name(name, crop)}": crop for name, split, crop in _every(chosen)}
     kept = _cut_all(coco, out, files, jobs, advance)
-    counts = {name: {part: len(crops) for part, crops in parts.items()} for name, parts in chosen.items()}
+    counts = {name: {split: len(crops) for split, crops in splits.items()} for name, splits in chosen.items()}
     _write_lists(out, chosen)
     write_json(out / RECORD, {**record, "complete": True, "counts": counts})
-    totals = {part: sum(count[part] for count in counts.values()) for part in PARTS}
+    totals = {split: sum(count[split] for count in counts.values()) for split in SPLITS}
     return Built(list(chosen), totals, kept, list(_fewer(chosen, options)))
 
 
@@ -213,13 +213,13 @@ def clipped_box(bbox: Sequence[float], padding: float, source: Source) -> tuple[
 
 
 def quotas(count: int) -> dict[str, int]:
-    """How many of a class's crops go to each part: a tenth to dev, a tenth to test, the rest to train."""
+    """How many of a class's crops go to each split: a tenth to dev, a tenth to test, the rest to train."""
     tenth = max(1, round(count / 10))
     return {"train": count - 2 * tenth, "dev": tenth, "test": tenth}
 
 
 def choose(candidates: Candidates, options: BuildOptions) -> Chosen:
-    """The crops of each class by part; no source image has crops in two parts. Rarest class first."""
+    """The crops of each class by split; no source image has crops in two splits. Rarest class first."""
     home: dict[str, str] = {}
     taken: Chosen = {}
     for name in sorted(candidates, key=lambda name: (len(candidates[name]), name)):
@@ -229,24 +229,24 @@ def choose(candidates: Candidates, options: BuildOptions) -> Chosen:
 
 
 def _deal(crops: Sequence[Crop], wanted: Mapping[str, int], home: dict[str, str], seed: int) -> dict[str, list[Crop]]:
-    """Take crops of a class until each part has enough; ``home``: the part of each source image so far."""
+    """Take crops of a class until each split has enough; ``home``: the part of each source image so far."""
     per_image = Counter(crop.source.file for crop in crops)
-    reach = Counter(dict.fromkeys(PARTS, 0))  # crops in images of a part, whether taken or not
+    reach = Counter(dict.fromkeys(SPLITS, 0))  # crops in images of a split, whether taken or not
     for file, count in per_image.items():
         if file in home:
             reach[home[file]] += count
-    taken: dict[str, list[Crop]] = {part: [] for part in PARTS}
+    taken: dict[str, list[Crop]] = {split: [] for split in SPLITS}
     for crop in _in_rounds(crops, seed):
         file = crop.source.file
         if file not in home:
-            short = [part for part in PARTS if len(taken[part]) < wanted[part]]
+            short = [split for split in SPLITS if len(taken[split]) < wanted[split]]
             if not short:
                 break
-            home[file] = min(short, key=lambda part: reach[part] / wanted[part])
+            home[file] = min(short, key=lambda split: reach[split] / wanted[split])
             reach[home[file]] += per_image[file]
-        part = home[file]
-        if len(taken[part]) < wanted[part]:
-            taken[part].append(crop)
+        split = home[file]
+        if len(taken[split]) < wanted[split]:
+            taken[split].append(crop)
     return taken
 
 
@@ -268,8 +268,8 @@ def _hash(*parts: Any) -> bytes:
 
 def _fewer(chosen: Chosen, options: BuildOptions) -> Iterator[str]:
     """The classes with fewer crops than asked for, with their counts."""
-    for name, parts in chosen.items():
-        count = sum(map(len, parts.values()))
+    for name, splits in chosen.items():
+        count = sum(map(len, splits.values()))
         if count < options.per_class:
             yield f"{name} has {count} of {options.per_class} crops"
 
@@ -281,8 +281,8 @@ def _check_counts(chosen: Chosen, options: BuildOptions) -> None:
             f"too few crops in {len(fewer)} class(es): {', '.join(fewer)};"
             " lower --smallest or --per-class, or take what there is with --allow-fewer"
         )
-    for name, parts in chosen.items():
-        if lacking := [part for part in PARTS if not parts[part]]:
+    for name, splits in chosen.items():
+        if lacking := [split for split in SPLITS if not splits[split]]:
             raise UserError(f"{name} has no crop for {', '.join(lacking)}: objects in 3 images are the least")
 
 
@@ -297,10 +297,10 @@ def _check_record(out: Path, record: Mapping[str, Any]) -> None:
 
 
 def _every(chosen: Chosen) -> Iterator[tuple[str, str, Crop]]:
-    for name, parts in chosen.items():
-        for part in PARTS:
-            for crop in sorted(parts[part], key=lambda crop: (crop.source.file, crop.number)):
-                yield name, part, crop
+    for name, splits in chosen.items():
+        for split in SPLITS:
+            for crop in sorted(splits[split], key=lambda crop: (crop.source.file, crop.number)):
+                yield name, split, crop
 
 
 def _file_name(name: str, crop: Crop) -> str:
@@ -309,11 +309,11 @@ def _file_name(name: str, crop: Crop) -> str:
 
 def _write_lists(out: Path, chosen: Chosen) -> None:
     labels = {name: label for label, name in enumerate(chosen)}
-    lines: dict[str, list[str]] = {part: [] for part in PARTS}
-    for name, part, crop in _every(chosen):
-        lines[part].append(f"{part}/{_file_name(name, crop)} {labels[name]}\n")
-    for part in PARTS:
-        write_bytes(out / f"{part}.txt", "".join(lines[part]).encode())
+    lines: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for name, split, crop in _every(chosen):
+        lines[split].append(f"{split}/{_file_name(name, crop)} {labels[name]}\n")
+    for split in SPLITS:
+        write_bytes(out / f"{split}.txt", "".join(lines[split]).encode())
     write_bytes(out / "classes.txt", "".join(f"{name}\n" for name in chosen).encode())
 
 

@@ -11,7 +11,7 @@ from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.tables import Table
 from cotuning_tune.data import DataSet, TaskConfig
 from cotuning_tune.data._task import hold_out, sample
-from cotuning_tune.inspection.parts import Part, read_parts
+from cotuning_tune.inspection.at_rates import DataSplit, read_splits
 
 RATES = (0.15, 0.3, 0.5, 1.0)
 SIZES_OF = 500
@@ -28,37 +28,37 @@ class Rate:
 
 @dataclass(frozen=True)
 class Description:
-    """Classes, parts and splits of a data set.
+    """Classes, splits and at_rates of a data set.
 
-    ``sizes``: width and height of some training images, pixels. ``shown``: the positions in the training part
+    ``sizes``: width and height of some training images, pixels. ``shown``: the positions in the training split
     that training sees when all labels are used: the only ones that may be shown to people.
     """
 
     class_names: tuple[str, ...]
-    parts: list[Part]
+    splits: list[DataSplit]
     rates: list[Rate]
     sizes: list[tuple[int, int]]
     shown: list[int]
 
     @property
-    def train(self) -> Part:
-        return self.parts[0]
+    def train(self) -> DataSplit:
+        return self.splits[0]
 
     def balance(self) -> Table:
-        """A row for each part: its images, and how many a class has."""
+        """A row for each split: its images, and how many a class has."""
         rows = []
-        for part in self.parts:
-            there = part.per_class
+        for split in self.splits:
+            there = split.per_class
             counts = [there[label] for label in range(len(self.class_names))]
-            rows.append([part.part, str(len(part)), *_spread(counts)])
+            rows.append([split.name, str(len(split)), *_spread(counts)])
         note = "min, median and max: images a class."
-        return Table("balance", "", ["part", "images", "min", "median", "max"], rows, note)
+        return Table("balance", "", ["split", "images", "min", "median", "max"], rows, note)
 
     def split(self) -> Table:
         """A row for each rate: what training sees and what selection looks at."""
         rows = [[f"{100 * r.rate:g} %", str(r.train), str(r.val)] for r in self.rates]
-        own = any(part.part == "val" for part in self.parts)
-        note = "The validation part is the published one." if own else "Sampled first, then split, both by class."
+        own = any(split.name == "val" for split in self.splits)
+        note = "The validation split is the published one." if own else "Sampled first, then split, both by class."
         return Table("split", "", ["labels", "train", "validation"], rows, note)
 
     def sides(self) -> Table:
@@ -75,7 +75,7 @@ def _spread(values: Iterable[int]) -> list[str]:
 
 
 def describe(data: DataSet, config: TaskConfig, rates: Sequence[float] = RATES) -> Description:
-    """Count everything; images are opened for their sizes alone, and only of the training part.
+    """Count everything; images are opened for their sizes alone, and only of the training split.
 
     ``config``: of the task, for its validation share and split seed. Raises UserError for a rate outside
     (0, 1], or a folder that is no such data set.
@@ -83,14 +83,14 @@ def describe(data: DataSet, config: TaskConfig, rates: Sequence[float] = RATES) 
     for rate in rates:
         if not 0 < rate <= 1:
             raise UserError(f"rate {rate:g} must lie above 0 and not above 1")
-    parts = {part.part: part for part in read_parts(data)}
-    train, val = parts["train"], parts.get("val")
-    splits = [Rate(rate, *map(len, split_at(rate, train, val, config))) for rate in rates]
+    splits = {split.name: split for split in read_splits(data)}
+    train, val = splits["train"], splits.get("val")
+    at_rates = [Rate(rate, *map(len, split_at(rate, train, val, config))) for rate in rates]
     shown = split_at(1.0, train, val, config)[0]
-    return Description(data.class_names, list(parts.values()), splits, _sizes(train), shown)
+    return Description(data.class_names, list(splits.values()), at_rates, _sizes(train), shown)
 
 
-def split_at(rate: float, train: Part, val: Part | None, config: TaskConfig) -> tuple[list[int], list[int]]:
+def split_at(rate: float, train: DataSplit, val: DataSplit | None, config: TaskConfig) -> tuple[list[int], list[int]]:
     """Positions that training sees at a rate, and those that validate it: of ``val`` where that is published."""
     kept = sample(train, rate, config.split_seed)
     if val is not None:
@@ -98,19 +98,19 @@ def split_at(rate: float, train: Part, val: Part | None, config: TaskConfig) -> 
     return hold_out(train, kept, config.val_fraction, config.split_seed)
 
 
-def by_hash(part: Part, positions: Iterable[int]) -> list[int]:
+def by_hash(split: DataSplit, positions: Iterable[int]) -> list[int]:
     """The positions in an order that looks random and is the same every time."""
-    return sorted(positions, key=lambda position: content_key(part.names[position]))
+    return sorted(positions, key=lambda position: content_key(split.names[position]))
 
 
-def _sizes(part: Part) -> list[tuple[int, int]]:
+def _sizes(split: DataSplit) -> list[tuple[int, int]]:
     """Sides of some images that are files; files that cannot be read are left to ``verify``."""
-    if part.root is None:
+    if split.root is None:
         return []
     sizes = []
-    for position in by_hash(part, range(len(part)))[:SIZES_OF]:
+    for position in by_hash(split, range(len(split)))[:SIZES_OF]:
         try:
-            with Image.open(part.path(position)) as image:
+            with Image.open(split.path(position)) as image:
                 sizes.append(image.size)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             continue

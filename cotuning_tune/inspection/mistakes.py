@@ -1,7 +1,7 @@
 """Where a trained model errs, as pictures: which class it takes for which, and the images it is surest about.
 
-Drawn from the validation part alone: pictures of test images would tempt to tune on them.
-Shapes: N images of the part, T target classes.
+Drawn from the validation split alone: pictures of test images would tempt to tune on them.
+Shapes: N images of the split, T target classes.
 """
 
 import io
@@ -83,7 +83,7 @@ def draw_confusion(judged: Judged) -> bytes:
     for true, guess in counts_TT.nonzero().tolist() if classes <= NUMBERS else []:
         colour = "white" if shares_TT[true, guess] > 60 else "black"
         axes.text(guess, true, str(int(counts_TT[true, guess])), ha="center", va="center", fontsize=9, color=colour)
-    heading = f"{judged.title}\nvalidation part, {len(judged.split)} images"
+    heading = f"{judged.title}\nvalidation split, {len(judged.split)} images"
     canvas.text(0.03, 0.985, heading, fontsize=14, va="top", parse_math=False)
     canvas.text(0.03, 0.19, _pairs_text(judged), fontsize=10, va="top", family="monospace", parse_math=False)
     buffer = io.BytesIO()

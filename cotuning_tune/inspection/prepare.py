@@ -7,13 +7,13 @@ from typing import Any
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.tables import size
 from cotuning_tune.data import DataSet
-from cotuning_tune.inspection.parts import Part, differences, read_parts
+from cotuning_tune.inspection.splits import DataSplit, differences, read_splits
 from cotuning_tune.inspection.verify import SMALLEST
 
 
 @dataclass(frozen=True)
 class Place:
-    """A complete data set: its folder (None: it needs none), classes, images by part, bytes of the files."""
+    """A complete data set: its folder (None: it needs none), classes, images by split, bytes of the files."""
 
     root: Path | None
     classes: int
@@ -23,7 +23,7 @@ class Place:
     @property
     def line(self) -> str:
         """``is complete in /data/birds: 200 classes, 5994 train images, 5794 test images, 1.1 GB``."""
-        counts = [f"{self.classes} classes", *(f"{count} {part} images" for part, count in self.images.items())]
+        counts = [f"{self.classes} classes", *(f"{count} {split} images" for split, count in self.images.items())]
         where = f"is complete in {self.root}" if self.root else "needs no folder"
         return f"{where}: {', '.join(counts)}{f', {size(self.size)}' if self.size else ''}"
 
@@ -34,26 +34,26 @@ def find_place(kind: type[DataSet], config: Any) -> Place:
     Raises UserError where it is not there, or not complete: published counts differ, a listed file is missing.
     """
     data = kind(config, SMALLEST)
-    parts = read_parts(data)
-    wrong = differences(data, parts)
+    splits = read_splits(data)
+    wrong = differences(data, splits)
     size = 0
-    for part in parts:
-        missing, part_size = _sizes(part)
-        size += part_size
+    for split in splits:
+        missing, split_size = _sizes(split)
+        size += split_size
         if missing:
-            wrong.append(f"{len(missing)} listed {part.part} image(s) missing, as {missing[0]}")
-    root = next((part.root for part in parts if part.root is not None), None)
+            wrong.append(f"{len(missing)} listed {split.name} image(s) missing, as {missing[0]}")
+    root = next((split.root for split in splits if split.root is not None), None)
     if wrong:
         raise UserError(f"{root or kind.__name__} is incomplete: {'; '.join(wrong)}")
-    return Place(root, len(data.class_names), {part.part: len(part) for part in parts}, size)
+    return Place(root, len(data.class_names), {split.name: len(split) for split in splits}, size)
 
 
-def _sizes(part: Part) -> tuple[list[str], int]:
+def _sizes(split: DataSplit) -> tuple[list[str], int]:
     """The names of missing files, and the bytes of the others."""
     missing, size = [], 0
-    for position, name in enumerate(part.names if part.root is not None else ()):
+    for position, name in enumerate(split.names if split.root is not None else ()):
         try:
-            size += part.path(position).stat().st_size
+            size += split.path(position).stat().st_size
         except FileNotFoundError:
             missing.append(name)
     return missing, size

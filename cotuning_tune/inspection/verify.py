@@ -1,6 +1,6 @@
 """Opens every image of a data set, compares all of them, and names what is wrong.
 
-Reads the files of the test part too, for their bytes: a test image that also stands in the training part
+Reads the files of the test split too, for their bytes: a test image that also stands in the training split
 makes the final accuracy a lie. Only hashes are kept, and nothing is handed on to a search.
 """
 
@@ -17,7 +17,7 @@ from cotuning_tune.base.errors import first_line
 from cotuning_tune.base.parallel import Advance, on_threads
 from cotuning_tune.base.tables import Table
 from cotuning_tune.data import DataSet
-from cotuning_tune.inspection.parts import Part, differences, read_parts
+from cotuning_tune.inspection.splits import DataSplit, differences, read_splits
 
 SMALLEST = 32
 
@@ -35,7 +35,7 @@ KINDS = {
     "empty": Kind("class without an image", True),
     "missing": Kind("missing", True),
     "corrupt": Kind("corrupt", True),
-    "leak": Kind("same bytes in two parts", True),
+    "leak": Kind("same bytes in two splits", True),
     "label": Kind("same bytes, two classes", False),
     "twice": Kind("same bytes twice", False),
     "tiny": Kind("tiny", False),
@@ -44,10 +44,10 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """Something wrong with one image, or with the set as a whole (``part`` is empty then)."""
+    """Something wrong with one image, or with the set as a whole (``split`` is empty then)."""
 
     kind: str
-    part: str
+    split: str
     name: str
     detail: str = ""
 
@@ -83,14 +83,14 @@ class Verification:
         return sum(KINDS[finding.kind].error == errors for finding in self.findings)
 
     def table(self) -> Table:
-        """A row for the classes and for each part: found, published, and the count of each kind of finding."""
+        """A row for the classes and for each split: found, published, and the count of each kind of finding."""
         kinds = [kind for kind in KINDS if self.of(kind) and kind != "counts"]
         rows = []
         for what, found in {"classes": self.classes, **self.images}.items():
-            counted = [str(sum(f.part == what for f in self.of(kind))) for kind in kinds]
+            counted = [str(sum(f.split == what for f in self.of(kind))) for kind in kinds]
             shown = counted if what != "classes" else [""] * len(kinds)
             rows.append([what, str(found), str(self.published.get(what, "-")), *shown])
-        return Table("verify", "", ["part", "found", "published", *(KINDS[kind].title for kind in kinds)], rows)
+        return Table("verify", "", ["split", "found", "published", *(KINDS[kind].title for kind in kinds)], rows)
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as JSON can hold it."""
@@ -106,39 +106,39 @@ def verify(
     ``smallest``: shorter sides below it, in pixels, are called tiny. ``jobs``: threads, by default one a core;
     ``advance(done, total)`` is told how far it is. Raises UserError where the folder is no such data set.
     """
-    parts = read_parts(data)
-    findings = [Finding("counts", "", line) for line in differences(data, parts)]
-    findings += _empty_classes(data.class_names, parts)
-    seen: dict[bytes, tuple[Part, int]] = {}
-    places = [(part, position) for part in parts for position in range(len(part))]
-    for (part, position), checked in zip(places, on_threads(_check, places, jobs, advance), strict=True):
-        name = part.names[position]
+    splits = read_splits(data)
+    findings = [Finding("counts", "", line) for line in differences(data, splits)]
+    findings += _empty_classes(data.class_names, splits)
+    seen: dict[bytes, tuple[DataSplit, int]] = {}
+    places = [(split, position) for split in splits for position in range(len(split))]
+    for (split, position), checked in zip(places, on_threads(_check, places, jobs, advance), strict=True):
+        name = split.names[position]
         if checked.problem:
-            findings.append(Finding(checked.kind, part.part, name, checked.problem))
+            findings.append(Finding(checked.kind, split.name, name, checked.problem))
             continue
-        first = seen.setdefault(checked.digest, (part, position))
-        if first != (part, position):
-            findings.append(_same_bytes(first, (part, position), data.class_names))
-        if part.root is not None and min(checked.size) < smallest:
-            findings.append(Finding("tiny", part.part, name, "{} x {} pixels".format(*checked.size)))
-    images = {part.part: len(part) for part in parts}
+        first = seen.setdefault(checked.digest, (split, position))
+        if first != (split, position):
+            findings.append(_same_bytes(first, (split, position), data.class_names))
+        if split.root is not None and min(checked.size) < smallest:
+            findings.append(Finding("tiny", split.name, name, "{} x {} pixels".format(*checked.size)))
+    images = {split.name: len(split) for split in splits}
     return Verification(len(data.class_names), dict(data.counts), images, findings)
 
 
-def _empty_classes(class_names: Sequence[str], parts: Sequence[Part]) -> Iterator[Finding]:
-    """The classes that training or testing lacks; a validation part may lack some."""
-    for part in parts:
-        if part.part != "val":
-            there = part.per_class
+def _empty_classes(class_names: Sequence[str], splits: Sequence[DataSplit]) -> Iterator[Finding]:
+    """The classes that training or testing lacks; a validation split may lack some."""
+    for split in splits:
+        if split.name != "val":
+            there = split.per_class
             missing = (name for label, name in enumerate(class_names) if not there[label])
-            yield from (Finding("empty", part.part, name, f"no {part.part} image") for name in missing)
+            yield from (Finding("empty", split.name, name, f"no {split.name} image") for name in missing)
 
 
-def _check(place: tuple[Part, int]) -> Checked:
-    part, position = place
-    if part.images is None:
-        return check_file(part.path(position))
-    return Checked(_digest(part.images.take([position]).numpy().tobytes()))
+def _check(place: tuple[DataSplit, int]) -> Checked:
+    split, position = place
+    if split.images is None:
+        return check_file(split.path(position))
+    return Checked(_digest(split.images.take([position]).numpy().tobytes()))
 
 
 def _digest(content: bytes) -> bytes:
@@ -165,11 +165,11 @@ def check_file(path: Path) -> Checked:
         return Checked(kind="corrupt", problem=first_line(problem))
 
 
-def _same_bytes(first: tuple[Part, int], again: tuple[Part, int], class_names: Sequence[str]) -> Finding:
-    """What it means that an image stands there again: worst in another part, bad in another class."""
-    (part_1, at_1), (part_2, at_2) = first, again
-    label_1, label_2 = int(part_1.labels[at_1]), int(part_2.labels[at_2])
-    kind = "leak" if part_1.part != part_2.part else "label" if label_1 != label_2 else "twice"
+def _same_bytes(first: tuple[DataSplit, int], again: tuple[DataSplit, int], class_names: Sequence[str]) -> Finding:
+    """What it means that an image stands there again: worst in another split, bad in another class."""
+    (split_1, at_1), (split_2, at_2) = first, again
+    label_1, label_2 = int(split_1.labels[at_1]), int(split_2.labels[at_2])
+    kind = "leak" if split_1.name != split_2.name else "label" if label_1 != label_2 else "twice"
     classes = f", class {class_names[label_2]} here and {class_names[label_1]} there" if label_1 != label_2 else ""
-    where = f"{part_1.names[at_1]} of {part_1.part}"
-    return Finding(kind, part_2.part, part_2.names[at_2], f"the same bytes as {where}{classes}")
+    where = f"{split_1.names[at_1]} of {split_1.name}"
+    return Finding(kind, split_2.name, split_2.names[at_2], f"the same bytes as {where}{classes}")

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class Batch(NamedTuple):
-    """One view or more of the same images [B, 3, C, C], labels [B], places in the training part [B]."""
+    """One view or more of the same images [B, 3, C, C], labels [B], places in the training split [B]."""
 
     views: tuple[Tensor, ...]
     labels: Tensor
@@ -30,7 +30,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Preparation:
-    """What ``Method.setup`` may look at: the task's training and validation part, un-augmented."""
+    """What ``Method.setup`` may look at: the task's training and validation split, un-augmented."""
 
     task: Task
     source: Pretrained

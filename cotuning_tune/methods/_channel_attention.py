@@ -4,7 +4,7 @@ Li et al., ICLR 2019, section 3.2: with only a new head trained, the filter of e
 zeroed in turn; attention = softmax(zscore(rise of the loss) / 5) over the channels of a layer. Where a
 layer is a block and no convolution it has no filters: there the rise is taken to first order, from one
 backward pass for all channels (Molchanov et al., *Importance Estimation for Neural Network Pruning*, CVPR 2019).
-Shapes: N images of the training part, M of them looked at, C channels, D features, T classes.
+Shapes: N images of the training split, M of them looked at, C channels, D features, T classes.
 """
 
 import torch
@@ -86,7 +86,7 @@ def _losses_without(backbone: Backbone, stage: str, before: Tensor, head: nn.Lin
 
 
 def _one_pass(preparation: Preparation, backbone: Backbone, chosen: list[int]) -> tuple[Tensor, Tensor]:
-    """Features [N, D] of the whole training part, and of its images the chosen ones [M, 3, C, C] alone."""
+    """Features [N, D] of the whole training split, and of its images the chosen ones [M, 3, C, C] alone."""
     features: list[Tensor] = []
     kept: list[Tensor] = []
     first = 0

@@ -73,8 +73,8 @@ class L2SP(Method):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        weight: float = hyper(0.01, Range(1e-4, 1.0, log=True), off=0.0, doc="alpha of the paper")
-        head_weight: float = hyper(0.01, off=0.0, doc="beta of the paper, towards zero")
+        weight: float = hyper(0.01, Range(1e-4, 1.0, log=True), neutral=0.0, doc="alpha of the paper")
+        head_weight: float = hyper(0.01, neutral=0.0, doc="beta of the paper, towards zero")
 
         def __post_init__(self) -> None:
             at_least(self, "methods.l2_sp", weight=0, head_weight=0)

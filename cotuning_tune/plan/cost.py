@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from cotuning_tune.data import TaskConfig
 from cotuning_tune.experiment import Experiment, Study
 from cotuning_tune.hyper import build
-from cotuning_tune.plan.parts import Inventory, Parts, cache_bytes
-from cotuning_tune.plan.slots import SlotCount
+from cotuning_tune.plan.concurrency import ConcurrencyPlan
+from cotuning_tune.plan.inventory import Inventory, Parts, cache_bytes
 from cotuning_tune.plan.speeds import Footprint, Speed
 from cotuning_tune.training import TrainConfig
 
@@ -20,7 +20,7 @@ COUNTING = ("epochs", "iterations", "interval", "batch_size")
 class StudyCost:
     """One study: what a trial, a seed of the retraining and the method's set-up cost, in seconds (0: no speed).
 
-    ``batches``: steps of a pass over the training part. ``steps``: of a whole training. ``rows``: how many
+    ``batches``: steps of a pass over the training split. ``steps``: of a whole training. ``rows``: how many
     times it validates and keeps its state. ``tested``: images that go through the network in a test.
     """
 
@@ -54,7 +54,7 @@ class Plan:
     studies: list[StudyCost]
     speeds: Mapping[str, Speed]
     footprints: Mapping[str, Footprint]
-    slots: SlotCount
+    concurrency: ConcurrencyPlan
     notes: list[str] = dataclasses.field(default_factory=list)
 
     @property
@@ -70,21 +70,21 @@ class Plan:
         return [cost for cost in self.studies if cost.study.method == method]
 
     def search_s(self, studies: Iterable[StudyCost]) -> float:
-        """Slot-seconds of the search of these studies, the set-ups among them."""
+        """Trial-seconds of the search of these studies, the set-ups among them."""
         return sum(c.trial_s * self.experiment.config.trials + c.setup_s for c in studies)
 
     def retrain_s(self, studies: Iterable[StudyCost]) -> float:
-        """Slot-seconds of the retraining and the tests of these studies."""
+        """Trial-seconds of the retraining and the tests of these studies."""
         return sum(c.seed_s * len(self.experiment.config.seeds) for c in studies)
 
     @property
     def wall_s(self) -> float:
-        """Seconds on the slots: two stages, neither shorter than its longest training."""
+        """Seconds with that many trials at a time: two stages, neither shorter than its longest training."""
         stages = (
             (self.search_s(self.studies), max(c.trial_s + c.setup_s for c in self.studies)),
             (self.retrain_s(self.studies), max(c.seed_s for c in self.studies)),
         )
-        return sum(max(total / self.slots.count, longest) for total, longest in stages)
+        return sum(max(total / self.concurrency.trials, longest) for total, longest in stages)
 
     @property
     def images(self) -> tuple[int, int]:
@@ -108,7 +108,7 @@ class Plan:
     def running(self) -> int:
         """Bytes of the states of running trainings: the newest and the one before, and the best weights."""
         largest = max(2 * f.state + f.model for f in self.footprints.values())
-        return largest * min(self.slots.count, self.trials)
+        return largest * min(self.concurrency.trials, self.trials)
 
     @property
     def models(self) -> int:
@@ -155,11 +155,13 @@ def _notes(experiment: Experiment, inventories: Mapping[str, Inventory]) -> list
         for key in COUNTING
         if experiment.train[key].search is not None
     ]
-    if experiment.config.stopper != "none":
-        notes.append(f"stopper = {experiment.config.stopper}: the times are those without stopping, an upper bound")
+    if experiment.config.pruner != "none":
+        notes.append(f"pruner = {experiment.config.pruner}: the times are those without stopping, an upper bound")
     for inventory in inventories.values():
         if inventory.guessed:
-            notes.append(f"{inventory.task}: the test part stays closed, it is taken for as large as the training part")
+            notes.append(
+                f"{inventory.task}: the test split stays closed, it is taken for as large as the training split"
+            )
         if inventory.missing:
             notes.append(f"{inventory.task}: sizes from published counts, classes taken for equally large")
     return notes
@@ -170,10 +172,10 @@ def make_plan(
     inventories: Mapping[str, Inventory],
     speeds: Mapping[str, Speed],
     footprints: Mapping[str, Footprint],
-    slots: SlotCount,
+    concurrency: ConcurrencyPlan,
 ) -> Plan:
     """The plan of an experiment from what was counted and measured."""
     config = build(TaskConfig, experiment.task, "task")
     parts = {(t, rate): inventories[t].at(rate, config) for t in inventories for rate in experiment.config.rates}
     studies = [_cost(experiment, c, parts[c.task, c.rate], speeds.get(c.method)) for c in experiment.studies]
-    return Plan(experiment, inventories, studies, speeds, footprints, slots, _notes(experiment, inventories))
+    return Plan(experiment, inventories, studies, speeds, footprints, concurrency, _notes(experiment, inventories))

@@ -4,27 +4,27 @@ import dataclasses
 from collections.abc import Callable
 
 from cotuning_tune.experiment import Experiment
+from cotuning_tune.plan.concurrency import plan_concurrency, share_of, trials_per_gpu
 from cotuning_tune.plan.cost import Plan, make_plan
-from cotuning_tune.plan.parts import take_inventory
+from cotuning_tune.plan.inventory import take_inventory
 from cotuning_tune.plan.probe import Probe, measure_footprints, run_probe
-from cotuning_tune.plan.slots import count_slots, share_of, trials_per_gpu
 from cotuning_tune.plan.speeds import Speed, assumed_speeds, ratio_notes
 
 
 def plan_of(
     experiment: Experiment,
     *,
-    slots: int | None = None,
+    concurrency: int | None = None,
     gpus: int | None = None,
     images_per_second: float | None = None,
     probe: bool = True,
     say: Callable[[str], None] = lambda line: None,
 ) -> Plan:
-    """The plan of an experiment. ``images_per_second`` of plain fine-tuning on one slot replaces the probe.
+    """The plan of an experiment. ``images_per_second`` of plain fine-tuning by one trial replaces the probe.
 
     Raises UserError for impossible numbers, and where the size of a data set is not to be known.
     """
-    config, count = experiment.config, count_slots(experiment.resources, slots, gpus)
+    config, count = experiment.config, plan_concurrency(experiment.resources, concurrency, gpus)
     speeds: dict[str, Speed] = {}
     if images_per_second is not None:
         first = experiment.spec(experiment.studies[0], {}, 0).train["batch_size"]
@@ -42,10 +42,10 @@ def plan_of(
 
 def _probed(counted: Plan, probe: Probe) -> Plan:
     """The plan with what the probe measured."""
-    plan = make_plan(counted.experiment, counted.inventories, probe.speeds, probe.footprints, counted.slots)
+    plan = make_plan(counted.experiment, counted.inventories, probe.speeds, probe.footprints, counted.concurrency)
     steps = sorted({speed.steps for speed in probe.speeds.values()})
     shown = " to ".join(map(str, {steps[0]: 0, steps[-1]: 0}))
-    notes = [f"probed on {probe.device} with {shown} steps a method, on {probe.where}; a trial alone on its slot"]
+    notes = [f"probed on {probe.device} with {shown} steps a method, on {probe.where}; a trial alone on the machine"]
     if probe.missing:
         notes.append(f"probed with random weights, the run needs the published ones: {probe.missing}")
     if any(speed.setup_s is None for speed in probe.speeds.values()):

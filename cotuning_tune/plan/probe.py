@@ -23,7 +23,7 @@ from cotuning_tune.experiment import Experiment, Study
 from cotuning_tune.hyper import build
 from cotuning_tune.methods import Method, method
 from cotuning_tune.models import pretrained
-from cotuning_tune.plan.parts import Inventory, cache_bytes, free_bytes
+from cotuning_tune.plan.inventory import Inventory, cache_bytes, free_bytes
 from cotuning_tune.plan.speeds import Footprint, Speed
 from cotuning_tune.training import Trainer, TrainingSpec
 from cotuning_tune.training.job import make_trainer, task_of
@@ -78,13 +78,13 @@ class RandomImages(DataSet):
 
 def _some(split: Split, count: int) -> Split:
     """The first images of a split."""
-    part = copy.copy(split)
-    part.positions, part.names, part.labels_N = split.positions[:count], split.names[:count], split.labels_N[:count]
-    return part
+    split = copy.copy(split)
+    split.positions, split.names, split.labels_N = split.positions[:count], split.names[:count], split.labels_N[:count]
+    return split
 
 
 def _short(task: Task, train: int) -> Task:
-    """The task with a training part of that many images, and a small validation part."""
+    """The task with a training split of that many images, and a small validation split."""
     short = copy.copy(task)
     short.train, short.val = _some(task.train, train), _some(task.val, EVALUATED)
     return short

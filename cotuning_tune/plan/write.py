@@ -8,7 +8,7 @@ from cotuning_tune.base.cache import cache_root
 from cotuning_tune.base.console import duration
 from cotuning_tune.base.tables import Table, size
 from cotuning_tune.plan.cost import Plan
-from cotuning_tune.plan.parts import free_bytes
+from cotuning_tune.plan.inventory import free_bytes
 
 
 def _hours(seconds: float) -> str:
@@ -16,7 +16,7 @@ def _hours(seconds: float) -> str:
 
 
 def _unit(plan: Plan) -> str:
-    return "GPU-h" if plan.slots.gpus == plan.slots.count else "slot-h"
+    return "GPU-h" if plan.concurrency.gpus == plan.concurrency.trials else "trial-h"
 
 
 def method_table(plan: Plan) -> Table:
@@ -52,7 +52,7 @@ def _time_lines(plan: Plan) -> list[str]:
     hours = f"{_hours(search)} search + {_hours(retrain)} retraining = {_hours(search + retrain)} {_unit(plan)}"
     return [
         f"time: {hours}",
-        f"on {plan.slots.count} slot(s) ({plan.slots.why}): {duration(plan.wall_s)}",
+        f"on {plan.concurrency.trials} trial(s) at a time ({plan.concurrency.why}): {duration(plan.wall_s)}",
     ]
 
 
@@ -130,7 +130,7 @@ def plan_json(plan: Plan, searches: int = 1) -> dict[str, Any]:
         totals |= {**times, "memory_bytes": plan.memory}
     return {
         "experiment": plan.experiment.name,
-        "slots": dataclasses.asdict(plan.slots),
+        "concurrency": dataclasses.asdict(plan.concurrency),
         "studies": [dataclasses.asdict(cost) | {"name": cost.study.name} for cost in plan.studies],
         "speeds": {name: dataclasses.asdict(speed) for name, speed in plan.speeds.items()},
         "footprints": {name: dataclasses.asdict(size) for name, size in plan.footprints.items()},

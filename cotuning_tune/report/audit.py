@@ -18,7 +18,7 @@ NAMED = 3
 
 @dataclass(frozen=True)
 class StudyAudit:
-    """A study's openings of its test part, the models that need one each, and what does not fit."""
+    """A study's test_evaluations of its test split, the models that need one each, and what does not fit."""
 
     study: StudyResult
     opened: int
@@ -108,7 +108,7 @@ def _result_problems(study: StudyResult, entries: list[tuple[int, dict[str, Any]
 
 
 def _pending(study: StudyResult, entries: list[tuple[int, dict[str, Any]]]) -> int:
-    """Seeds whose test part was opened and that have no result yet."""
+    """Seeds whose test split was opened and that have no result yet."""
     return len({e.get("seed") for _, e in entries if e.get("event") == "open"} - {s["seed"] for s in study.seeds})
 
 
@@ -150,15 +150,15 @@ def _ledger_problems(run: RunDir, studies: list[StudyResult]) -> list[str]:
 
 
 def audit_remarks(run: RunDir, studies: list[StudyResult], audits: list[StudyAudit]) -> list[str]:
-    """How often test parts were opened and for how many models; a warning for all that does not fit."""
+    """How often test splits were opened and for how many models; a warning for all that does not fit."""
     opened, needed = sum(a.opened for a in audits), sum(a.needed for a in audits)
-    remarks = [f"Test parts were opened {opened} times for {needed} retrained models ({run.ledger.name})."]
+    remarks = [f"Test splits were opened {opened} times for {needed} retrained models ({run.ledger.name})."]
     if often := [a for a in audits if a.too_often]:
         named = [f"{a.study.shown} {a.opened} times for {a.needed}" for a in often[:NAMED]]
         named += [f"{len(often) - NAMED} more studies (table audit)"] if len(often) > NAMED else []
         earlier = any(a.configurations > 1 for a in often)
         why = "earlier selections were tested too" if earlier else "a test was interrupted and done again, or repeated"
-        remarks.append(f"WARNING: test parts were opened more often than there are models: {'; '.join(named)}: {why}.")
+        remarks.append(f"WARNING: test splits were opened more often than there are models: {'; '.join(named)}: {why}.")
     problems = _ledger_problems(run, studies) + [problem for a in audits for problem in a.problems]
     remarks += [f"WARNING: {problem}." for problem in problems]
     if not problems:
@@ -167,7 +167,7 @@ def audit_remarks(run: RunDir, studies: list[StudyResult], audits: list[StudyAud
 
 
 def audit_table(audits: list[StudyAudit]) -> Table:
-    """Openings and fit of every study."""
+    """Test evaluations and fit of every study."""
     rows = [
         [
             a.study.method,
@@ -179,5 +179,5 @@ def audit_table(audits: list[StudyAudit]) -> Table:
         ]
         for a in audits
     ]
-    header = ["method", "study", "tested models", "openings", "configurations", "files"]
-    return Table("audit", "Audit", header, rows, "Each tested model needs one opening of its study's test part.")
+    header = ["method", "study", "tested models", "test_evaluations", "configurations", "files"]
+    return Table("audit", "Audit", header, rows, "Each tested model needs one opening of its study's test split.")

@@ -11,11 +11,11 @@ from cotuning_tune.report.comparison import HEADER, NOTE, Comparison, compare_al
 from cotuning_tune.report.overview import budget_table
 from cotuning_tune.report.results import (
     StudyResult,
-    asked_of,
     device_of,
     mean_std,
     methods_of,
     read_studies,
+    read_tables,
     settings_of,
     studies_of,
 )
@@ -29,7 +29,7 @@ SHARED = {
     "trials": 32,
     "seeds": [0, 1, 2],
     "sampler": "tpe",
-    "stopper": "none",
+    "pruner": "none",
     "test_crops": "centre",
 }
 
@@ -39,7 +39,7 @@ class RunResult:
     """A run by the name it is shown under, with its experiment file's tables, its budget file and its studies."""
 
     label: str
-    asked: dict[str, Any]
+    tables: dict[str, Any]
     trials: int
     device: str
     studies: list[StudyResult]
@@ -47,7 +47,7 @@ class RunResult:
     def setting(self, key: str) -> Any:
         if key == "trials":
             return self.trials
-        return self.asked["experiment"].get(key, SHARED[key])
+        return self.tables["experiment"].get(key, SHARED[key])
 
 
 def read_runs(runs: list[RunDir]) -> list[RunResult]:
@@ -57,9 +57,9 @@ def read_runs(runs: list[RunDir]) -> list[RunResult]:
     names = [run.name for run in runs]
     found = []
     for run in runs:
-        asked, studies = asked_of(run), read_studies(run)
+        asked, studies = read_tables(run), read_studies(run)
         label = run.name if names.count(run.name) == 1 else str(run.path)
-        trials = max(study.asked for study in studies)
+        trials = max(study.budget for study in studies)
         found.append(RunResult(label, asked, trials, device_of(run), studies))
     return found
 
@@ -108,7 +108,7 @@ def differences(runs: list[RunResult]) -> list[str]:
     """A warning for each setting in which the runs differ."""
     settings = [{key: run.setting(key) for key in SHARED} for run in runs]
     for run, setting in zip(runs, settings, strict=True):
-        setting |= _flat({name: run.asked.get(name, {}) for name in ("task", "data", "train", "methods")})
+        setting |= _flat({name: run.tables.get(name, {}) for name in ("task", "data", "train", "methods")})
     keys = dict.fromkeys(key for setting in settings for key in setting)
     warnings = []
     for key in keys:

@@ -99,15 +99,15 @@ def against_baseline(studies: list[StudyResult]) -> list[Comparison]:
     return compare_all({method: (studies_of(studies, method), studies_of(studies, BASELINE)) for method in others})
 
 
-def first_method(studies: list[StudyResult]) -> str | None:
+def best_ranked(studies: list[StudyResult]) -> str | None:
     """The method with the highest mean test accuracy over all settings; None where none has them all."""
     means = {method: mean for method in methods_of(studies) if (mean := mean_over(studies, method)) is not None}
     return max(means, key=lambda method: means[method], default=None)
 
 
-def against_first(studies: list[StudyResult]) -> list[Comparison]:
+def against_best_ranked(studies: list[StudyResult]) -> list[Comparison]:
     """The first method of the main table against every other one."""
-    first = first_method(studies)
+    first = best_ranked(studies)
     others = [method for method in methods_of(studies) if method != first]
     if first is None:
         return []
@@ -164,7 +164,7 @@ def baseline_table(comparisons: list[Comparison]) -> Table | None:
     return Table("statistics", "Against tuned fine-tuning", ["method", *HEADER], rows, NOTE)
 
 
-def first_table(comparisons: list[Comparison]) -> Table | None:
+def best_ranked_table(comparisons: list[Comparison]) -> Table | None:
     """The first method against the others; None of none."""
     if not comparisons:
         return None

@@ -81,7 +81,7 @@ def gap_table(studies: list[StudyResult]) -> Table:
     header = ["method", "search val.", "retrained val.", "test", "retrained - search", "test - val."]
     note = (
         "Mean over studies and seeds (%). Retrained - search: what being chosen as the best of many was worth."
-        " Test - val.: what the best of the epochs was worth, and how the test part differs."
+        " Test - val.: what the best of the epochs was worth, and how the test split differs."
     )
     return Table("gap", "Validation against test", header, rows, note)
 
@@ -102,7 +102,7 @@ def configuration_table(studies: list[StudyResult]) -> Table:
         validation = f"{chosen['val_accuracy']:.2f}"
         rows.append([study.method, study.setting, str(chosen["trial"]), validation, ", ".join(values) or "all pinned"])
     header = ["method", "study", "trial", "val. acc.", "configuration"]
-    note = "Chosen by the best validation accuracy (%), never by a test part. * at the edge of its range."
+    note = "Chosen by the best validation accuracy (%), never by a test split. * at the edge of its range."
     return Table("configurations", "Best configurations", header, rows, note)
 
 
@@ -119,7 +119,7 @@ def budget_table(studies: list[StudyResult], device: str) -> Table:
         rows.append(
             [
                 method,
-                str(sum(study.asked for study in mine)),
+                str(sum(study.budget for study in mine)),
                 *map(str, counts),
                 str(sum(study.search_epochs for study in mine)),
                 _hours(sum(study.search_seconds for study in mine)),
@@ -127,6 +127,6 @@ def budget_table(studies: list[StudyResult], device: str) -> Table:
                 _hours(sum(study.retrain_seconds for study in mine)),
             ]
         )
-    header = ["method", "trials asked", "complete", "stopped", "failed", "epochs", f"search {device}-h"]
+    header = ["method", "trial budget", "complete", "pruned", "failed", "epochs", f"search {device}-h"]
     header += ["seeds", f"retrain {device}-h"]
     return Table("budget", "Budgets", header, rows)

@@ -72,9 +72,9 @@ PAPER = Source(
 LIBRARY = Source(
     name="library",
     backbone="resnet50",
-    protocol="the authors' later library: centre crop, one seed, the best epoch on the TEST part",
+    protocol="the authors' later library: centre crop, one seed, the best epoch on the TEST split",
     crops="centre",
-    caution="its epoch was chosen on the test part, with one seed: these figures are too high to compare with",
+    caution="its epoch was chosen on the test split, with one seed: these figures are too high to compare with",
     figures={
         "cub200": {
             "fine_tune": (51.2, 64.6, 74.6, 81.8),
@@ -110,7 +110,7 @@ SOURCES = (PAPER, LIBRARY)
 
 
 def _kind(tables: Mapping[str, Any], task: str) -> str:
-    return str(tables.get("data", {}).get(task, {}).get("kind", task))
+    return str(tables.get("data", {}).get(task, {}).get("format", task))
 
 
 def _figures(tables: Mapping[str, Any], study: StudyResult) -> dict[str, float]:
@@ -156,7 +156,7 @@ def _shown(crops: str) -> str:
 
 def _own_protocol(tables: Mapping[str, Any]) -> str:
     return (
-        f"own: {_shown(_crops(tables))}, mean over the seeds, configuration and epoch chosen on the validation part,"
+        f"own: {_shown(_crops(tables))}, mean over the seeds, configuration and epoch chosen on the validation split,"
         " which takes its share of each rate's images unless it is published"
     )
 

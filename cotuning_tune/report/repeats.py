@@ -17,7 +17,7 @@ from cotuning_tune.base.files import read_json
 from cotuning_tune.base.tables import Table
 from cotuning_tune.report.audit import StudyAudit, audit_remarks, audit_studies, audit_table
 from cotuning_tune.report.comparison import budgets_differ
-from cotuning_tune.report.results import StudyResult, asked_of, mean_over, methods_of, read_studies, studies_of
+from cotuning_tune.report.results import StudyResult, mean_over, methods_of, read_studies, read_tables, studies_of
 from cotuning_tune.report.statistics import wilson_interval
 from cotuning_tune.run import ledger
 from cotuning_tune.run.folder import RunDir
@@ -35,9 +35,9 @@ class Search:
     studies: list[StudyResult]
 
     @cached_property
-    def asked(self) -> dict[str, Any]:
+    def tables(self) -> dict[str, Any]:
         """Its experiment file."""
-        return asked_of(self.run)
+        return read_tables(self.run)
 
     @cached_property
     def audits(self) -> list[StudyAudit]:
@@ -47,11 +47,11 @@ class Search:
     @property
     def seed(self) -> int:
         """The search seed."""
-        return int(self.asked["experiment"].get("search_seed", SEARCH_SEED))
+        return int(self.tables["experiment"].get("search_seed", SEARCH_SEED))
 
     @cached_property
     def opened(self) -> int:
-        """How often its test parts were opened."""
+        """How often its test splits were opened."""
         return sum(entry.get("event") == "open" for entry in ledger.read(self.run.ledger) if isinstance(entry, dict))
 
     @property
@@ -61,7 +61,7 @@ class Search:
     @cached_property
     def ended(self) -> bool:
         """Every study is summed up, and every seed of each selection has a result."""
-        asked = self.asked["experiment"]
+        asked = self.tables["experiment"]
         count = len(asked["tasks"]) * len(asked.get("rates", [1.0])) * len(asked["methods"])
         seeds = set(asked.get("seeds", [0, 1, 2]))
         retrained = [c.selection is None or seeds <= {s["seed"] for s in c.seeds} for c in self.studies]
@@ -184,7 +184,7 @@ def terms_table(searches: list[Search], device: str) -> Table:
         finished = sum(c.finished for c in studies)
         rows.append([str(search.number), *map(str, (search.seed, finished, failed, epochs)), hours])
         rows[-1] += [str(search.models), str(search.opened)]
-    header = ["search", "search seed", "trials", "failed", "epochs", f"{device}-h", "tested models", "openings"]
+    header = ["search", "search seed", "trials", "failed", "epochs", f"{device}-h", "tested models", "test_evaluations"]
     return Table("repeats_terms", "The searches", header, rows)
 
 
@@ -242,10 +242,10 @@ def _variance_remark(searches: list[Search]) -> list[str]:
     ]
 
 
-def _opened_remark(searches: list[Search]) -> str:
+def _test_evaluations_remark(searches: list[Search]) -> str:
     opened, models = sum(s.opened for s in searches), sum(s.models for s in searches)
     return (
-        f"Over {len(searches)} searches test parts were opened {opened} times for {models} retrained models. That is"
+        f"Over {len(searches)} searches test splits were opened {opened} times for {models} retrained models. That is"
         " no selection on test data: each search opened them after its own choice by validation accuracy, and all"
         " other tables are those of search 1, whatever the others gave."
     )
@@ -258,7 +258,7 @@ def _differences(searches: list[Search]) -> list[str]:
     if len(set(seeds)) < len(seeds):
         warnings.append(f"{WARNING}searches have the same search seed ({', '.join(map(str, seeds))}): no repeats.")
     for search in searches[1:]:
-        asked = [s.asked | {"experiment": {**s.asked["experiment"], "search_seed": None}} for s in (first, search)]
+        asked = [s.tables | {"experiment": {**s.tables["experiment"], "search_seed": None}} for s in (first, search)]
         space = [s.run.space_file.read_text(encoding="utf-8") for s in (first, search)]
         if asked[0] != asked[1] or space[0] != space[1]:
             warnings.append(f"{WARNING}search {search.number} is of another experiment than search 1: no repeat.")
@@ -278,7 +278,7 @@ def _circumstances(run: RunDir, searches: list[Search]) -> list[str]:
     if missing := [str(number) for number in range(1, run.searches + 1) if number not in ended]:
         remarks.append(f"Search {', '.join(missing)} of {run.searches} has not ended: cotuning-tune resume goes on.")
     if read_json(run.repeats_file)["after_tests"]:
-        remarks.append("The repeats were asked for after search 1 had opened test parts.")
+        remarks.append("The repeats were asked for after search 1 had opened test splits.")
     if read_json(run.environment).get("from"):
         remarks.append("All searches were told the same older run's trials: they are less independent than they look.")
     return remarks
@@ -297,7 +297,7 @@ def searches_remarks(run: RunDir, searches: list[Search]) -> list[str]:
     fits = [] if problems or len(searches) < 2 else ["Audit of the repeats: their files fit together too."]
     return [
         *told,
-        _opened_remark(searches),
+        _test_evaluations_remark(searches),
         *_circumstances(run, searches),
         *_differences(searches),
         *problems,

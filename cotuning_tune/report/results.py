@@ -20,7 +20,7 @@ class StudyResult:
     task: str
     rate: float
     method: str
-    asked: int
+    budget: int
     given_up: bool
     trials: list[dict[str, Any]]
     selection: dict[str, Any] | None
@@ -117,7 +117,7 @@ def _read_study(folder: StudyDir) -> StudyResult:
         task=study["task"],
         rate=study["rate"],
         method=study["method"],
-        asked=study["asked"],
+        budget=study["budget"],
         given_up=study["given_up"],
         trials=study["trials"],
         selection=read_json(folder.selection) if folder.selection.exists() else None,
@@ -128,14 +128,14 @@ def _read_study(folder: StudyDir) -> StudyResult:
     )
 
 
-def asked_of(run: RunDir) -> dict[str, Any]:
+def read_tables(run: RunDir) -> dict[str, Any]:
     """The tables of the run's experiment file."""
     return tomllib.loads(run.experiment_file.read_text(encoding="utf-8"))
 
 
 def device_of(run: RunDir) -> str:
-    """What the run's hours are hours of: "GPU", or "slot" where there was none."""
-    return "GPU" if read_json(run.environment)["gpus"] else "slot"
+    """What the run's hours are hours of: "GPU", or "trial" where there was none."""
+    return "GPU" if read_json(run.environment)["gpus"] else "trial"
 
 
 def searched_of(run: RunDir) -> dict[str, dict[str, dict[str, Any]]]:
@@ -155,7 +155,7 @@ def searched_of(run: RunDir) -> dict[str, dict[str, dict[str, Any]]]:
 
 def read_studies(run: RunDir) -> list[StudyResult]:
     """All studies that the search has summed up, methods in the experiment's order. UserError for none."""
-    methods = list(asked_of(run)["experiment"]["methods"])
+    methods = list(read_tables(run)["experiment"]["methods"])
     studies = [_read_study(folder) for folder in run.study_folders() if folder.summary.exists()]
     if not studies:
         raise UserError(f"{run.path} has nothing to report yet: its search has not ended (see status)")

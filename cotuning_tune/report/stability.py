@@ -14,7 +14,7 @@ from cotuning_tune.base.tables import Table
 from cotuning_tune.report.results import StudyResult, methods_of, settings_of, studies_of
 
 SEARCHES = 1000
-FIXED = 2  # trial 0: the published defaults, trial 1: the method at its weakest
+FIXED = 2  # trial 0: the published defaults, trial 1: the method's neutral value
 INDEPENDENT = ("random", "qmc")
 
 

@@ -9,21 +9,21 @@ from cotuning_tune.base.tables import Table
 from cotuning_tune.report.audit import audit_remarks, audit_studies, audit_table
 from cotuning_tune.report.comparison import (
     against_baseline,
-    against_first,
+    against_best_ranked,
     baseline_table,
-    first_method,
-    first_table,
+    best_ranked,
+    best_ranked_table,
     pairs_remark,
     verdict_remarks,
 )
-from cotuning_tune.report.doctor import doctor_remarks, doctor_table, examine, read_space
+from cotuning_tune.report.diagnostics import diagnostics_remarks, diagnostics_table, examine, read_space
 from cotuning_tune.report.figures import Figure, build_figures
 from cotuning_tune.report.overview import budget_table, configuration_table, gain_table, gap_table, main_table
 from cotuning_tune.report.page import page_html
 from cotuning_tune.report.published import published_remarks, published_table
 from cotuning_tune.report.repeats import of_search, read_searches, searches_remarks, searches_tables
 from cotuning_tune.report.reproduce import environment_table, reproduce_table
-from cotuning_tune.report.results import StudyResult, asked_of, device_of, read_studies
+from cotuning_tune.report.results import StudyResult, device_of, read_studies, read_tables
 from cotuning_tune.report.stability import (
     expected_best_table,
     refusal,
@@ -115,7 +115,7 @@ def _equality_remark(studies: list[StudyResult]) -> str:
 
 
 def _growth_remark(run: RunDir) -> list[str]:
-    """When the run was extended: what was chosen before may have been seen on the test part."""
+    """When the run was extended: what was chosen before may have been seen on the test split."""
     grown = read_json(run.budget)["grown"] if run.budget.exists() else []
     steps = " -> ".join([str(grown[0]["from"]), *(str(step["to"]) for step in grown)]) if grown else ""
     return [f"The run was extended: {steps} trials a study; every study grew alike."] if grown else []
@@ -128,7 +128,7 @@ def _seeds_remark(studies: list[StudyResult]) -> str:
 
 def build_report(run: RunDir) -> Report:
     """The report of a run whose search has ended; reads files only."""
-    asked, studies = asked_of(run), read_studies(run)
+    asked, studies = read_tables(run), read_studies(run)
     experiment = asked["experiment"]
     environment = read_json(run.environment)
     comparisons, audits = against_baseline(studies), audit_studies(run, studies)
@@ -145,9 +145,9 @@ def build_report(run: RunDir) -> Report:
         *audit_remarks(run, studies, audits),
         *_growth_remark(run),
         *published_remarks(asked, studies),
-        *stability_remarks(dependent, shares, first_method(studies), repeated=repeated),
+        *stability_remarks(dependent, shares, best_ranked(studies), repeated=repeated),
         f"Backbone: {experiment['backbone']}, every training from its pre-trained weights.",
-        *doctor_remarks(advice),
+        *diagnostics_remarks(advice),
         *_failures(studies),
         *(of_search(search, remark) for search in searches[1:] for remark in _failures(search.studies)),
     ]
@@ -155,7 +155,7 @@ def build_report(run: RunDir) -> Report:
         main_table(studies, comparisons, run.searches),
         gain_table(studies),
         baseline_table(comparisons),
-        first_table(against_first(studies)),
+        best_ranked_table(against_best_ranked(studies)),
         configuration_table(studies),
         budget_table(studies, device),
         gap_table(studies),
@@ -163,7 +163,7 @@ def build_report(run: RunDir) -> Report:
         *searches_tables(searches, device),
         stability_table(studies, shares),
         expected_best_table(experiment, studies),
-        doctor_table(advice),
+        diagnostics_table(advice),
         audit_table(audits),
         reproduce_table(run, studies),
         environment_table(environment),

@@ -13,18 +13,18 @@ class Budget:
     """The present number of trials a study; a running driver sees it grow. ``asked``: the experiment's."""
 
     def __init__(self, run: RunDir | None, asked: int) -> None:
-        self.run, self.asked = run, asked
+        self.run, self.budget = run, asked
         self._stamp, self._trials = -1, asked
 
     @property
     def trials(self) -> int:
         """Read again when the file has changed."""
         if self.run is None:
-            return self.asked
+            return self.budget
         try:
             stamp = self.run.budget.stat().st_mtime_ns
         except FileNotFoundError:
-            return self.asked
+            return self.budget
         if stamp != self._stamp:
             self._stamp, self._trials = stamp, int(read_json(self.run.budget)["trials"])
         return self._trials

@@ -17,7 +17,7 @@ from cotuning_tune.run.folder import RunDir
 
 EVERY_S = 1.0  # at least between two writes
 BEAT_S = 60.0  # at most between two writes
-COUNTED = ("done", "asked", "failed", "running", "retrained", "retrain_asked")
+COUNTED = ("done", "budget", "failed", "running", "retrained", "retrain_budget")
 LAST_S = 10.0  # for the last one: a storage that is away does not keep an ended driver
 
 
@@ -27,12 +27,12 @@ class Standing:
 
     phase: str = "search"
     done: int = 0
-    asked: int = 0
+    budget: int = 0
     failed: int = 0
     running: int = 0
     best: dict[str, float] = field(default_factory=dict)
     retrained: int = 0
-    retrain_asked: int = 0
+    retrain_budget: int = 0
     search_seconds: float = 0.0
     retrain_seconds: float = 0.0
 
@@ -47,7 +47,7 @@ def standing_of(run: RunDir, experiment: Any) -> Standing:
     try:
         return _standing(run, studies, trials, seeds)
     except (UserError, OSError, KeyError):
-        return Standing(asked=trials * len(studies), retrain_asked=len(studies) * len(seeds))
+        return Standing(budget=trials * len(studies), retrain_budget=len(studies) * len(seeds))
 
 
 def _standing(run: RunDir, studies: list[str], asked: int, seeds: tuple[int, ...]) -> Standing:
@@ -59,11 +59,11 @@ def _standing(run: RunDir, studies: list[str], asked: int, seeds: tuple[int, ...
     retrained = [read_json(path) for path in results if path.exists()]
     return Standing(
         done=sum(trial["state"] in ("COMPLETE", "PRUNED") for trial in trials),
-        asked=sum(study["asked"] for study in ended) + asked * (len(studies) - len(ended)),
+        budget=sum(study["budget"] for study in ended) + asked * (len(studies) - len(ended)),
         failed=sum(trial["state"] == "FAIL" for trial in trials),
         best=chosen,
         retrained=len(retrained),
-        retrain_asked=len(results),
+        retrain_budget=len(results),
         search_seconds=sum(trial["seconds"] for trial in trials),
         retrain_seconds=sum(result["seconds"] for result in retrained),
     )
@@ -138,7 +138,7 @@ class Summary:
             **{key: sum(getattr(now, key) for _, now in every) for key in COUNTED},
             "best": best,
             "restarts": max(self.number - 1, 0),
-            "slot_hours": hours,
+            "trial_hours": hours,
             "gpu_hours": hours * self.gpus,
             "host": socket.gethostname(),
             "started": self.started,

@@ -58,9 +58,9 @@ def checkpoint_sizes(model: TransferModel, made: Method) -> dict[str, int]:
     return {"state": weights + momentum + own + GENERATORS, "weights": weights}
 
 
-def keep_sizes(run: RunDir, sizes: Mapping[str, int], slots: int) -> None:
+def keep_sizes(run: RunDir, sizes: Mapping[str, int], concurrent_trials: int) -> None:
     """Write down what the checkpoints take and how many trainings run at a time, for ``status``."""
-    write_json(run.sizes, {**sizes, "slots": slots})
+    write_json(run.sizes, {**sizes, "concurrent_trials": concurrent_trials})
 
 
 def disk_line(run: RunDir, experiment: Experiment) -> str:
@@ -77,6 +77,6 @@ def disk_line(run: RunDir, experiment: Experiment) -> str:
         return f"checkpoints take {size(now)} now; what they need is known when a driver has started"
     sizes, studies = read_json(run.sizes), len(experiment.studies) * len(runs)
     end = studies * (1 + len(experiment.config.seeds)) * sizes["weights"]
-    most = end + sizes["slots"] * 2 * (sizes["state"] + sizes["weights"])
+    most = end + sizes["concurrent_trials"] * 2 * (sizes["state"] + sizes["weights"])
     room = f"; {size(shutil.disk_usage(run.path).free)} free" if is_local(run.path) else ""
     return f"checkpoints take {size(now)} now, {size(most)} at most while it runs, {size(end)} at its end{room}"

@@ -17,7 +17,7 @@ from cotuning_tune import __version__
 from cotuning_tune.base.cache import cache_root
 from cotuning_tune.base.errors import Unfinished, UserError
 from cotuning_tune.base.files import is_local, read_json, write_bytes, write_json
-from cotuning_tune.cluster.connection import Slots
+from cotuning_tune.cluster.connection import Concurrency
 from cotuning_tune.cluster.signals import kept_handlers
 from cotuning_tune.experiment import Experiment, parse
 from cotuning_tune.run.folder import RunDir
@@ -32,7 +32,7 @@ from cotuning_tune.training.job import source_of
 
 SHOWN = {
     "complete": TrialState.COMPLETE,
-    "stopped": TrialState.PRUNED,
+    "pruned": TrialState.PRUNED,
     "running": TrialState.RUNNING,
     "failed": TrialState.FAIL,
 }
@@ -49,7 +49,7 @@ class SearchProgress:
     done: int
     failed: int
     running: int
-    asked: int
+    budget: int
     best: dict[str, float]
     started_with: int
     seconds: float
@@ -133,7 +133,7 @@ def _progress(studies: Studies, before: int) -> SearchProgress:
         done=sum(c[TrialState.COMPLETE] + c[TrialState.PRUNED] for c in counts),
         failed=sum(c[TrialState.FAIL] for c in counts),
         running=sum(c[TrialState.RUNNING] for c in counts),
-        asked=studies.budget.trials * len(counts),
+        budget=studies.budget.trials * len(counts),
         best=best,
         started_with=before,
         seconds=sum(study.seconds for study in studies.by_name.values()),
@@ -146,7 +146,7 @@ class Driver:
     """Who runs: its number (``incarnation``), what it may use, and how it speaks to its user."""
 
     incarnation: int
-    slots: Slots
+    concurrency: Concurrency
     watch: Watcher = lambda progress: None
     say: Callable[[str], None] = lambda line: None
 
@@ -189,17 +189,17 @@ def _tune(run: RunDir, studies: Studies, driver: Driver, changed: Callable[[], N
     from cotuning_tune.search.searcher import StudyScheduler, StudySearcher
     from cotuning_tune.search.trainable import TrainingTrial
 
-    slots, recorder = driver.slots, Recorder(run, studies)
-    searcher = StudySearcher(studies, recorder, run, driver.incarnation, slots.cpus, changed, driver.say)
-    stopping = studies.experiment.config.stopper != "none"
-    resources = {"cpu": slots.cpus, "gpu": slots.gpus}
+    concurrency, recorder = driver.concurrency, Recorder(run, studies)
+    searcher = StudySearcher(studies, recorder, run, driver.incarnation, concurrency.cpus, changed, driver.say)
+    stopping = studies.experiment.config.pruner != "none"
+    resources = {"cpu": concurrency.cpus, "gpu": concurrency.gpus}
     tuner = tune.Tuner(
         tune.with_resources(TrainingTrial, resources),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=StudyScheduler(searcher) if stopping else None,
             num_samples=sys.maxsize,
-            max_concurrent_trials=slots.count,
+            max_concurrent_trials=concurrency.trials,
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(

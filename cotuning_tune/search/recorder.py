@@ -18,7 +18,7 @@ def columns_of(experiment: Experiment) -> dict[str, list[Parameter]]:
     columns: dict[str, list[Parameter]] = {}
     for name in experiment.config.methods:
         for key, parameter in experiment.space(name).items():
-            if parameter.search is not None or parameter.off is not None:
+            if parameter.search is not None or parameter.neutral is not None:
                 columns.setdefault(key, []).append(parameter)
     return columns
 
@@ -34,7 +34,7 @@ def write_overview(run: RunDir, experiment: Experiment) -> None:
     c = experiment.config
     fixed = {"task": c.tasks, "rate": [f"{rate:g}" for rate in c.rates], "method": c.methods}
     fixed |= {"stage": ["search", "retrain"], "run": [run.name]}
-    shown = columns(fixed, columns_of(experiment), stops=c.stopper != "none")
+    shown = columns(fixed, columns_of(experiment), stops=c.pruner != "none")
     charts = layout({study.setting: f"{study.task} at {100 * study.rate:g} %" for study in experiment.studies})
     write_dashboard(run.tensorboard, shown, charts)
 

@@ -65,10 +65,10 @@ class StudySearcher(Searcher):
             raise Unfinished(str(problem)) from None
 
     def _next(self) -> Issue | None:
-        """The next trial to run; one that its stopping rule had ended when a driver died is only told."""
+        """The next trial to run; one that its pruner had ended when a driver died is only told."""
         while (issue := self.studies.next()) is not None:
             study = self.studies.by_name[issue.study.name]
-            if not study.told_to_stop(issue.number):
+            if not study.pruning_decided(issue.number):
                 return issue
             history = read_lines(self.run.study(issue.study.name).trial(issue.number).metrics)
             self.recorder.start(issue, {})
@@ -78,7 +78,7 @@ class StudySearcher(Searcher):
         return None
 
     def stops(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Take a report, and say whether the stopping rule ends the trial."""
+        """Take a report, and say whether the pruner ends the trial."""
         issue = self.issued[trial_id]
         self.on_trial_result(trial_id, result)
         return self.studies.by_name[issue.study.name].stops(issue.number)
@@ -117,7 +117,7 @@ class StudySearcher(Searcher):
         seconds = sum(row["seconds"] for row in history)
         record = {"epochs": len(history), "seconds": seconds, "reason": result["failed"]}
         if not result["failed"] and not result["completed"]:
-            if study.told_to_stop(issue.number):  # else Tune was told to end: the trial stays RUNNING
+            if study.pruning_decided(issue.number):  # else Tune was told to end: the trial stays RUNNING
                 self._pruned(issue, history)
         elif result["failed"]:
             self.recorder.finish(issue, {"state": "FAIL", "value": None, **record})
@@ -158,7 +158,7 @@ class StudySearcher(Searcher):
 
 
 class StudyScheduler(FIFOScheduler):
-    """Asks the studies' stopping rule; keeps no state, so a resume loses none."""
+    """Asks the studies' pruner; keeps no state, so a resume loses none."""
 
     def __init__(self, searcher: StudySearcher) -> None:
         super().__init__()

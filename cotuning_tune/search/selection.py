@@ -75,7 +75,7 @@ def _write_study(run: RunDir, experiment: Experiment, study: OptunaStudy) -> Non
     folder = run.study(study.key.name)
     place = {"task": study.key.task, "rate": study.key.rate, "method": study.key.method}
     rows = [_row(trial) for trial in study.own_trials()]
-    summary = {**place, "asked": study.budget, "given_up": study.given_up, "importance": importance(study)}
+    summary = {**place, "budget": study.budget, "given_up": study.given_up, "importance": importance(study)}
     summary["trials"] = rows
     write_json(folder.summary, summary)
     best = study.best()

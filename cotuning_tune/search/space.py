@@ -29,11 +29,11 @@ def distributions(space: Space) -> dict[str, BaseDistribution]:
 
 
 def first_points(space: Space) -> list[dict[str, Any]]:
-    """Trial 0: the published defaults. Trial 1: the same with the method off or at its weakest.
+    """Trial 0: the published defaults. Trial 1: the same at the method's neutral value, or the value of its range nearest to it.
 
     A method without anything to switch off (fine-tuning) has the first point only.
     """
     searched = {key: p for key, p in space.items() if p.search is not None}
     defaults = {key: p.first for key, p in searched.items()}
-    weakest = {key: p.weakest for key, p in searched.items()}
-    return [defaults] if weakest == defaults else [defaults, weakest]
+    neutral = {key: p.neutral_point for key, p in searched.items()}
+    return [defaults] if neutral == defaults else [defaults, neutral]

@@ -21,7 +21,7 @@ def status_table(run: RunDir, experiment: Experiment) -> Table:
         accuracy = f"{best.value:.2f}" if best and best.value is not None else "-"
         numbers = [str(counts[state]) for state in states]
         rows.append([name, str(study.budget), *numbers, accuracy, f"{len(seeds)}/{len(experiment.config.seeds)}"])
-    header = ["study", "asked", "complete", "stopped", "running", "failed", "best val. (%)", "retrained"]
+    header = ["study", "budget", "complete", "pruned", "running", "failed", "best val. (%)", "retrained"]
     return Table("status", "Status", header, rows)
 
 
@@ -37,5 +37,5 @@ def repeats_table(run: RunDir) -> Table:
         sums = [str(sum(int(row[column]) for row in table)) for column in range(1, 6)]
         tested = [sum(int(row[-1].split("/")[part]) for row in table) for part in (0, 1)]
         rows.append([str(number), str(experiment.config.search_seed), *sums, "/".join(map(str, tested))])
-    header = ["search", "search seed", "asked", "complete", "stopped", "running", "failed", "retrained"]
+    header = ["search", "search seed", "budget", "complete", "pruned", "running", "failed", "retrained"]
     return Table("repeats", "Repeats", header, rows)

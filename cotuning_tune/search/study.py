@@ -18,9 +18,9 @@ from optuna.trial import FrozenTrial, TrialState
 from cotuning_tune.experiment import Experiment, Study
 from cotuning_tune.run.budget import Budget
 from cotuning_tune.run.folder import RunDir
+from cotuning_tune.search.pruner import make_pruner
 from cotuning_tune.search.samplers import make_sampler
 from cotuning_tune.search.space import distributions, first_points
-from cotuning_tune.search.stopping import make_pruner
 
 REISSUES = 3
 MARK = "from"  # names the old run's trial that an added one was copied from
@@ -58,7 +58,7 @@ class OptunaStudy:
         space = self.experiment.space(self.key.method)
         self.distributions = distributions(space)
         self.firsts = first_points(space)
-        self.pruner = make_pruner(self.experiment.config.stopper, self.experiment.rows)
+        self.pruner = make_pruner(self.experiment.config.pruner, self.experiment.rows)
         self.orphans = [t.number for t in self.trials() if t.state == TrialState.RUNNING]
 
     @property
@@ -164,15 +164,15 @@ class OptunaStudy:
                 self.optuna._storage.set_trial_intermediate_value(trial._trial_id, row["epoch"], value)
 
     def stops(self, number: int) -> bool:
-        """Whether the stopping rule ends the trial here; what it decides is kept before it is acted on."""
+        """Whether the pruner ends the trial here; what it decides is kept before it is acted on."""
         trial = self.trials()[number]
-        if "stopped" not in trial.user_attrs and self.pruner.prune(self.optuna, trial):
-            self._set(number, "stopped", trial.last_step)
-        return self.told_to_stop(number)
+        if "pruned" not in trial.user_attrs and self.pruner.prune(self.optuna, trial):
+            self._set(number, "pruned", trial.last_step)
+        return self.pruning_decided(number)
 
-    def told_to_stop(self, number: int) -> bool:
-        """Whether the stopping rule has ended the trial, now or under a driver that died since."""
-        return "stopped" in self.trials()[number].user_attrs
+    def pruning_decided(self, number: int) -> bool:
+        """Whether the pruner has ended the trial, now or under a driver that died since."""
+        return "pruned" in self.trials()[number].user_attrs
 
     def prune(self, number: int, seconds: float) -> None:
         """PRUNED, with all its reports."""

@@ -31,7 +31,7 @@ class TrainConfig:
     """One training; every field may be searched by an experiment file."""
 
     optim: OptimConfig = OptimConfig()
-    epochs: int = hyper(30, doc="passes over the training part")
+    epochs: int = hyper(30, doc="passes over the training split")
     iterations: int = hyper(0, doc="steps in all, instead of epochs; published: 9000; 0: epochs count")
     interval: int = hyper(0, doc="with iterations: steps between validations, each counts as an epoch; 0: a pass")
     batch_size: int = hyper(48, doc="images; batches of an epoch differ by one at most, none is dropped")
@@ -66,7 +66,7 @@ class TrainingSpec:
     method: str
     backbone: str
     seed: int
-    kind: str = ""
+    format: str = ""
     weights: str = ""
     source_val: str = ""
     source_val_images: int = 2000

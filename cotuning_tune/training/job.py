@@ -34,15 +34,15 @@ STATE = "state 2"
 
 
 @functools.lru_cache(maxsize=4)
-def _open_task(name: str, rate: float, task_config: str, options: str, kind: str) -> Task:
+def _open_task(name: str, rate: float, task_config: str, options: str, data_format: str) -> Task:
     config = build(TaskConfig, json.loads(task_config), "task")
-    return open_task(name, rate, config, json.loads(options), kind or None)
+    return open_task(name, rate, config, json.loads(options), data_format or None)
 
 
 def task_of(spec: TrainingSpec) -> Task:
     """The task of a spec, opened once a process."""
     texts = [json.dumps(part, sort_keys=True) for part in (spec.task_config, spec.data_options)]
-    return _open_task(spec.task, spec.rate, texts[0], texts[1], spec.kind)
+    return _open_task(spec.task, spec.rate, texts[0], texts[1], spec.format)
 
 
 def rows_of(spec: TrainingSpec) -> int:

@@ -2,7 +2,7 @@
 
 Order and augmentation of a step follow from seed and step number alone: no generator has to be carried along,
 and a batch may be fetched ahead of its step.
-Shapes: B images of a batch, N of the training part, T target classes.
+Shapes: B images of a batch, N of the training split, T target classes.
 """
 
 import math
@@ -60,7 +60,7 @@ class Trainer:
         return stored.pin_memory() if self.device.type == "cuda" else stored
 
     def load_batch(self, chosen: list[int], stored: Tensor | None = None) -> Batch:
-        """Images of these places of the training part, augmented as this step does, and labels, on the device."""
+        """Images of these places of the training split, augmented as this step does, and labels, on the device."""
         stored = self._gather(chosen) if stored is None else stored
         stored = stored.to(self.device, non_blocking=True)
         generator = seeding.generator_of(self.seed, "augmentation", self.step)
@@ -69,7 +69,7 @@ class Trainer:
         return Batch(tuple(map(self._to_device, views)), labels, torch.tensor(chosen, device=self.device))
 
     def _places(self, first: int, last: int) -> Iterator[list[int]]:
-        """The places of the training part that the steps from ``first`` to before ``last`` see.
+        """The places of the training split that the steps from ``first`` to before ``last`` see.
 
         Every pass has its own order; its batches differ by one image at most.
         """
@@ -104,7 +104,7 @@ class Trainer:
             optim.freeze_statistics(self.model)
 
     def train_epoch(self) -> dict[str, float]:
-        """One pass over the training part, or one interval of iterations.
+        """One pass over the training split, or one interval of iterations.
 
         Returns the mean over its images of each term, of ``loss`` and ``accuracy`` (%), and the last ``lr``.
         Raises TrainingFailed where a term is not finite.

@@ -62,7 +62,7 @@ def worker(case: Case) -> float:
     process = case.at_work()
     os.kill(actors_below(process.pid)[0], signal.SIGKILL)
     since = time.monotonic()
-    time.sleep(0.5)  # the other slot goes on all the time: wait until both have work again
+    time.sleep(0.5)  # the other trial goes on all the time: wait until both have work again
     while len(actors_below(process.pid)) < 2:
         time.sleep(0.02)
     seconds = case.until_next_begin(since)

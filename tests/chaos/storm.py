@@ -3,7 +3,7 @@
     python -m tests.chaos.storm --drivers 40 --workers 40 --nodes 20 --seed 0     (make chaos)
 
 For each kind of kill one search of the tiny experiment's size runs until it is finished, and is compared
-with a search that nobody disturbed: trials asked, finished, lost, finished twice; epochs trained beyond the
+with a search that nobody disturbed: trial budget, finished, lost, finished twice; epochs trained beyond the
 ideal; whether every value is equal to the last bit. Ends with code 1 where anything is lost, twice or unequal.
 """
 
@@ -54,7 +54,7 @@ class Outcome:
     kind: str
     kills: int
     seconds: float
-    asked: int
+    budget: int
     finished: int
     lost: int
     twice: int
@@ -69,7 +69,7 @@ class Outcome:
 
     def line(self) -> str:
         return (
-            f"{self.kind:<12} kills {self.kills:>3}  asked {self.asked:>3}  finished {self.finished:>3}"
+            f"{self.kind:<12} kills {self.kills:>3}  asked {self.budget:>3}  finished {self.finished:>3}"
             f"  lost {self.lost}  twice {self.twice}  epochs ideal {self.epochs_ideal}"
             f"  ended {self.epochs_ended}  begun {self.epochs_begun}"
             f"  {'equal to the last bit' if self.equal else 'UNEQUAL'}  {self.seconds:.0f} s"
@@ -84,7 +84,7 @@ class Storm:
         self.file, self.run, self.trace = folder / "storm.toml", folder / "storm", folder / "trace.log"
         folder.mkdir(parents=True, exist_ok=True)
         self.file.write_text(EXPERIMENT.format(trials=trials))
-        self.asked = 3 * trials
+        self.budget = 3 * trials
         self.start = time.monotonic()
 
     def driver(self, *options: str, verb: str = "search") -> subprocess.Popen[bytes]:
@@ -135,11 +135,11 @@ class Storm:
             kind,
             kills,
             time.monotonic() - self.start,
-            self.asked,
+            self.budget,
             finished,
-            self.asked - finished,
-            max(0, finished - self.asked),
-            4 * self.asked,
+            self.budget - finished,
+            max(0, finished - self.budget),
+            4 * self.budget,
             sum(ended.values()),
             sum(event == "begin" for event, _ in words),
             calm is None or found == calm,

@@ -25,7 +25,7 @@ size = 8
 resize = 8
 
 [data.mine]
-kind = "image_folder"
+format = "image_folder"
 root = "pictures"
 
 [train]

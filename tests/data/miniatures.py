@@ -89,33 +89,33 @@ def cub200(root: Path, seed: int = 0) -> Options:
 
 
 def coco70(root: Path, seed: int = 0, prefix: bool = True) -> Options:
-    """COCO70/: three lists of file and class number from 0; ``prefix``: the file names say their part."""
+    """COCO70/: three lists of file and class number from 0; ``prefix``: the file names say their split."""
     base, rng = root / "COCO70", np.random.default_rng(seed)
-    for part, count in (("train", TRAIN), ("dev", VAL), ("test", TEST)):
+    for split, count in (("train", TRAIN), ("dev", VAL), ("test", TEST)):
         rows = [(f"{label}_{n:06d}.jpg", label) for n, label in enumerate(mixed(count, rng))]
         for name, label in rows:
-            draw(base / part / name, label, rng)
+            draw(base / split / name, label, rng)
         write_lines(
-            base / f"{part}.txt", (f"{part}/{name} {label}" if prefix else f"{name} {label}" for name, label in rows)
+            base / f"{split}.txt", (f"{split}/{name} {label}" if prefix else f"{name} {label}" for name, label in rows)
         )
     write_lines(base / "classes.txt", ("person", "bicycle", "traffic light"))
     return {"root": str(root)}
 
 
 def stanford_cars(root: Path, seed: int = 0, nested: bool = False) -> Options:
-    """stanford_cars/: the devkit; the labels of the test part beside it, or ``nested`` in it, folders doubled."""
+    """stanford_cars/: the devkit; the labels of the test split beside it, or ``nested`` in it, folders doubled."""
     base, rng = root / "stanford_cars", np.random.default_rng(seed)
     devkit = base / "devkit"
     devkit.mkdir(parents=True)
     places = {"train": devkit, "test": devkit if nested else base}
-    for part, count in PARTED.items():
-        name = "cars_train_annos.mat" if part == "train" else "cars_test_annos_withlabels.mat"
+    for split, count in PARTED.items():
+        name = "cars_train_annos.mat" if split == "train" else "cars_test_annos_withlabels.mat"
         box = dict.fromkeys(("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2"), np.uint16(1))
         labels = mixed(count, rng)
         rows = [box | {"class": np.uint8(label + 1), "fname": f"{n:05d}.jpg"} for n, label in enumerate(labels, 1)]
         for row, label in zip(rows, labels, strict=True):
-            draw(base / f"cars_{part}" / (f"cars_{part}" if nested else ".") / row["fname"], label, rng)
-        savemat(places[part] / name, {"annotations": struct_array(rows)})
+            draw(base / f"cars_{split}" / (f"cars_{split}" if nested else ".") / row["fname"], label, rng)
+        savemat(places[split] / name, {"annotations": struct_array(rows)})
     savemat(devkit / "cars_meta.mat", {"class_names": studies(CARS).T})
     return {"root": str(root)}
 
@@ -138,8 +138,8 @@ def stanford_cars_folders(root: Path, seed: int = 0) -> Options:
     """Packed anew: car_data/car_data/train/CLASS, and test; no slash can stand in a folder's name."""
     rng = np.random.default_rng(seed)
     names = sorted(name.replace("/", "-") for name in CARS)
-    for part, count in PARTED.items():
-        write_classes(root / "car_data" / "car_data" / part, names, f"{part}_{{1:05d}}.jpg", count, rng)
+    for split, count in PARTED.items():
+        write_classes(root / "car_data" / "car_data" / split, names, f"{split}_{{1:05d}}.jpg", count, rng)
     return {"root": str(root)}
 
 
@@ -148,16 +148,16 @@ def fgvc_aircraft(root: Path, seed: int = 0) -> Options:
     base, rng = root / "fgvc-aircraft-2013b" / "data", np.random.default_rng(seed)
     variants = ("707-320", "Boeing 717", "F/A-18")
     lists: dict[str, list[str]] = {}
-    for part, count in {"train": TRAIN - VAL, "val": VAL, "test": TEST}.items():
+    for split, count in {"train": TRAIN - VAL, "val": VAL, "test": TEST}.items():
         for label in mixed(count, rng):
             key = f"{1025794 + sum(map(len, lists.values()))}"
-            lists.setdefault(part, []).append(f"{key} {variants[label]}")
+            lists.setdefault(split, []).append(f"{key} {variants[label]}")
             pixels = np.full((60, 40, 3), 255, np.uint8)
             pixels[:40] = COLOURS[label]
             (base / "images").mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(base / "images" / f"{key}.jpg", quality=95)
-    for part, lines in (lists | {"trainval": sorted(lists["train"] + lists["val"])}).items():
-        write_lines(base / f"images_variant_{part}.txt", lines)
+    for split, lines in (lists | {"trainval": sorted(lists["train"] + lists["val"])}).items():
+        write_lines(base / f"images_variant_{split}.txt", lines)
     write_lines(base / "variants.txt", variants)
     return {"root": str(root)}
 
@@ -166,24 +166,26 @@ def stanford_dogs(root: Path, seed: int = 0) -> Options:
     """Images/ and lists/ of MATLAB study arrays, class numbers from 1."""
     rng = np.random.default_rng(seed)
     (root / "lists").mkdir(parents=True)
-    for part, count in PARTED.items():
+    for split, count in PARTED.items():
         labels = mixed(count, rng)
-        names = [f"{DOGS[label]}/{DOGS[label][:9]}_{len(part)}{n:03d}.jpg" for n, label in enumerate(labels)]
+        names = [f"{DOGS[label]}/{DOGS[label][:9]}_{len(split)}{n:03d}.jpg" for n, label in enumerate(labels)]
         for name, label in zip(names, labels, strict=True):
             draw(root / "Images" / name, label, rng)
         lists = {"file_list": studies(names), "annotation_list": studies(name[:-4] for name in names)}
-        savemat(root / "lists" / f"{part}_list.mat", lists | {"labels": np.array(labels, float)[:, None] + 1})
+        savemat(root / "lists" / f"{split}_list.mat", lists | {"labels": np.array(labels, float)[:, None] + 1})
     return {"root": str(root)}
 
 
 def oxford_pets(root: Path, seed: int = 0) -> Options:
     """oxford-iiit-pet/: annotations/trainval.txt and test.txt, images/."""
     base, rng = root / "oxford-iiit-pet", np.random.default_rng(seed)
-    for part, count in {"trainval": TRAIN, "test": TEST}.items():
-        rows = [(f"{PETS[label]}_{n + len(part)}{len(part)}", label) for n, label in enumerate(mixed(count, rng))]
+    for split, count in {"trainval": TRAIN, "test": TEST}.items():
+        rows = [(f"{PETS[label]}_{n + len(split)}{len(split)}", label) for n, label in enumerate(mixed(count, rng))]
         for name, label in rows:
             draw(base / "images" / f"{name}.jpg", label, rng)
-        write_lines(base / "annotations" / f"{part}.txt", (f"{name} {label + 1} 2 {label + 1}" for name, label in rows))
+        write_lines(
+            base / "annotations" / f"{split}.txt", (f"{name} {label + 1} 2 {label + 1}" for name, label in rows)
+        )
     return {"root": str(root)}
 
 
@@ -205,7 +207,7 @@ def flowers102(root: Path, seed: int = 0) -> Options:
 
 
 def dtd(root: Path, seed: int = 0) -> Options:
-    """dtd/dtd/: ten partitions of the same images into three parts."""
+    """dtd/dtd/: ten partitions of the same images into three splits."""
     base, rng = root / "dtd" / "dtd", np.random.default_rng(seed)
     classes = ("banded", "blotchy", "zigzagged")
     write_classes(base / "images", classes, "{0}_{1:04d}.jpg", sum(COUNTS.values()), rng)
@@ -214,10 +216,10 @@ def dtd(root: Path, seed: int = 0) -> Options:
         for name in classes:
             numbers = rng.permutation(sum(COUNTS.values())) + 1
             ends = np.cumsum(list(COUNTS.values()))[:-1]
-            for part, chosen in zip(COUNTS, np.split(numbers, ends), strict=True):
-                lists.setdefault(part, []).extend(f"{name}/{name}_{number:04d}.jpg" for number in chosen)
-        for part, lines in lists.items():
-            write_lines(base / "labels" / f"{part}{partition}.txt", lines)
+            for split, chosen in zip(COUNTS, np.split(numbers, ends), strict=True):
+                lists.setdefault(split, []).extend(f"{name}/{name}_{number:04d}.jpg" for number in chosen)
+        for split, lines in lists.items():
+            write_lines(base / "labels" / f"{split}{partition}.txt", lines)
     return {"root": str(root)}
 
 
@@ -226,10 +228,10 @@ def food101(root: Path, seed: int = 0) -> Options:
     base, rng = root / "food-101", np.random.default_rng(seed)
     classes = ("apple_pie", "baby_back_ribs", "waffles")
     write_classes(base / "images", classes, "{1}.jpg", TRAIN + TEST, rng)
-    for part, numbers in {"train": range(1, TRAIN + 1), "test": range(TRAIN + 1, TRAIN + TEST + 1)}.items():
+    for split, numbers in {"train": range(1, TRAIN + 1), "test": range(TRAIN + 1, TRAIN + TEST + 1)}.items():
         named = {name: [f"{name}/{number}" for number in numbers] for name in classes}
-        write_lines(base / "meta" / f"{part}.txt", (name for names in named.values() for name in names))
-        (base / "meta" / f"{part}.json").write_text(json.dumps(named))
+        write_lines(base / "meta" / f"{split}.txt", (name for names in named.values() for name in names))
+        (base / "meta" / f"{split}.json").write_text(json.dumps(named))
     write_lines(base / "meta" / "classes.txt", classes)
     return {"root": str(root)}
 
@@ -303,19 +305,19 @@ def cifar10(root: Path, seed: int = 0) -> Options:
 
 
 def cifar100(root: Path, seed: int = 0) -> Options:
-    """cifar-100-python/: one batch a part."""
+    """cifar-100-python/: one batch a split."""
     return write_cifar(root / "cifar-100-python", seed, PARTED, "fine_labels", ("meta", "fine_label_names"))
 
 
 def csv_list(root: Path, seed: int = 0, parted: bool = True) -> Options:
-    """A table of images; ``parted``: with a column of parts."""
+    """A table of images; ``parted``: with a column of splits."""
     rng, lines = np.random.default_rng(seed), ["image,label,split" if parted else "image,label"]
     classes = ("Ara, blue", "robin", "wren")
-    for part, count in COUNTS.items() if parted else [("all", WHOLE)]:
+    for split, count in COUNTS.items() if parted else [("all", WHOLE)]:
         for number, label in enumerate(mixed(count, rng)):
-            name = f"pictures/{part} {number}.jpg"
+            name = f"pictures/{split} {number}.jpg"
             draw(root / name, label, rng)
-            lines.append(f'{name},"{classes[label]}"' + (f",{part}" if parted else ""))
+            lines.append(f'{name},"{classes[label]}"' + (f",{split}" if parted else ""))
     write_lines(root / "list.csv", lines)
     return {"file": str(root / "list.csv")}
 
@@ -323,8 +325,8 @@ def csv_list(root: Path, seed: int = 0, parted: bool = True) -> Options:
 def image_folder(root: Path, seed: int = 0) -> Options:
     """train/CLASS, val/CLASS, test/CLASS."""
     rng = np.random.default_rng(seed)
-    for part, count in COUNTS.items():
-        write_classes(root / part, ("daisy", "rose", "tulip"), "{1}.jpg", count, rng)
+    for split, count in COUNTS.items():
+        write_classes(root / split, ("daisy", "rose", "tulip"), "{1}.jpg", count, rng)
     return {"root": str(root)}
 
 
@@ -348,8 +350,8 @@ MINIATURES: dict[str, Writer] = {
     "sun397": sun397,
 }
 VARIANTS: dict[str, tuple[str, Writer]] = {
-    "coco70, names without part": ("coco70", partial(coco70, prefix=False)),
-    "csv_list without parts": ("csv_list", partial(csv_list, parted=False)),
+    "coco70, names without split": ("coco70", partial(coco70, prefix=False)),
+    "csv_list without splits": ("csv_list", partial(csv_list, parted=False)),
     "stanford_cars as folders": ("stanford_cars", stanford_cars_folders),
     "stanford_cars as one list": ("stanford_cars", stanford_cars_list),
     "stanford_cars, all in the devkit": ("stanford_cars", partial(stanford_cars, nested=True)),

@@ -12,7 +12,7 @@ import pytest
 
 from cotuning_tune import data
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.data import PARTS, FileDataSet, Files
+from cotuning_tune.data import SPLITS, FileDataSet, Files
 from cotuning_tune.data._task import sample
 from cotuning_tune.hyper import build
 from tests.data.miniatures import MINIATURES, PUBLISHED
@@ -33,7 +33,7 @@ SIZES = {
 
 
 def taken(labels: list[int]) -> tuple[int, ...]:
-    """How many images each rate takes of a training part with these labels."""
+    """How many images each rate takes of a training split with these labels."""
     listing = Files(Path(), [f"{n}.jpg" for n in range(len(labels))], labels)
     return tuple(len(sample(listing, rate, 0)) for rate in RATES)
 
@@ -67,18 +67,18 @@ def test_real_counts(kind: str) -> None:
     """The real set has the published numbers of classes and images, and its rates take the published counts."""
     found = real(kind)
     counts = {"classes": len(found.class_names)}
-    parts = {}
-    for part in PARTS:
-        files = found.files(part) if isinstance(found, FileDataSet) else getattr(found, part)()
+    splits = {}
+    for split in SPLITS:
+        files = found.files(split) if isinstance(found, FileDataSet) else getattr(found, split)()
         if files:
-            parts[part] = Counter(files.labels)
-            counts[part] = len(files.names)
+            splits[split] = Counter(files.labels)
+            counts[split] = len(files.names)
     if "images" in found.counts:
         counts = {"classes": counts["classes"], "images": counts["train"] + counts["test"]}
     assert counts == dict(found.counts)
-    assert all(set(labels) == set(range(counts["classes"])) for labels in parts.values())
+    assert all(set(labels) == set(range(counts["classes"])) for labels in splits.values())
     if kind in PER_RATE:
-        assert taken(list(parts["train"].elements())) == PER_RATE[kind]
+        assert taken(list(splits["train"].elements())) == PER_RATE[kind]
 
 
 @pytest.mark.parametrize("kind", sorted(MINIATURES))

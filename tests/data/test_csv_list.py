@@ -1,4 +1,4 @@
-"""One's own list of images as a table: its columns, its parts, and its mistakes by line."""
+"""One's own list of images as a table: its columns, its splits, and its mistakes by line."""
 
 import re
 from collections import Counter
@@ -26,13 +26,15 @@ def make(place: Path, text: str | bytes | None = None, /, **options: Any) -> Fil
     return made
 
 
-def names(found: FileDataSet, part: str) -> list[str]:
-    """The names of a part."""
-    files = found.files(part)
+def names(found: FileDataSet, split: str) -> list[str]:
+    """The names of a split."""
+    files = found.files(split)
     return list(files.names) if files else []
 
 
-@pytest.mark.parametrize("head", ["path,label,split", "file,class,part", "Image,Category,Set", " image , LABEL,subset"])
+@pytest.mark.parametrize(
+    "head", ["path,label,split", "file,class,split", "Image,Category,Set", " image , LABEL,subset"]
+)
 @pytest.mark.parametrize("mark", [",", ";", "\t"])
 @pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
 def test_columns_are_guessed(tmp_path: Path, head: str, mark: str, bom: bytes) -> None:
@@ -50,7 +52,7 @@ def test_columns_by_name(tmp_path: Path) -> None:
         f"{n},{n}.jpg,x,{'ab'[n % 2]},{'dev' if n > 3 else 'train' if n < 2 else 'testing'}\n" for n in range(6)
     )
     found = make(tmp_path / "l.csv", text, path="where", label="what", split="fold")
-    assert [names(found, part) for part in ("train", "val", "test")] == [
+    assert [names(found, split) for split in ("train", "val", "test")] == [
         ["0.jpg", "1.jpg"],
         ["4.jpg", "5.jpg"],
         ["2.jpg", "3.jpg"],
@@ -76,8 +78,8 @@ def test_paths(tmp_path: Path, write_image: Write) -> None:
     assert listing.images.take([0, 1]).shape == (2, 3, 8, 8)
 
 
-def test_without_parts(tmp_path: Path) -> None:
-    """Without a column of parts a fixed share of each class is the test part, by the names alone."""
+def test_without_splits(tmp_path: Path) -> None:
+    """Without a column of splits a fixed share of each class is the test split, by the names alone."""
     rows = [f"{n}.jpg,{'ab'[n % 2]}" for n in range(20)]
     one = make(tmp_path / "l.csv", "\n".join(["path,label", *rows]))
     other = make(tmp_path / "l.csv", "\n".join(["path,label", *reversed(rows)]))
@@ -112,11 +114,11 @@ GOOD = HEAD + "\n".join(ROWS) + "\n"
         (GOOD + "9,5.jpg,a,train\n", "line 8: 4 studies under 3 columns; quote"),
         (GOOD + ",a,train\n", "line 8: no path or no label"),
         (GOOD + "9.jpg, ,train\n", "line 8: no path or no label"),
-        (GOOD + "9.jpg,a,holdout\n", "line 8: no part 'holdout'; there are train"),
-        (GOOD + "9.jpg,a,\n", "line 8: no part ''"),
+        (GOOD + "9.jpg,a,holdout\n", "line 8: no split 'holdout'; there are train"),
+        (GOOD + "9.jpg,a,\n", "line 8: no split ''"),
         (GOOD + "9.jpg,c,test\n", "no training image of class 'c'"),
-        (GOOD.replace("test", "val"), "no row of the test part"),
-        (GOOD.replace("train", "val"), "no row of the train part"),
+        (GOOD.replace("test", "val"), "no row of the test split"),
+        (GOOD.replace("train", "val"), "no row of the train split"),
         (GOOD.replace(",b,", ",a,"), r"1 class\(es\); two or more"),
         (HEAD, r"0 class\(es\); two or more"),
         (GOOD + '"9.jpg,a,test\n', "cannot be read: unexpected end of data"),

@@ -54,15 +54,15 @@ def test_unknown_data_set() -> None:
 def test_synthetic_counts() -> None:
     """Made-up images: as many a class as asked for, to train and to test, of the stored size."""
     made = make("synthetic", size=10, classes=3, images=5)
-    for part in (made.train(), made.test()):
-        assert Counter(part.labels) == {0: 5, 1: 5, 2: 5}
-        assert pixels_of(part).shape == (15, 3, 10, 10)
-        assert len(set(part.names)) == 15
+    for split in (made.train(), made.test()):
+        assert Counter(split.labels) == {0: 5, 1: 5, 2: 5}
+        assert pixels_of(split).shape == (15, 3, 10, 10)
+        assert len(set(split.names)) == 15
     assert len(made.class_names) == 3
 
 
-def test_synthetic_parts_differ() -> None:
-    """Training and test part show the same classes with other noise; the same seed gives the same images."""
+def test_synthetic_splits_differ() -> None:
+    """Training and test split show the same classes with other noise; the same seed gives the same images."""
     made, again, other = (make("synthetic", seed=seed) for seed in (0, 0, 1))
     train, test = pixels_of(made.train()), pixels_of(made.test())
     assert not torch.equal(train, test)
@@ -84,9 +84,9 @@ def test_embedded_counts() -> None:
     """The embedded Fashion-MNIST has 1000 training and 1000 test images, 100 of each of ten classes."""
     fashion = make("fashion_mnist")
     assert len(fashion.class_names) == 10
-    for part in (fashion.train(), fashion.test()):
-        assert Counter(part.labels) == dict.fromkeys(range(10), 100)
-        assert len(part.images) == 1000
+    for split in (fashion.train(), fashion.test()):
+        assert Counter(split.labels) == dict.fromkeys(range(10), 100)
+        assert len(split.images) == 1000
     assert set(fashion.train().names).isdisjoint(fashion.test().names)
 
 
@@ -107,9 +107,9 @@ def test_embedded_is_small() -> None:
 
 
 def test_no_training_image_is_a_test_image() -> None:
-    """No image stands in both embedded parts."""
+    """No image stands in both embedded splits."""
     with np.load(EMBEDDED) as stored:
-        train, test = ({image.tobytes() for image in stored[f"{part}_images"]} for part in ("train", "test"))
+        train, test = ({image.tobytes() for image in stored[f"{split}_images"]} for split in ("train", "test"))
     assert train & test == set()
 
 
@@ -132,23 +132,23 @@ def test_fashion_mnist_pixels() -> None:
 def test_full_fashion_mnist_that_is_not_there(tmp_path: Path) -> None:
     """Where the full set is missing and may not be fetched, one line says what to set."""
     with pytest.raises(UserError, match=r"data\.fashion_mnist\.root.*embedded") as caught:
-        make("fashion_mnist", part="full", root=str(tmp_path), download=False).train()
+        make("fashion_mnist", split="full", root=str(tmp_path), download=False).train()
     assert "\n" not in str(caught.value)
 
 
-def test_folder_with_parts(image_folder: Folder) -> None:
-    """In the layout train/ and test/ each part holds the images of its own folder."""
+def test_folder_with_splits(image_folder: Folder) -> None:
+    """In the layout train/ and test/ each split holds the images of its own folder."""
     found = make("image_folder", root=str(image_folder()))
     assert found.class_names == ("a", "b")
-    for part, listing in (("train", found.train()), ("test", found.test())):
-        assert listing.names == [f"{part}/{name}/{n}.jpg" for name in "ab" for n in range(4)]
+    for split, listing in (("train", found.train()), ("test", found.test())):
+        assert listing.names == [f"{split}/{name}/{n}.jpg" for name in "ab" for n in range(4)]
         assert listing.labels == [0] * 4 + [1] * 4
         assert pixels_of(listing).shape == (8, 3, 8, 8)
     assert found.val() is None
 
 
-def test_folder_with_validation_part(image_folder: Folder) -> None:
-    """A folder val/ is the validation part, even where it lacks a class."""
+def test_folder_with_validation_split(image_folder: Folder) -> None:
+    """A folder val/ is the validation split, even where it lacks a class."""
     root = image_folder(("train", "test", "val"))
     for path in (root / "val" / "b").iterdir():
         path.unlink()
@@ -157,13 +157,13 @@ def test_folder_with_validation_part(image_folder: Folder) -> None:
 
 
 def test_folder_of_classes(image_folder: Folder) -> None:
-    """A folder of classes is split by the names of its files: a fifth of each class becomes the test part."""
+    """A folder of classes is split by the names of its files: a fifth of each class becomes the test split."""
     root = image_folder((), count=10)
     found = make("image_folder", root=str(root))
     train, test = found.train(), found.test()
     assert (Counter(train.labels), Counter(test.labels)) == ({0: 8, 1: 8}, {0: 2, 1: 2})
     assert set(train.names).isdisjoint(test.names)
-    assert {Path(name).parts[0] for name in test.names} == {"a", "b"}
+    assert {Path(name).splits[0] for name in test.names} == {"a", "b"}
     again = make("image_folder", root=str(root))
     assert again.test().names == test.names
     assert make("image_folder", root=str(root), split_seed=1).test().names != test.names
@@ -191,7 +191,7 @@ def test_no_folder(options: dict[str, str], words: list[str]) -> None:
     assert [word for word in words if word not in str(caught.value)] == []
 
 
-def test_training_part_without_test_part(image_folder: Folder) -> None:
+def test_training_split_without_test_split(image_folder: Folder) -> None:
     """A folder with train/ needs test/ too, and says so at once."""
     with pytest.raises(UserError, match=r"has train/ but no test/"):
         make("image_folder", root=str(image_folder(("train",))))
@@ -203,14 +203,14 @@ def test_one_class(image_folder: Folder) -> None:
         make("image_folder", root=str(image_folder(classes="a"))).train()
 
 
-@pytest.mark.parametrize("part", ["train", "test"])
-def test_class_without_a_readable_image(image_folder: Folder, part: str) -> None:
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_class_without_a_readable_image(image_folder: Folder, split: str) -> None:
     """A class folder without a readable image is named, with the endings that count."""
     root = image_folder()
-    for path in (root / part / "b").iterdir():
+    for path in (root / split / "b").iterdir():
         path.rename(path.with_suffix(".txt"))
-    with pytest.raises(UserError, match=rf"{part}/b holds no readable image .*\.jpg"):
-        getattr(make("image_folder", root=str(root)), part)()
+    with pytest.raises(UserError, match=rf"{split}/b holds no readable image .*\.jpg"):
+        getattr(make("image_folder", root=str(root)), split)()
 
 
 def test_test_class_that_training_lacks(image_folder: Folder) -> None:

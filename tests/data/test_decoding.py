@@ -100,7 +100,7 @@ def test_training_is_the_same_with_and_without_the_cache(image_folder: Callable[
     for decode in ("once", "each"):
         spec = TrainingSpec(
             task="mine",
-            kind="image_folder",
+            format="image_folder",
             rate=1.0,
             method="co_tuning",
             backbone="tiny_cnn",

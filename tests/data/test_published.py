@@ -16,13 +16,13 @@ from PIL import Image
 from cotuning_tune import cli, data
 from cotuning_tune.base.cache import cache_root
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.data import PARTS, DataSet, FileDataSet, Split, TaskConfig, open_task
+from cotuning_tune.data import SPLITS, DataSet, FileDataSet, Split, TaskConfig, open_task
 from cotuning_tune.hyper import build
 from tests.data.miniatures import ALL, CARS, COLOURS, MINIATURES, PUBLISHED, SMALL, TEST, TRAIN, VAL, WHOLE, dtd, make
 
 FETCHED = [kind for kind in PUBLISHED if data.data_set(kind).fetches]
-UNPARTED = {"caltech101", "eurosat", "sun397 without partitions", "csv_list without parts"}
-WITH_VAL = {"coco70", "coco70, names without part", "csv_list", "dtd", "flowers102", "image_folder"}
+UNPARTED = {"caltech101", "eurosat", "sun397 without partitions", "csv_list without splits"}
+WITH_VAL = {"coco70", "coco70, names without split", "csv_list", "dtd", "flowers102", "image_folder"}
 CLASSES = {
     "caltech101": ("accordion", "airplanes", "yin_yang"),
     "cifar10": ("airplane", "automobile", "bird"),
@@ -50,8 +50,8 @@ def seen_labels(split: Split) -> list[int]:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_parts_and_labels(name: str, tmp_path: Path) -> None:
-    """Classes and counts of each part are the published ones, and every image belongs to its label."""
+def test_splits_and_labels(name: str, tmp_path: Path) -> None:
+    """Classes and counts of each split are the published ones, and every image belongs to its label."""
     kind, write = ALL[name]
     task = open_task("it", 1.0, SMALL, write(tmp_path, 0), kind)
     test, train, val = TEST, TRAIN - 1, 1
@@ -67,8 +67,8 @@ def test_parts_and_labels(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_parts_are_disjoint(name: str, tmp_path: Path) -> None:
-    """No image is in two parts, by name and by content."""
+def test_splits_are_disjoint(name: str, tmp_path: Path) -> None:
+    """No image is in two splits, by name and by content."""
     kind, write = ALL[name]
     task = open_task("it", 1.0, TaskConfig(size=12, resize=12), write(tmp_path, 1), kind)
     splits = (task.train, task.val, task.open_test())
@@ -86,7 +86,7 @@ def test_what_is_known_of_a_published_set(kind: str) -> None:
     assert found.page.startswith("http")
     assert len(found.layout.strip().splitlines()[0]) > 20
     assert found.counts["classes"] > 1
-    assert set(found.counts) <= {"classes", "images", *PARTS}
+    assert set(found.counts) <= {"classes", "images", *SPLITS}
     assert found.fetches == (kind not in ("coco70", "cub200", "stanford_cars", "stanford_dogs"))
 
 
@@ -103,28 +103,28 @@ SPLITS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "caltech101": ("Caltech101", {"": {}}),
     "cifar10": ("CIFAR10", {"train": {"train": True}, "test": {"train": False}}),
     "cifar100": ("CIFAR100", {"train": {"train": True}, "test": {"train": False}}),
-    "dtd": ("DTD", {part: {"split": part} for part in PARTS}),
+    "dtd": ("DTD", {split: {"split": split} for split in SPLITS}),
     "eurosat": ("EuroSAT", {"": {}}),
     "fgvc_aircraft": ("FGVCAircraft", {"train": {"split": "trainval"}, "test": {"split": "test"}}),
-    "flowers102": ("Flowers102", {part: {"split": part} for part in PARTS}),
-    "food101": ("Food101", {part: {"split": part} for part in ("train", "test")}),
+    "flowers102": ("Flowers102", {split: {"split": split} for split in SPLITS}),
+    "food101": ("Food101", {split: {"split": split} for split in ("train", "test")}),
     "oxford_pets": ("OxfordIIITPet", {"train": {"split": "trainval"}, "test": {"split": "test"}}),
-    "stanford_cars": ("StanfordCars", {part: {"split": part} for part in ("train", "test")}),
+    "stanford_cars": ("StanfordCars", {split: {"split": split} for split in ("train", "test")}),
     "sun397 without partitions": ("SUN397", {"": {}}),
 }
 
 
-def pixels_and_labels(found: DataSet, parts: tuple[str, ...]) -> Iterator[tuple[bytes, int]]:
-    """Every image of some parts with its label."""
-    for part in parts:
+def pixels_and_labels(found: DataSet, splits: tuple[str, ...]) -> Iterator[tuple[bytes, int]]:
+    """Every image of some splits with its label."""
+    for split in splits:
         if isinstance(found, FileDataSet):
-            files = found.files(part)
+            files = found.files(split)
             assert files
             for name, label in zip(files.names, files.labels, strict=True):
                 with Image.open(files.root / name) as image:
                     yield image.convert("RGB").tobytes(), label
         else:
-            listing = getattr(found, part)()
+            listing = getattr(found, split)()
             images_N33S = listing.images.take(range(len(listing.names))).permute(0, 2, 3, 1).numpy()
             yield from zip((image.tobytes() for image in images_N33S), listing.labels, strict=True)
 
@@ -139,10 +139,10 @@ def test_as_torchvision_reads_it(name: str, tmp_path: Path, monkeypatch: pytest.
         monkeypatch.setattr(f"torchvision.datasets.{module}.check_integrity", lambda *_: True)
     options = write(tmp_path, 2)
     found = make(kind, options, 32)
-    for part, chosen in splits.items():
+    for split, chosen in splits.items():
         reference = getattr(torchvision.datasets, fetcher)(options["root"], **chosen)
         expected = Counter((image.convert("RGB").tobytes(), int(label)) for image, label in reference)
-        assert Counter(pixels_and_labels(found, (part,) if part else ("train", "test"))) == expected
+        assert Counter(pixels_and_labels(found, (split,) if split else ("train", "test"))) == expected
 
 
 @pytest.mark.parametrize("name", ["cub200", "stanford_cars", "dtd", "oxford_pets", "cifar10", "sun397"])
@@ -166,10 +166,10 @@ def test_partitions(kind: str, tmp_path: Path) -> None:
         make(kind, options | {"partition": 11})
 
 
-def test_aircraft_on_the_published_validation_part(tmp_path: Path) -> None:
-    """With ``part = "train"`` the published val part validates; the test part stays the same."""
+def test_aircraft_on_the_published_validation_split(tmp_path: Path) -> None:
+    """With ``split = "train"`` the published val split validates; the test split stays the same."""
     options = MINIATURES["fgvc_aircraft"](tmp_path, 0)
-    whole, parted = (make("fgvc_aircraft", options | {"part": part}) for part in ("trainval", "train"))
+    whole, parted = (make("fgvc_aircraft", options | {"split": split}) for split in ("trainval", "train"))
     val = parted.val()
     assert whole.val() is None
     assert val

@@ -87,17 +87,17 @@ def test_a_wrong_folder(kind: str, folder: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", LISTED)
-@pytest.mark.parametrize("part", ["train", "test"])
-def test_a_listed_image_is_missing(kind: str, part: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_listed_image_is_missing(kind: str, split: str, tmp_path: Path) -> None:
     """An image that a list names and the folder lacks is named, with the number of those that are missing."""
     options = MINIATURES[kind](tmp_path, 0)
     found = make(kind, options)
     assert isinstance(found, FileDataSet)
-    files = found.files(part)
+    files = found.files(split)
     assert files
     (files.root / files.names[1]).unlink()
     with pytest.raises(UserError) as caught:
-        getattr(found, part)()
+        getattr(found, split)()
     line = str(caught.value)
     assert "\n" not in line
     assert files.names[1] in line
@@ -195,7 +195,7 @@ def test_flowers_that_do_not_exist(number: int, tmp_path: Path) -> None:
 
 
 def test_a_test_image_in_training(tmp_path: Path) -> None:
-    """An image that stands in the lists of two parts is refused: the test part would prove nothing."""
+    """An image that stands in the lists of two splits is refused: the test split would prove nothing."""
     options = MINIATURES["coco70"](tmp_path, 0)
     base = tmp_path / "COCO70"
     stolen = (base / "test.txt").read_text().splitlines()[0]

@@ -41,7 +41,7 @@ def listing(counts: Sequence[int]) -> Listing:
 
 
 class FakeData(DataSet):
-    """A data set of the given parts; remembers how often its test part was opened."""
+    """A data set of the given splits; remembers how often its test split was opened."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
@@ -49,17 +49,17 @@ class FakeData(DataSet):
 
     def __init__(self, train: Listing, val: Listing | None = None) -> None:
         super().__init__(self.Config(), 4)
-        self.parts, self.opened = (train, val), 0
+        self.splits, self.opened = (train, val), 0
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        return tuple(f"class {n}" for n in range(max(self.parts[0].labels) + 1))
+        return tuple(f"class {n}" for n in range(max(self.splits[0].labels) + 1))
 
     def train(self) -> Listing:
-        return self.parts[0]
+        return self.splits[0]
 
     def val(self) -> Listing | None:
-        return self.parts[1]
+        return self.splits[1]
 
     def test(self) -> Listing:
         self.opened += 1
@@ -113,14 +113,14 @@ def test_held_out_counts(fraction: float) -> None:
 
 
 def test_a_single_image_stays_in_training() -> None:
-    """A class with one image has it in the training part."""
+    """A class with one image has it in the training split."""
     task = make_task([1, 5])
     assert per_class(task.train.labels_N) == [1, 4]
     assert set(task.val.labels_N.tolist()) == {1}
 
 
 def test_no_image_twice() -> None:
-    """Training and validation part share no image and together are the sample."""
+    """Training and validation split share no image and together are the sample."""
     task = make_task([20, 30], rate=0.5)
     train, val = set(task.train.names), set(task.val.names)
     assert train & val == set()
@@ -137,14 +137,14 @@ def test_names_labels_and_pixels_belong_together() -> None:
         assert split.labels_N.tolist() == [found.labels[p] for p in pixels]
 
 
-def test_a_published_validation_part_is_kept() -> None:
-    """Where the data set brings a validation part it is taken whole, and nothing is split off."""
+def test_a_published_validation_split_is_kept() -> None:
+    """Where the data set brings a validation split it is taken whole, and nothing is split off."""
     task = Task("t", FakeData(listing([10, 10]), listing([3, 4])), 0.5, TaskConfig(size=4, resize=4))
     assert (len(task.train), len(task.val)) == (10, 7)
 
 
 def test_the_split_follows_the_split_seed() -> None:
-    """Another split seed gives another sample and another validation part; the same one the same."""
+    """Another split seed gives another sample and another validation split; the same one the same."""
     splits = [make_task([20, 30], 0.5, split_seed=seed) for seed in (0, 0, 1)]
     assert splits[0].train.names == splits[1].train.names
     assert splits[0].val.names != splits[2].val.names
@@ -209,8 +209,8 @@ def test_every_class_keeps_an_image_at_any_rate() -> None:
         ({"size": 20, "resize": 10}, "task.size"),
         ({"val_fraction": 0.0}, "task.val_fraction"),
         ({"val_fraction": 1.0}, "task.val_fraction"),
-        ({"smallest_crop": 0.0}, "task.smallest_crop"),
-        ({"smallest_crop": 1.1}, "task.smallest_crop"),
+        ({"min_scale": 0.0}, "task.min_scale"),
+        ({"min_scale": 1.1}, "task.min_scale"),
     ],
 )
 def test_impossible_configs(values: dict[str, float], key: str) -> None:
@@ -223,11 +223,11 @@ def test_impossible_configs(values: dict[str, float], key: str) -> None:
 def test_published_sizes() -> None:
     """Stored at 256, cut to 224, crops of 8 % to 100 %, 20 % held out: as published."""
     c = TaskConfig()
-    assert (c.resize, c.size, c.smallest_crop, c.flip, c.val_fraction) == (256, 224, 0.08, True, 0.2)
+    assert (c.resize, c.size, c.min_scale, c.flip, c.val_fraction) == (256, 224, 0.08, True, 0.2)
 
 
-def test_the_test_part_opens_only_when_asked() -> None:
-    """Nothing that training or validation does opens the test part."""
+def test_the_test_split_opens_only_when_asked() -> None:
+    """Nothing that training or validation does opens the test split."""
     data = FakeData(listing([10, 10]))
     task = Task("t", data, 1.0, TaskConfig(size=4, resize=4))
     task.training_images(range(3), torch.Generator())

@@ -26,7 +26,7 @@ backbone = "tiny_cnn"
 trials = 3
 seeds = [0, 1]
 [data.clothes]
-kind = "image_folder"
+format = "image_folder"
 root = "{root}"
 [task]
 size = 23
@@ -63,7 +63,7 @@ def write_search(run: RunDir, text: str) -> None:
         trial = {"number": 0, "state": "COMPLETE", "accuracy": 66.7, "values": values, "epochs": 3, "seconds": 1.0}
         states = [{}, {"number": 1, "state": "PRUNED", "epochs": 1}, {"number": 2, "state": "FAIL", "epochs": 1}]
         trials = [{**trial, "reason": "", **state} for state in states]
-        write_json(run.study(study.name).summary, {**named, "asked": 3, "given_up": False, "trials": trials})
+        write_json(run.study(study.name).summary, {**named, "budget": 3, "given_up": False, "trials": trials})
         selection = {**named, "trial": 0, "val_accuracy": 66.7, "values": values, "hparams": values, "at_edge": []}
         selection |= {"state": "COMPLETE", "rule": "best validation accuracy", "spec": spec.to_json()}
         write_json(run.study(study.name).selection, {**selection, "config": ledger.config_hash(spec.to_json())})
@@ -76,7 +76,7 @@ def retrain(run: RunDir, seeds: tuple[int, ...]) -> None:
         _discard_other_configuration(work)
         spec, folder = work.spec.to_json(), str(work.folder.path)
         trained = _train(spec, folder, str(run.path), number, 1)
-        ledger.append(run.ledger, {"event": "open", **_entry(work)})
+        ledger.append(run.ledger, {"event": "test_evaluation", **_entry(work)})
         _write_result(run, work, trained, _test(spec, folder, 1, "centre"))
 
 

@@ -59,7 +59,7 @@ def test_the_target_network_alone(exports: dict[str, Path], small_run: RunDir) -
 
 
 def test_card(exports: dict[str, Path], small_run: RunDir) -> None:
-    """The card tells budget, every seed, mean and sample deviation, openings, and that no test accuracy chose."""
+    """The card tells budget, every seed, mean and sample deviation, test_evaluations, and that no test accuracy chose."""
     text = (exports["onnx"] / "README.md").read_text()
     results = [read_json(small_run.study(CELL).retrain(seed).result) for seed in (0, 1)]
     tested = [result["test_accuracy"] for result in results]
@@ -69,7 +69,7 @@ def test_card(exports: dict[str, Path], small_run: RunDir) -> None:
         assert f"{result['test_accuracy']:.2f} | " in text
     for told in (
         "100 % of its labels: 30 training images, 6 validation images, and 27 test images",
-        "3 trials asked, 1 complete, 1 stopped early, 1 failed; 5 epochs in all",
+        "3 trial budget, 1 complete, 1 stopped early, 1 failed; 5 epochs in all",
         "Neither the configuration nor the seed was chosen by test accuracy",
         "One seed of 2",
         "was opened 4 times in this run, 2 times for the 2 seed(s) of this study",
@@ -96,7 +96,7 @@ def test_card_of_ten_crops_and_bfloat16(copied: RunDir, call: Call, tmp_path: Pa
         "trained and tested in bfloat16",
         "There is one seed alone",
         "1 seed(s) of this configuration failed",
-        "the ledger of these openings has been altered",
+        "the ledger of these test_evaluations has been altered",
     ):
         assert told in text, told
 

@@ -22,11 +22,11 @@ from cotuning_tune.hyper import hyper
 
 
 class Listed(FileDataSet):
-    """Lines of list.txt: part, file, class number."""
+    """Lines of list.txt: split, file, class number."""
 
     page = "https://example.org/birds"
     layout = """
-        DIR/list.txt    part file class
+        DIR/list.txt    split file class
         DIR/images/     the files
     """
     counts = MappingProxyType({"classes": 2, "train": 6, "test": 2})
@@ -39,12 +39,12 @@ class Listed(FileDataSet):
     def class_names(self):
         return tuple((Path(self.config.root) / "classes.txt").read_text().split())
 
-    def files(self, part):
+    def files(self, split):
         root = Path(self.config.root)
         if not (root / "list.txt").is_file():
             raise UserError(f"{root} has no list.txt")
         rows = [line.split() for line in (root / "list.txt").read_text().splitlines()]
-        mine = [row for row in rows if row[0] == part]
+        mine = [row for row in rows if row[0] == split]
         return Files(root, [row[1] for row in mine], [int(row[2]) for row in mine]) if mine else None
 '''
 
@@ -72,9 +72,9 @@ def listed(tmp_path: Path, new_kind: Callable[[str, str], None], write_image: Wr
     new_kind("listed", SOURCE)
     root, lines = tmp_path / "birds", []
     for number in range(8):
-        part, name = "train" if number < 6 else "test", f"images/{number}.jpg"
+        split, name = "train" if number < 6 else "test", f"images/{number}.jpg"
         write_image(root / name, number, side=(48, 40))
-        lines.append(f"{part} {name} {number % 2}\n")
+        lines.append(f"{split} {name} {number % 2}\n")
     (root / "list.txt").write_text("".join(lines))
     (root / "classes.txt").write_text("wren\nowl\n")
     return root

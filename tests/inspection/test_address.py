@@ -35,10 +35,10 @@ backbone = "tiny_cnn"
 val_fraction = 0.25
 
 [data.other]
-kind = "synthetic"
+format = "synthetic"
 
 [data.mine]
-kind = "image_folder"
+format = "image_folder"
 root = "pictures"
 """
 
@@ -121,7 +121,7 @@ def test_prepare_without_download(call: Call, listed: Path, tmp_path: Path) -> N
     code, out, err = call("data", "prepare", "listed", "--root", tmp_path / "nowhere")
     assert code == 2
     assert out[0] == "listed comes from https://example.org/birds; its folder shall look like this:"
-    assert out[1:] == ["DIR/list.txt    part file class", "DIR/images/     the files"]
+    assert out[1:] == ["DIR/list.txt    split file class", "DIR/images/     the files"]
     assert err == [f"cotuning-tune: {tmp_path / 'nowhere'} has no list.txt"]
 
 

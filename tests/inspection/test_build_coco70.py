@@ -13,7 +13,7 @@ from PIL import Image
 
 from cotuning_tune.inspection.build_coco70 import (
     DROPPED,
-    PARTS,
+    SPLITS,
     BuildOptions,
     Crop,
     Source,
@@ -97,8 +97,8 @@ def refused(call: Call, coco: Path, out: Path, *more: object) -> str:
     return err[0]
 
 
-def rows_of(out: Path, part: str) -> list[tuple[str, int]]:
-    lines = (out / f"{part}.txt").read_text().splitlines()
+def rows_of(out: Path, split: str) -> list[tuple[str, int]]:
+    lines = (out / f"{split}.txt").read_text().splitlines()
     return [(line.split()[0], int(line.split()[1])) for line in lines]
 
 
@@ -111,10 +111,10 @@ def test_layout(call: Call, shared_coco: Path, tmp_path: Path) -> None:
     lines = build(call, shared_coco, tmp_path)
     assert lines[-1] == f"{tmp_path}: 70 classes, 560 train, 70 dev, 70 test crops, 0 of them were there before"
     assert (tmp_path / "classes.txt").read_text().splitlines() == [f"thing_{n}" for n in range(70)]
-    for part, count in (("train", 8), ("dev", 1), ("test", 1)):
-        rows = rows_of(tmp_path, part)
+    for split, count in (("train", 8), ("dev", 1), ("test", 1)):
+        rows = rows_of(tmp_path, split)
         assert Counter(label for _, label in rows) == dict.fromkeys(range(70), count)
-        assert sorted(name for name, _ in rows) == sorted(f"{part}/{p.name}" for p in (tmp_path / part).iterdir())
+        assert sorted(name for name, _ in rows) == sorted(f"{split}/{p.name}" for p in (tmp_path / split).iterdir())
     record = json.loads((tmp_path / "BUILD.json").read_text())
     assert record["complete"] is True
     assert record["options"]["per_class"] == 10
@@ -124,22 +124,22 @@ def test_layout(call: Call, shared_coco: Path, tmp_path: Path) -> None:
 def test_crops_show_their_class(call: Call, shared_coco: Path, tmp_path: Path) -> None:
     """Every crop is the patch of its own category: the colour is right, and so is the size."""
     build(call, shared_coco, tmp_path)
-    for name, label in (row for part in PARTS for row in rows_of(tmp_path, part)):
+    for name, label in (row for split in SPLITS for row in rows_of(tmp_path, split)):
         with Image.open(tmp_path / name) as image:
             pixels = np.asarray(image.convert("RGB")).astype(int)
         assert pixels.shape == (SIDE, SIDE, 3)
         assert np.abs(pixels[4:-4, 4:-4].mean((0, 1)) - colour_of(label)).max() < 20
 
 
-def test_no_source_image_in_two_parts(call: Call, shared_coco: Path, tmp_path: Path) -> None:
-    """All crops of a source image stand in one part."""
+def test_no_source_image_in_two_splits(call: Call, shared_coco: Path, tmp_path: Path) -> None:
+    """All crops of a source image stand in one split."""
     build(call, shared_coco, tmp_path)
-    parts = defaultdict(set)
-    for part in PARTS:
-        for name, _ in rows_of(tmp_path, part):
-            parts[name.split("_")[-2]].add(part)
-    assert len(parts) > 100
-    assert {len(found) for found in parts.values()} == {1}
+    splits = defaultdict(set)
+    for split in SPLITS:
+        for name, _ in rows_of(tmp_path, split):
+            splits[name.split("_")[-2]].add(split)
+    assert len(splits) > 100
+    assert {len(found) for found in splits.values()} == {1}
 
 
 def test_order_and_threads_do_not_matter(call: Call, coco: Path, tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_too_few(call: Call, coco: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
     lines = build(call, coco, tmp_path / "out", *TEN, "--allow-fewer")
     assert "note: thing_7 has 6 of 10 crops" in lines
-    assert [sum(label == 7 for _, label in rows_of(tmp_path / "out", part)) for part in PARTS] == [4, 1, 1]
+    assert [sum(label == 7 for _, label in rows_of(tmp_path / "out", split)) for split in SPLITS] == [4, 1, 1]
 
 
 def spoil_tables(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
@@ -310,20 +310,20 @@ def scattered(counts: dict[str, int], images: int, seed: int) -> dict[str, list[
 
 @pytest.mark.parametrize("seed", range(3))
 def test_scarce_classes_are_filled(seed: int) -> None:
-    """Classes that have 3 to 10 % more objects than asked for are filled, and no image stands in two parts."""
+    """Classes that have 3 to 10 % more objects than asked for are filled, and no image stands in two splits."""
     counts = {f"rare {n}": 1030 + 10 * n for n in range(8)} | {f"common {n}": 3000 + 500 * n for n in range(12)}
     chosen = choose(scattered(counts, 20_000, seed), BuildOptions(seed=seed))
     assert list(chosen) == list(counts)
     home: dict[str, str] = {}
-    for parts in chosen.values():
-        assert {part: len(crops) for part, crops in parts.items()} == {"train": 800, "dev": 100, "test": 100}
-        assert len({crop.number for crops in parts.values() for crop in crops}) == 1000
-        for part, crops in parts.items():
-            assert {home.setdefault(crop.source.file, part) for crop in crops} == {part}
+    for splits in chosen.values():
+        assert {split: len(crops) for split, crops in splits.items()} == {"train": 800, "dev": 100, "test": 100}
+        assert len({crop.number for crops in splits.values() for crop in crops}) == 1000
+        for split, crops in splits.items():
+            assert {home.setdefault(crop.source.file, split) for crop in crops} == {split}
 
 
 def test_many_images_before_many_crops_of_one() -> None:
     """A class with enough images gets one crop of each, not many of a few."""
     crops = [Crop(Source(f"{image}.jpg", 9, 9), 9 * image + n, (0, 0, 9, 9)) for image in range(40) for n in range(9)]
-    (parts,) = choose({"people": crops}, BuildOptions(per_class=40)).values()
-    assert len({crop.source.file for crops in parts.values() for crop in crops}) == 40
+    (splits,) = choose({"people": crops}, BuildOptions(per_class=40)).values()
+    assert len({crop.source.file for crops in splits.values() for crop in crops}) == 40

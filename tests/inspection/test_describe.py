@@ -11,7 +11,7 @@ from PIL import Image
 from cotuning_tune.data import TaskConfig, open_task
 from cotuning_tune.inspection.contact_sheet import chosen_classes, draw_sheet, plain_letters
 from cotuning_tune.inspection.describe import Description, describe
-from cotuning_tune.inspection.parts import Part
+from cotuning_tune.inspection.splits import DataSplit
 from tests.inspection.conftest import Call, WriteImage
 
 Folder = Callable[..., Path]
@@ -30,10 +30,10 @@ def describe_folder(call: Call, root: Path, *more: object) -> list[str]:
     return out
 
 
-@pytest.mark.parametrize("parts", [("train", "test"), ("train", "val", "test"), ()])
-def test_split_is_the_tasks(call: Call, image_folder: Folder, parts: tuple[str, ...]) -> None:
-    """At every rate as many images train and validate as the task really has, with or without a val part."""
-    root = image_folder(parts, count=9)
+@pytest.mark.parametrize("splits", [("train", "test"), ("train", "val", "test"), ()])
+def test_split_is_the_tasks(call: Call, image_folder: Folder, splits: tuple[str, ...]) -> None:
+    """At every rate as many images train and validate as the task really has, with or without a val split."""
+    root = image_folder(splits, count=9)
     out = describe_folder(call, root)
     for rate in (0.15, 0.3, 0.5, 1.0):
         task = open_task("mine", rate, SMALL, {"root": str(root)}, "image_folder")
@@ -41,7 +41,7 @@ def test_split_is_the_tasks(call: Call, image_folder: Folder, parts: tuple[str, 
 
 
 def test_balance(call: Call, image_folder: Folder) -> None:
-    """Smallest, middle and largest class of each part; classes without an image there count as 0."""
+    """Smallest, middle and largest class of each split; classes without an image there count as 0."""
     root = image_folder(("train", "val", "test"), classes="abc", count=4)
     for number in (1, 2, 3):
         (root / f"train/b/{number}.jpg").unlink()
@@ -69,11 +69,11 @@ def colours(path: Path) -> set[tuple[int, int, int]]:
 
 
 def test_only_training_images_are_shown(call: Call, image_folder: Folder) -> None:
-    """The sheet holds no image of the test part, and none that the task keeps for validation."""
+    """The sheet holds no image of the test split, and none that the task keeps for validation."""
     root = image_folder(count=10)
     for path in root.rglob("*.jpg"):
         path.unlink()
-        Image.new("RGB", (16, 16), "red" if "train" in path.parts else "blue").save(path, "BMP")
+        Image.new("RGB", (16, 16), "red" if "train" in path.splits else "blue").save(path, "BMP")
     task = open_task("mine", 1.0, SMALL, {"root": str(root)}, "image_folder")
     for name in task.val.names:
         Image.new("RGB", (16, 16), "lime").save(root / name, "BMP")
@@ -121,9 +121,9 @@ def test_chosen_classes(total: int, count: int) -> None:
 def test_long_names_are_cut(write_image: WriteImage, tmp_path: Path) -> None:
     """A name wider than its images is cut: nothing is drawn beyond the block or over the next column."""
     write_image(tmp_path / "x.png")
-    part = Part("train", ["x.png"], [0], root=tmp_path)
+    split = DataSplit("train", ["x.png"], [0], root=tmp_path)
     short, long = (
-        np.asarray(draw_sheet("mine", Description((name,), [part], [], [], [0])).picture)
+        np.asarray(draw_sheet("mine", Description((name,), [split], [], [], [0])).picture)
         for name in ("W" * 10, "W" * 400)
     )
     assert short.shape == long.shape

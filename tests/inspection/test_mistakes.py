@@ -72,7 +72,7 @@ def test_an_image_is_shown_as_stored() -> None:
 
 
 def test_real_images_are_drawn() -> None:
-    """Both pictures of a task's own validation part."""
+    """Both pictures of a task's own validation split."""
     found = judged(images=40)
     assert len(found.mistakes()) == -(-len(found.split) // 3)
     for png in (draw_confusion(found), draw_mistakes(found)):

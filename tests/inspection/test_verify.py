@@ -74,7 +74,7 @@ def test_planted_faults(call: Call, image_folder: Folder, write_image: WriteImag
 
 
 def test_leak_into_validation(call: Call, image_folder: Folder) -> None:
-    """The same bytes in the training and the published validation part are an error too."""
+    """The same bytes in the training and the published validation split are an error too."""
     root = image_folder(("train", "val", "test"))
     shutil.copy(root / "train/a/1.jpg", root / "val/a/9.jpg")
     code, out, _ = call("data", "verify", "image_folder", "--root", root, "--smallest", 16)
@@ -119,7 +119,7 @@ def test_every_truncated_format_is_found(tmp_path: Path, write_image: WriteImage
 
 
 def test_missing_files(call: Call, listed: Path) -> None:
-    """A file that the list names and that is not there is missing, in whatever part."""
+    """A file that the list names and that is not there is missing, in whatever split."""
     (listed / "images/1.jpg").unlink()
     (listed / "images/7.jpg").unlink()
     code, out, _ = call("data", "verify", "listed", "--root", listed)
@@ -162,20 +162,20 @@ def test_published_counts_are_shown(call: Call, listed: Path) -> None:
 
 
 def test_images_that_are_no_files(call: Call) -> None:
-    """Made-up images are compared too: without noise every class has one image, in both parts."""
+    """Made-up images are compared too: without noise every class has one image, in both splits."""
     arguments = ("data", "verify", "synthetic", "--set", "classes=2", "--set", "images=3")
     assert call(*arguments)[0] == 0
     code, out, _ = call(*arguments, "--set", "noise=0")
     assert code == 1
-    assert "same bytes in two parts (error): 6" in out
+    assert "same bytes in two splits (error): 6" in out
     assert "same bytes twice (warning): 4" in out
 
 
-def test_the_test_part_stays_shut(call: Call, image_folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Verifying opens no task's test part and leaves no decoded image in the cache."""
+def test_the_test_split_stays_shut(call: Call, image_folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verifying opens no task's test split and leaves no decoded image in the cache."""
 
     def refuse(_: Task) -> None:
-        raise AssertionError("the test part was opened")
+        raise AssertionError("the test split was opened")
 
     monkeypatch.setenv("COTUNING_TUNE_CACHE", str(image_folder().parent / "cache"))
     monkeypatch.setattr(Task, "open_test", refuse)

@@ -89,10 +89,10 @@ def test_the_guide_works(tmp_path: Path, experiment: Path, stopped: None) -> Non
     table = next(text for verb, text in shown if verb == "list")
     assert [study.strip() for study in table.splitlines()[-1].split("|")[1:4]] == ["tiny", "local", "done"]
     last = json.loads(run.summary.read_text())
-    wanted = {"state": "done", "phase": "report", "done": 6, "asked": 6, "failed": 0, "running": 0, "reason": ""}
+    wanted = {"state": "done", "phase": "report", "done": 6, "budget": 6, "failed": 0, "running": 0, "reason": ""}
     assert wanted.items() <= last.items()
-    assert (last["retrained"], last["retrain_asked"], last["restarts"]) == (1, 1, 1)
-    assert last["slot_hours"] > 0
+    assert (last["retrained"], last["retrain_budget"], last["restarts"]) == (1, 1, 1)
+    assert last["trial_hours"] > 0
     assert last["gpu_hours"] == 0
     assert list(last["best"]) == ["synthetic-1.00-fine_tune"]
     assert "took" in run_command("launch", "status").stdout
@@ -118,10 +118,10 @@ def ended(tmp_path: Path) -> Launch:
 
 
 def _summary(launch: Launch, state: str) -> None:
-    content = {"state": state, "phase": "search", "done": 3, "asked": 6, "failed": 1, "running": 2, "best": {}}
-    times = {"slot_hours": 0.25, "gpu_hours": 0.0, "host": "h", "started": 0.0, "updated": time.time(), "restarts": 1}
+    content = {"state": state, "phase": "search", "done": 3, "budget": 6, "failed": 1, "running": 2, "best": {}}
+    times = {"trial_hours": 0.25, "gpu_hours": 0.0, "host": "h", "started": 0.0, "updated": time.time(), "restarts": 1}
     RunDir(Path(launch.run)).path.mkdir(parents=True, exist_ok=True)
-    content |= times | {"retrained": 0, "retrain_asked": 1, "reason": ""}
+    content |= times | {"retrained": 0, "retrain_budget": 1, "reason": ""}
     RunDir(Path(launch.run)).summary.write_text(json.dumps(content))
 
 

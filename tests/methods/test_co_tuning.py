@@ -161,10 +161,10 @@ def test_an_unknown_temperature_is_said(caplog):
 
 
 def test_setup_opens_no_test_split(own_cache, monkeypatch):
-    """The relationship is learned without the test part."""
+    """The relationship is learned without the test split."""
 
     def refuse(_task: Task) -> Split:
-        raise AssertionError("the test part was opened")
+        raise AssertionError("the test split was opened")
 
     monkeypatch.setattr(Task, "open_test", refuse)
     assert len(set_up(task_of(), pretrained("tiny_cnn"))[1]) == 2

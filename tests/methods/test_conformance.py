@@ -35,7 +35,7 @@ def spec_of(name: str, *, config: dict | None = None, images: int = 10, seed: in
         method=name,
         backbone="tiny_cnn",
         seed=seed,
-        task_config={"size": 32, "resize": 36, "smallest_crop": 0.5},
+        task_config={"size": 32, "resize": 36, "min_scale": 0.5},
         data_options={"classes": 3, "images": images},
         train={"epochs": 2, "batch_size": 8, **train},
         method_config=config or {},
@@ -69,10 +69,10 @@ def terms_of(trainer: Trainer, batch: Batch) -> dict[str, Tensor]:
         trainer.model, trainer.method = kept
 
 
-def off_values(name: str) -> dict[str, object]:
+def neutral_values(name: str) -> dict[str, object]:
     """Every trade-off weight of a method at the value where its effect vanishes."""
     metadata = {key: item.metadata for key, (item, _) in fields_of(method(name).Config).items()}
-    return {key: found["off"] for key, found in metadata.items() if found.get("off") is not None}
+    return {key: found["neutral"] for key, found in metadata.items() if found.get("neutral") is not None}
 
 
 def assert_same_weights(one: nn.Module, other: nn.Module) -> None:
@@ -109,7 +109,7 @@ def test_terms_are_finite_scalars(name):
 def test_switched_off_it_is_plain_fine_tuning(name):
     """With every trade-off weight off, two epochs end at plain fine-tuning's weights and logits."""
     pins = {"optim/weight_decay": 0.0, "optim/lr": 0.01}
-    off, plain = trainer_of(name, config=off_values(name), **pins), trainer_of("fine_tune", **pins)
+    off, plain = trainer_of(name, config=neutral_values(name), **pins), trainer_of("fine_tune", **pins)
     for trainer in (off, plain):
         trainer.train_epoch()
         trainer.train_epoch()
@@ -255,7 +255,7 @@ def test_default_lies_in_its_range(name):
 def test_config_survives_json(name):
     """The default config, and one with everything switched off, come back from JSON as they were."""
     kind = method(name).Config
-    for config in (kind(), build(kind, off_values(name))):
+    for config in (kind(), build(kind, neutral_values(name))):
         assert build(kind, json.loads(json.dumps(to_flat(config)))) == config
 
 

@@ -21,7 +21,7 @@ size = {side}
 resize = {side}
 
 [data.mine]
-kind = "image_folder"
+format = "image_folder"
 root = "pictures"
 
 [train]

@@ -5,9 +5,9 @@ import pytest
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.tables import size
 from cotuning_tune.experiment import Resources, parse
+from cotuning_tune.plan.concurrency import ConcurrencyPlan, plan_concurrency, share_of, trials_per_gpu
 from cotuning_tune.plan.cost import Plan, make_plan
-from cotuning_tune.plan.parts import take_inventory
-from cotuning_tune.plan.slots import SlotCount, count_slots, share_of, trials_per_gpu
+from cotuning_tune.plan.inventory import take_inventory
 from cotuning_tune.plan.speeds import Footprint, Speed, assumed_speeds, ratio_notes
 from cotuning_tune.plan.write import lines_of, method_table, plan_json
 from tests.plan.conftest import experiment_text
@@ -23,7 +23,9 @@ def planned(count: int = 4, **experiment: object) -> Plan:
     slow = Speed(step_s=4.0, batch=8, image_s=0.5, setup_s=0.0, memory_bytes=7)
     footprints = {"fine_tune": Footprint(100, 40), "co_tuning": Footprint(200, 50)}
     inventories = {"synthetic": take_inventory(made, "synthetic")}
-    return make_plan(made, inventories, {"fine_tune": SPEED, "co_tuning": slow}, footprints, SlotCount(count, "asked"))
+    return make_plan(
+        made, inventories, {"fine_tune": SPEED, "co_tuning": slow}, footprints, ConcurrencyPlan(count, "asked")
+    )
 
 
 def test_one_study() -> None:
@@ -50,7 +52,7 @@ def test_counts_of_the_whole() -> None:
 
 
 def test_hours_of_the_whole() -> None:
-    """Slot-seconds are the sums over the studies; on few slots they are shared, on many the longest training counts."""
+    """Trial-seconds are the sums over the studies; few at a time share them, of many the longest counts."""
     plan = planned()
     trials = [3 + 9 + 4.5 + 3, 18 + 4.5, 3 + 18 + 9 + 3, 36 + 9]
     seeds = [trials[0] + 18, trials[1] + 15, trials[2] + 18, trials[3] + 15]
@@ -74,7 +76,7 @@ def test_iterations_count_in_place_of_epochs() -> None:
     text = experiment_text(rates=[0.5, 1.0]).replace("epochs = 3", "iterations = 100\ninterval = 30")
     made = parse(text, "made")
     inventories = {"synthetic": take_inventory(made, "synthetic")}
-    studies = make_plan(made, inventories, {}, {"fine_tune": Footprint(1, 1)}, SlotCount(1, "")).studies
+    studies = make_plan(made, inventories, {}, {"fine_tune": Footprint(1, 1)}, ConcurrencyPlan(1, "")).studies
     assert [(c.steps, c.rows, c.trained, c.validated) for c in studies] == [(100, 4, 600, 12), (100, 4, 800, 24)]
 
 
@@ -91,7 +93,7 @@ def test_bytes() -> None:
 def test_without_speeds_there_are_counts() -> None:
     """Where nothing was measured the times are dashes, everything else stands."""
     whole = planned()
-    plan = make_plan(whole.experiment, whole.inventories, {}, whole.footprints, whole.slots)
+    plan = make_plan(whole.experiment, whole.inventories, {}, whole.footprints, whole.concurrency)
     assert [row[2:] for row in method_table(plan).rows] == [["-"] * 5, ["-"] * 5]
     assert "time: not measured" in lines_of(plan)
     assert "search_s" not in plan_json(plan)["totals"]
@@ -115,7 +117,7 @@ def test_the_table() -> None:
 def test_searched_counts_are_told(extra: str, words: str) -> None:
     """Where the search itself changes the counts, the value that was planned with is told."""
     made = parse(experiment_text().replace("batch_size = 10", extra), "made")
-    plan = make_plan(made, {"synthetic": take_inventory(made, "synthetic")}, {}, {}, SlotCount(1, ""))
+    plan = make_plan(made, {"synthetic": take_inventory(made, "synthetic")}, {}, {}, ConcurrencyPlan(1, ""))
     assert [words in note for note in plan.notes].count(True) == 1
 
 
@@ -137,28 +139,28 @@ def test_impossible_throughputs(number: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "slots", "gpus", "count"),
+    ("share", "concurrency", "gpus", "count"),
     [(-1.0, None, 4, 4), (0.3, None, 4, 12), (0.25, None, 1, 4), (2.0, None, 5, 2), (0.0, 7, None, 7)],
 )
-def test_slots(share: float, slots: int | None, gpus: int | None, count: int) -> None:
-    """GPUs are shared as [resources] says; a number of slots is taken as it is."""
-    assert count_slots(Resources(gpu_per_trial=share), slots, gpus).count == count
+def test_slots(share: float, concurrency: int | None, gpus: int | None, count: int) -> None:
+    """GPUs are shared as [resources] says; a number of trials at a time is taken as it is."""
+    assert plan_concurrency(Resources(gpu_per_trial=share), concurrency, gpus).trials == count
 
 
 @pytest.mark.parametrize(
-    ("share", "slots", "gpus", "words"),
+    ("share", "concurrency", "gpus", "words"),
     [
-        (-1.0, 0, None, "--slots 0"),
+        (-1.0, 0, None, "--concurrent-trials 0"),
         (-1.0, None, -2, "--gpus -2"),
         (-1.0, 1, 1, "give one"),
-        (0.0, None, 1, "give --slots"),
+        (0.0, None, 1, "give --concurrent-trials"),
         (2.0, None, 1, "fewer"),
     ],
 )
-def test_impossible_slots(share: float, slots: int | None, gpus: int | None, words: str) -> None:
+def test_impossible_slots(share: float, concurrency: int | None, gpus: int | None, words: str) -> None:
     """Numbers below 1, both together, and GPUs that no trial can use are refused."""
     with pytest.raises(UserError, match=words):
-        count_slots(Resources(gpu_per_trial=share), slots, gpus)
+        plan_concurrency(Resources(gpu_per_trial=share), concurrency, gpus)
 
 
 @pytest.mark.parametrize(("trial", "fitting"), [(79, 1), (33, 1), (32, 2), (8, 7), (7, 8), (1, 8)])

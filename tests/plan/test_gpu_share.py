@@ -29,7 +29,7 @@ gpu_per_trial = "auto"
 size = 16
 resize = 16
 [data.more]
-kind = "synthetic"
+format = "synthetic"
 classes = 5
 [train]
 batch_size = [8, 24]
@@ -53,7 +53,7 @@ def _peaks(*trials: float, gpu: int = 80) -> list[Peak]:
         (_peaks(20, 10), 4, 64, 100, 3),
         (_peaks(70), 1, 64, 100, 1),  # it ran alone: it may
         (_peaks(0.5), 1, 64, 100, 8),  # eight at most
-        (_peaks(0.5), 4, 64, 10, 2),  # 10 trials: 8 slots, spread over 4 GPUs
+        (_peaks(0.5), 4, 64, 10, 2),  # 10 trials: 8 at a time, spread over 4 GPUs
         (_peaks(0.5), 4, 64, 7, 1),
         (_peaks(0.5), 4, 64, 2, 1),  # fewer trials than GPUs
         (_peaks(0.5), 2, 6, 100, 3),  # the cores allow no more

@@ -12,7 +12,7 @@ import torch
 from cotuning_tune import cli, data
 from cotuning_tune.experiment import Study, read_experiment
 from cotuning_tune.plan import plan_of
-from cotuning_tune.plan.parts import take_inventory
+from cotuning_tune.plan.inventory import take_inventory
 from cotuning_tune.plan.probe import measure_footprints
 from cotuning_tune.run.folder import TrialDir
 from cotuning_tune.training import TrainingJob
@@ -49,10 +49,13 @@ def test_probe(call: Call, write: Callable[[str], Path], tmp_path: Path) -> None
     """The probe times 12 steps of each method, measures set-ups and memory, and every figure is in the JSON."""
     path, figures = write(experiment_text(methods=("fine_tune", "co_tuning"))), tmp_path / "plan.json"
     threads = torch.get_num_threads()
-    code, out, _ = call(path, "--slots", 3, "--json", figures)
+    code, out, _ = call(path, "--concurrent-trials", 3, "--json", figures)
     found = json.loads(figures.read_text())
     assert code == 0
-    assert all(word in out for word in ("fine_tune", "co_tuning", "on 3 slot(s) (as asked)", "24 train, 6 validation"))
+    assert all(
+        word in out
+        for word in ("fine_tune", "co_tuning", "on 3 trial(s) at a time (as asked)", "24 train, 6 validation")
+    )
     assert torch.get_num_threads() == threads
     for speed in found["speeds"].values():
         assert speed["step_s"] > 0
@@ -117,7 +120,7 @@ def test_repeated_searches(call: Call, write: Callable[[str], Path], tmp_path: P
     hours = 3 * (once["search_s"] + once["retrain_s"]) / 3600
     (line,) = [line for line in out.splitlines() if "--repeat-search 3" in line]
     assert told["searches"] == 3
-    assert f": {3 * once['trials']} trials + {3 * once['retrainings']} retrainings, {hours:.3g} slot-h, " in line
+    assert f": {3 * once['trials']} trials + {3 * once['retrainings']} retrainings, {hours:.3g} trial-h, " in line
     assert "--repeat-search" not in call(path, "--images-per-second", 100)[1]
 
 
@@ -133,8 +136,8 @@ def test_no_probe(call: Call, write: Callable[[str], Path]) -> None:
     ("options", "words"),
     [
         (["--images-per-second", "0"], "--images-per-second 0"),
-        (["--slots", "0"], "--slots 0"),
-        (["--slots", "1", "--gpus", "1"], "give one"),
+        (["--concurrent-trials", "0"], "--concurrent-trials 0"),
+        (["--concurrent-trials", "1", "--gpus", "1"], "give one"),
         (["--no-probe", "--json", "/proc/none/plan.json"], "cannot be written"),
     ],
 )

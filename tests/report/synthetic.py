@@ -38,7 +38,7 @@ def _place(share: float, where: dict[str, Any]) -> float:
 
 
 def _values(rng: random.Random, method: str, number: int) -> dict[str, Any]:
-    """Trial 0 the defaults, trial 1 the weakest, then draws."""
+    """Trial 0 the defaults, trial 1 the neutral values, then draws."""
     values: dict[str, Any] = {
         "optim/lr": _place(rng.random(), LR) if number > 1 else LR["first"],
         "optim/head_lr_factor": rng.choice([1.0, 10.0, 30.0]) if number > 1 else 10.0,
@@ -95,7 +95,7 @@ def _spec(study: dict[str, Any], values: dict[str, Any], seed: int) -> dict[str,
         **study,
         "backbone": "resnet50",
         "seed": seed,
-        "kind": study["task"],
+        "format": study["task"],
         "weights": "",
         "task_config": {"val_share": 0.2, "decode": "once"},
         "data_options": {},
@@ -131,7 +131,7 @@ def _search(plan: Plan, folder: StudyDir, study: dict[str, Any], base: float, ga
         time = history[-1]["time"]
         if plan.files:
             _write_trial(folder, number, row, _spec(study, values, 100), history)
-    summary = {**study, "asked": plan.trials, "given_up": False, "trials": rows}
+    summary = {**study, "budget": plan.trials, "given_up": False, "trials": rows}
     write_json(folder.summary, summary, durable=False)
     write_json(folder.selection, _selection(study, rows) | {"study_hash": ledger.content_hash(summary)}, durable=False)
 
@@ -208,7 +208,7 @@ def _retrain(plan: Plan, folder: StudyDir, study: dict[str, Any], rng: random.Ra
         )
         write_lines(files.metrics, history)
         write_json(files.result, result, durable=False)
-        book.add({"event": "open", "purpose": "retrain", **entry})
+        book.add({"event": "test_evaluation", "purpose": "retrain", **entry})
         digest = ledger.content_hash(result)
         book.add({"event": "result", "purpose": "retrain", **entry, "test_accuracy": accuracy, "result": digest})
 
@@ -223,7 +223,7 @@ def _write_head(plan: Plan, tasks: Sequence[str], rates: Sequence[float], sample
         "trials": plan.trials,
         "seeds": list(range(plan.seeds)),
         "sampler": sampler,
-        "stopper": "asha" if plan.stopped else "none",
+        "pruner": "asha" if plan.stopped else "none",
     }
     spaces: dict[str, dict[str, Any]] = {
         "train": {

@@ -50,7 +50,7 @@ def edit_line(run: RunDir, number: int, old: str, new: str) -> None:
 def test_an_untouched_run_fits(run: RunDir) -> None:
     """Nothing is named, and the report says that it looked."""
     assert remarks(run) == [
-        "Test parts were opened 12 times for 12 retrained models (test_ledger.jsonl).",
+        "Test splits were opened 12 times for 12 retrained models (test_ledger.jsonl).",
         "Audit: ledger, selections, configurations and results fit together; no edit was found.",
     ]
 
@@ -133,12 +133,12 @@ def test_a_deleted_selection(run: RunDir) -> None:
 
 def test_a_line_of_no_study(run: RunDir) -> None:
     """A ledger line that belongs to none of the run's studies is named."""
-    ledger.append(run.ledger, {"event": "open", "study": "cars-1.00-bss", "seed": 0, "config": "x"})
+    ledger.append(run.ledger, {"event": "test_evaluation", "study": "cars-1.00-bss", "seed": 0, "config": "x"})
     assert any("line 25 belongs to no study" in w for w in warnings(run))
 
 
 def test_too_many_openings(run: RunDir) -> None:
-    """A test part opened more often than there are models is a warning with study and numbers."""
+    """A test split opened more often than there are models is a warning with study and numbers."""
     entry = json.loads(run.ledger.read_text().splitlines()[-2])
     ledger.append(run.ledger, {key: entry[key] for key in ("event", "study", "seed", "config")})
     found = warnings(run)
@@ -150,12 +150,14 @@ def test_too_many_openings(run: RunDir) -> None:
 
 
 def test_openings_of_earlier_selections(run: RunDir) -> None:
-    """After an extension the earlier choice has seen the test part too: said as such."""
-    ledger.append(run.ledger, {"event": "open", "study": CELL, "seed": 0, "config": "earlier"})
+    """After an extension the earlier choice has seen the test split too: said as such."""
+    ledger.append(run.ledger, {"event": "test_evaluation", "study": CELL, "seed": 0, "config": "earlier"})
     assert any("earlier selections were tested too" in w for w in warnings(run))
 
 
 def test_a_retraining_under_way(run: RunDir) -> None:
     """A model that is being tested has its opening and no result yet: that is no warning."""
-    ledger.append(run.ledger, {"event": "open", "study": CELL, "seed": 3, "config": "x", "purpose": "retrain"})
+    ledger.append(
+        run.ledger, {"event": "test_evaluation", "study": CELL, "seed": 3, "config": "x", "purpose": "retrain"}
+    )
     assert warnings(run) == []

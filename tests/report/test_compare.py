@@ -16,7 +16,7 @@ from tests.report.synthetic import write_run
 def runs(tmp_path: Path) -> list[RunDir]:
     """Two searches of the same studies with other draws; the second one has a method less."""
     make: Callable[..., RunDir] = write_run
-    few = {"rates": (0.15, 1.0), "trials": 6, "epochs": 3, "stopped": 0.0, "files": False}
+    few = {"rates": (0.15, 1.0), "trials": 6, "epochs": 3, "pruned": 0.0, "files": False}
     return [
         make(tmp_path / "one", ("birds",), methods=3, **few),
         make(tmp_path / "two", ("birds",), methods=2, seed=1, **few),

@@ -12,10 +12,10 @@ from cotuning_tune.report.comparison import (
     WORSE,
     Comparison,
     against_baseline,
-    against_first,
+    against_best_ranked,
     baseline_table,
+    best_ranked,
     budgets_differ,
-    first_method,
     pairs_remark,
     verdict_remarks,
 )
@@ -122,14 +122,14 @@ def test_no_baseline() -> None:
 def test_the_first_against_the_others() -> None:
     """The method with the highest mean over the settings is compared with every other one."""
     studies = base() + method("bss", 1.0) + method("delta", 2.0)
-    assert first_method(studies) == "delta"
-    assert [c.name for c in against_first(studies)] == ["delta - fine_tune", "delta - bss"]
-    assert [c.verdict for c in against_first(studies)] == [BETTER, BETTER]
+    assert best_ranked(studies) == "delta"
+    assert [c.name for c in against_best_ranked(studies)] == ["delta - fine_tune", "delta - bss"]
+    assert [c.verdict for c in against_best_ranked(studies)] == [BETTER, BETTER]
 
 
 def test_a_method_with_a_hole_is_not_first() -> None:
     """The mean over settings needs every setting."""
-    assert first_method([*base(), *method("bss", 9.0, RATES[:3])]) == "fine_tune"
+    assert best_ranked([*base(), *method("bss", 9.0, RATES[:3])]) == "fine_tune"
 
 
 def test_bold_follows_the_test() -> None:

@@ -62,7 +62,7 @@ def test_the_mean_over_studies_ends_at_the_mean_of_the_bests(run: RunDir) -> Non
     """By trials and by hours the last point of each method is the mean of its studies' selected accuracies."""
     studies = read_studies(run)
     for hours in (False, True):
-        for series in best_figure(studies, "slot", hours=hours).views[ALL]:
+        for series in best_figure(studies, "trial", hours=hours).views[ALL]:
             chosen = [c.selection["val_accuracy"] for c in studies if c.method == series.method and c.selection]
             assert len(chosen) == 4
             assert series.y[-1] == pytest.approx(sum(chosen) / 4)

@@ -20,7 +20,7 @@ def study(method: str = "bss", rate: float = 0.15, accuracies: tuple[float, ...]
 def tables(kind: str = "cub200", **experiment: str) -> dict[str, Any]:
     """An experiment file's tables that match the paper; keywords change its [experiment]."""
     given = {"backbone": "resnet50", "weights": "IMAGENET1K_V1", "test_crops": "ten"}
-    return {"experiment": given | experiment, "data": {"birds": {"kind": kind, "root": "x"}}}
+    return {"experiment": given | experiment, "data": {"birds": {"format": kind, "root": "x"}}}
 
 
 def test_the_difference_by_hand() -> None:
@@ -52,9 +52,9 @@ def test_a_source_without_this_method_has_a_dash() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "own"),
+    ("budget", "own"),
     [
-        (tables(kind="image_folder"), study()),
+        (tables(format="image_folder"), study()),
         (tables(backbone="resnet101"), study()),
         (tables(), study(rate=0.2)),
         (tables(), study("spd")),
@@ -85,7 +85,7 @@ def test_protocols_are_named_and_differences_warned_of() -> None:
     centre = published_remarks(tables(test_crops="centre", weights=""), [study("l2_sp")])
     assert [("ten crops" in line, "IMAGENET1K_V1" in line) for line in centre] == [(True, False), (False, True)]
     library = published_remarks(tables(), [study("lwf")])
-    assert ["centre crop" in line or "TEST" in line or "test part" in line for line in library] == [True, True]
+    assert ["centre crop" in line or "TEST" in line or "test split" in line for line in library] == [True, True]
     assert all(line.startswith("WARNING") for line in [*centre, *library])
 
 
@@ -106,7 +106,7 @@ def test_the_report_shows_them(tmp_path: Path) -> None:
         '[experiment]\ntasks = ["birds"]\nmethods = ["bss"]\nbackbone = "resnet50"\n[data.birds]\nkind = "cub200"\n'
     )
     folder, key = run.study("birds-0.15-bss"), {"task": "birds", "rate": 0.15, "method": "bss"}
-    write_json(folder.summary, {**key, "asked": 1, "given_up": False, "trials": []})
+    write_json(folder.summary, {**key, "budget": 1, "given_up": False, "trials": []})
     assert "published" in [table.name for table in build_report(run).tables]
     write_report(run)
     assert (run.report / "published.csv").read_text().splitlines()[1] == "bss,birds 15 %,-,47.74,-,53.40,-"

@@ -129,7 +129,7 @@ def run(tmp_path: Path) -> RunDir:
 
 
 def repeated(folder: Path, sampler: str) -> RunDir:
-    shape: dict[str, Any] = {"tasks": ("birds",), "methods": 3, "trials": 4, "epochs": 2, "stopped": 0.0}
+    shape: dict[str, Any] = {"tasks": ("birds",), "methods": 3, "trials": 4, "epochs": 2, "pruned": 0.0}
     made = write_run(folder, **shape, sampler=sampler, seed=1)
     for number in (2, 3):
         repeat = write_run(folder / "repeats" / f"run-repeat{number}", **shape, sampler=sampler, seed=number)
@@ -151,7 +151,7 @@ def warnings(run: RunDir) -> list[str]:
 
 
 def test_a_whole_report(run: RunDir) -> None:
-    """Every search's means as its files have them; the main table is the first one's; openings are added up."""
+    """Every search's means as its files have them; the main table is the first one's; test_evaluations are added up."""
     report = build_report(run)
     tables = {table.name: table for table in report.tables}
     for row in tables["repeats"].rows:
@@ -160,7 +160,7 @@ def test_a_whole_report(run: RunDir) -> None:
     assert "Of the first of 3 searches, not of the best." in tables["main"].note
     assert [row[:3] for row in tables["repeats_terms"].rows] == [[str(n), str(99 + n), "24"] for n in (1, 2, 3)]
     assert len(tables["repeats_audit"].rows) == 12
-    assert any("test parts were opened 54 times for 54 retrained models" in remark for remark in report.remarks)
+    assert any("test splits were opened 54 times for 54 retrained models" in remark for remark in report.remarks)
     assert "Audit of the repeats: their files fit together too." in report.remarks
     assert warnings(run) == []
     assert "from 3 searches" in report.terminal()
@@ -234,7 +234,7 @@ def test_what_weakens_the_repeats_is_told(run: RunDir) -> None:
     write_json(run.repeats_file, {"searches": 3, "time": 0.0, "after_tests": True})
     write_json(run.environment, read_json(run.environment) | {"from": "runs/old"})
     remarks = build_report(run).remarks
-    assert "The repeats were asked for after search 1 had opened test parts." in remarks
+    assert "The repeats were asked for after search 1 had opened test splits." in remarks
     assert any("less independent" in remark for remark in remarks)
 
 
@@ -248,7 +248,7 @@ def test_a_failed_seed_of_a_repeat_is_told(run: RunDir) -> None:
 
 def test_openings_are_those_of_the_ledgers(run: RunDir) -> None:
     """A further opening in a repeat's ledger counts, though there is no model for it."""
-    entry = next(e for e in ledger.read(run.repeats()[0].ledger) if e["event"] == "open")
+    entry = next(e for e in ledger.read(run.repeats()[0].ledger) if e["event"] == "test_evaluation")
     ledger.append(run.repeats()[0].ledger, {k: v for k, v in entry.items() if k not in ("time", "previous", "hash")})
     assert any("opened 55 times for 54" in remark for remark in build_report(run).remarks)
     assert any("more often than there are models" in warning for warning in warnings(run))

@@ -54,7 +54,7 @@ def write_study(
     """A study's files as search and retraining leave them, with the hashes that belong to them."""
     folder = run.study(f"birds-{rate:.2f}-{method}")
     study = {"task": "birds", "rate": rate, "method": method}
-    summary = {**study, "asked": 2, "given_up": False, "trials": trials}
+    summary = {**study, "budget": 2, "given_up": False, "trials": trials}
     write_json(folder.summary, summary)
     done = [t for t in trials if t["state"] == "COMPLETE"]
     spec = {**study, "seed": 100, "task_config": {}}
@@ -69,7 +69,7 @@ def write_study(
         write_json(files.config, {"config": config, "seed": result["seed"], "spec": spec | {"seed": result["seed"]}})
         write_json(files.result, result)
         if result["state"] == "COMPLETE":
-            ledger.append(run.ledger, {"event": "open", **entry})
+            ledger.append(run.ledger, {"event": "test_evaluation", **entry})
             digest = {"test_accuracy": result["test_accuracy"], "result": ledger.content_hash(result)}
             ledger.append(run.ledger, {"event": "result", **entry, **digest})
 
@@ -118,10 +118,10 @@ def test_main_table(run: RunDir) -> None:
 def test_budget_table(run: RunDir) -> None:
     """Trials, epochs and hours are sums over a method's studies."""
     row = table(run, "budget")[0]
-    assert row["trials asked"] == row["complete"] == "4"
+    assert row["trial budget"] == row["complete"] == "4"
     assert row["epochs"] == "12"
-    assert row["search slot-h"] == "0.040"
-    assert row["retrain slot-h"] == "0.120"
+    assert row["search trial-h"] == "0.040"
+    assert row["retrain trial-h"] == "0.120"
 
 
 def test_configurations_mark_the_edge(run: RunDir) -> None:
@@ -203,7 +203,7 @@ def test_the_report_can_be_deleted(run: RunDir) -> None:
         path.unlink()
     write_report(run)
     assert {p.name: p.read_bytes() for p in run.report.iterdir()} == first
-    names = ["audit", "budget", "configurations", "doctor", "environment", "first", "gain", "gap", "main"]
+    names = ["audit", "budget", "configurations", "diagnostics", "environment", "first", "gain", "gap", "main"]
     names += ["reproduce", "statistics"]
     files = {f"{name}.{kind}" for name in names for kind in ("csv", "tex")}
     assert {"report.md", "index.html"} | files == set(first)

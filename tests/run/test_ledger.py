@@ -15,7 +15,7 @@ def book(tmp_path: Path) -> Path:
     """A ledger of three lines."""
     path = tmp_path / "ledger.jsonl"
     for seed in range(3):
-        ledger.append(path, {"event": "open", "seed": seed})
+        ledger.append(path, {"event": "test_evaluation", "seed": seed})
     return path
 
 
@@ -70,7 +70,7 @@ def test_a_torn_line_stays_and_the_chain_goes_on(book: Path) -> None:
     """After half a last line, left by a kill, the next entry stands on a line of its own."""
     whole = book.read_text()
     book.write_text(whole[:-20])
-    ledger.append(book, {"event": "open", "seed": 3})
+    ledger.append(book, {"event": "test_evaluation", "seed": 3})
     assert [entry.get("seed") for entry in ledger.read(book)] == [0, 1, None, 3]
     assert ledger.broken_lines(book) == [3]
 
@@ -95,7 +95,7 @@ def test_a_changed_line_is_named_itself(book: Path, number: int) -> None:
     """A line that was changed does not have its own hash, the last one neither."""
     assert ledger.altered_lines(book) == []
     lines = book.read_text().splitlines()
-    lines[number - 1] = lines[number - 1].replace('"event": "open"', '"event": "opened"')
+    lines[number - 1] = lines[number - 1].replace('"event": "test_evaluation"', '"event": "opened"')
     book.write_text("\n".join(lines) + "\n")
     assert ledger.altered_lines(book) == [number]
 

@@ -44,16 +44,16 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 def test_the_last_state_is_written(driven: RunDir) -> None:
     """After the end the file holds the last change and how it ended; nothing runs any more."""
     with kept_summary(driven) as told:
-        told.begin(1, _one(driven, asked=8, retrain_asked=2))
+        told.begin(1, _one(driven, budget=8, retrain_budget=2))
         told.turn_to(driven, 1, 0.5)
         told.change(done=7, running=1, failed=2, best={"study": 81.5}, search_seconds=7200.0)
         told.change(phase="report", done=8, retrained=2, retrain_seconds=3600.0)
     told.change(done=9)
     content = _read(driven)
     assert (content["state"], content["reason"], content["phase"]) == ("done", "", "report")
-    assert (content["done"], content["asked"], content["failed"], content["running"]) == (8, 8, 2, 0)
-    assert (content["retrained"], content["retrain_asked"], content["best"]) == (2, 2, {"study": 81.5})
-    assert (content["slot_hours"], content["gpu_hours"], content["restarts"]) == (3.0, 1.5, 0)
+    assert (content["done"], content["budget"], content["failed"], content["running"]) == (8, 8, 2, 0)
+    assert (content["retrained"], content["retrain_budget"], content["best"]) == (2, 2, {"study": 81.5})
+    assert (content["trial_hours"], content["gpu_hours"], content["restarts"]) == (3.0, 1.5, 0)
     assert content["started"] <= content["updated"] <= time.time()
 
 
@@ -164,14 +164,14 @@ def test_a_run_tells_where_it_stands(tmp_path: Path) -> None:
     studies = [study.name for study in run.study_folders()]
     studies = [read_json(study.summary)["trials"] for study in run.study_folders()]
     found = standing_of(run, _experiment([*studies, "not-yet"]))
-    assert found.asked == 4 * (len(studies) + 1)
+    assert found.budget == 4 * (len(studies) + 1)
     assert found.done + found.failed == sum(map(len, studies))
     assert found.search_seconds == pytest.approx(sum(t["seconds"] for trials in studies for t in trials))
-    assert (found.retrained, found.retrain_asked) == (2 * len(studies), 2 * len(studies) + 2)
+    assert (found.retrained, found.retrain_budget) == (2 * len(studies), 2 * len(studies) + 2)
     assert found.best == {study.name: read_json(study.selection)["val_accuracy"] for study in run.study_folders()}
     run.study(studies[0]).summary.write_text("{")
     damaged = standing_of(run, _experiment(studies))
-    assert damaged == Standing(asked=4 * len(studies), retrain_asked=2 * len(studies))
+    assert damaged == Standing(budget=4 * len(studies), retrain_budget=2 * len(studies))
 
 
 def _experiment(studies: list[str]) -> SimpleNamespace:
@@ -183,13 +183,13 @@ def test_repeats_are_counted_together(driven: RunDir) -> None:
     """A repeat's trials, seeds and hours are added to the run's; its best stand beside them with its name."""
     repeat = RunDir(driven.path / "repeats" / "again")
     with kept_summary(driven) as told:
-        told.begin(1, _one(driven, asked=4, retrain_asked=2) | _one(repeat, asked=4, retrain_asked=2))
+        told.begin(1, _one(driven, budget=4, retrain_budget=2) | _one(repeat, budget=4, retrain_budget=2))
         told.turn_to(driven, 1, 1.0)
         told.change(done=4, best={"study": 70.0}, retrained=2, search_seconds=3600.0, phase="retrain")
         told.turn_to(repeat, 7, 1.0)
         told.change(done=3, best={"study": 72.0}, search_seconds=1800.0, running=1)
         now = told.content()
-    assert (now["phase"], now["done"], now["asked"], now["running"]) == ("search", 7, 8, 1)
-    assert (now["retrained"], now["retrain_asked"], now["gpu_hours"]) == (2, 4, 1.5)
+    assert (now["phase"], now["done"], now["budget"], now["running"]) == ("search", 7, 8, 1)
+    assert (now["retrained"], now["retrain_budget"], now["gpu_hours"]) == (2, 4, 1.5)
     assert now["best"] == {"study": 70.0, "again/study": 72.0}
     assert _read(driven)["restarts"] == 0

@@ -139,11 +139,11 @@ def test_a_driver_killed_alone(tmp_path: Path, undisturbed: Path) -> None:
 
 
 def test_killed_while_retraining_and_reporting(tmp_path: Path, undisturbed: Path) -> None:
-    """Killed in a retraining's epoch, with a test part open, while the report is written: the same models."""
+    """Killed in a retraining's epoch, with a test split open, while the report is written: the same models."""
     run, path = tmp_path / "kills", write_experiment(tmp_path)
     moments = {
         "an epoch of a retraining": lambda: list(run.glob("studies/*/retrain/*/state.pt")),
-        "an opened test part": lambda: run.joinpath("test_ledger.jsonl").exists(),
+        "an opened test split": lambda: run.joinpath("test_ledger.jsonl").exists(),
         "a beginning of the report": lambda: (run / "report").exists(),
     }
     for what, reached in moments.items():

@@ -126,7 +126,7 @@ def test_each_search_is_whole(resumed: Resumed) -> None:
 def test_the_summary_counts_both(resumed: Resumed) -> None:
     """The run's summary adds the repeat's figures to its own; the restart is that of the run's driver."""
     told = json.loads(resumed.run.summary.read_text())
-    assert (told["state"], told["done"], told["asked"], told["retrained"]) == ("done", 12, 12, 8)
+    assert (told["state"], told["done"], told["budget"], told["retrained"]) == ("done", 12, 12, 8)
     assert told["restarts"] == 1
     assert sum(study.startswith("again-repeat2/") for study in told["best"]) == 2
     assert len(told["best"]) == 4
@@ -158,7 +158,7 @@ def test_the_report_shows_both(resumed: Resumed) -> None:
             assert row[f"search {number}"] == f"{sum(found) / 2:.2f}"
     assert "If we searched again, from 2 searches" in resumed.output
     assert "Of the first of 2 searches, not of the best." in resumed.output
-    assert "Over 2 searches test parts were opened 8 times for 8 retrained models." in resumed.output
+    assert "Over 2 searches test splits were opened 8 times for 8 retrained models." in resumed.output
     assert "WARNING" not in resumed.output
 
 
@@ -240,7 +240,7 @@ def test_when_the_number_may_change(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="asks for another number"):
         set_searches(run, 1)
     run.repeats_file.unlink()
-    ledger.append(run.ledger, {"event": "open"})
+    ledger.append(run.ledger, {"event": "test_evaluation"})
     set_searches(run, 2)
     assert (run.searches, json.loads(run.repeats_file.read_text())["after_tests"]) == (2, True)
 

@@ -45,12 +45,12 @@ def test_each_study_has_the_asked_trials(tiny_run: Tiny, study: str) -> None:
 
 
 def test_first_points_are_defaults_and_off(tiny_run: Tiny) -> None:
-    """Trial 0 is the published default, trial 1 the same with the method off or at its weakest."""
+    """Trial 0 is the published default, trial 1 the same at the method's neutral value or near it."""
     first = load(tiny_run[0], "synthetic-1.00-co_tuning").trials[:2]
     assert first[0].params == {"optim/lr": 1e-3, "optim/head_lr_factor": 10.0, "co_tuning/weight": 2.3}
     assert first[1].params == {**first[0].params, "co_tuning/weight": 0.0}
-    weakest = load(tiny_run[0], "synthetic-1.00-bss").trials[1]
-    assert weakest.params["bss/weight"] == 1e-5
+    neutral = load(tiny_run[0], "synthetic-1.00-bss").trials[1]
+    assert neutral.params["bss/weight"] == 1e-5
 
 
 def test_trial_folders_say_what_the_study_says(tiny_run: Tiny) -> None:
@@ -112,7 +112,7 @@ def test_the_result_says_how_it_was_tested(tiny_run: Tiny) -> None:
 
 
 def test_tested_on_ten_crops(tmp_path: Path) -> None:
-    """With ten crops a retraining's result is what the trainer finds on the ten crops of the test part."""
+    """With ten crops a retraining's result is what the trainer finds on the ten crops of the test split."""
     sizes = {"size": 12, "resize": 16}
     spec = TrainingSpec(task="synthetic", rate=1.0, method="fine_tune", backbone="tiny_cnn", seed=0, task_config=sizes)
     trainer = make_trainer(spec)

@@ -42,13 +42,13 @@ def test_restored_from_objects_alone(restored: RunDir, undisturbed: Path) -> Non
 
 
 def test_retrained_alike(restored: RunDir, undisturbed: Path) -> None:
-    """The retrained models are the same bytes, each test part was opened once, the ledger's chain holds."""
+    """The retrained models are the same bytes, each test split was opened once, the ledger's chain holds."""
     models = sorted(path.relative_to(undisturbed) for path in undisturbed.glob("studies/*/retrain/*/model.safetensors"))
     assert len(models) == 4
     for model in models:
         assert restored.path.joinpath(*model.parts).read_bytes() == (undisturbed / model).read_bytes()
     assert ledger.broken_lines(restored.ledger) == []
-    assert sum(entry["event"] == "open" for entry in ledger.read(restored.ledger)) == 4
+    assert sum(entry["event"] == "test_evaluation" for entry in ledger.read(restored.ledger)) == 4
 
 
 def test_every_command_reads_objects(restored: RunDir) -> None:

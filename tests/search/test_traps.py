@@ -102,13 +102,13 @@ def test_trap_10_spaces_are_plain_data() -> None:
 
 
 def test_trap_11_trials_run_side_by_side(tmp_path: Path) -> None:
-    """Several suggestions are pending at a time: as many as there are slots."""
+    """Several suggestions are pending at a time: as many as run at a time."""
     studies = Studies(parse(TEXT, "pending"), open_storage(RunDir(tmp_path)))
     assert [studies.next() is not None for _ in range(5)] == [True] * 4 + [False]
     assert not studies.finished
 
 
-def test_trap_11_a_run_uses_both_slots(tiny_run: Tiny) -> None:
+def test_trap_11_a_run_runs_two_at_a_time(tiny_run: Tiny) -> None:
     """In a run on two cores some trials overlap in time."""
     spans = [(t.datetime_start, t.datetime_complete) for t in trials_of(tiny_run[0])]
     assert any(a[0] < b[1] and b[0] < a[1] for a, b in combinations(spans, 2))  # type: ignore[operator]

@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 from PIL import Image
 
+from cotuning_tune.base.files import place
 from cotuning_tune.cli._tensorboard import CURVES, names_of
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.search.recorder import Recorder

@@ -225,7 +225,7 @@ def test_a_spec_survives_json():
         method="delta",
         backbone="tiny_cnn",
         seed=7,
-        kind="synthetic",
+        format="synthetic",
         weights="random",
         task_config={"size": 32},
         data_options={"classes": 5},

@@ -57,8 +57,8 @@ def watched_trainer(per_class: int, kind: type[Method] = Watching, **config) -> 
     return Trainer(model, kind(kind.Config(), model, task), task, TrainConfig(**config), seed=0)
 
 
-def spec_of(method: str = "fine_tune", seed: int = 0, smallest_crop: float = 0.08, **train) -> TrainingSpec:
-    sizes = {"size": 32, "resize": 32, "smallest_crop": smallest_crop, "flip": smallest_crop < 1}
+def spec_of(method: str = "fine_tune", seed: int = 0, min_scale: float = 0.08, **train) -> TrainingSpec:
+    sizes = {"size": 32, "resize": 32, "min_scale": min_scale, "flip": min_scale < 1}
     data = {"task_config": sizes, "data_options": {"classes": 3}}
     pins = {"epochs": 3, "batch_size": 10, "optim/lr": 0.01, **train}
     return TrainingSpec(task="synthetic", rate=1.0, method=method, backbone="tiny_cnn", seed=seed, train=pins, **data)
@@ -270,7 +270,7 @@ def test_an_epoch_reports_means_over_its_images():
     rows = []
     for batch_size in (8, 100):
         pins = {"batch_norm": "frozen", "batch_size": batch_size, "optim/lr": 0.0}
-        rows.append(make_trainer(spec_of(smallest_crop=1.0, **pins)).train_epoch())
+        rows.append(make_trainer(spec_of(min_scale=1.0, **pins)).train_epoch())
     assert rows[0] == pytest.approx(rows[1], rel=1e-5)
     assert rows[0]["loss"] == rows[0]["ce"]
 

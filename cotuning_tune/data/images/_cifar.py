@@ -52,7 +52,7 @@ class EnlargedImages:
 
 
 class Cifar(DataSet):
-    """A CIFAR set: ``folder`` holds ``batches`` of each part, and ``meta`` the names of the classes."""
+    """A CIFAR set: ``folder`` holds ``batches`` of each split, and ``meta`` the names of the classes."""
 
     Config = FetchedConfig
     fetches = True
@@ -93,13 +93,13 @@ class Cifar(DataSet):
     def test(self) -> Listing:
         return self._listing("test")
 
-    def _listing(self, part: str) -> Listing:
-        read = [(name, *self._load(name, "data", self.label_key)) for name in self.batches[part]]
+    def _listing(self, split: str) -> Listing:
+        read = [(name, *self._load(name, "data", self.label_key)) for name in self.batches[split]]
         for name, data, labels in read:
             self._check(name, data, labels)
         pixels_N3ss = np.concatenate([data for _, data, _ in read]).reshape(-1, 3, 32, 32)
         labels = [int(label) for _, _, given in read for label in given]
-        names = [f"{part}/{number:05d}" for number in range(len(labels))]
+        names = [f"{split}/{number:05d}" for number in range(len(labels))]
         return Listing(names, labels, EnlargedImages(pixels_N3ss, self.stored_size))
 
     def _check(self, name: str, data: Any, labels: Any) -> None:

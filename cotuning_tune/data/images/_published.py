@@ -46,9 +46,9 @@ class Published(FileDataSet):
     def __init__(self, config: Any, stored_size: int) -> None:
         super().__init__(config, stored_size)
         self.root = self._find_root()
-        names, parts = self.read()
+        names, splits = self.read()
         self._class_names = tuple(names)
-        self._parts = {part: self._files(part, rows) for part, rows in parts.items()}
+        self._splits = {split: self._files(split, rows) for split, rows in splits.items()}
         self._check()
 
     @classmethod
@@ -60,14 +60,14 @@ class Published(FileDataSet):
 
     @abstractmethod
     def read(self) -> tuple[Sequence[str], dict[str, Rows]]:
-        """The class names, and by part each image, relative to ``self.root``, with its class number from 0."""
+        """The class names, and by split each image, relative to ``self.root``, with its class number from 0."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
         return self._class_names
 
-    def files(self, part: str) -> Files | None:
-        return self._parts.get(part)
+    def files(self, split: str) -> Files | None:
+        return self._splits.get(split)
 
     def wrong(self, what: str) -> UserError:
         """The error for a folder that is not as published: what is wrong, and what is expected."""
@@ -147,21 +147,21 @@ class Published(FileDataSet):
     def _read(self, found: Files) -> Listing:
         return super()._read(refuse_missing(found))
 
-    def _files(self, part: str, rows: Rows) -> Files:
+    def _files(self, split: str, rows: Rows) -> Files:
         if not rows:
-            raise self.wrong(f"lists no image for the {part} part")
+            raise self.wrong(f"lists no image for the {split} split")
         return Files(self.root, [name for name, _ in rows], [label for _, label in rows])
 
     def _check(self) -> None:
         """Every class has a training image, and no image is listed twice."""
         if len(self._class_names) < 2:
             raise self.wrong(f"lists {len(self._class_names)} class(es), two or more are needed")
-        trained = set(self._parts["train"].labels)
+        trained = set(self._splits["train"].labels)
         if lacking := [name for label, name in enumerate(self._class_names) if label not in trained]:
             raise self.wrong(f"lists no training image of class '{lacking[0]}' ({len(lacking)} such classes)")
         seen: dict[str, str] = {}
-        for part, files in self._parts.items():
+        for split, files in self._splits.items():
             for name in files.names:
                 if name in seen:
-                    raise self.wrong(f"lists {name} twice: for {seen[name]} and for {part}")
-                seen[name] = part
+                    raise self.wrong(f"lists {name} twice: for {seen[name]} and for {split}")
+                seen[name] = split

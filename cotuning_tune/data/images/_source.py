@@ -17,17 +17,17 @@ from cotuning_tune.data.images.image_folder import ImageFolder
 def source_files(root: str, classes: int, count: int) -> Files:
     """At most ``count`` files of a folder of classes, drawn by the hash of their names; sorted folders are classes.
 
-    Raises UserError where the folder is missing, has parts, or another number of classes.
+    Raises UserError where the folder is missing, has splits, or another number of classes.
     """
     if (Path(root).expanduser() / "train").is_dir():
         raise UserError(
-            f"source_val = {root} has train/: give the folder that holds the classes of the validation part"
+            f"source_val = {root} has train/: give the folder that holds the classes of the validation split"
         )
     folder = ImageFolder(ImageFolder.Config(root=root), 0)
     if len(folder.class_names) != classes:
         raise UserError(f"source_val = {root} has {len(folder.class_names)} class folders, the source head {classes}")
-    parts = [part for name in ("train", "test") if (part := folder.files(name))]
-    pairs = [pair for part in parts for pair in zip(part.names, part.labels, strict=True)]
+    splits = [split for name in ("train", "test") if (split := folder.files(name))]
+    pairs = [pair for split in splits for pair in zip(split.names, split.labels, strict=True)]
     chosen = sorted(pairs, key=lambda pair: hashlib.sha256(pair[0].encode()).hexdigest())[:count]
     return Files(folder.root, [name for name, _ in chosen], [label for _, label in chosen])
 

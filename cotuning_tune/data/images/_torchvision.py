@@ -30,7 +30,7 @@ class FetchedConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class UnpartedConfig(FetchedConfig):
-    """As above, for a set whose owners publish no test part."""
+    """As above, for a set whose owners publish no test split."""
 
     test_fraction: float = hyper(0.2, doc="share of each class to test")
     split_seed: int = hyper(0, doc="of the test share")
@@ -82,7 +82,7 @@ class Fetched(Published):
 
 
 class Unparted(Fetched):
-    """A set in a folder a class with no published test part: a fixed share of each class, by its names' hash."""
+    """A set in a folder a class with no published test split: a fixed share of each class, by its names' hash."""
 
     Config = UnpartedConfig
 
@@ -97,10 +97,10 @@ class Unparted(Fetched):
         return rows
 
     def split(self, rows: Rows) -> dict[str, Rows]:
-        """Training and test part."""
+        """Training and test split."""
         whole = Files(self.root, [name for name, _ in rows], [label for _, label in rows])
-        parts = own_split(whole, self.config.test_fraction, self.config.split_seed)
-        return {part: list(zip(files.names, files.labels, strict=True)) for part, files in parts.items()}
+        splits = own_split(whole, self.config.test_fraction, self.config.split_seed)
+        return {split: list(zip(files.names, files.labels, strict=True)) for split, files in splits.items()}
 
     def sub_folders(self) -> list[str]:
         """The names of the class folders."""

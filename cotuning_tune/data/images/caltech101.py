@@ -1,4 +1,4 @@
-"""Caltech-101, 101 kinds of objects (Fei-Fei et al. 2004): a fixed share of each class is the test part."""
+"""Caltech-101, 101 kinds of objects (Fei-Fei et al. 2004): a fixed share of each class is the test split."""
 
 from collections.abc import Sequence
 from types import MappingProxyType

@@ -6,7 +6,7 @@ from cotuning_tune.data.images._cifar import Cifar
 
 
 class Cifar10(Cifar):
-    """60,000 images of 32 x 32 pixels; no published validation part."""
+    """60,000 images of 32 x 32 pixels; no published validation split."""
 
     page = "https://www.cs.toronto.edu/~kriz/cifar.html"
     layout = """

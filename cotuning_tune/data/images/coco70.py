@@ -9,7 +9,7 @@ LISTS = {"train": "train", "val": "dev", "test": "test"}
 
 
 class Coco70(Published):
-    """Crops of COCO 2017; ``dev`` is the published validation part. Names are relative to the set or its part."""
+    """Crops of COCO 2017; ``dev`` is the published validation split. Names are relative to the set or its split."""
 
     page = "https://github.com/thuml/CoTuning"
     layout = """
@@ -23,13 +23,13 @@ class Coco70(Published):
 
     def read(self) -> tuple[Sequence[str], dict[str, Rows]]:
         classes = self.lines("classes.txt")
-        return classes, {part: self._rows(name, len(classes)) for part, name in LISTS.items()}
+        return classes, {split: self._rows(name, len(classes)) for split, name in LISTS.items()}
 
-    def _rows(self, part: str, classes: int) -> Rows:
+    def _rows(self, split: str, classes: int) -> Rows:
         rows: Rows = []
-        for line in self.lines(f"{part}.txt"):
+        for line in self.lines(f"{split}.txt"):
             name, *number = line.rsplit(maxsplit=1)
-            rows.append((name, self.class_number(number[0] if number else line, classes, f"{part}.txt", first=0)))
-        if rows and not (self.root / rows[0][0]).exists() and (self.root / part / rows[0][0]).exists():
-            return [(f"{part}/{name}", label) for name, label in rows]
+            rows.append((name, self.class_number(number[0] if number else line, classes, f"{split}.txt", first=0)))
+        if rows and not (self.root / rows[0][0]).exists() and (self.root / split / rows[0][0]).exists():
+            return [(f"{split}/{name}", label) for name, label in rows]
         return rows

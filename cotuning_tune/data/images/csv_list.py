@@ -1,4 +1,4 @@
-"""Your own list: a CSV or TSV file with a row an image: its path, its label and, where you have it, its part."""
+"""Your own list: a CSV or TSV file with a row an image: its path, its label and, where you have it, its split."""
 
 import csv
 import os
@@ -16,19 +16,19 @@ from cotuning_tune.hyper import hyper
 GUESSES = {
     "path": ("path", "file", "image", "filename", "filepath", "image_path"),
     "label": ("label", "class", "class_name", "category"),
-    "split": ("split", "part", "set", "subset"),
+    "split": ("split", "split", "set", "subset"),
 }
 WORDS = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing"),
 }
-PART_OF = {word: part for part, words in WORDS.items() for word in words}
+PART_OF = {word: split for split, words in WORDS.items() for word in words}
 Row = tuple[str, str, str]
 
 
 class CsvList(FileDataSet):
-    """Images named in a table; without a column of parts a fixed share of each class is the test part.
+    """Images named in a table; without a column of splits a fixed share of each class is the test split.
 
     The first row names the columns; relative paths start at the table's folder. Raises UserError with the line.
     """
@@ -38,7 +38,7 @@ class CsvList(FileDataSet):
         file: str = hyper("", path=True, doc="the CSV or TSV file; needed")
         path: str = hyper("", doc="column of the paths; default: path, file, image, ...")
         label: str = hyper("", doc="column of the labels; default: label, class, ...")
-        split: str = hyper("", doc="column of train, val, test; default: split, part, ... where there is one")
+        split: str = hyper("", doc="column of train, val, test; default: split, split, ... where there is one")
         test_fraction: float = hyper(0.2, doc="share of each class to test, where there is no such column")
         split_seed: int = hyper(0, doc="of the test share")
 
@@ -51,14 +51,14 @@ class CsvList(FileDataSet):
         if not config.file:
             raise UserError("a list of images needs its path: set file in its [data.NAME] table")
         self.file = Path(config.file).expanduser().resolve()
-        self._parts = self._split(self._read_rows())
+        self._splits = self._by_split(self._read_rows())
 
     @property
     def class_names(self) -> tuple[str, ...]:
         return self._class_names
 
-    def files(self, part: str) -> Files | None:
-        return self._parts.get(part)
+    def files(self, split: str) -> Files | None:
+        return self._splits.get(split)
 
     def _read(self, found: Files) -> Listing:
         return super()._read(refuse_missing(found))
@@ -83,19 +83,19 @@ class CsvList(FileDataSet):
                 raise self._wrong(
                     reader.line_num, f"{len(studies)} studies under {len(header)} columns; quote what has commas"
                 )
-            path, label, part = (studies[p].strip() if p is not None else "" for p in places)
+            path, label, split = (studies[p].strip() if p is not None else "" for p in places)
             if not path or not label:
                 raise self._wrong(reader.line_num, "no path or no label")
             path = os.path.normpath(path)
             if path in lines:
                 raise self._wrong(reader.line_num, f"{path} stands in line {lines[path]} already")
             lines[path] = reader.line_num
-            if places[2] is not None and part.lower() not in PART_OF:
-                raise self._wrong(reader.line_num, f"no part '{part}'; there are {', '.join(PART_OF)}")
-            yield path, label, PART_OF.get(part.lower(), "")
+            if places[2] is not None and split.lower() not in PART_OF:
+                raise self._wrong(reader.line_num, f"no split '{split}'; there are {', '.join(PART_OF)}")
+            yield path, label, PART_OF.get(split.lower(), "")
 
     def _place(self, header: list[str], column: str) -> int | None:
-        """Where a column stands; None where there is no column of parts."""
+        """Where a column stands; None where there is no column of splits."""
         given = getattr(self.config, column)
         for name in [given] if given else GUESSES[column]:
             matching = [place for place, found in enumerate(header) if found == name or found.lower() == name]
@@ -106,24 +106,24 @@ class CsvList(FileDataSet):
         wanted = given or " or ".join(GUESSES[column][:3])
         raise UserError(f"{self.file} has no column {wanted}: its first row names {', '.join(header) or 'none'}")
 
-    def _split(self, rows: list[Row]) -> dict[str, Files]:
+    def _by_split(self, rows: list[Row]) -> dict[str, Files]:
         names = {label for _, label, _ in rows}
         self._class_names = tuple(sorted(names, key=int) if all(map(str.isdecimal, names)) else sorted(names))
         if len(names) < 2:
             raise UserError(f"{self.file} has {len(names)} class(es); two or more are needed")
         labels = {name: label for label, name in enumerate(self._class_names)}
         found = Files(self.file.parent, [path for path, _, _ in rows], [labels[label] for _, label, _ in rows])
-        if not any(part for *_, part in rows):
+        if not any(split for *_, split in rows):
             return own_split(found, self.config.test_fraction, self.config.split_seed)
         places: dict[str, list[int]] = {}
-        for place, (*_, part) in enumerate(rows):
-            places.setdefault(part, []).append(place)
-        if lacking := [part for part in ("train", "test") if part not in places]:
-            raise UserError(f"{self.file} has no row of the {lacking[0]} part")
-        parts = {part: found.some(chosen) for part, chosen in places.items()}
-        if lost := sorted(set(found.labels) - set(parts["train"].labels)):
+        for place, (*_, split) in enumerate(rows):
+            places.setdefault(split, []).append(place)
+        if lacking := [split for split in ("train", "test") if split not in places]:
+            raise UserError(f"{self.file} has no row of the {lacking[0]} split")
+        splits = {split: found.some(chosen) for split, chosen in places.items()}
+        if lost := sorted(set(found.labels) - set(splits["train"].labels)):
             raise UserError(f"{self.file} has no training image of class '{self._class_names[lost[0]]}'")
-        return parts
+        return splits
 
     def _wrong(self, line: int, what: str) -> UserError:
         return UserError(f"{self.file} line {line}: {what}")

@@ -7,7 +7,7 @@ from cotuning_tune.data.images._published import Published, Rows
 
 
 class Cub200(Published):
-    """11,788 photographs of birds; no published validation part. The numbers in the lists tie them together."""
+    """11,788 photographs of birds; no published validation split. The numbers in the lists tie them together."""
 
     page = "https://www.vision.caltech.edu/datasets/cub_200_2011/"
     layout = """
@@ -25,13 +25,13 @@ class Cub200(Published):
         images, classes = self.table("images.txt"), self.table("classes.txt")
         labels, training = self.table("image_class_labels.txt"), self.table("train_test_split.txt")
         numbers = {key: number for number, key in enumerate(classes)}
-        parts: dict[str, Rows] = {"train": [], "test": []}
+        splits: dict[str, Rows] = {"train": [], "test": []}
         for key, name in images.items():
             number = self.look_up(labels, key, "image_class_labels.txt")
             label = self.look_up(numbers, number, "classes.txt")
             if name.split("/")[0] != classes[number]:
                 raise self.wrong(f"gives {name} the class {classes[number]} in image_class_labels.txt")
             flag = self.look_up(training, key, "train_test_split.txt")
-            part = self.look_up({"1": "train", "0": "test"}, flag, "the flags 0 and 1 of train_test_split.txt")
-            parts[part].append((f"images/{name}", label))
-        return [name.partition(".")[2] or name for name in classes.values()], parts
+            split = self.look_up({"1": "train", "0": "test"}, flag, "the flags 0 and 1 of train_test_split.txt")
+            splits[split].append((f"images/{name}", label))
+        return [name.partition(".")[2] or name for name in classes.values()], splits

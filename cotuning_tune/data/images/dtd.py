@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from cotuning_tune.data._files import PARTS
+from cotuning_tune.data._files import SPLITS
 from cotuning_tune.data.images._published import Rows
 from cotuning_tune.data.images._torchvision import Fetched, FetchedConfig
 from cotuning_tune.hyper import hyper
 
 
 class Dtd(Fetched):
-    """5,640 images of textures, three equal parts; every partition holds all of them."""
+    """5,640 images of textures, three equal splits; every partition holds all of them."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(FetchedConfig):
@@ -29,10 +29,10 @@ class Dtd(Fetched):
     fetcher = "DTD"
 
     def read(self) -> tuple[Sequence[str], dict[str, Rows]]:
-        lists = {part: self.lines(f"labels/{part}{self.config.partition}.txt") for part in PARTS}
+        lists = {split: self.lines(f"labels/{split}{self.config.partition}.txt") for split in SPLITS}
         names = sorted({line.split("/")[0] for line in lists["train"]})
         labels = {name: label for label, name in enumerate(names)}
         return names, {
-            part: [(f"images/{line}", self.look_up(labels, line.split("/")[0], "the training list")) for line in lines]
-            for part, lines in lists.items()
+            split: [(f"images/{line}", self.look_up(labels, line.split("/")[0], "the training list")) for line in lines]
+            for split, lines in lists.items()
         }

@@ -1,4 +1,4 @@
-"""EuroSAT, 10 uses of land seen by Sentinel-2 (Helber et al. 2019): a fixed share of each class is the test part."""
+"""EuroSAT, 10 uses of land seen by Sentinel-2 (Helber et al. 2019): a fixed share of each class is the test split."""
 
 from collections.abc import Sequence
 from types import MappingProxyType

@@ -1,6 +1,6 @@
 """Fashion-MNIST (Xiao et al. 2017, MIT licence): 1000 + 1000 images in the package, or the whole set.
 
-The embedded part holds 100 training and 100 test images a class, the first of each in the published
+The embedded split holds 100 training and 100 test images a class, the first of each in the published
 order (``scripts/build_embedded_fashion_mnist.py``); the whole set comes through torchvision.
 """
 
@@ -38,7 +38,7 @@ class FashionMnist(DataSet):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        part: Literal["embedded", "full"] = hyper("embedded", doc="in the package, or the 70,000 images")
+        split: Literal["embedded", "full"] = hyper("embedded", doc="in the package, or the 70,000 images")
         invert: bool = hyper(True, doc="white background")
         root: str = hyper("", path=True, doc="folder of the full set; default: the cache folder")
         download: bool = hyper(True, doc="fetch the full set where it is missing")
@@ -53,29 +53,29 @@ class FashionMnist(DataSet):
     def test(self) -> Listing:
         return self._load("test")
 
-    def _load(self, part: str) -> Listing:
-        if self.config.part == "embedded":
+    def _load(self, split: str) -> Listing:
+        if self.config.split == "embedded":
             with np.load(EMBEDDED) as stored:
-                pixels_N28, labels_N = stored[f"{part}_images"], stored[f"{part}_labels"]
+                pixels_N28, labels_N = stored[f"{split}_images"], stored[f"{split}_labels"]
         else:
-            pixels_N28, labels_N = self._load_full(part)
+            pixels_N28, labels_N = self._load_full(split)
         if self.config.invert:
             pixels_N28 = 255 - pixels_N28
         side = self.stored_size
         resized = F.resize(torch.from_numpy(pixels_N28)[:, None], [side, side], antialias=True)
         images = ArrayImages(resized.expand(-1, 3, -1, -1).contiguous().numpy())
-        return Listing([f"{part}/{n:05d}" for n in range(len(labels_N))], labels_N.tolist(), images)
+        return Listing([f"{split}/{n:05d}" for n in range(len(labels_N))], labels_N.tolist(), images)
 
-    def _load_full(self, part: str) -> tuple[np.ndarray, np.ndarray]:
+    def _load_full(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         from torchvision.datasets import FashionMNIST
 
         root = Path(self.config.root or cache_root() / "downloads")
         try:
-            data = FashionMNIST(str(root), train=part == "train", download=self.config.download)
+            data = FashionMNIST(str(root), train=split == "train", download=self.config.download)
         except (OSError, RuntimeError) as problem:
             reason = first_line(problem)
             raise UserError(
                 f"the full Fashion-MNIST is not in {root} and could not be fetched ({reason});"
-                " set data.fashion_mnist.root to its folder, or part = 'embedded'"
+                " set data.fashion_mnist.root to its folder, or split = 'embedded'"
             ) from None
         return data.data.numpy(), data.targets.numpy()

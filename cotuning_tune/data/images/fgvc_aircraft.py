@@ -1,4 +1,4 @@
-"""FGVC Aircraft, 100 variants of aircraft (Maji et al. 2013): trained on its trainval part, as published."""
+"""FGVC Aircraft, 100 variants of aircraft (Maji et al. 2013): trained on its trainval split, as published."""
 
 import os
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class FgvcAircraft(Fetched):
 
     @dataclass(frozen=True, kw_only=True)
     class Config(FetchedConfig):
-        part: Literal["trainval", "train"] = hyper("trainval", doc="train: validated on the published val part")
+        split: Literal["trainval", "train"] = hyper("trainval", doc="train: validated on the published val split")
         crop_banner: bool = hyper(False, doc="cut off the 20 pixels at the bottom")
 
     page = "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/"
@@ -44,8 +44,8 @@ class FgvcAircraft(Fetched):
     def read(self) -> tuple[Sequence[str], dict[str, Rows]]:
         names = self.lines("variants.txt")
         labels = {name: label for label, name in enumerate(names)}
-        lists = {"train": self.config.part, "test": "test"} | ({"val": "val"} if self.config.part == "train" else {})
-        return names, {part: self._rows(f"images_variant_{source}.txt", labels) for part, source in lists.items()}
+        lists = {"train": self.config.split, "test": "test"} | ({"val": "val"} if self.config.split == "train" else {})
+        return names, {split: self._rows(f"images_variant_{source}.txt", labels) for split, source in lists.items()}
 
     def _rows(self, source: str, labels: dict[str, int]) -> Rows:
         images = self.table(source)

@@ -10,7 +10,7 @@ LISTS = {"train": "trnid", "val": "valid", "test": "tstid"}
 
 
 class Flowers102(Fetched):
-    """8,189 photographs; ``valid`` is the published validation part. Names of the classes: torchvision's."""
+    """8,189 photographs; ``valid`` is the published validation split. Names of the classes: torchvision's."""
 
     page = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/"
     layout = """
@@ -28,11 +28,11 @@ class Flowers102(Fetched):
 
         labels = self.mat("imagelabels.mat", "labels")
         classes = min(int(labels.max()), len(Named.classes))
-        parts: dict[str, Rows] = {}
-        for part, variable in LISTS.items():
+        splits: dict[str, Rows] = {}
+        for split, variable in LISTS.items():
             numbers = [self.class_number(n, len(labels), "setid.mat") for n in self.mat("setid.mat", variable)]
-            parts[part] = [
+            splits[split] = [
                 (f"jpg/image_{n + 1:05d}.jpg", self.class_number(labels[n], classes, "imagelabels.mat"))
                 for n in numbers
             ]
-        return Named.classes[:classes], parts
+        return Named.classes[:classes], splits

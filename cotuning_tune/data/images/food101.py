@@ -8,7 +8,7 @@ from cotuning_tune.data.images._torchvision import Fetched
 
 
 class Food101(Fetched):
-    """101,000 photographs of food; no published validation part."""
+    """101,000 photographs of food; no published validation split."""
 
     page = "https://data.vision.ee.ethz.ch/cvl/datasets_extra/food-101/"
     layout = """
@@ -24,9 +24,9 @@ class Food101(Fetched):
         names = self.lines("meta/classes.txt")
         labels = {name: label for label, name in enumerate(names)}
         return names, {
-            part: [
+            split: [
                 (f"images/{line}.jpg", self.look_up(labels, line.split("/")[0], "meta/classes.txt"))
-                for line in self.lines(f"meta/{part}.txt")
+                for line in self.lines(f"meta/{split}.txt")
             ]
-            for part in ("train", "test")
+            for split in ("train", "test")
         }

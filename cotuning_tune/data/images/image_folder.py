@@ -1,7 +1,7 @@
 """Your own images: ``train/CLASS/*.jpg``, ``test/CLASS/*.jpg``, optional ``val/``; or one folder of classes.
 
 A folder without ``train`` holds the classes themselves; a fixed share of each, chosen by the hash of
-the file names, then becomes the test part.
+the file names, then becomes the test split.
 """
 
 from dataclasses import dataclass
@@ -50,8 +50,8 @@ class ImageFolder(FileDataSet):
             raise UserError(f"{base} holds {len(found)} class folder(s); two or more are needed")
         return found
 
-    def _files(self, part: str) -> tuple[list[str], list[int]]:
-        base = self.root / part
+    def _files(self, split: str) -> tuple[list[str], list[int]]:
+        base = self.root / split
         strange = {p.name for p in base.iterdir() if p.is_dir() and not p.name.startswith(".")}
         if extra := sorted(strange - set(self.class_names)):
             raise UserError(f"{base} has the class '{extra[0]}' that train/ lacks")
@@ -61,7 +61,7 @@ class ImageFolder(FileDataSet):
             found = sorted(folder.rglob("*")) if folder.is_dir() else []
             known = [p for p in found if p.suffix.lower() in ENDINGS and not p.name.startswith(".")]
             images = [str(p.relative_to(self.root)) for p in known]
-            if not images and part != "val":
+            if not images and split != "val":
                 raise UserError(f"class folder {folder} holds no readable image (known: {' '.join(ENDINGS)})")
             files += images
             labels += [label] * len(images)
@@ -71,9 +71,9 @@ class ImageFolder(FileDataSet):
     def _own_split(self) -> dict[str, Files]:
         return own_split(Files(self.root, *self._files(".")), self.config.test_fraction, self.config.split_seed)
 
-    def files(self, part: str) -> Files | None:
+    def files(self, split: str) -> Files | None:
         if not self._parted:
-            return self._own_split.get(part)
-        if part == "val" and not (self.root / "val").is_dir():
+            return self._own_split.get(split)
+        if split == "val" and not (self.root / "val").is_dir():
             return None
-        return Files(self.root, *self._files(part))
+        return Files(self.root, *self._files(split))

@@ -8,7 +8,7 @@ from cotuning_tune.data.images._torchvision import Fetched
 
 
 class OxfordPets(Fetched):
-    """7,349 photographs of cats and dogs; trained on trainval, no published validation part."""
+    """7,349 photographs of cats and dogs; trained on trainval, no published validation split."""
 
     page = "https://www.robots.ox.ac.uk/~vgg/data/pets/"
     layout = """
@@ -22,11 +22,11 @@ class OxfordPets(Fetched):
 
     def read(self) -> tuple[Sequence[str], dict[str, Rows]]:
         lists = {"train": "annotations/trainval.txt", "test": "annotations/test.txt"}
-        tables = {part: self.table(source) for part, source in lists.items()}
+        tables = {split: self.table(source) for split, source in lists.items()}
         breeds = dict.fromkeys(key.rpartition("_")[0] for key in tables["train"])
         numbers = {number.split()[0]: key.rpartition("_")[0] for key, number in tables["train"].items()}
         names = [numbers.get(str(number), "") for number in range(1, len(breeds) + 1)]
-        return names, {part: self._rows(table, names, lists[part]) for part, table in tables.items()}
+        return names, {split: self._rows(table, names, lists[split]) for split, table in tables.items()}
 
     def _rows(self, table: dict[str, str], names: list[str], source: str) -> Rows:
         rows: Rows = []

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from types import MappingProxyType
 
-from cotuning_tune.data._files import PARTS
+from cotuning_tune.data._files import SPLITS
 from cotuning_tune.data.images._published import Published, Rows
 from cotuning_tune.data.images.image_folder import ImageFolder
 
@@ -11,7 +11,7 @@ WITH_LABELS = "cars_test_annos_withlabels.mat"
 
 
 class StanfordCars(Published):
-    """16,185 photographs of cars; no published validation part. Class numbers in the lists count from 1."""
+    """16,185 photographs of cars; no published validation split. Class numbers in the lists count from 1."""
 
     page = "https://ai.stanford.edu/~jkrause/cars/car_dataset.html"
     layout = """
@@ -33,10 +33,10 @@ class StanfordCars(Published):
         names = [str(name) for name in self.mat("devkit/cars_meta.mat", "class_names")]
         test = self.first_of(f"devkit/{WITH_LABELS}", WITH_LABELS)
         lists = {"train": "devkit/cars_train_annos.mat", "test": test}
-        return names, {part: self._rows(part, source, len(names)) for part, source in lists.items()}
+        return names, {split: self._rows(split, source, len(names)) for split, source in lists.items()}
 
-    def _rows(self, part: str, source: str, classes: int) -> Rows:
-        folder = self.first_of(f"cars_{part}/cars_{part}", f"cars_{part}")
+    def _rows(self, split: str, source: str, classes: int) -> Rows:
+        folder = self.first_of(f"cars_{split}/cars_{split}", f"cars_{split}")
         entries = self.mat(source, "annotations")
         if not {"fname", "class"} <= set(entries.dtype.names or ()):
             raise self.wrong(f"has no fields 'fname' and 'class' in {source}")
@@ -45,15 +45,15 @@ class StanfordCars(Published):
     def _read_list(self) -> tuple[Sequence[str], dict[str, Rows]]:
         source = "cars_annos.mat"
         names = [str(name) for name in self.mat(source, "class_names")]
-        parts: dict[str, Rows] = {"train": [], "test": []}
+        splits: dict[str, Rows] = {"train": [], "test": []}
         for entry in self.mat(source, "annotations"):
             row = str(entry["relative_im_path"]), self.class_number(entry["class"], len(names), source)
-            parts["test" if entry["test"] else "train"].append(row)
-        return names, parts
+            splits["test" if entry["test"] else "train"].append(row)
+        return names, splits
 
     def _read_folders(self) -> tuple[Sequence[str], dict[str, Rows]]:
         folders = ImageFolder(ImageFolder.Config(root=str(self.root)), self.stored_size)
-        found = {part: folders.files(part) for part in PARTS}
+        found = {split: folders.files(split) for split in SPLITS}
         return folders.class_names, {
-            part: list(zip(files.names, files.labels, strict=True)) for part, files in found.items() if files
+            split: list(zip(files.names, files.labels, strict=True)) for split, files in found.items() if files
         }

@@ -7,7 +7,7 @@ from cotuning_tune.data.images._published import Published, Rows
 
 
 class StanfordDogs(Published):
-    """20,580 photographs, part of ImageNet: weights trained on ImageNet have seen them. No validation part."""
+    """20,580 photographs, part of ImageNet: weights trained on ImageNet have seen them. No validation split."""
 
     page = "http://vision.stanford.edu/aditya86/ImageNetDogs/"
     layout = """
@@ -19,11 +19,11 @@ class StanfordDogs(Published):
     marks = ("lists/train_list.mat", "train_list.mat")
 
     def read(self) -> tuple[Sequence[str], dict[str, Rows]]:
-        lists = {part: self.first_of(f"lists/{part}_list.mat", f"{part}_list.mat") for part in ("train", "test")}
+        lists = {split: self.first_of(f"lists/{split}_list.mat", f"{split}_list.mat") for split in ("train", "test")}
         classes = max(map(int, self.mat(lists["train"], "labels")))
         folders: dict[int, str] = {}
-        parts = {part: self._rows(source, classes, folders) for part, source in lists.items()}
-        return [folders.get(label, "").partition("-")[2] for label in range(classes)], parts
+        splits = {split: self._rows(source, classes, folders) for split, source in lists.items()}
+        return [folders.get(label, "").partition("-")[2] for label in range(classes)], splits
 
     def _rows(self, source: str, classes: int, folders: dict[int, str]) -> Rows:
         names, numbers = self.mat(source, "file_list"), self.mat(source, "labels")

@@ -44,8 +44,10 @@ class Sun397(Unparted):
 
     def _read_partition(self, place: str, folders: list[str]) -> dict[str, Rows]:
         labels = {folder: label for label, folder in enumerate(folders)}
-        parts: dict[str, Rows] = {}
-        for part, word in LISTS.items():
+        splits: dict[str, Rows] = {}
+        for split, word in LISTS.items():
             images = [line.lstrip("/") for line in self.lines(f"{place}/{word}_{self.config.partition:02d}.txt")]
-            parts[part] = [(image, self.look_up(labels, image.rpartition("/")[0], "ClassName.txt")) for image in images]
-        return parts
+            splits[split] = [
+                (image, self.look_up(labels, image.rpartition("/")[0], "ClassName.txt")) for image in images
+            ]
+        return splits

@@ -26,15 +26,15 @@ class Synthetic(DataSet):
     def class_names(self) -> tuple[str, ...]:
         return tuple(f"class {number}" for number in range(self.config.classes))
 
-    def _draw(self, part: int) -> Listing:
+    def _draw(self, split: int) -> Listing:
         c, side = self.config, self.stored_size
         patterns = np.random.default_rng([c.seed, 0]).uniform(0, 255, (c.classes, 3, 4, 4))
         labels = np.arange(c.classes * c.images) % c.classes
         studies = np.arange(side) * 4 // side
         plain = patterns[:, :, studies][:, :, :, studies][labels]
-        noise = np.random.default_rng([c.seed, part]).normal(0, c.noise, plain.shape)
+        noise = np.random.default_rng([c.seed, split]).normal(0, c.noise, plain.shape)
         pixels = np.clip(plain + noise, 0, 255).astype(np.uint8)
-        return Listing([f"{part}-{n}" for n in range(len(labels))], labels.tolist(), ArrayImages(pixels))
+        return Listing([f"{split}-{n}" for n in range(len(labels))], labels.tolist(), ArrayImages(pixels))
 
     def train(self) -> Listing:
         return self._draw(1)

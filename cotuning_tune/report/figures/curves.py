@@ -61,7 +61,7 @@ def _mean_over_studies(studies: list[StudyResult], *, hours: bool) -> list[Serie
 
 
 def best_figure(studies: list[StudyResult], device: str, *, hours: bool) -> Figure:
-    """Best validation accuracy so far against trials, or against hours of a slot or GPU."""
+    """Best validation accuracy so far against trials, or against hours of a trial or a GPU."""
     views: Views = {
         view: [Series(study.method, *best_curve(study, hours=hours)) for study in mine]
         for view, mine in by_view(studies).items()

@@ -7,16 +7,16 @@ from pathlib import Path
 
 from PIL import Image
 
-from cotuning_tune.data import PARTS, DataSet, FileDataSet, Images
+from cotuning_tune.data import SPLITS, DataSet, FileDataSet, Images
 
 STORED_SIDE = 96
 
 
 @dataclass(frozen=True)
-class Part:
+class DataSplit:
     """Names and class numbers of ``train``, ``val`` or ``test``; either ``root`` or ``images`` is there."""
 
-    part: str
+    name: str
     names: Sequence[str]
     labels: Sequence[int]
     root: Path | None = None
@@ -33,7 +33,7 @@ class Part:
     def path(self, position: int) -> Path:
         """The file at this position; only where there are files."""
         if self.root is None:
-            raise ValueError(f"the part {self.part} is no files")
+            raise ValueError(f"the split {self.name} is no files")
         return self.root / self.names[position]
 
     def image(self, position: int) -> Image.Image:
@@ -44,26 +44,26 @@ class Part:
         return Image.fromarray(self.images.take([position])[0].permute(1, 2, 0).numpy())
 
 
-def read_part(data: DataSet, part: str) -> Part | None:
-    """A part of the data set, None where it has no such part; files are listed, not opened.
+def read_split(data: DataSet, split: str) -> DataSplit | None:
+    """A part of the data set, None where it has no such split; files are listed, not opened.
 
     Raises UserError where the folder does not look as its owners publish it.
     """
     if isinstance(data, FileDataSet):
-        found = data.files(part)
-        return None if found is None else Part(part, found.names, found.labels, root=found.root)
-    listing = {"train": data.train, "val": data.val, "test": data.test}[part]()
-    return None if listing is None else Part(part, listing.names, listing.labels, images=listing.images)
+        found = data.files(split)
+        return None if found is None else DataSplit(split, found.names, found.labels, root=found.root)
+    listing = {"train": data.train, "val": data.val, "test": data.test}[split]()
+    return None if listing is None else DataSplit(split, listing.names, listing.labels, images=listing.images)
 
 
-def read_parts(data: DataSet) -> list[Part]:
-    """The parts that there are, in the order train, val, test."""
-    return [found for part in PARTS if (found := read_part(data, part)) is not None]
+def read_splits(data: DataSet) -> list[DataSplit]:
+    """The splits that there are, in the order train, val, test."""
+    return [found for split in SPLITS if (found := read_split(data, split)) is not None]
 
 
-def differences(data: DataSet, parts: Sequence[Part]) -> list[str]:
+def differences(data: DataSet, splits: Sequence[DataSplit]) -> list[str]:
     """What differs from the published ``counts``, a line each; nothing where none are published."""
-    found = {"classes": len(data.class_names)} | {part.part: len(part) for part in parts}
+    found = {"classes": len(data.class_names)} | {split.name: len(split) for split in splits}
     return [
         f"{found.get(what, 0)} {noun(what)} instead of the published {published}"
         for what, published in data.counts.items()

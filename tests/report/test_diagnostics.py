@@ -1,4 +1,4 @@
-"""The space doctor finds what was planted, and gives the line to change."""
+"""The search-space diagnostics finds what was planted, and gives the line to change."""
 
 import tomllib
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cotuning_tune.report import build_report
-from cotuning_tune.report.doctor import Space, doctor_table, examine, read_space, widened
+from cotuning_tune.report.diagnostics import Space, diagnostics_table, examine, read_space, widened
 from cotuning_tune.report.results import StudyResult
 from tests.report.synthetic import write_run
 
@@ -107,16 +107,16 @@ def test_a_weight_that_matters_is_not_flat() -> None:
     assert examine(space(), [study("bss", weighed((70.0, 70.0, 70.0))[:8])]) == []
 
 
-def test_best_at_its_weakest() -> None:
+def test_best_near_its_neutral_value() -> None:
     """A weight chosen at its low end is named; where off is zero already, there is nothing to change."""
     low = study("bss", [trial(0, 50.0, bss_weight=1e-5)], ("bss/weight",))
     (found,) = examine(space(), [low])
-    assert found.finding == "bss/weight is best at its weakest"
+    assert found.finding == "bss/weight is best near its neutral value"
     assert "low = 1e-06" in found.change
     linear = {"low": 0.0, "high": 5.0, "log": False, "of": "bss"}
     (found,) = examine(Space({"bss/weight": linear}, TEXT), [study("bss", [trial(0, 50.0, bss_weight=0.0)])])
     assert found.change == ""
-    table = doctor_table([found])
+    table = diagnostics_table([found])
     assert table is not None
     assert table.rows[0][3] == "nothing to change"
 
@@ -150,7 +150,7 @@ def test_failures_everywhere_are_no_region() -> None:
 def test_of_a_whole_run(tmp_path: Path) -> None:
     """A made-up run in which high learning rates fail: the line is that of its experiment file."""
     run = write_run(tmp_path / "run", ("birds",), (0.15, 1.0), methods=3, files=False)
-    changes = [row[3] for table in build_report(run).tables if table.name == "doctor" for row in table.rows]
+    changes = [row[3] for table in build_report(run).tables if table.name == "diagnostics" for row in table.rows]
     lines = run.experiment_file.read_text().splitlines()
     number = 1 + next(n for n, line in enumerate(lines) if line.startswith("lr ="))
     assert any(change.startswith(f"line {number}: lr = ") for change in changes)

@@ -9,7 +9,7 @@ from cotuning_tune import data
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.data import TaskConfig, open_task
 from cotuning_tune.experiment import Experiment, parse
-from cotuning_tune.plan.parts import cache_bytes, take_inventory
+from cotuning_tune.plan.inventory import cache_bytes, take_inventory
 from tests.plan.conftest import experiment_text
 
 
@@ -21,9 +21,9 @@ def planned(text: str, base: Path = Path()) -> Experiment:
 def test_counts_of_data_in_memory(rate: float) -> None:
     """At each rate a plan counts the images that the opened task has."""
     experiment = planned(experiment_text(rates=[rate]))
-    parts = take_inventory(experiment, "synthetic").at(rate, TaskConfig(size=8, resize=8))
+    splits = take_inventory(experiment, "synthetic").at(rate, TaskConfig(size=8, resize=8))
     task = open_task("synthetic", rate, TaskConfig(size=8, resize=8), {"classes": 3, "images": 10})
-    assert (parts.train, parts.val, parts.test) == (len(task.train), len(task.val), 30)
+    assert (splits.train, splits.val, splits.test) == (len(task.train), len(task.val), 30)
 
 
 def test_no_image_for_validation() -> None:
@@ -33,18 +33,18 @@ def test_no_image_for_validation() -> None:
         inventory.at(0.1, TaskConfig(size=8, resize=8))
 
 
-@pytest.mark.parametrize("parts", [("train", "test"), ("train", "val", "test"), ()], ids=str)
-def test_counts_of_image_files(image_folder: Callable[..., Path], parts: tuple[str, ...]) -> None:
-    """Files are counted by name, nothing is decoded; published validation parts count as they are."""
-    root = image_folder(parts, count=10)
+@pytest.mark.parametrize("splits", [("train", "test"), ("train", "val", "test"), ()], ids=str)
+def test_counts_of_image_files(image_folder: Callable[..., Path], splits: tuple[str, ...]) -> None:
+    """Files are counted by name, nothing is decoded; published validation splits count as they are."""
+    root = image_folder(splits, count=10)
     for image in root.rglob("*.jpg"):
         image.write_bytes(b"not an image")
     text = experiment_text(task="mine") + f'[data.mine]\nkind = "image_folder"\nroot = "{root}"\n'
     inventory = take_inventory(planned(text), "mine")
     found = inventory.at(0.5, TaskConfig(size=8, resize=8))
-    expected = {2: (8, 2, 20), 3: (10, 20, 20), 0: (6, 2, 4)}[len(parts)]
+    expected = {2: (8, 2, 20), 3: (10, 20, 20), 0: (6, 2, 4)}[len(splits)]
     assert (found.train, found.val, found.test) == expected
-    assert cache_bytes(planned(text), inventory) == {2: 40, 3: 60, 0: 20}[len(parts)] * 3 * 8 * 8
+    assert cache_bytes(planned(text), inventory) == {2: 40, 3: 60, 0: 20}[len(splits)] * 3 * 8 * 8
 
 
 def test_published_counts_where_the_data_is_missing(published: str) -> None:

@@ -1,6 +1,6 @@
-"""The space doctor: what a search says of its own space, each time with the line to change in the experiment file.
+"""Search-space diagnostics: what the trials say of the ranges that they were drawn from.
 
-It looks at validation accuracies and failures; of the test part at the sign of the seeds' differences alone.
+It looks at validation accuracies and failures; of the test split at the sign of the seeds' differences alone.
 """
 
 import math
@@ -135,7 +135,7 @@ def _thirds(search: Mapping[str, Any], key: str, study: StudyResult) -> list[flo
 
 
 def _flat(space: Space, studies: list[StudyResult]) -> list[Advice]:
-    """Weights on which the best accuracies hardly depend, or that are best at their weakest."""
+    """Weights on which the best accuracies hardly depend, or that are best near their neutral value."""
     advice = []
     for key, search in space.searched.items():
         if search["of"] == "train" or "low" not in search:
@@ -148,13 +148,11 @@ def _flat(space: Space, studies: list[StudyResult]) -> list[Advice]:
         if means and max(means) - min(means) < FLAT_POINTS:
             change = space.change(key, widened(search, True))
             advice.append(Advice(f"{key} is flat: the method acts as fine-tuning", where, shown, change))
-        weakest = [
-            c for c in mine if c.selection and share_of(search, c.selection["values"].get(key, math.inf)) <= EDGE
-        ]
-        if mine and 2 * len(weakest) > len(mine):
-            evidence = f"chosen at its low end in {len(weakest)} of {len(mine)} studies"
+        at_low = [c for c in mine if c.selection and share_of(search, c.selection["values"].get(key, math.inf)) <= EDGE]
+        if mine and 2 * len(at_low) > len(mine):
+            evidence = f"chosen at its low end in {len(at_low)} of {len(mine)} studies"
             low = search["low"] and space.change(key, widened(search, False))
-            advice.append(Advice(f"{key} is best at its weakest", search["of"], evidence, low or ""))
+            advice.append(Advice(f"{key} is best near its neutral value", search["of"], evidence, low or ""))
     return advice
 
 
@@ -206,7 +204,7 @@ def examine(space: Space, studies: list[StudyResult]) -> list[Advice]:
     return [a for look in (_edges, _flat, _negative, _diverging) for a in look(space, studies)]
 
 
-def doctor_table(advice: list[Advice]) -> Table | None:
+def diagnostics_table(advice: list[Advice]) -> Table | None:
     """The findings with their changes; None of none."""
     if not advice:
         return None
@@ -216,9 +214,9 @@ def doctor_table(advice: list[Advice]) -> Table | None:
         " trials. A range of [train] changes for every method alike. Whoever changes a space after seeing test results"
         " has chosen by them: say so."
     )
-    return Table("doctor", "Space doctor", ["finding", "where", "figures", "change"], rows, note)
+    return Table("diagnostics", "Search-space diagnostics", ["finding", "where", "figures", "change"], rows, note)
 
 
-def doctor_remarks(advice: list[Advice]) -> list[str]:
+def diagnostics_remarks(advice: list[Advice]) -> list[str]:
     """A line for each finding."""
     return [f"{a.finding} ({a.evidence}){f'; {a.change}' if a.change else ''}." for a in advice]

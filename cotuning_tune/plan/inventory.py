@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.data import PARTS, DataSet, FileDataSet, TaskConfig, data_set
+from cotuning_tune.data import SPLITS, DataSet, FileDataSet, TaskConfig, data_set
 from cotuning_tune.data._task import Named, hold_out, sample
 from cotuning_tune.experiment import Experiment
 from cotuning_tune.hyper import build
@@ -34,8 +34,8 @@ class Parts:
 class Inventory:
     """What is known of a data set. ``missing``: why it cannot be read ("": it can).
 
-    ``val`` is None where the task splits its own validation part off. ``guessed``: the size of the test
-    part is not known before it is opened, it is taken for that of the training part. ``as_files``: its
+    ``val`` is None where the task splits its own validation split off. ``guessed``: the size of the test
+    split is not known before it is opened, it is taken for that of the training split. ``as_files``: its
     images are decoded into the cache.
     """
 
@@ -54,11 +54,11 @@ class Inventory:
 
     @property
     def images(self) -> int:
-        """All images of the published parts."""
+        """All images of the published splits."""
         return len(self.train.names) + (self.val or 0) + self.test
 
     def at(self, rate: float, config: TaskConfig) -> Parts:
-        """The parts at a sampling rate, by the rules that ``Task`` splits by. UserError for no validation image."""
+        """The splits at a sampling rate, by the rules that ``Task`` splits by. UserError for no validation image."""
         kept = sample(self.train, rate, config.split_seed)
         if self.val is not None:
             return Parts(len(kept), self.val, self.test)
@@ -74,7 +74,7 @@ def _even(images: int, classes: int) -> Names:
 
 
 def _counted(task: str, data: DataSet) -> Inventory:
-    """From the data set itself; of image files only the names are read. The test part is not opened."""
+    """From the data set itself; of image files only the names are read. The test split is not opened."""
     kind, classes = type(data), len(data.class_names)
     if not isinstance(data, FileDataSet):
         train, val = data.train(), data.val()
@@ -82,17 +82,17 @@ def _counted(task: str, data: DataSet) -> Inventory:
         test = known or len(train.names)
         held = None if val is None else len(val.names)
         return Inventory(task, kind, classes, train, held, test, guessed=known is None)
-    files = {part: data.files(part) for part in PARTS}
-    counts = {part: len(found.names) for part, found in files.items() if found is not None}
+    files = {split: data.files(split) for split in SPLITS}
+    counts = {split: len(found.names) for split, found in files.items() if found is not None}
     named = files["train"]
     if named is None:
-        raise UserError(f"{task} has no training part")
+        raise UserError(f"{task} has no training split")
     return Inventory(task, kind, classes, named, counts.get("val"), counts.get("test", 0))
 
 
 def take_inventory(experiment: Experiment, task: str) -> Inventory:
     """What is there of a task's data. Raises UserError where nothing is, and no sizes are published either."""
-    kind = data_set(experiment.kinds[task])
+    kind = data_set(experiment.formats[task])
     config = build(kind.Config, experiment.data[task], f"data.{task}")
     size = build(TaskConfig, experiment.task, "task").resize
     try:

@@ -15,10 +15,10 @@ MOST_PER_GPU = 8
 
 
 @dataclass(frozen=True)
-class SlotCount:
-    """``count`` trials at a time; ``why``: where that number comes from; ``gpus`` they share (0: none)."""
+class ConcurrencyPlan:
+    """``trials`` at a time; ``why``: where that number comes from; ``gpus`` they share (0: none)."""
 
-    count: int
+    trials: int
     why: str
     gpus: int = 0
 
@@ -28,29 +28,33 @@ def _on_gpus(gpus: int, share: float) -> int:
     return int(gpus // share) if share >= 1 else gpus * int(1 / share + 1e-9)
 
 
-def count_slots(resources: Resources, slots: int | None = None, gpus: int | None = None) -> SlotCount:
-    """The slots asked for, or those of this machine.
+def plan_concurrency(resources: Resources, concurrency: int | None = None, gpus: int | None = None) -> ConcurrencyPlan:
+    """How many trials run at a time: as asked, or as this machine takes.
 
     Raises UserError for numbers below 1, for both together, for GPUs that trials do not use.
     """
-    for name, value in (("--slots", slots), ("--gpus", gpus)):
+    for name, value in (("--concurrent-trials", concurrency), ("--gpus", gpus)):
         if value is not None and value < 1:
             raise UserError(f"{name} {value}: at least 1 is needed")
-    if slots is not None and gpus is not None:
-        raise UserError("--slots and --gpus say the same thing: give one of them")
-    if slots is not None:
-        return SlotCount(slots, "as asked")
+    if concurrency is not None and gpus is not None:
+        raise UserError("--concurrent-trials and --gpus say the same thing: give one of them")
+    if concurrency is not None:
+        return ConcurrencyPlan(concurrency, "as asked")
     share = 1.0 if resources.share < 0 else resources.share
     if gpus is not None and not share:
-        raise UserError("--gpus: trials of this experiment use no GPU (resources.gpu_per_trial = 0): give --slots")
+        raise UserError(
+            "--gpus: trials of this experiment use no GPU (resources.gpu_per_trial = 0): give --concurrent-trials"
+        )
     found = torch.cuda.device_count() if gpus is None else gpus
     if found and share:
         count = _on_gpus(found, share)
         if not count:
             raise UserError(f"{found} GPU(s) are fewer than resources.gpu_per_trial = {share:g}")
-        return SlotCount(count, f"{found} GPU(s), {share:g} a trial", found)
+        return ConcurrencyPlan(count, f"{found} GPU(s), {share:g} a trial", found)
     cores = os.cpu_count() or 1
-    return SlotCount(max(1, cores // resources.cpu_per_trial), f"{cores} cores, {resources.cpu_per_trial} a trial")
+    return ConcurrencyPlan(
+        max(1, cores // resources.cpu_per_trial), f"{cores} cores, {resources.cpu_per_trial} a trial"
+    )
 
 
 def trials_per_gpu(trial_bytes: int, gpu_bytes: int) -> int:

@@ -17,15 +17,15 @@ methods = ["fine_tune", "bss"]
 backbone = "tiny_cnn"
 trials = 9
 sampler = "random"
-stopper = "{stopper}"
+pruner = "{pruner}"
 [train]
 epochs = 9
 """
 
 
-def studies(folder: Path, stopper: str) -> list[OptunaStudy]:
+def studies(folder: Path, pruner: str) -> list[OptunaStudy]:
     run = RunDir(folder)
-    experiment = parse(TEXT.format(stopper=stopper), "stop")
+    experiment = parse(TEXT.format(pruner=pruner), "stop")
     return list(Studies(experiment, open_storage(run), run).studies.values())
 
 
@@ -73,10 +73,10 @@ def test_median_compares_at_the_same_epoch(tmp_path: Path) -> None:
     assert run_trial(study, 60) == 9
 
 
-@pytest.mark.parametrize("stopper", ["asha", "median"])
-def test_studies_do_not_stop_each_other(tmp_path: Path, stopper: str) -> None:
+@pytest.mark.parametrize("pruner", ["asha", "median"])
+def test_studies_do_not_stop_each_other(tmp_path: Path, pruner: str) -> None:
     """A method with high accuracies does not stop the trials of another."""
-    good, bad = studies(tmp_path, stopper)
+    good, bad = studies(tmp_path, pruner)
     for _ in range(6):
         run_trial(good, 90)
     assert run_trial(bad, 10) == 9
@@ -92,7 +92,7 @@ def test_a_decision_outlives_its_driver(tmp_path: Path) -> None:
     assert first.stops(number)
     second = studies(tmp_path, "asha")[0]
     assert second.orphans == [number]
-    assert second.told_to_stop(number)
+    assert second.pruning_decided(number)
 
 
 def test_stopped_trials_keep_their_reports(tmp_path: Path) -> None:
