@@ -105,7 +105,7 @@ def test_weight_decay(name: str) -> None:
 def test_spec(experiment: Experiment) -> None:
     """A study's spec holds searched values, pins, and elsewhere the defaults moved into their ranges."""
     spec = experiment.spec(Study("mine", 0.5, "bss"), {"bss/weight": 0.02, "optim/lr": 0.05}, seed=7)
-    assert (spec.task, spec.kind, spec.rate, spec.method, spec.seed) == ("mine", "synthetic", 0.5, "bss", 7)
+    assert (spec.task, spec.format, spec.rate, spec.method, spec.seed) == ("mine", "synthetic", 0.5, "bss", 7)
     assert spec.method_config == {"weight": 0.02, "k": 2}
     assert {k: spec.train[k] for k in ("optim/lr", "optim/head_lr_factor", "epochs")} == {
         "optim/lr": 0.05,
@@ -216,7 +216,7 @@ def test_mistakes(written: Callable[..., Path], old: str, new: str, line: int, w
         ("trials = 4", 'name = "a/b"', ["'a/b'", "letters"]),
         ("[experiment]", "resources = 3\n[experiment]", ["resources = 3", "table"]),
         ("[methods.bss]\nk = 2", "[methods]\nbss = 2", ["methods.bss", "2", "table"]),
-        ('[data.mine]\nkind = "synthetic"\nclasses = 3', "[data]\nmine = 3", ["data.mine = 3", "table"]),
+        ('[data.mine]\nformat = "synthetic"\nclasses = 3', "[data]\nmine = 3", ["data.mine = 3", "table"]),
         ('format = "synthetic"', "format = 3", ["data set '3'", "synthetic"]),
     ],
 )

@@ -108,7 +108,7 @@ def test_absent_keys_keep_the_field() -> None:
         "weight": Range(0.5, 2.0),
         "mode": Choice(("train", "frozen")),
     }
-    assert space["weight"].off == 0.0
+    assert space["weight"].neutral == 0.0
 
 
 @pytest.mark.parametrize(

@@ -90,8 +90,8 @@ def _choice(winner: Winner) -> str:
     selection = study.selection or {}
     seed = "named by whoever exported it" if winner.seed_named else "the lowest that came to an end"
     return (
-        f"The search: a budget of {study.budget} trials, {study.count('COMPLETE')} complete, {study.count('PRUNED')} pruned"
-        f" early, {study.count('FAIL')} failed; {study.search_epochs} epochs in all; sampler"
+        f"The search: a budget of {study.budget} trials, {study.count('COMPLETE')} complete, {study.count('PRUNED')}"
+        f" pruned, {study.count('FAIL')} failed; {study.search_epochs} epochs in all; sampler"
         f" {asked.get('sampler', 'tpe')}, early stopping {asked.get('pruner', 'none')}. Chosen was trial"
         f" {selection['trial']} with {selection['val_accuracy']:.2f} % validation accuracy (rule: {selection['rule']});"
         f" it was retrained with {len(study.seeds)} seed(s). Exported is seed {winner.seed}: {seed}. Neither the"
@@ -182,7 +182,7 @@ def _of_seeds(winner: Winner) -> list[str]:
 
 
 def _of_test_evaluations(winner: Winner) -> list[str]:
-    opened = [entry for entry in ledger.read(winner.run.ledger) if entry.get("event") == "open"]
+    opened = [entry for entry in ledger.read(winner.run.ledger) if entry.get("event") == "test_evaluation"]
     own = sum(entry.get("study") == winner.study.name for entry in opened)
     task = sum(entry.get("task") == winner.study.task for entry in opened)
     found = [

@@ -11,7 +11,7 @@ from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.tables import Table
 from cotuning_tune.data import DataSet, TaskConfig
 from cotuning_tune.data._task import hold_out, sample
-from cotuning_tune.inspection.at_rates import DataSplit, read_splits
+from cotuning_tune.inspection.splits import DataSplit, read_splits
 
 RATES = (0.15, 0.3, 0.5, 1.0)
 SIZES_OF = 500

@@ -87,7 +87,7 @@ def _result_problems(study: StudyResult, entries: list[tuple[int, dict[str, Any]
     """Every ``result.json`` against the ledger's line of it; ``entries``: the study's, with their line numbers."""
     problems, name = [], _name(study)
     written = {(e.get("seed"), e.get("config")): (n, e) for n, e in entries if e.get("event") == "result"}
-    opened = {(e.get("seed"), e.get("config")) for _, e in entries if e.get("event") == "open"}
+    opened = {(e.get("seed"), e.get("config")) for _, e in entries if e.get("event") == "test_evaluation"}
     for result in study.seeds:
         where, key = f"{name}/retrain/seed{result['seed']}/result.json", (result["seed"], result.get("config"))
         if key in written:
@@ -109,7 +109,9 @@ def _result_problems(study: StudyResult, entries: list[tuple[int, dict[str, Any]
 
 def _pending(study: StudyResult, entries: list[tuple[int, dict[str, Any]]]) -> int:
     """Seeds whose test split was opened and that have no result yet."""
-    return len({e.get("seed") for _, e in entries if e.get("event") == "open"} - {s["seed"] for s in study.seeds})
+    return len(
+        {e.get("seed") for _, e in entries if e.get("event") == "test_evaluation"} - {s["seed"] for s in study.seeds}
+    )
 
 
 def audit_studies(run: RunDir, studies: list[StudyResult]) -> list[StudyAudit]:
@@ -121,7 +123,7 @@ def audit_studies(run: RunDir, studies: list[StudyResult]) -> list[StudyAudit]:
     for study in (c for c in studies if c.folder is not None):
         assert study.folder is not None
         entries = by_study.pop(study.folder.name, [])
-        opened = [e.get("config") for _, e in entries if e.get("event") == "open"]
+        opened = [e.get("config") for _, e in entries if e.get("event") == "test_evaluation"]
         problems = _selection_problems(study) + _result_problems(study, entries)
         needed = len(study.accuracies) + _pending(study, entries)
         audits.append(StudyAudit(study, len(opened), needed, len(set(opened)), problems))

@@ -52,7 +52,9 @@ class Search:
     @cached_property
     def opened(self) -> int:
         """How often its test splits were opened."""
-        return sum(entry.get("event") == "open" for entry in ledger.read(self.run.ledger) if isinstance(entry, dict))
+        return sum(
+            entry.get("event") == "test_evaluation" for entry in ledger.read(self.run.ledger) if isinstance(entry, dict)
+        )
 
     @property
     def models(self) -> int:

@@ -50,7 +50,7 @@ def standing_of(run: RunDir, experiment: Any) -> Standing:
         return Standing(budget=trials * len(studies), retrain_budget=len(studies) * len(seeds))
 
 
-def _standing(run: RunDir, studies: list[str], asked: int, seeds: tuple[int, ...]) -> Standing:
+def _standing(run: RunDir, studies: list[str], trials_each: int, seeds: tuple[int, ...]) -> Standing:
     folders = [run.study(name) for name in studies]
     ended = [read_json(folder.summary) for folder in folders if folder.summary.exists()]
     chosen = {f.name: read_json(f.selection)["val_accuracy"] for f in folders if f.selection.exists()}
@@ -59,7 +59,7 @@ def _standing(run: RunDir, studies: list[str], asked: int, seeds: tuple[int, ...
     retrained = [read_json(path) for path in results if path.exists()]
     return Standing(
         done=sum(trial["state"] in ("COMPLETE", "PRUNED") for trial in trials),
-        budget=sum(study["budget"] for study in ended) + asked * (len(studies) - len(ended)),
+        budget=sum(study["budget"] for study in ended) + trials_each * (len(studies) - len(ended)),
         failed=sum(trial["state"] == "FAIL" for trial in trials),
         best=chosen,
         retrained=len(retrained),

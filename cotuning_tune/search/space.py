@@ -29,7 +29,7 @@ def distributions(space: Space) -> dict[str, BaseDistribution]:
 
 
 def first_points(space: Space) -> list[dict[str, Any]]:
-    """Trial 0: the published defaults. Trial 1: the same at the method's neutral value, or the value of its range nearest to it.
+    """Trial 0: the published defaults. Trial 1: the same at the method's neutral point.
 
     A method without anything to switch off (fine-tuning) has the first point only.
     """

@@ -59,7 +59,7 @@ def test_the_target_network_alone(exports: dict[str, Path], small_run: RunDir) -
 
 
 def test_card(exports: dict[str, Path], small_run: RunDir) -> None:
-    """The card tells budget, every seed, mean and sample deviation, test_evaluations, and that no test accuracy chose."""
+    """The card tells budget, every seed, mean and sample deviation, test evaluations; no test accuracy chose."""
     text = (exports["onnx"] / "README.md").read_text()
     results = [read_json(small_run.study(CELL).retrain(seed).result) for seed in (0, 1)]
     tested = [result["test_accuracy"] for result in results]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cotuning_tune import data
+from cotuning_tune.data import images
 
 Answer = tuple[int, list[str], list[str]]
 Call = Callable[..., Answer]
@@ -54,12 +54,12 @@ def new_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
     """``new_kind(name, source)`` drops a data set in; it is gone after the test."""
     folder = tmp_path / "kinds"
     folder.mkdir()
-    monkeypatch.setattr(data, "__path__", [*data.__path__, str(folder)])
+    monkeypatch.setattr(images, "__path__", [*images.__path__, str(folder)])
     made = []
 
     def make(name: str, source: str) -> None:
         (folder / f"{name}.py").write_text(source)
-        made.append(f"{data.__name__}.{name}")
+        made.append(f"{images.__name__}.{name}")
 
     yield make
     for name in made:

@@ -73,7 +73,7 @@ def test_only_training_images_are_shown(call: Call, image_folder: Folder) -> Non
     root = image_folder(count=10)
     for path in root.rglob("*.jpg"):
         path.unlink()
-        Image.new("RGB", (16, 16), "red" if "train" in path.splits else "blue").save(path, "BMP")
+        Image.new("RGB", (16, 16), "red" if "train" in path.parts else "blue").save(path, "BMP")
     task = open_task("mine", 1.0, SMALL, {"root": str(root)}, "image_folder")
     for name in task.val.names:
         Image.new("RGB", (16, 16), "lime").save(root / name, "BMP")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cotuning_tune import data
+from cotuning_tune.data import images
 
 ABSENT = '''"""A data set that nobody has."""
 
@@ -59,9 +59,9 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     folder = tmp_path / "data_sets"
     folder.mkdir()
     (folder / "absent.py").write_text(ABSENT)
-    monkeypatch.setattr(data, "__path__", [*data.__path__, str(folder)])
+    monkeypatch.setattr(images, "__path__", [*images.__path__, str(folder)])
     yield "absent"
     import sys
 
-    sys.modules.pop("cotuning_tune.data.absent", None)
+    sys.modules.pop("cotuning_tune.data.images.absent", None)
     vars(data).pop("absent", None)

@@ -39,7 +39,7 @@ def test_counts_of_image_files(image_folder: Callable[..., Path], splits: tuple[
     root = image_folder(splits, count=10)
     for image in root.rglob("*.jpg"):
         image.write_bytes(b"not an image")
-    text = experiment_text(task="mine") + f'[data.mine]\nkind = "image_folder"\nroot = "{root}"\n'
+    text = experiment_text(task="mine") + f'[data.mine]\nformat = "image_folder"\nroot = "{root}"\n'
     inventory = take_inventory(planned(text), "mine")
     found = inventory.at(0.5, TaskConfig(size=8, resize=8))
     expected = {2: (8, 2, 20), 3: (10, 20, 20), 0: (6, 2, 4)}[len(splits)]
@@ -58,7 +58,7 @@ def test_published_counts_where_the_data_is_missing(published: str) -> None:
 
 def test_nothing_is_known() -> None:
     """Without data and without published counts no plan can be made, and the reason is told."""
-    text = experiment_text(task="mine") + '[data.mine]\nkind = "image_folder"\nroot = "/no/such"\n'
+    text = experiment_text(task="mine") + '[data.mine]\nformat = "image_folder"\nroot = "/no/such"\n'
     with pytest.raises(UserError, match=r"mine: its size is not known.*/no/such"):
         take_inventory(planned(text), "mine")
 

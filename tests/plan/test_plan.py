@@ -167,7 +167,7 @@ def test_the_papers_experiments(name: str) -> None:
 @pytest.mark.parametrize("name", PAPERS)
 def test_the_papers_experiments_are_read(name: str) -> None:
     """Where this version has their data sets, the files are valid and planned without the data."""
-    kinds = [table["kind"] for table in tomllib.loads((SPACES / f"{name}.toml").read_text())["data"].values()]
+    kinds = [table["format"] for table in tomllib.loads((SPACES / f"{name}.toml").read_text())["data"].values()]
     if set(kinds) - set(data.names()):
         pytest.skip(f"this version lacks one of {kinds}")
     experiment = read_experiment(SPACES / f"{name}.toml")

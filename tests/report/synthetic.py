@@ -29,7 +29,7 @@ class Plan:
     seeds: int
     trials: int
     epochs: int
-    stopped: float
+    pruned: float
     files: bool
 
 
@@ -75,7 +75,7 @@ def _state(rng: random.Random, plan: Plan, number: int, values: dict[str, Any], 
     """High learning rates often fail; of the poor ones some are stopped."""
     if values["optim/lr"] > 1.5e-2 and rng.random() < 0.6:
         return "FAIL"
-    poor = number > 1 and final < base - 4 and rng.random() < plan.stopped
+    poor = number > 1 and final < base - 4 and rng.random() < plan.pruned
     return "PRUNED" if poor else "COMPLETE"
 
 
@@ -223,7 +223,7 @@ def _write_head(plan: Plan, tasks: Sequence[str], rates: Sequence[float], sample
         "trials": plan.trials,
         "seeds": list(range(plan.seeds)),
         "sampler": sampler,
-        "pruner": "asha" if plan.stopped else "none",
+        "pruner": "asha" if plan.pruned else "none",
     }
     spaces: dict[str, dict[str, Any]] = {
         "train": {
@@ -263,16 +263,16 @@ def write_run(
     *,
     epochs: int = 10,
     sampler: str = "random",
-    stopped: float = 0.3,
+    pruned: float = 0.3,
     files: bool = True,
     seed: int = 0,
 ) -> RunDir:
     """A finished run in ``folder`` (its last part is the name).
 
-    ``stopped``: share of the poor trials that end PRUNED (0: no early stopping). ``files``: also every
+    ``pruned``: share of the poor trials that end PRUNED (0: no early stopping). ``files``: also every
     trial's own folder. Co-tuning is best, fine-tuning last, as far as the noise lets them.
     """
-    plan = Plan(RunDir(folder), METHODS[:methods], seeds, trials, epochs, stopped, files)
+    plan = Plan(RunDir(folder), METHODS[:methods], seeds, trials, epochs, pruned, files)
     _write_head(plan, tasks, rates, sampler)
     book = _Book()
     for position, task in enumerate(tasks):

@@ -68,7 +68,7 @@ def test_what_differs(runs: list[RunDir], old: str, new: str, named: str) -> Non
 
 def test_another_number_of_trials(tmp_path: Path, runs: list[RunDir]) -> None:
     """A run with more trials is warned of, and no word is given."""
-    more = write_run(tmp_path / "more", ("birds",), (0.15, 1.0), 2, trials=9, epochs=3, stopped=0.0, files=False)
+    more = write_run(tmp_path / "more", ("birds",), (0.15, 1.0), 2, trials=9, epochs=3, pruned=0.0, files=False)
     report = comparison_report(read_runs([runs[0], more]))
     assert any("differ in trials (one: 6, more: 9)" in remark for remark in report.remarks)
     assert {row[-1] for row in report.tables[1].rows} == {"not judged (budgets differ)"}
@@ -76,7 +76,7 @@ def test_another_number_of_trials(tmp_path: Path, runs: list[RunDir]) -> None:
 
 def test_no_shared_studies(tmp_path: Path, runs: list[RunDir]) -> None:
     """Runs of different tasks stand side by side without statistics, and that is said."""
-    other = write_run(tmp_path / "other", ("cars",), (1.0,), 2, trials=6, epochs=3, stopped=0.0, files=False)
+    other = write_run(tmp_path / "other", ("cars",), (1.0,), 2, trials=6, epochs=3, pruned=0.0, files=False)
     report = comparison_report(read_runs([runs[0], other]))
     assert [table.name for table in report.tables] == ["compare", "compare_budget"]
     assert any(remark.startswith("No statistics") for remark in report.remarks)
@@ -84,7 +84,7 @@ def test_no_shared_studies(tmp_path: Path, runs: list[RunDir]) -> None:
 
 def test_equal_names(tmp_path: Path, runs: list[RunDir]) -> None:
     """Two runs of one name are told apart by their paths."""
-    same = write_run(tmp_path / "b" / "one", ("birds",), (1.0,), 2, trials=3, epochs=3, stopped=0.0, files=False)
+    same = write_run(tmp_path / "b" / "one", ("birds",), (1.0,), 2, trials=3, epochs=3, pruned=0.0, files=False)
     labels = [run.label for run in read_runs([runs[0], same])]
     assert labels == [str(runs[0].path), str(same.path)]
 

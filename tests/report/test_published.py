@@ -17,10 +17,10 @@ def study(method: str = "bss", rate: float = 0.15, accuracies: tuple[float, ...]
     return StudyResult("birds", rate, method, 2, False, [], None, seeds)
 
 
-def tables(kind: str = "cub200", **experiment: str) -> dict[str, Any]:
+def tables(format: str = "cub200", **experiment: str) -> dict[str, Any]:
     """An experiment file's tables that match the paper; keywords change its [experiment]."""
     given = {"backbone": "resnet50", "weights": "IMAGENET1K_V1", "test_crops": "ten"}
-    return {"experiment": given | experiment, "data": {"birds": {"format": kind, "root": "x"}}}
+    return {"experiment": given | experiment, "data": {"birds": {"format": format, "root": "x"}}}
 
 
 def test_the_difference_by_hand() -> None:
@@ -52,23 +52,23 @@ def test_a_source_without_this_method_has_a_dash() -> None:
 
 
 @pytest.mark.parametrize(
-    ("budget", "own"),
+    ("tables_", "own"),
     [
         (tables(format="image_folder"), study()),
         (tables(backbone="resnet101"), study()),
         (tables(), study(rate=0.2)),
         (tables(), study("spd")),
     ],
-    ids=["kind", "backbone", "rate", "method"],
+    ids=["format", "backbone", "rate", "method"],
 )
-def test_nothing_matches(asked: dict[str, Any], own: StudyResult) -> None:
+def test_nothing_matches(tables_: dict[str, Any], own: StudyResult) -> None:
     """Another data set, backbone, rate or method: there is neither a table nor a remark."""
-    assert published_table(asked, [own]) is None
-    assert published_remarks(asked, [own]) == []
+    assert published_table(tables_, [own]) is None
+    assert published_remarks(tables_, [own]) == []
 
 
 def test_a_task_named_after_its_data_set() -> None:
-    """Without [data.NAME] the task's name is the kind."""
+    """Without [data.NAME] the task's name is the format."""
     own = StudyResult("cub200", 1.0, "co_tuning", 2, False, [], None, [])
     table = published_table({"experiment": {"backbone": "resnet50"}}, [own])
     assert table is not None
@@ -103,7 +103,7 @@ def test_the_report_shows_them(tmp_path: Path) -> None:
     run = RunDir(tmp_path / "cub")
     write_json(run.environment, {"gpus": []})
     run.experiment_file.write_text(
-        '[experiment]\ntasks = ["birds"]\nmethods = ["bss"]\nbackbone = "resnet50"\n[data.birds]\nkind = "cub200"\n'
+        '[experiment]\ntasks = ["birds"]\nmethods = ["bss"]\nbackbone = "resnet50"\n[data.birds]\nformat = "cub200"\n'
     )
     folder, key = run.study("birds-0.15-bss"), {"task": "birds", "rate": 0.15, "method": "bss"}
     write_json(folder.summary, {**key, "budget": 1, "given_up": False, "trials": []})

@@ -111,7 +111,7 @@ RUN_PATHS = {
     "experiment_file": "experiment.toml",
     "space_file": "space.toml",
     "environment": "env.json",
-    "studies": "optuna.journal",
+    "journal": "optuna.journal",
     "ledger": "test_ledger.jsonl",
     "tensorboard": "tensorboard",
     "report": "report",

@@ -161,9 +161,9 @@ def test_a_copy_writes_nothing(driven: RunDir) -> None:
 def test_a_run_tells_where_it_stands(tmp_path: Path) -> None:
     """Of an ended search and its retraining the figures are those of the files; damaged ones tell nothing."""
     run = write_run(tmp_path / "run", methods=2, seeds=2, trials=4)
-    studies = [study.name for study in run.study_folders()]
+    names = [study.name for study in run.study_folders()]
     studies = [read_json(study.summary)["trials"] for study in run.study_folders()]
-    found = standing_of(run, _experiment([*studies, "not-yet"]))
+    found = standing_of(run, _experiment([*names, "not-yet"]))
     assert found.budget == 4 * (len(studies) + 1)
     assert found.done + found.failed == sum(map(len, studies))
     assert found.search_seconds == pytest.approx(sum(t["seconds"] for trials in studies for t in trials))

@@ -100,7 +100,7 @@ def test_sizes_are_those_of_the_files(tmp_path: Path, method: str) -> None:
 
 
 def test_the_disk_needed_is_added_up(tmp_path: Path, experiment: Experiment) -> None:
-    """Two trials at a time with two states and weights twice, and in the end weights of a trial and two models a study."""
+    """Two trials at a time with two states and weights twice; at the end a trial's weights and two models a study."""
     run = RunDir(tmp_path)
     assert "known when a driver has started" in disk_line(run, experiment)
     keep_sizes(run, {"state": 20 << 20, "weights": 10 << 20}, 2)

@@ -119,7 +119,7 @@ def test_each_search_is_whole(resumed: Resumed) -> None:
         assert one[:fixed] == two[:fixed]
         assert all(a != b for a, b in zip(one[fixed:], two[fixed:], strict=True))
     for run in (resumed.run, repeat):
-        assert [entry["event"] for entry in ledger.read(run.ledger)].count("open") == 4
+        assert [entry["event"] for entry in ledger.read(run.ledger)].count("test_evaluation") == 4
         assert len(list(run.path.glob("studies/*/retrain/*/model.safetensors"))) == 4
 
 

@@ -90,7 +90,7 @@ def test_each_seed_opened_the_test_part_once(tiny_run: Tiny) -> None:
     run = RunDir(tiny_run[0])
     assert ledger.broken_lines(run.ledger) == []
     entries = ledger.read(run.ledger)
-    for event in ("open", "result"):
+    for event in ("test_evaluation", "result"):
         found = sorted((e["study"], e["seed"]) for e in entries if e["event"] == event)
         assert found == sorted((study, seed) for study in CELLS for seed in (0, 1, 2))
 

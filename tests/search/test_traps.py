@@ -132,7 +132,7 @@ def test_trap_17_no_tensor_goes_through_the_object_store() -> None:
 
 def test_trap_18_workers_get_absolute_paths(tiny_run: Tiny) -> None:
     """The data folder of an experiment is absolute in what a worker is given, whatever its working directory."""
-    text = TEXT.replace('"synthetic"', '"mine"') + '[data.mine]\nkind = "image_folder"\nroot = "pictures"\n'
+    text = TEXT.replace('"synthetic"', '"mine"') + '[data.mine]\nformat = "image_folder"\nroot = "pictures"\n'
     experiment = parse(text, "paths", Path("relative"))
     assert Path(experiment.data["mine"]["root"]).is_absolute()
     assert tiny_run[0].is_absolute()
