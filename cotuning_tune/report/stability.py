@@ -121,8 +121,8 @@ def stability_table(studies: list[StudyResult], shares: Mapping[str, float]) -> 
         rows.append([method, f"{fmean(chosen):.2f}" if chosen else "-", f"{100 * share:.1f} %"])
     note = (
         f"Share of {SEARCHES} new searches of the same size, made by drawing from each study's trials anew, in which"
-        " the method has the highest mean of best validation accuracies. Assumes that trials are independent draws and that"
-        " validation ranks as test does, for only the chosen configurations were tested; a best trial that was not"
+        " the method has the highest mean of best validation accuracies. Assumes that trials are independent draws and"
+        " that validation ranks as test does, for only the chosen configurations were tested; a best trial that was not"
         " found cannot turn up. Searches repeated with other seeds (run --repeat-search K) are the better answer."
     )
     return Table("stability", "If we searched again", ["method", "best val. acc.", "first"], rows, note)

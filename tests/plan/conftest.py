@@ -64,4 +64,4 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     import sys
 
     sys.modules.pop("cotuning_tune.data.images.absent", None)
-    vars(data).pop("absent", None)
+    vars(images).pop("absent", None)
