@@ -348,7 +348,7 @@ def test_the_command_is_installed() -> None:
         (["ru"], "cotuning-tune: no command 'ru', did you mean 'run'? there are: compare, data, "),
         (
             ["launch", "slrm"],
-            "cotuning-tune launch: no way or verb 'slrm', did you mean 'slurm'? there are: cloud, ",
+            "cotuning-tune launch: no backend or verb 'slrm', did you mean 'slurm'? there are: cloud, ",
         ),
         (["run"], "cotuning-tune run: the following arguments are required: EXPERIMENT (see cotuning-tune run --help)"),
         (["launch", "slurm"], "cotuning-tune: launch slurm needs an EXPERIMENT: a file of search_spaces/, or your own"),

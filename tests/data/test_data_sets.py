@@ -163,7 +163,7 @@ def test_folder_of_classes(image_folder: Folder) -> None:
     train, test = found.train(), found.test()
     assert (Counter(train.labels), Counter(test.labels)) == ({0: 8, 1: 8}, {0: 2, 1: 2})
     assert set(train.names).isdisjoint(test.names)
-    assert {Path(name).splits[0] for name in test.names} == {"a", "b"}
+    assert {Path(name).parts[0] for name in test.names} == {"a", "b"}
     again = make("image_folder", root=str(root))
     assert again.test().names == test.names
     assert make("image_folder", root=str(root), split_seed=1).test().names != test.names

@@ -99,7 +99,7 @@ def test_list_data(capsys: pytest.CaptureFixture[str]) -> None:
     assert [kind for kind in MINIATURES if not 30 < len(shown[kind]) <= 120] == []
 
 
-SPLITS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
+FETCHERS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "caltech101": ("Caltech101", {"": {}}),
     "cifar10": ("CIFAR10", {"train": {"train": True}, "test": {"train": False}}),
     "cifar100": ("CIFAR100", {"train": {"train": True}, "test": {"train": False}}),
@@ -130,11 +130,11 @@ def pixels_and_labels(found: DataSet, splits: tuple[str, ...]) -> Iterator[tuple
 
 
 @pytest.mark.filterwarnings("ignore:numpy.core:DeprecationWarning")
-@pytest.mark.parametrize("name", SPLITS)
+@pytest.mark.parametrize("name", FETCHERS)
 def test_as_torchvision_reads_it(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Torchvision's own class finds the same images with the same labels in the same folder."""
     kind, write = ALL[name]
-    fetcher, splits = SPLITS[name]
+    fetcher, splits = FETCHERS[name]
     for module in ("cifar", "flowers102"):  # a small copy cannot have the published checksums
         monkeypatch.setattr(f"torchvision.datasets.{module}.check_integrity", lambda *_: True)
     options = write(tmp_path, 2)

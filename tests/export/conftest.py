@@ -7,12 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
-from cotuning_tune import cli, ledger
+from cotuning_tune import cli
 from cotuning_tune.base.files import write_bytes, write_json
 from cotuning_tune.data.images.fashion_mnist import EMBEDDED
 from cotuning_tune.experiment import parse
 from cotuning_tune.export import FORMATS
 from cotuning_tune.retrain import _discard_other_configuration, _entry, _test, _train, _write_result, planned
+from cotuning_tune.run import ledger
 from cotuning_tune.run.folder import RunDir
 
 METHODS = ("fine_tune", "co_tuning")

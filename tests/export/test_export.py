@@ -69,7 +69,7 @@ def test_card(exports: dict[str, Path], small_run: RunDir) -> None:
         assert f"{result['test_accuracy']:.2f} | " in text
     for told in (
         "100 % of its labels: 30 training images, 6 validation images, and 27 test images",
-        "3 trial budget, 1 complete, 1 stopped early, 1 failed; 5 epochs in all",
+        "a budget of 3 trials, 1 complete, 1 pruned, 1 failed; 5 epochs in all",
         "Neither the configuration nor the seed was chosen by test accuracy",
         "One seed of 2",
         "was opened 4 times in this run, 2 times for the 2 seed(s) of this study",

@@ -12,7 +12,8 @@ from cotuning_tune.base.errors import UserError
 from cotuning_tune.data import Split, Task, TaskConfig, open_task
 from cotuning_tune.methods import Preparation
 from cotuning_tune.methods.co_tuning import CoTuning
-from cotuning_tune.models import Pretrained, TransferModel, pretrained, source_class_names, tiny_cnn
+from cotuning_tune.models import Pretrained, TransferModel, pretrained, source_class_names
+from cotuning_tune.models.images import tiny_cnn
 from cotuning_tune.training import TrainingSpec
 from cotuning_tune.training.job import make_trainer
 

@@ -12,7 +12,7 @@ from cotuning_tune.methods import Preparation, method, names
 from cotuning_tune.methods._channel_attention import by_first_order, channel_attention
 from cotuning_tune.methods.l2_sp import regularised
 from cotuning_tune.models import Pretrained, TransferModel
-from cotuning_tune.models import torchvision_models as tv
+from cotuning_tune.models.images import torchvision_models as tv
 from cotuning_tune.models.images._weights import take_head
 from cotuning_tune.training import TrainConfig, Trainer
 

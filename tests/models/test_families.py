@@ -13,7 +13,7 @@ from torchvision import models as torchvision_models
 from torchvision.models import convnext, maxvit, swin_transformer
 
 from cotuning_tune.models import Backbone
-from cotuning_tune.models import torchvision_models as tv
+from cotuning_tune.models.images import torchvision_models as tv
 from cotuning_tune.models.images._weights import take_head
 
 CLASSES = 6

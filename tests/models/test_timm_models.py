@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cotuning_tune import models
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.models import Pretrained, pretrained
-from cotuning_tune.models import timm_models as tm
+from cotuning_tune.models.images import timm_models as tm
 
 timm = pytest.importorskip("timm", reason="NOT TESTED: models of timm; needs pip install 'cotuning_tune[timm]'")
 # Plain, with tokens, with a hidden layer in the head (features are not num_features), channels last.

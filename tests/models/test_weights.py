@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.models import Pretrained
-from cotuning_tune.models import torchvision_models as tv
+from cotuning_tune.models.images import torchvision_models as tv
 from cotuning_tune.models.images._weights import read_checkpoint, seems_to_be
 
 State = dict[str, Tensor]
@@ -129,7 +129,7 @@ def test_a_self_supervised_file(tmp_path: Path, state: State, form: str) -> None
 def test_a_masked_autoencoder(tmp_path: Path) -> None:
     """The decoder of an MAE file is left out; the encoder fits a timm transformer, which has no head then."""
     timm = pytest.importorskip("timm", reason="NOT TESTED: MAE files; needs pip install 'cotuning_tune[timm]'")
-    from cotuning_tune.models import timm_models
+    from cotuning_tune.models.images import timm_models
 
     encoder = {k: v for k, v in timm.create_model("test_vit").state_dict().items() if not k.startswith("head.")}
     decoder = {"mask_token": torch.zeros(1, 1, 8), "decoder_embed.weight": torch.zeros(8, 64)}

@@ -142,7 +142,7 @@ def test_a_resumed_search_writes_the_same_curves(tmp_path: Path) -> None:
     folder = made.run.tensorboard / "methods" / "bss"
     (before,) = folder.glob(PATTERN)
     size = before.stat().st_size
-    with closing(Recorder(made.run, made.optuna_storage)) as recorder:
+    with closing(Recorder(made.run, made.studies)) as recorder:
         recorder.draw(study)
     (after,) = folder.glob(PATTERN)
     assert (after.name > before.name, after.stat().st_size) == (True, size)
@@ -210,11 +210,11 @@ def texts(driver: Any, selector: str) -> set[str]:
 def test_hparams_tab(browser: Any, board: Board) -> None:
     """One row a trial and one for both seeds; every weight can be shown, and has a column then."""
     open_tab(browser, board, "#hparams")
-    board.wait(lambda: "Trial ID" in texts(browser, "vaadin-grid-study-content"), 30)
+    board.wait(lambda: "Trial ID" in texts(browser, "vaadin-grid-cell-content"), 30)
     show_all = "arguments[0].filter((box) => !box.checked).forEach((box) => box.click())"
     browser.execute_script(show_all, shown(browser, ".hparam-checkbox"))
     expected = {*WEIGHTS, "method", "best validation accuracy (%)", "last validation accuracy (%)"}
-    board.wait(lambda: expected <= texts(browser, "vaadin-grid-study-content"), 30)
+    board.wait(lambda: expected <= texts(browser, "vaadin-grid-cell-content"), 30)
     (table,) = shown(browser, "vaadin-grid")
     names = browser.execute_script("return arguments[0].items.map((item) => item.name)", table)
     assert len(names) == len(set(names)) == 26

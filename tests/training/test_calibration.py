@@ -99,7 +99,7 @@ def test_classes_in_another_order(folder: Path, tmp_path: Path) -> None:
         calibrated(pretrained("tiny_cnn"), str(tmp_path), 240, SIZES, CPU)
 
 
-def with_parts(root: Path) -> None:
+def with_splits(root: Path) -> None:
     (root / "train").mkdir()
 
 
@@ -107,13 +107,13 @@ def with_parts(root: Path) -> None:
     ("spoil", "words"),
     [
         (lambda root: None, "has 3 class folders, the source head 12"),
-        (with_parts, "has train/: give the folder"),
+        (with_splits, "has train/: give the folder"),
         (lambda root: root.rename(root.parent / "gone"), "there is no folder"),
     ],
 )
 def test_a_folder_that_does_not_fit(image_folder, spoil, words: str) -> None:
     """A folder that is missing, has parts or another number of classes than the head is refused in one line."""
-    root = image_folder(parts=(), classes="abc")
+    root = image_folder(splits=(), classes="abc")
     spoil(root)
     with pytest.raises(UserError, match=words):
         calibrated(pretrained("tiny_cnn"), str(root), 10, SIZES, CPU)

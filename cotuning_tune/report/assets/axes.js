@@ -50,19 +50,19 @@ function extent(values, share) {
 
 function linearScale(values, from, to, room = 0.05, leastStep = 0) {
   const [low, high] = extent(values, room);
-  const setting = (value) => from + ((value - low) / (high - low)) * (to - from);
-  return { setting, ticks: (count) => linearTicks(low, high, count, leastStep) };
+  const place = (value) => from + ((value - low) / (high - low)) * (to - from);
+  return { place, ticks: (count) => linearTicks(low, high, count, leastStep) };
 }
 
-// A logarithmic axis; zeros get a setting of their own at its start.
+// A logarithmic axis; zeros get a place of their own at its start.
 function logScale(values, from, to) {
   const positive = values.filter((value) => value > 0);
   const zero = positive.length < values.length;
   const [low, high] = extent(positive.map(Math.log10), 0.04);
   const start = zero ? from + (to - from) * 0.08 : from;
-  const setting = (value) => (value > 0 ? start + ((Math.log10(value) - low) / (high - low)) * (to - start) : from + (to - from) * 0.02);
+  const place = (value) => (value > 0 ? start + ((Math.log10(value) - low) / (high - low)) * (to - start) : from + (to - from) * 0.02);
   const ticks = (count) => [...(zero ? [0] : []), ...(positive.length ? logTicks(10 ** low, 10 ** high, count) : [])];
-  return { setting, ticks };
+  return { place, ticks };
 }
 
 function picture(plot, height, label) {

@@ -64,8 +64,8 @@ function drawShares(figure, plot, rows, label) {
     const text = element("text", { class: "label", x: 0, y: middle + 4 }, row.parameter.length > 20 ? `${row.parameter.slice(0, 19)}…` : row.parameter);
     svg.append(text, element("line", { class: "rule", x1: names, x2: width - MARGIN.right, y1: middle + 23, y2: middle + 23 }));
     const methods = Object.keys(row.shares).filter(isOn);
-    methods.forEach((method, setting) => {
-      const at = [x.place(row.shares[method]), middle + (methods.length > 1 ? (setting / (methods.length - 1) - 0.5) * 30 : 0)];
+    methods.forEach((method, place) => {
+      const at = [x.place(row.shares[method]), middle + (methods.length > 1 ? (place / (methods.length - 1) - 0.5) * 30 : 0)];
       figure.points.push([...at, `${method}: ${row.parameter} ${shown(row.shares[method])}`]);
       svg.append(mark(method, ...at));
     });
@@ -76,8 +76,8 @@ function drawShares(figure, plot, rows, label) {
 function axisScale(axis, values, from, to) {
   const named = axis.options || (values.every((value) => typeof value === "number") ? null : [...new Set(values)]);
   if (named) {
-    const setting = (value) => from + ((named.indexOf(value) + 0.5) / named.length) * (to - from);
-    return { setting, ticks: () => named };
+    const place = (value) => from + ((named.indexOf(value) + 0.5) / named.length) * (to - from);
+    return { place, ticks: () => named };
   }
   const ends = axis.low === undefined ? values : [axis.low, axis.high];
   return axis.log ? logScale(ends, from, to) : linearScale(ends, from, to, 0.02);
@@ -111,13 +111,13 @@ function drawParallel(figure, plot, view, label) {
 }
 
 function drawThread(figure, svg, view, row, columns, share) {
-  const settings = columns.map(({ at, scale }, i) => [at, scale.place(row[i + 1])]);
+  const places = columns.map(({ at, scale }, i) => [at, scale.place(row[i + 1])]);
   const chosen = row[0] === view.chosen;
-  const d = settings.map(([x, y], i) => `${i ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`).join("");
+  const d = places.map(([x, y], i) => `${i ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`).join("");
   const kind = `thread s${styleOf(view.method)}${chosen ? " chosen" : ""}`;
   svg.append(element("path", { class: kind, d, opacity: chosen ? 1 : (0.12 + 0.68 * share ** 2).toFixed(2) }));
   const values = columns.map(({ axis }, i) => `${axis.name} ${shown(row[i + 1])}`);
-  settings.forEach((setting) => figure.points.push([...setting, `trial ${row[0]}: ${values.join(", ")}`]));
+  places.forEach((place) => figure.points.push([...place, `trial ${row[0]}: ${values.join(", ")}`]));
 }
 
 function drawRelations(plot, rows) {

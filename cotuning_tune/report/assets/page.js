@@ -69,10 +69,10 @@ function dataRows(figure, view) {
 }
 
 // The numbers of a figure as a table, made when it is opened.
-function offerData(figure, setting, view) {
-  setting.replaceChildren();
+function offerData(figure, place, view) {
+  place.replaceChildren();
   if (!view || !dataRows(figure, view)[1].length) return;
-  const details = setting.appendChild(document.createElement("details"));
+  const details = place.appendChild(document.createElement("details"));
   details.appendChild(document.createElement("summary")).textContent = "Numbers";
   details.addEventListener("toggle", () => {
     if (details.children.length === 1) details.append(tableOf(...dataRows(figure, view), figure.title));
