@@ -76,6 +76,6 @@ def test_a_run_is_among_the_metrics(tmp_path: Path) -> None:
     tags = ('run="seen"', 'study="synthetic-1.00-fine_tune"', 'method="fine_tune"')
     assert all(tag in line for line in lines for tag in tags)
     states = {line.split('state="')[1].split('"')[0] for line in lines}
-    assert states == {"complete", "stopped", "running", "failed"}
+    assert states == {"complete", "pruned", "running", "failed"}
     (asked,) = [line for line in page.splitlines() if line.startswith("ray_cotuning_tune_trial_budget{")]
     assert float(asked.split()[-1]) == 30

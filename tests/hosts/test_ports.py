@@ -15,7 +15,7 @@ ROLES = {
     "dashboard.py": "dashboard",
     "monitor.py": "monitor",
     "ray.util.client.server": "Ray client",
-    "launch.entry": "driver",
+    "cli.entry": "driver",
     "ray::RuntimeEnv": "runtime environments",
     "ray::DashboardAgent": "agent",
     "ray::": "trials",
