@@ -146,7 +146,7 @@ def test_journal_opens_with_plain_optuna(tiny_run: Tiny) -> None:
         "storage = JournalStorage(JournalFileBackend(sys.argv[1]))\n"
         "for s in optuna.get_all_study_summaries(storage): print(s.study_name, s.n_trials, s.best_trial.value)\n"
     )
-    journal = RunDir(tiny_run[0]).studies
+    journal = RunDir(tiny_run[0]).journal
     shown = subprocess.run([sys.executable, "-c", script, str(journal)], capture_output=True, text=True, check=True)
     lines = [line.split() for line in shown.stdout.splitlines()]
     assert sorted(line[:2] for line in lines) == sorted([f"tiny/{study}", "4"] for study in CELLS)

@@ -123,7 +123,7 @@ def test_a_driver_of_a_warm_started_run_killed_while_drawing(tmp_path: Path, sam
             made = create_trial(
                 params=values, distributions=study.distributions, value=50.0, user_attrs={MARK: "old 0"}
             )
-            study.study.add_trials([made, made, made])
+            study.optuna.add_trials([made, made, made])
         return studies
 
     for name in "ab":
@@ -162,7 +162,7 @@ def test_a_driver_killed_between_queueing_and_asking_loses_nothing(tmp_path: Pat
     """A queued first point is the next trial, not one more."""
     studies = Studies(experiment(), open_storage(RunDir(tmp_path)))
     study = studies.by_name["synthetic-1.00-bss"]
-    study.study.enqueue_trial(study.firsts[0])
+    study.optuna.enqueue_trial(study.firsts[0])
     issues = [i for i in deal_all(Studies(experiment(), open_storage(RunDir(tmp_path)))) if i.study.method == "bss"]
     assert [i.number for i in issues] == list(range(6))
     assert issues[0].values == study.firsts[0]
