@@ -66,7 +66,7 @@ def test_the_best_trial_keeps_its_weights(tmp_path: Path, experiment: Experiment
 def test_a_new_driver_tidies_up(tmp_path: Path, experiment: Experiment) -> None:
     """What a driver killed between telling and deleting has left goes at the next start, and only that."""
     run = RunDir(tmp_path)
-    study = Studies(experiment, open_storage(run), run).studies[CELL]
+    study = Studies(experiment, open_storage(run), run).by_name[CELL]
     for number in range(3):
         study.issue()
         write_bytes(run.study(CELL).trial(number).best_weights, b"weights")

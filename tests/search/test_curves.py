@@ -12,7 +12,7 @@ from tests.boards import EXPERIMENT
 @pytest.fixture
 def study(tmp_path) -> OptunaStudy:
     experiment = parse(EXPERIMENT.format(methods='["bss"]'), "made", tmp_path)
-    return next(iter(Studies(experiment, InMemoryStorage()).studies.values()))
+    return next(iter(Studies(experiment, InMemoryStorage()).by_name.values()))
 
 
 def test_the_order_is_that_of_the_ends(study: OptunaStudy) -> None:

@@ -26,7 +26,7 @@ epochs = 9
 def studies(folder: Path, pruner: str) -> list[OptunaStudy]:
     run = RunDir(folder)
     experiment = parse(TEXT.format(pruner=pruner), "stop")
-    return list(Studies(experiment, open_storage(run), run).studies.values())
+    return list(Studies(experiment, open_storage(run), run).by_name.values())
 
 
 def run_trial(study: OptunaStudy, level: float) -> int:

@@ -17,9 +17,9 @@ KINDS = ["tpe", "random", "qmc", "gp"]
 
 def draw(kind: str, study: str, number: int, space: dict[str, optuna.distributions.BaseDistribution]) -> dict:
     """What a fresh process would draw for a trial of an empty study."""
-    study = optuna.create_study(direction="maximize")
-    study.sampler = make_sampler(kind, 7, study, number, list(space))
-    return study.ask(space).params
+    drawn = optuna.create_study(direction="maximize")
+    drawn.sampler = make_sampler(kind, 7, study, number, list(space))
+    return drawn.ask(space).params
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -170,7 +170,7 @@ def test_a_driver_killed_between_queueing_and_asking_loses_nothing(tmp_path: Pat
 
 def test_a_report_fills_what_was_missed(tmp_path: Path) -> None:
     """Reports carry the whole history: epochs that a killed driver missed are filled in, none overwritten."""
-    study = Studies(experiment(), open_storage(RunDir(tmp_path))).studies["synthetic-1.00-bss"]
+    study = Studies(experiment(), open_storage(RunDir(tmp_path))).by_name["synthetic-1.00-bss"]
     number = study.issue().number
     study.report(number, [row(1, 10.0)])
     study.report(number, [row(1, 99.0), row(2, 20.0), row(3, 30.0)])
@@ -194,7 +194,7 @@ def test_failures_get_successors_up_to_a_limit(tmp_path: Path) -> None:
 
 def test_the_infrastructure_may_lose_a_trial_three_times(tmp_path: Path) -> None:
     """Then it is not issued again."""
-    study = Studies(experiment(), open_storage(RunDir(tmp_path))).studies["synthetic-1.00-bss"]
+    study = Studies(experiment(), open_storage(RunDir(tmp_path))).by_name["synthetic-1.00-bss"]
     number = study.issue().number
     for _ in range(REISSUES):
         assert study.reissue(number, "killed")
@@ -205,7 +205,7 @@ def test_the_infrastructure_may_lose_a_trial_three_times(tmp_path: Path) -> None
 
 def test_a_trial_that_gets_on_is_only_unlucky(tmp_path: Path) -> None:
     """Losses at different epochs do not add up: however often its workers die, a trial that gets on is kept."""
-    study = Studies(experiment(), open_storage(RunDir(tmp_path))).studies["synthetic-1.00-bss"]
+    study = Studies(experiment(), open_storage(RunDir(tmp_path))).by_name["synthetic-1.00-bss"]
     number = study.issue().number
     for epoch in range(1, 10):
         study.report(number, [row(n, 10.0) for n in range(1, epoch + 1)])
@@ -216,7 +216,7 @@ def test_a_trial_that_gets_on_is_only_unlucky(tmp_path: Path) -> None:
 
 def test_the_earliest_of_equals_is_best(tmp_path: Path) -> None:
     """Ties of validation accuracy go to the trial that was asked for first."""
-    study = Studies(experiment(), open_storage(RunDir(tmp_path))).studies["synthetic-1.00-bss"]
+    study = Studies(experiment(), open_storage(RunDir(tmp_path))).by_name["synthetic-1.00-bss"]
     for value in (40.0, 60.0, 60.0):
         study.complete(study.issue().number, value, 1.0)
     best = study.best()

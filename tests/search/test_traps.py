@@ -59,7 +59,7 @@ def test_trap_05_the_value_is_the_best_not_the_last(tiny_run: Tiny) -> None:
 
 def test_trap_06_nan_is_told_fail(tmp_path: Path) -> None:
     """A failed trial is FAIL, not RUNNING for ever."""
-    study = Studies(parse(TEXT, "nan"), open_storage(RunDir(tmp_path))).studies["synthetic-1.00-bss"]
+    study = Studies(parse(TEXT, "nan"), open_storage(RunDir(tmp_path))).by_name["synthetic-1.00-bss"]
     study.fail(study.issue().number, "not finite")
     assert study.trials()[0].state == optuna.trial.TrialState.FAIL
 
@@ -89,7 +89,7 @@ def test_trap_09_a_fresh_driver_repeats_no_draw(tmp_path: Path) -> None:
     drawn = []
     for _ in range(6):
         text = TEXT.replace("trials = 4", "trials = 6")
-        issue = Studies(parse(text, "draws"), open_storage(RunDir(tmp_path))).studies["synthetic-1.00-bss"]
+        issue = Studies(parse(text, "draws"), open_storage(RunDir(tmp_path))).by_name["synthetic-1.00-bss"]
         issue.orphans.clear()
         drawn.append(str(issue.issue().values))
     assert len(set(drawn)) == 6
