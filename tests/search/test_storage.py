@@ -39,7 +39,7 @@ def studies_of(run: RunDir) -> Studies:
 def run(tmp_path: Path) -> RunDir:
     """A run with a COMPLETE trial, its folder, and a RUNNING one."""
     made = RunDir(tmp_path)
-    study = studies_of(made).studies[CELL]
+    study = studies_of(made).by_name[CELL]
     first, second = study.issue(), study.issue()
     study.report(first.number, [{"epoch": 1, "val_accuracy": 40.0}, {"epoch": 2, "val_accuracy": 60.0}])
     study.complete(first.number, 60.0, 2.5)
@@ -58,9 +58,9 @@ def test_a_half_written_last_line_is_cut_off(run: RunDir, half: str) -> None:
     (notice,) = mend_journal(run.journal)
     assert "half-written last line" in notice
     assert run.journal.read_bytes() == before
-    study = studies_of(run).studies[CELL]
+    study = studies_of(run).by_name[CELL]
     assert [study.issue().number, study.issue().number] == [1, 2]
-    assert len(studies_of(run).studies[CELL].trials()) == 3
+    assert len(studies_of(run).by_name[CELL].trials()) == 3
 
 
 def test_every_truncation_of_the_journal_can_be_read(run: RunDir) -> None:
@@ -132,9 +132,9 @@ def test_any_optuna_storage_serves(tmp_path: Path) -> None:
     run, url = RunDir(tmp_path), f"sqlite:///{tmp_path}/studies.db"
     set_storage(run, url)
     assert stat.S_IMODE(run.optuna_storage_file.stat().st_mode) == 0o600
-    study = studies_of(run).studies[CELL]
+    study = studies_of(run).by_name[CELL]
     study.complete(study.issue().number, 50.0, 1.0)
-    assert studies_of(run).studies[CELL].counts()[TrialState.COMPLETE] == 1
+    assert studies_of(run).by_name[CELL].counts()[TrialState.COMPLETE] == 1
     assert not run.journal.exists()
     with pytest.raises(UserError, match="elsewhere already"):
         set_storage(run, "sqlite:///other.db")
@@ -170,7 +170,7 @@ def test_a_storage_that_goes_away_in_the_middle_of_a_write(
     study.report(0, [{"epoch": 1, "val_accuracy": 40.0}])
     assert run.journal.read_bytes().removeprefix(before).count(b"\n") == 1
     assert not run.journal.with_name("optuna.journal.lock").is_symlink()
-    assert studies_of(run).studies[CELL].trials()[0].intermediate_values == {1: 40.0}
+    assert studies_of(run).by_name[CELL].trials()[0].intermediate_values == {1: 40.0}
 
 
 def test_a_storage_that_refuses_ends_the_driver(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
