@@ -92,7 +92,7 @@ def test_a_dead_drivers_journal_lock_is_removed(run: RunDir) -> None:
 def test_a_lost_journal_is_refused(run: RunDir) -> None:
     """Trials without a journal are never taken for a fresh start."""
     run.journal.unlink()
-    with pytest.raises(UserError, match=r"studies\.journal is gone, but there are trials"):
+    with pytest.raises(UserError, match=r"optuna\.journal is gone, but there are trials"):
         open_storage(run)
     assert not run.journal.exists()
 
