@@ -164,12 +164,12 @@ def read_space(config_type: type, table: Mapping[str, Any], where: str) -> Space
     given = _flatten(table, known, where)
     space: Space = {}
     for key, (item, hint) in known.items():
-        default, search, off = default_of(item), item.metadata.get("search"), item.metadata.get("neutral")
+        default, search, neutral = default_of(item), item.metadata.get("search"), item.metadata.get("neutral")
         if key in given:
             default, search = _override(given[key], default, hint, f"{where}.{key.replace('/', '.')}")
         if default is dataclasses.MISSING:
             raise UserError(f"{where}.{key.replace('/', '.')} is missing: give it a value", where)
-        space[key] = Parameter(default, search, off)
+        space[key] = Parameter(default, search, neutral)
     return space
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from cotuning_tune.cli._options import add_calibration, add_decoding, decoding, say_calibration, with_options
 from cotuning_tune.cli._reading import summary
 
-STUDIES = "Optuna storage, as postgresql://... (default: COTUNING_TUNE_OPTUNA_STORAGE, else a journal)"
+STORAGE_HELP = "Optuna storage, as postgresql://... (default: COTUNING_TUNE_OPTUNA_STORAGE, else a journal)"
 
 
 def _add_cluster(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +28,7 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("experiment", metavar="EXPERIMENT", help="a file of search_spaces/, or your own")
     parser.add_argument("--storage", default="runs", help="folder of the runs, or s3://BUCKET/PREFIX (default: runs)")
     parser.add_argument("--name", help="name of the run (default: the file's name)")
-    parser.add_argument("--optuna-storage", metavar="URL", help=STUDIES)
+    parser.add_argument("--optuna-storage", metavar="URL", help=STORAGE_HELP)
     parser.add_argument("--from", dest="warm_from", metavar="RUN", help="tell the sampler an older run's trials")
     text = "search K times in all, each time with another search seed: how far does the order of the methods hold?"
     parser.add_argument("--repeat-search", type=int, metavar="K", help=text)

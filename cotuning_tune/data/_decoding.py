@@ -248,7 +248,7 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 def _write_at(descriptor: int, data: bytes, start: int) -> None:
-    """Write all of it: a nearly full disk takes a split first and says so at the next call."""
+    """Write all of it: a nearly full disk takes a part first and says so at the next call."""
     left = memoryview(data)
     while left:
         written = os.pwrite(descriptor, left, start)

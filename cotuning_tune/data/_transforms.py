@@ -36,7 +36,7 @@ def ten_crops(images_B3SS: Tensor, size: int) -> tuple[Tensor, ...]:
 
 
 def draw_boxes(count: int, side: int, smallest: float, generator: torch.Generator) -> Tensor:
-    """Random splits [B, 4] (top, left, height, width): area share uniform in [smallest, 1], aspect 3/4 to 4/3.
+    """Random parts [B, 4] (top, left, height, width): area share uniform in [smallest, 1], aspect 3/4 to 4/3.
 
     The rule of torchvision's RandomResizedCrop (Szegedy et al. 2015): the first of ten tries that fits, else
     the whole image. Drawn from ``generator`` (CPU) alone, the same number of draws whatever fits.

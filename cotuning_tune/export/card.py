@@ -38,12 +38,12 @@ def card(winner: Winner, description: Mapping[str, Any], facts: Facts) -> str:
         "Licences": _licences(winner, facts),
         "Made with": ", ".join(f"{name} {version}" for name, version in description["versions"].items()),
     }
-    splits = [
+    parts = [
         f"# {winner.title}",
         _what(winner, description),
         *(f"## {name}\n\n{text}" for name, text in sections.items()),
     ]
-    return "\n\n".join(splits) + "\n"
+    return "\n\n".join(parts) + "\n"
 
 
 def _what(winner: Winner, d: Mapping[str, Any]) -> str:
@@ -190,7 +190,7 @@ def _of_test_evaluations(winner: Winner) -> list[str]:
         f" {len(winner.seeds)} seed(s) of this study."
     ]
     if ledger.broken_lines(winner.run.ledger) or ledger.altered_lines(winner.run.ledger):
-        found.append("WARNING: the ledger of these test_evaluations has been altered: do not trust the count.")
+        found.append("WARNING: the ledger of these test evaluations has been altered: do not trust the count.")
     return found
 
 

@@ -28,7 +28,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Description:
-    """Classes, splits and at_rates of a data set.
+    """Classes and splits of a data set, and its split at each rate.
 
     ``sizes``: width and height of some training images, pixels. ``shown``: the positions in the training split
     that training sees when all labels are used: the only ones that may be shown to people.

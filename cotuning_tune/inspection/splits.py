@@ -45,7 +45,7 @@ class DataSplit:
 
 
 def read_split(data: DataSet, split: str) -> DataSplit | None:
-    """A part of the data set, None where it has no such split; files are listed, not opened.
+    """A split of the data set, None where it has none of that name; files are listed, not opened.
 
     Raises UserError where the folder does not look as its owners publish it.
     """

@@ -18,7 +18,7 @@ NAMED = 3
 
 @dataclass(frozen=True)
 class StudyAudit:
-    """A study's test_evaluations of its test split, the models that need one each, and what does not fit."""
+    """The evaluations of a study's test split, the models that need one each, and what does not fit."""
 
     study: StudyResult
     opened: int
@@ -181,5 +181,5 @@ def audit_table(audits: list[StudyAudit]) -> Table:
         ]
         for a in audits
     ]
-    header = ["method", "study", "tested models", "test_evaluations", "configurations", "files"]
+    header = ["method", "study", "tested models", "test evaluations", "configurations", "files"]
     return Table("audit", "Audit", header, rows, "Each tested model needs one opening of its study's test split.")

@@ -186,7 +186,7 @@ def terms_table(searches: list[Search], device: str) -> Table:
         finished = sum(c.finished for c in studies)
         rows.append([str(search.number), *map(str, (search.seed, finished, failed, epochs)), hours])
         rows[-1] += [str(search.models), str(search.opened)]
-    header = ["search", "search seed", "trials", "failed", "epochs", f"{device}-h", "tested models", "test_evaluations"]
+    header = ["search", "search seed", "trials", "failed", "epochs", f"{device}-h", "tested models", "test evaluations"]
     return Table("repeats_terms", "The searches", header, rows)
 
 

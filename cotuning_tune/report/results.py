@@ -12,7 +12,7 @@ from cotuning_tune.run.folder import RunDir, StudyDir
 
 @dataclass(frozen=True)
 class StudyResult:
-    """A study: its study's trials, the selection (None: no trial succeeded), the retrained seeds.
+    """A study: its trials, the selection (None: no trial succeeded), the retrained seeds.
 
     ``name``: of its folder. ``importance``: share of each searched parameter; empty where unknown.
     """

@@ -91,7 +91,7 @@ class StudyDir:
 
     @property
     def summary(self) -> Path:
-        """The study's study as the search left it, for readers without optuna."""
+        """The study as the search left it, for readers without optuna."""
         return self.path / "study.json"
 
     @property

@@ -132,7 +132,7 @@ def test_fashion_mnist_pixels() -> None:
 def test_full_fashion_mnist_that_is_not_there(tmp_path: Path) -> None:
     """Where the full set is missing and may not be fetched, one line says what to set."""
     with pytest.raises(UserError, match=r"data\.fashion_mnist\.root.*embedded") as caught:
-        make("fashion_mnist", split="full", root=str(tmp_path), download=False).train()
+        make("fashion_mnist", part="full", root=str(tmp_path), download=False).train()
     assert "\n" not in str(caught.value)
 
 

@@ -96,7 +96,7 @@ def test_card_of_ten_crops_and_bfloat16(copied: RunDir, call: Call, tmp_path: Pa
         "trained and tested in bfloat16",
         "There is one seed alone",
         "1 seed(s) of this configuration failed",
-        "the ledger of these test_evaluations has been altered",
+        "the ledger of these test evaluations has been altered",
     ):
         assert told in text, told
 

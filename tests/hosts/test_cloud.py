@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cotuning_tune.launch import Request
-from cotuning_tune.launch.backends.cloud import CloudProfile, CloudWay, _write_files
+from cotuning_tune.launch.backends.cloud import CloudBackend, CloudProfile, _write_files
 from tests.hosts.bed import Host, bed
 from tests.servers import S3_KEYS
 
@@ -58,8 +58,8 @@ def test_the_head_is_launched_as_the_yaml_says(tmp_path: Path) -> None:
         profile = replace(CloudProfile(package="git+https://example.org/x.git"), **account)
         path = ROOT / "search_spaces" / "tiny.toml"
         request = Request(path, "tiny", "s3://bucket/runs", "", profile, tmp_path)
-        CloudWay().check(request)
-        for name, text in CloudWay().plan(request).files.items():
+        CloudBackend().check(request)
+        for name, text in CloudBackend().plan(request).files.items():
             (tmp_path / name).write_text(text)
         _write_files(request)
         cluster = str(tmp_path / "cluster.yaml")

@@ -15,7 +15,7 @@ from typing import Any
 from optuna.trial import TrialState
 
 from cotuning_tune.launch import Request
-from cotuning_tune.launch.backends.k8s import K8sProfile, K8sWay
+from cotuning_tune.launch.backends.k8s import K8sBackend, K8sProfile
 from cotuning_tune.launch.yaml_text import documents
 from tests.hosts.bed import Host, bed
 from tests.search.kills import trials_of
@@ -127,8 +127,8 @@ def _made(tmp_path: Path) -> Operator:
     path.write_text(EXPERIMENT)
     profile = K8sProfile(image="a/b:1", claim="runs", workers=2, cpus=1, gpus=0)
     request = Request(path, "small", "/mnt/runs", "", profile, tmp_path / "launch")
-    K8sWay().check(request)
-    items = [item.value for text in K8sWay().plan(request).files.values() for item in documents(text, "manifest")]
+    K8sBackend().check(request)
+    items = [item.value for text in K8sBackend().plan(request).files.values() for item in documents(text, "manifest")]
     (job,) = [item for item in items if item["kind"] == "RayJob"]
     (config,) = [item for item in items if item["kind"] == "ConfigMap"]
     secret = {"auth_token": secrets.token_hex(32)}

@@ -15,7 +15,7 @@ import pytest
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.launch import Launch, Request, launch, relaunch, state_of, stop
 from cotuning_tune.launch.backends import cloud
-from cotuning_tune.launch.backends.cloud import CloudProfile, CloudWay, cluster_name
+from cotuning_tune.launch.backends.cloud import CloudBackend, CloudProfile, cluster_name
 from cotuning_tune.launch.cloud_rules import NODE_FIELDS, check_cluster
 from cotuning_tune.launch.keep_log import keep_log
 from cotuning_tune.launch.profile import profile_text
@@ -100,7 +100,7 @@ def test_started_watched_and_stopped(ray: Path, tmp_path: Path) -> None:
     assert "-m cotuning_tune.cli.entry experiment.toml --storage s3://bucket/runs --name tiny" in seen
     assert "--address auto --nodes 3 --require-token" in seen
     assert f"token file {head}/cotuning-tune/token; mode token\nkey it's $secret; url {URL}\n" in seen
-    assert "the driver speaks\n" in list(CloudWay().log(made, follow=False))
+    assert "the driver speaks\n" in list(CloudBackend().log(made, follow=False))
     assert stop(made) == "stopped in order, the machines are down; nothing is lost"
     assert _asked(ray)[-1] == ["down", "-y", config]
     assert not head.exists()
@@ -138,7 +138,7 @@ def test_how_it_ended(ray: Path, tmp_path: Path, code: str, state: str) -> None:
     (head / "end").write_text(code)
     _wait((head / "cotuning-tune" / "code").exists)
     assert state_of(made) == state
-    assert "".join(CloudWay().log(made, follow=True)).endswith("the driver speaks\n")
+    assert "".join(CloudBackend().log(made, follow=True)).endswith("the driver speaks\n")
     time.sleep(0.1)
     assert not (head / "called").exists()
     (head / "end").unlink()
@@ -188,9 +188,9 @@ def test_the_log_outlives_the_head(ray: Path, tmp_path: Path) -> None:
     made = replace(_launched(tmp_path), storage=str(tmp_path / "runs"))
     (tmp_path / "log").write_text("its last words\n")
     stop(made)
-    assert "is not there" in "".join(CloudWay().log(made, follow=False))
+    assert "is not there" in "".join(CloudBackend().log(made, follow=False))
     keep_log(tmp_path / "log", f"{made.run}.log")
-    assert "".join(CloudWay().log(made, follow=False)).endswith("its last words\n")
+    assert "".join(CloudBackend().log(made, follow=False)).endswith("its last words\n")
 
 
 @pytest.mark.parametrize(
@@ -208,18 +208,18 @@ def test_the_log_outlives_the_head(ray: Path, tmp_path: Path) -> None:
 def test_a_wrong_profile_is_refused(change: dict[str, Any], said: str, tmp_path: Path) -> None:
     """Before anything is started, and with --dry-run too."""
     with pytest.raises(UserError, match=said):
-        CloudWay().check(_request(tmp_path, **change))
+        CloudBackend().check(_request(tmp_path, **change))
 
 
 def test_an_open_ssh_port_must_be_asked_for(tmp_path: Path) -> None:
     """With open_ssh = true Ray makes its own security group."""
-    CloudWay().check(_request(tmp_path, security_group="", open_ssh=True))
+    CloudBackend().check(_request(tmp_path, security_group="", open_ssh=True))
 
 
 def test_storage_and_names(tmp_path: Path, call: CLI) -> None:
     """A folder is on no two machines; gs:// is not supported, and what is instead is said; names are short."""
     with pytest.raises(UserError, match=r"is on no two machines of a cloud: name s3:.*gs:// is not supported"):
-        CloudWay().check(replace(_request(tmp_path), storage="/mnt/runs"))
+        CloudBackend().check(replace(_request(tmp_path), storage="/mnt/runs"))
     code, _, err = call("launch", "cloud", ROOT / "search_spaces" / "tiny.toml", "--storage", "gs://bucket/runs")
     assert (code, len(err)) == (2, 1)
     assert "s3://BUCKET/PREFIX is possible" in err[0]

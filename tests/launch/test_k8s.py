@@ -12,7 +12,7 @@ import pytest
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.launch import Launch, Request, find_launch, kube_api, launch, relaunch, state_of, stop
 from cotuning_tune.launch.backends import k8s
-from cotuning_tune.launch.backends.k8s import K8sProfile, K8sWay, object_name
+from cotuning_tune.launch.backends.k8s import K8sBackend, K8sProfile, object_name
 from cotuning_tune.launch.profile import profile_text
 from cotuning_tune.launch.templates import launch_files
 from tests.launch.kube_server import TOKEN, Kube, kube_server, write_kubeconfig
@@ -230,13 +230,13 @@ def test_logs_are_followed_over_retries_and_cuts(kube: Kube, tmp_path: Path) -> 
     kube.add_pod("one", _lines("first", "grüße", "third", "fourth"), "2026-01-01T00:00:00Z", **labels)
     kube.cut_logs = 1
     found = []
-    for piece in K8sWay().log(made, follow=True):
+    for piece in K8sBackend().log(made, follow=True):
         found.append(piece)
         if piece == "fourth\n":
             kube.add_pod("two", _lines("again", second=9), "2026-01-01T00:00:09Z", **labels)
             kube.job("tiny")["status"] = {"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED"}
     assert found == ["first\n", "grüße\n", "third\n", "fourth\n", "again\n"]
-    assert list(K8sWay().log(made, follow=False)) == found
+    assert list(K8sBackend().log(made, follow=False)) == found
 
 
 @pytest.mark.parametrize(
@@ -256,14 +256,14 @@ def test_logs_are_followed_over_retries_and_cuts(kube: Kube, tmp_path: Path) -> 
 def test_a_wrong_profile_is_refused_before_anything_is_sent(change: dict[str, Any], said: str, tmp_path: Path) -> None:
     """Also with --dry-run; nobody is asked."""
     with pytest.raises(UserError, match=said):
-        K8sWay().check(_request(tmp_path, **change))
+        K8sBackend().check(_request(tmp_path, **change))
 
 
 def test_what_would_pass_a_shell_is_refused(tmp_path: Path) -> None:
     """The entry point goes through two shells: no dollar, no blank, no quote."""
     for field, text in (("storage", "/mnt/runs/a b"), ("name", "$(id)")):
         with pytest.raises(UserError, match=f"the {field} '.*' must not hold"):
-            K8sWay().check(replace(_request(tmp_path), **{field: text}))
+            K8sBackend().check(replace(_request(tmp_path), **{field: text}))
 
 
 def test_a_large_experiment_file_is_refused(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_a_large_experiment_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "large.toml"
     path.write_text("#" * 1_000_001)
     with pytest.raises(UserError, match="a ConfigMap holds no more"):
-        K8sWay().check(replace(_request(tmp_path), experiment=path))
+        K8sBackend().check(replace(_request(tmp_path), experiment=path))
 
 
 def test_names_of_objects() -> None:
@@ -291,12 +291,12 @@ def test_own_templates_are_checked_too(tmp_path: Path) -> None:
     text = (launch_files() / "k8s" / "rayjob.yaml").read_text()
     (folder / "rayjob.yaml").write_text(text.replace("minReplicas: @{workers}", "minReplicas: 9"))
     with pytest.raises(UserError, match=r"rayjob.yaml line \d+: minReplicas 9 is more than maxReplicas 2"):
-        K8sWay().check(_request(tmp_path, templates=str(tmp_path)))
+        K8sBackend().check(_request(tmp_path, templates=str(tmp_path)))
     (folder / "rayjob.yaml").write_text(text)
     objects = (launch_files() / "k8s" / "objects.yaml").read_text()
     (folder / "objects.yaml").write_text(objects[: objects.index("---")])
     with pytest.raises(UserError, match="make no NetworkPolicy"):
-        K8sWay().check(_request(tmp_path, templates=str(tmp_path)))
+        K8sBackend().check(_request(tmp_path, templates=str(tmp_path)))
 
 
 def test_a_dry_run_asks_nobody(tmp_path: Path, call: CLI, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.launch.backend import Request
 from cotuning_tune.launch.backends import submit
-from cotuning_tune.launch.backends.submit import SubmitProfile, SubmitWay
+from cotuning_tune.launch.backends.submit import SubmitBackend, SubmitProfile
 from cotuning_tune.launch.profile import profile_text, read_profile
 from tests.launch.guides import ROOT
 from tests.servers import free_port
@@ -60,7 +60,7 @@ def test_the_database_url_travels_in_a_private_file(project: Path) -> None:
     request = _request(project, "postgresql://u:secret@h/d")
     path = submit._staged(request) / "optuna_storage.url"
     assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == (request.optuna_storage, 0o600)
-    assert "secret" not in SubmitWay().plan(request).shown(request.folder)
+    assert "secret" not in SubmitBackend().plan(request).shown(request.folder)
 
 
 def test_too_much_does_not_travel(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

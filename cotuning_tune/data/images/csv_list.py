@@ -16,14 +16,14 @@ from cotuning_tune.hyper import hyper
 GUESSES = {
     "path": ("path", "file", "image", "filename", "filepath", "image_path"),
     "label": ("label", "class", "class_name", "category"),
-    "split": ("split", "split", "set", "subset"),
+    "split": ("split", "part", "set", "subset"),
 }
 WORDS = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing"),
 }
-PART_OF = {word: split for split, words in WORDS.items() for word in words}
+SPLIT_OF = {word: split for split, words in WORDS.items() for word in words}
 Row = tuple[str, str, str]
 
 
@@ -38,7 +38,7 @@ class CsvList(FileDataSet):
         file: str = hyper("", path=True, doc="the CSV or TSV file; needed")
         path: str = hyper("", doc="column of the paths; default: path, file, image, ...")
         label: str = hyper("", doc="column of the labels; default: label, class, ...")
-        split: str = hyper("", doc="column of train, val, test; default: split, split, ... where there is one")
+        split: str = hyper("", doc="column of train, val, test; default: split, part, ... where there is one")
         test_fraction: float = hyper(0.2, doc="share of each class to test, where there is no such column")
         split_seed: int = hyper(0, doc="of the test share")
 
@@ -78,21 +78,21 @@ class CsvList(FileDataSet):
         header = [name.strip() for name in next(reader, [])]
         places = [self._place(header, column) for column in GUESSES]
         lines: dict[str, int] = {}
-        for studies in filter(any, reader):
-            if len(studies) != len(header):
+        for cells in filter(any, reader):
+            if len(cells) != len(header):
                 raise self._wrong(
-                    reader.line_num, f"{len(studies)} studies under {len(header)} columns; quote what has commas"
+                    reader.line_num, f"{len(cells)} cells under {len(header)} columns; quote what has commas"
                 )
-            path, label, split = (studies[p].strip() if p is not None else "" for p in places)
+            path, label, split = (cells[p].strip() if p is not None else "" for p in places)
             if not path or not label:
                 raise self._wrong(reader.line_num, "no path or no label")
             path = os.path.normpath(path)
             if path in lines:
                 raise self._wrong(reader.line_num, f"{path} stands in line {lines[path]} already")
             lines[path] = reader.line_num
-            if places[2] is not None and split.lower() not in PART_OF:
-                raise self._wrong(reader.line_num, f"no split '{split}'; there are {', '.join(PART_OF)}")
-            yield path, label, PART_OF.get(split.lower(), "")
+            if places[2] is not None and split.lower() not in SPLIT_OF:
+                raise self._wrong(reader.line_num, f"no split '{split}'; there are {', '.join(SPLIT_OF)}")
+            yield path, label, SPLIT_OF.get(split.lower(), "")
 
     def _place(self, header: list[str], column: str) -> int | None:
         """Where a column stands; None where there is no column of splits."""

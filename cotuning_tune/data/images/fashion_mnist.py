@@ -1,6 +1,6 @@
 """Fashion-MNIST (Xiao et al. 2017, MIT licence): 1000 + 1000 images in the package, or the whole set.
 
-The embedded split holds 100 training and 100 test images a class, the first of each in the published
+The embedded part holds 100 training and 100 test images a class, the first of each in the published
 order (``scripts/build_embedded_fashion_mnist.py``); the whole set comes through torchvision.
 """
 
@@ -38,7 +38,7 @@ class FashionMnist(DataSet):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        split: Literal["embedded", "full"] = hyper("embedded", doc="in the package, or the 70,000 images")
+        part: Literal["embedded", "full"] = hyper("embedded", doc="in the package, or the 70,000 images")
         invert: bool = hyper(True, doc="white background")
         root: str = hyper("", path=True, doc="folder of the full set; default: the cache folder")
         download: bool = hyper(True, doc="fetch the full set where it is missing")
@@ -54,7 +54,7 @@ class FashionMnist(DataSet):
         return self._load("test")
 
     def _load(self, split: str) -> Listing:
-        if self.config.split == "embedded":
+        if self.config.part == "embedded":
             with np.load(EMBEDDED) as stored:
                 pixels_N28, labels_N = stored[f"{split}_images"], stored[f"{split}_labels"]
         else:
@@ -76,6 +76,6 @@ class FashionMnist(DataSet):
             reason = first_line(problem)
             raise UserError(
                 f"the full Fashion-MNIST is not in {root} and could not be fetched ({reason});"
-                " set data.fashion_mnist.root to its folder, or split = 'embedded'"
+                " set data.fashion_mnist.root to its folder, or part = 'embedded'"
             ) from None
         return data.data.numpy(), data.targets.numpy()

@@ -155,7 +155,7 @@ def _driver(request: Request) -> str:
     return render("cloud/driver.sh", values, profile.templates)
 
 
-class CloudWay(Backend):
+class CloudBackend(Backend):
     """``ray up`` makes the cluster, ``ray exec`` reaches the driver on its head over ssh."""
 
     Profile = CloudProfile

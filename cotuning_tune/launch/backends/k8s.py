@@ -166,7 +166,7 @@ def _check_storage(request: Request) -> None:
         raise UserError(f"{request.storage} does not lie in {profile.mount}, where the claim is mounted (--storage)")
 
 
-class K8sWay(Backend):
+class K8sBackend(Backend):
     """A RayJob: the operator makes the cluster, submits the entry point, and makes it again where it fails."""
 
     Profile = K8sProfile

@@ -27,7 +27,7 @@ class LocalProfile:
     cpus: int = hyper(0, doc="cores to use; 0: all")
 
 
-class LocalWay(Backend):
+class LocalBackend(Backend):
     """A process of this machine that outlives the terminal."""
 
     Profile = LocalProfile

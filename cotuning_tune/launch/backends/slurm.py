@@ -86,7 +86,7 @@ def _lives(state: str) -> bool:
     return state.startswith(("queued", "running"))
 
 
-class SlurmWay(Backend):
+class SlurmBackend(Backend):
     """``sbatch``, and the job's own exit code says whether it goes back to the queue."""
 
     Profile = SlurmProfile

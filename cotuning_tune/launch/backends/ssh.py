@@ -87,7 +87,7 @@ def _export(setting: str) -> str:
     return f"export {name}={shlex.quote(value)}"
 
 
-class SshWay(Backend):
+class SshBackend(Backend):
     """Starts Ray on each host, with a token of this launch, and the driver on the first one."""
 
     Profile = SshProfile

@@ -40,7 +40,7 @@ class SubmitProfile:
     stop_s: int = hyper(60, doc="seconds that the driver may take to end in order")
 
 
-class SubmitWay(Backend):
+class SubmitBackend(Backend):
     """A job ``NAME-rN``, a new number for each attempt; the driver runs on the cluster's head."""
 
     Profile = SubmitProfile
