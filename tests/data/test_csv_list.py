@@ -32,9 +32,7 @@ def names(found: FileDataSet, split: str) -> list[str]:
     return list(files.names) if files else []
 
 
-@pytest.mark.parametrize(
-    "head", ["path,label,split", "file,class,split", "Image,Category,Set", " image , LABEL,subset"]
-)
+@pytest.mark.parametrize("head", ["path,label,split", "file,class,part", "Image,Category,Set", " image , LABEL,subset"])
 @pytest.mark.parametrize("mark", [",", ";", "\t"])
 @pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
 def test_columns_are_guessed(tmp_path: Path, head: str, mark: str, bom: bytes) -> None:
