@@ -140,7 +140,7 @@ def _list(_: argparse.Namespace) -> int:
         rows.append([name, *counts, "yes" if found.fetches else "no", data.about(name)])
     widths = [max(len(row[column]) for row in rows) for column in range(len(head) - 1)]
     for name, *middle, text in rows:
-        shown = [study.rjust(width) for study, width in zip(middle, widths[1:], strict=True)]
+        shown = [cell.rjust(width) for cell, width in zip(middle, widths[1:], strict=True)]
         print("  ".join([name.ljust(widths[0]), *shown, text]))
     return 0
 

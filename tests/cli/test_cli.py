@@ -272,7 +272,7 @@ def test_images_that_a_backbone_cannot_take(call: Call, experiment: Path) -> Non
 def test_space(call: Call) -> None:
     """``space`` shows every key of training and method with default, range and meaning."""
     code, out, _ = call("space", "bss")
-    rows = {studies[0]: studies[1:] for line in out if (studies := [study.strip() for study in line.split("|")[1:-1]])}
+    rows = {cells[0]: cells[1:] for line in out if (cells := [cell.strip() for cell in line.split("|")[1:-1]])}
     assert code == 0
     assert rows["methods.bss.weight"][0] == "0.001"
     assert rows["train.batch_size"][:2] == ["48", "pinned"]

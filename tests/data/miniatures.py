@@ -62,7 +62,7 @@ def struct_array(rows: list[dict[str, Any]]) -> np.ndarray:
     return array
 
 
-def studies(texts: Iterable[str]) -> np.ndarray:
+def cells(texts: Iterable[str]) -> np.ndarray:
     """A MATLAB study array of texts, N x 1."""
     return np.array([[text] for text in texts], dtype=object)
 
@@ -116,7 +116,7 @@ def stanford_cars(root: Path, seed: int = 0, nested: bool = False) -> Options:
         for row, label in zip(rows, labels, strict=True):
             draw(base / f"cars_{split}" / (f"cars_{split}" if nested else ".") / row["fname"], label, rng)
         savemat(places[split] / name, {"annotations": struct_array(rows)})
-    savemat(devkit / "cars_meta.mat", {"class_names": studies(CARS).T})
+    savemat(devkit / "cars_meta.mat", {"class_names": cells(CARS).T})
     return {"root": str(root)}
 
 
@@ -130,7 +130,7 @@ def stanford_cars_list(root: Path, seed: int = 0) -> Options:
         test = sum(row["class"] == label + 1 for row in rows) >= TRAIN
         box = dict.fromkeys(("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2"), np.uint16(1))
         rows.append({"relative_im_path": name} | box | {"class": np.uint8(label + 1), "test": np.uint8(test)})
-    savemat(root / "cars_annos.mat", {"annotations": struct_array(rows), "class_names": studies(CARS).T})
+    savemat(root / "cars_annos.mat", {"annotations": struct_array(rows), "class_names": cells(CARS).T})
     return {"root": str(root)}
 
 
@@ -171,7 +171,7 @@ def stanford_dogs(root: Path, seed: int = 0) -> Options:
         names = [f"{DOGS[label]}/{DOGS[label][:9]}_{len(split)}{n:03d}.jpg" for n, label in enumerate(labels)]
         for name, label in zip(names, labels, strict=True):
             draw(root / "Images" / name, label, rng)
-        lists = {"file_list": studies(names), "annotation_list": studies(name[:-4] for name in names)}
+        lists = {"file_list": cells(names), "annotation_list": cells(name[:-4] for name in names)}
         savemat(root / "lists" / f"{split}_list.mat", lists | {"labels": np.array(labels, float)[:, None] + 1})
     return {"root": str(root)}
 

@@ -21,7 +21,7 @@ SMALL = TaskConfig(size=8, resize=8)
 def rows(out: list[str], first: str) -> list[str]:
     """The studies of the table row that starts with ``first``."""
     (line,) = [line for line in out if line.startswith(f"| {first} ")]
-    return [study.strip() for study in line.strip("|").split("|")]
+    return [cell.strip() for cell in line.strip("|").split("|")]
 
 
 def describe_folder(call: Call, root: Path, *more: object) -> list[str]:

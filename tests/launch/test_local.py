@@ -87,7 +87,7 @@ def test_the_guide_works(tmp_path: Path, experiment: Path, stopped: None) -> Non
     assert "nothing is lost, 'resume' goes on" in log
     assert "Test accuracy" in log
     table = next(text for verb, text in shown if verb == "list")
-    assert [study.strip() for study in table.splitlines()[-1].split("|")[1:4]] == ["tiny", "local", "done"]
+    assert [cell.strip() for cell in table.splitlines()[-1].split("|")[1:4]] == ["tiny", "local", "done"]
     last = json.loads(run.summary.read_text())
     wanted = {"state": "done", "phase": "report", "done": 6, "budget": 6, "failed": 0, "running": 0, "reason": ""}
     assert wanted.items() <= last.items()
