@@ -40,11 +40,14 @@ def place(where: str | Path) -> Path:
         raise UserError(f"{text} cannot be written to: a folder or s3://BUCKET/PREFIX is possible")
     try:
         import s3fs.core
-        from upath import UPath
+        from upath.registry import register_implementation
+
+        from cotuning_tune.base.objects import ObjectPath
     except ImportError:
         raise UserError("s3:// needs two more packages: pip install 'cotuning_tune[s3]'") from None
     s3fs.core.set_custom_error_handler(_Outage())
-    found = UPath(text.rstrip("/"), protocol="s3", **S3_OPTIONS)
+    register_implementation("s3", ObjectPath, clobber=True)
+    found = ObjectPath(text.rstrip("/"), protocol="s3", **S3_OPTIONS)
     found.fs.retries = OBJECT_TRIES
     return cast(Path, found)
 

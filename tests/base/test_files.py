@@ -1,5 +1,6 @@
 """Files of a run in a folder and in an object store: written whole, created once, waited for."""
 
+import pickle
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -106,6 +107,29 @@ def test_written_on_and_on(root: Path) -> None:
         assert (root / "events").read_bytes() == b"one"
         file.write(b"two")
     assert (root / "events").read_bytes() == b"onetwo"
+
+
+@pytest.mark.parametrize("size", [10, 60_000_000])
+@pytest.mark.parametrize("read", ["read_bytes", "read_text"])
+def test_an_object_replaced_while_it_is_read(line: Line, size: int, read: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever another process replaces an object, a reader gets the old or the new content, whole."""
+    import boto3
+    import s3fs
+
+    path, call = place("s3://files/replaced"), s3fs.S3FileSystem._call_s3
+    client = boto3.client("s3", endpoint_url=f"http://127.0.0.1:{line.port}")
+    write_bytes(path, b"0" * size)
+
+    async def and_replace(self: s3fs.S3FileSystem, method: str, *args: object, **words: object) -> object:
+        done = await call(self, method, *args, **words)
+        client.put_object(Bucket="files", Key="replaced", Body=b"1" * size)
+        return done
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", and_replace)
+    for there in (path, path.parent / "replaced", pickle.loads(pickle.dumps(path))):
+        found = getattr(there, read)()
+        assert len(found) == size
+        assert len(set(found)) == 1
 
 
 def test_touched(root: Path) -> None:
