@@ -102,6 +102,7 @@ class Experiment:
     train: Space
     methods: dict[str, Space]
     text: str = field(repr=False)
+    base: Path = Path()  # the folder that relative paths of the text start from
 
     @property
     def studies(self) -> list[Study]:
@@ -249,6 +250,7 @@ def parse(text: str, name: str, base: Path = Path()) -> Experiment:
         train=train,
         methods={m: _checked_space(methods.method(m).Config, given.get(m, {}), f"methods.{m}") for m in config.methods},
         text=text,
+        base=base,
     )
 
 

@@ -4,32 +4,25 @@ The only place that opens a test split. The driver writes the ledger line before
 that no opening goes unrecorded, whatever is killed.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from cotuning_tune.base.errors import TrainingFailed, UserError
-from cotuning_tune.base.files import place, read_json, write_bytes, write_json, write_lines
-from cotuning_tune.cluster.connection import Concurrency
+from cotuning_tune.base.files import place, read_json, read_lines, write_bytes, write_json, write_lines
+from cotuning_tune.cluster.driver import Driver
 from cotuning_tune.data import Crops
 from cotuning_tune.run import ledger
+from cotuning_tune.run.events import Event, SeedEnded, SeedStarted, StageStarted, Standing
 from cotuning_tune.run.folder import RunDir, StudyDir, TrialDir
+from cotuning_tune.run.stream import Stream
+from cotuning_tune.run.summary import with_seeds
 from cotuning_tune.tensorboard.events import write_ended
 from cotuning_tune.training import TrainingJob, TrainingSpec
 from cotuning_tune.training.state import remove_states
 
-
-@dataclass(frozen=True)
-class RetrainProgress:
-    """Where a retraining stands: seeds, what ended last ('' at the start), seconds of the ended ones."""
-
-    done: int
-    budget: int
-    last: str
-    seconds: float
-
-
-Watcher = Callable[[RetrainProgress], None]
+PICTURES = ("validation/confusion", "validation/mistakes")
 
 
 @dataclass(frozen=True)
@@ -60,8 +53,8 @@ class Retraining:
 def _train(spec: dict[str, Any], folder: str, run: str, incarnation: int, threads: int) -> dict[str, Any]:
     """Train one seed to its end, going on from its state; keep the weights of the best epoch.
 
-    Runs in a worker. Returns the history, ``failed`` with the reason where the method failed, and ``images``
-    (PNG) of its mistakes on the validation split.
+    Runs in a worker. Returns the history, and ``failed`` with the reason where the method failed. Beside the model
+    stand pictures of its mistakes on the validation split.
     """
     import torch
     from safetensors.torch import save
@@ -78,7 +71,7 @@ def _train(spec: dict[str, Any], folder: str, run: str, incarnation: int, thread
         while not job.finished:
             job.advance()
     except TrainingFailed as problem:
-        return {"history": job.history, "failed": str(problem), "images": {}}
+        return {"history": job.history, "failed": str(problem)}
     job.load_best()
     weights = {k: v.contiguous().cpu() for k, v in job.trainer.model.state_dict().items()}
     data = save(weights)
@@ -86,7 +79,9 @@ def _train(spec: dict[str, Any], folder: str, run: str, incarnation: int, thread
     write_bytes(files.model, data)
     if summary := job.trainer.method.summary(job.trainer.task):
         write_json(files.method, summary)
-    return {"history": job.history, "failed": "", "images": _pictures(job)}
+    for tag, picture in _pictures(job).items():
+        write_bytes(files.picture(tag), picture)
+    return {"history": job.history, "failed": ""}
 
 
 def _pictures(job: TrainingJob) -> dict[str, bytes]:
@@ -100,7 +95,7 @@ def _pictures(job: TrainingJob) -> dict[str, bytes]:
     title = f"{spec.task} at {100 * spec.rate:g} %, {spec.method}, seed {spec.seed}"
     task = trainer.task
     judged = Judged(title, task.val, task.class_names, *trainer.predictions(task.val))
-    return {"validation/confusion": draw_confusion(judged), "validation/mistakes": draw_mistakes(judged)}
+    return dict(zip(PICTURES, (draw_confusion(judged), draw_mistakes(judged)), strict=True))
 
 
 def _test(spec: dict[str, Any], folder: str, threads: int, crops: Crops) -> dict[str, Any]:
@@ -130,34 +125,26 @@ def planned(run: RunDir, seeds: tuple[int, ...], decode: str = "") -> list[Retra
 
 
 def run_retraining(
-    run: RunDir,
-    seeds: tuple[int, ...],
-    concurrency: Concurrency,
-    incarnation: int,
-    watch: Watcher = lambda progress: None,
-    *,
-    crops: Crops = "centre",
-    decode: str = "",
+    run: RunDir, seeds: tuple[int, ...], driver: Driver, *, crops: Crops = "centre", decode: str = ""
 ) -> None:
     """Retrain what has no result yet, side by side on the connected cluster; resumable at any moment.
 
     ``crops``: how the test images are looked at; ``decode``: '' as in the search.
     """
-    every = planned(run, seeds, decode)
+    every, stream = planned(run, seeds, decode), driver.stream
     for work in every:
         _discard_other_configuration(work)
-    todo, seconds = list[Retraining](), list[float]()
-    for work in every:
-        if work.folder.result.exists():
-            seconds.append(read_json(work.folder.result)["seconds"])
-        else:
-            todo.append(work)
-    watch(RetrainProgress(len(seconds), len(every), "", sum(seconds)))
-    for work, trained, tested in _executed(run, todo, concurrency, incarnation, crops):
-        seconds.append(_write_result(run, work, trained, tested)["seconds"])
-        shown = f"{tested['test_accuracy']:.2f} %" if tested else f"failed: {trained['failed']}"
-        last = f"{work.study.name} seed {work.seed}: test {shown}"
-        watch(RetrainProgress(len(seconds), len(every), last, sum(seconds)))
+    todo = [work for work in every if not work.folder.result.exists()]
+    before = stream.searches.get(run.name, Standing())
+    standing = with_seeds(replace(before, stage="retrain"), run, dict.fromkeys(w.study.name for w in every), seeds)
+    concurrency = driver.concurrency
+    begun = StageStarted(run.name, str(run.path), driver.number, standing, concurrency.trials, concurrency.gpus)
+    with stream.also(RetrainBoard(run, every)):
+        stream.tell(begun)
+        for work, trained, tested in _executed(run, todo, driver, crops):
+            seconds = _write_result(run, work, trained, tested)["seconds"]
+            accuracy = tested.get("test_accuracy")
+            stream.tell(SeedEnded(work.study.name, work.seed, accuracy, seconds, trained["failed"]))
 
 
 def _discard_other_configuration(work: Retraining) -> None:
@@ -165,18 +152,20 @@ def _discard_other_configuration(work: Retraining) -> None:
     folder = work.folder
     if folder.config.exists() and read_json(folder.config)["config"] != work.config_hash:
         remove_states(folder)
-        for path in (folder.result, folder.best_weights, folder.model, folder.method, folder.metrics):
+        pictures = [folder.picture(tag) for tag in PICTURES]
+        for path in (folder.result, folder.best_weights, folder.model, folder.method, folder.metrics, *pictures):
             path.unlink(missing_ok=True)
     config = {"config": work.config_hash, "seed": work.seed, "spec": work.spec.to_json()}
     write_json(folder.config, config, durable=False)
 
 
 def _executed(
-    run: RunDir, todo: list[Retraining], concurrency: Concurrency, incarnation: int, crops: Crops
+    run: RunDir, todo: list[Retraining], driver: Driver, crops: Crops
 ) -> Iterator[tuple[Retraining, dict[str, Any], dict[str, Any]]]:
     """Train, then test, all of ``todo`` as Ray tasks; yields each as it ends. Tests go first."""
     import ray
 
+    concurrency = driver.concurrency
     options: dict[str, Any] = {"num_cpus": concurrency.cpus, "num_gpus": concurrency.gpus, "max_retries": 3}
     train, test = ray.remote(_train).options(**options), ray.remote(_test).options(**options)
     waiting = list(reversed(todo))
@@ -184,8 +173,9 @@ def _executed(
     while waiting or running:
         while waiting and len(running) < concurrency.trials:
             work = waiting.pop()
-            place = (str(work.folder.path), str(run.path), incarnation)
+            place = (str(work.folder.path), str(run.path), driver.number)
             running[train.remote(work.spec.to_json(), *place, concurrency.cpus)] = work, None
+            driver.stream.tell(SeedStarted(work.study.name, work.seed))
         (ended,), _ = ray.wait(list(running), num_returns=1)
         work, trained = running.pop(ended)
         answer = ray.get(ended)
@@ -203,7 +193,7 @@ def _entry(work: Retraining) -> dict[str, Any]:
 
 
 def _write_result(run: RunDir, work: Retraining, trained: dict[str, Any], tested: dict[str, Any]) -> dict[str, Any]:
-    """Files and events of an ended retraining; the result is written last, its hash into the ledger. Returns it."""
+    """Files of an ended retraining; the result is written last, its hash into the ledger. Returns it."""
     history, folder = trained["history"], work.folder
     write_lines(folder.metrics, history)
     best: dict[str, Any] = {}
@@ -220,7 +210,6 @@ def _write_result(run: RunDir, work: Retraining, trained: dict[str, Any], tested
         "reason": trained["failed"],
         **tested,
     }
-    write_events(run, work, trained, tested)
     if tested:
         digest = ledger.content_hash(result)
         accuracy = tested["test_accuracy"]
@@ -231,17 +220,38 @@ def _write_result(run: RunDir, work: Retraining, trained: dict[str, Any], tested
     return result
 
 
-def write_events(run: RunDir, work: Retraining, trained: dict[str, Any], tested: dict[str, Any]) -> None:
-    """One TensorBoard session a seed; the seeds of a configuration form one group."""
-    spec = work.spec
-    hparams = {"task": spec.task, "rate": f"{spec.rate:g}", "method": spec.method, "stage": "retrain", "run": run.name}
-    key = ledger.content_hash({"config": work.config_hash, "run": read_json(run.environment)})[:8]
-    write_ended(
-        run.tensorboard / "retrain" / work.study.name / f"seed{work.seed}",
-        {**hparams, **work.selection["hparams"]},
-        trained["history"],
-        "success" if tested else "failure",
-        group=f"{run.name}/retrain/{work.study.name}/{key}",
-        scalars={"test/accuracy": tested["test_accuracy"]} if tested else {},
-        images=trained["images"],
-    )
+class RetrainBoard:
+    """The retraining in TensorBoard: a session a seed; the seeds of a configuration form one group.
+
+    What an earlier driver's death left out is written at the start.
+    """
+
+    def __init__(self, run: RunDir, every: list[Retraining]) -> None:
+        self.run, self.works = run, {(work.study.name, work.seed): work for work in every}
+
+    def __call__(self, event: Event, now: Stream) -> None:
+        if isinstance(event, StageStarted):
+            for work in self.works.values():
+                if work.folder.result.exists() and not self._folder(work).exists():
+                    self._write(work)
+        elif isinstance(event, SeedEnded):
+            self._write(self.works[event.study, event.seed])
+
+    def _folder(self, work: Retraining) -> Path:
+        return self.run.tensorboard / "retrain" / work.study.name / f"seed{work.seed}"
+
+    def _write(self, work: Retraining) -> None:
+        spec, result = work.spec, read_json(work.folder.result)
+        pictures = {tag: work.folder.picture(tag) for tag in PICTURES}
+        place = {"task": spec.task, "rate": f"{spec.rate:g}", "method": spec.method}
+        key = ledger.content_hash({"config": work.config_hash, "run": read_json(self.run.environment)})[:8]
+        tested = "test_accuracy" in result
+        write_ended(
+            self._folder(work),
+            {**place, "stage": "retrain", "run": self.run.name, **work.selection["hparams"]},
+            read_lines(work.folder.metrics),
+            "success" if tested else "failure",
+            group=f"{self.run.name}/retrain/{work.study.name}/{key}",
+            scalars={"test/accuracy": result["test_accuracy"]} if tested else {},
+            images={tag: picture.read_bytes() for tag, picture in pictures.items() if picture.exists()},
+        )

@@ -5,20 +5,22 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from optuna.storages import InMemoryStorage
 
-from cotuning_tune.base.files import write_bytes, write_json
+from cotuning_tune.base.files import write_bytes, write_json, write_lines
 from cotuning_tune.data import TaskConfig, open_task
 from cotuning_tune.experiment import parse
 from cotuning_tune.inspection.mistakes import Judged, draw_confusion, draw_mistakes
-from cotuning_tune.retrain import Retraining, write_events
+from cotuning_tune.retrain import RetrainBoard, Retraining
+from cotuning_tune.run.events import EpochEnded, SeedEnded, StageStarted, Standing, TrialEnded, TrialStarted, TrialState
 from cotuning_tune.run.folder import RunDir
-from cotuning_tune.search.recorder import Recorder, column_values
+from cotuning_tune.run.stream import Stream
+from cotuning_tune.search.board import SearchBoard, column_values
 from cotuning_tune.search.study import OptunaStudy, Studies
 from tests.search.conftest import command
 from tests.servers import free_port
@@ -67,16 +69,20 @@ class Made:
         write_bytes(self.run.experiment_file, text.encode())
         write_json(self.run.environment, {"started": str(folder)})
         self.studies = Studies(self.experiment, InMemoryStorage(), self.run)
-        self.recorder = Recorder(self.run, self.studies)
+        self.board = SearchBoard(self.run, self.studies)
+        self.stream = Stream(self.run, [self.board])
+        self.stream.tell(StageStarted(self.run.name, str(self.run.path), 1, Standing()))
 
     def trial(self, study: OptunaStudy, end: str) -> int:
         """A trial that ends as ``end`` says, or runs on where it says RUNNING; its number."""
         issue = study.issue()
-        self.recorder.start(issue, {})
+        name, number = issue.study.name, issue.number
+        self.stream.tell(TrialStarted(name, number, issue.values, 4))
         base = 40.0 + self.experiment.config.methods.index(study.key.method)
         history = rows(issue.number, 4 if end == "COMPLETE" else 3, base)
-        self.recorder.report(issue, history[:1])
-        self.recorder.report(issue, history)
+        write_lines(self.run.study(name).trial(number).metrics, history)
+        self.stream.tell(EpochEnded(name, number, history[:1], 1, 4))
+        self.stream.tell(EpochEnded(name, number, history, len(history) - 1, 4))
         study.report(issue.number, history)
         best = max(row["val_accuracy"] for row in history)
         if end == "COMPLETE":
@@ -86,27 +92,36 @@ class Made:
         elif end == "FAIL":
             study.fail(issue.number, "ce = nan")
         if end != "RUNNING":
-            self.recorder.finish(issue, {"state": end, "value": best})
-            self.recorder.draw(study)
-        return issue.number
+            self.stream.tell(TrialEnded(name, number, cast(TrialState, end), best, 1.0, best))
+        return number
 
 
 def write_run(folder: Path, methods: tuple[str, ...] = METHODS) -> RunDir:
     """A run whose last study has a trial that runs; every other trial has ended, the first study is retrained."""
     made = Made(folder, methods)
-    with closing(made.recorder):
+    with made.board:
         for study in made.studies.by_name.values():
             for end in ENDS:
                 made.trial(study, end)
         made.trial(study, "RUNNING")
+    write_seeds(made)
+    return made.run
+
+
+def write_seeds(made: Made) -> list[Retraining]:
+    """Two retrained seeds of the first study, the first of them with pictures."""
     study = made.experiment.studies[0]
     hparams = column_values(made.experiment, study, {})
     selection = {"spec": made.experiment.spec(study, {}, 100).to_json(), "hparams": hparams}
-    for seed in (0, 1):
-        work = Retraining(made.run.study(study.name), seed, selection)
-        trained = {"history": rows(seed, 4), "images": {} if seed else pictures(f"{study.name}, seed {seed}")}
-        write_events(made.run, work, trained, {"test_accuracy": 50.0 + seed})
-    return made.run
+    works = [Retraining(made.run.study(study.name), seed, selection) for seed in (0, 1)]
+    with made.stream.also(RetrainBoard(made.run, works)):
+        for seed, work in enumerate(works):
+            write_lines(work.folder.metrics, rows(seed, 4))
+            for tag, picture in pictures(f"{study.name}, seed {seed}").items() if not seed else ():
+                write_bytes(work.folder.picture(tag), picture)
+            write_json(work.folder.result, {"test_accuracy": 50.0 + seed})
+            made.stream.tell(SeedEnded(study.name, seed, 50.0 + seed, 1.0))
+    return works
 
 
 def judged(title: str = "made up", side: int = 16, images: int = 200) -> Judged:

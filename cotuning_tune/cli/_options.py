@@ -29,7 +29,7 @@ def add_calibration(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source-val-images", type=int, metavar="N", help="at most so many of them (default: 2000)")
 
 
-def with_options(experiment: Any, path: Path, options: argparse.Namespace) -> Any:
+def with_options(experiment: Any, options: argparse.Namespace) -> Any:
     """The experiment with what ``--source-val`` and ``--ten-crop`` say in its text, so that a resume finds it."""
     from cotuning_tune.base.toml_text import set_key
     from cotuning_tune.experiment import parse
@@ -41,17 +41,7 @@ def with_options(experiment: Any, path: Path, options: argparse.Namespace) -> An
         text = set_key(text, "experiment", "source_val_images", options.source_val_images)
     if given.get("ten_crop") and experiment.config.test_crops != "ten":
         text = set_key(text, "experiment", "test_crops", "ten")
-    return experiment if text == experiment.text else parse(text, experiment.name, path.absolute().parent)
-
-
-def say_calibration(experiment: Any) -> None:
-    """Print the temperature that was fitted, where one was asked for."""
-    from cotuning_tune.training.job import source_of
-
-    config = experiment.config
-    if config.source_val:
-        found = source_of(experiment.spec(experiment.studies[0], {}, 0)).temperature
-        print(f"calibration temperature of {config.backbone}: {found:.4f}, fitted on {config.source_val}")
+    return experiment if text == experiment.text else parse(text, experiment.name, experiment.base)
 
 
 def parse_values(pairs: list[str], example: str) -> dict[str, Any]:

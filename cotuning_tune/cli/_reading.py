@@ -1,7 +1,11 @@
 """The commands that read runs: report, status, compare."""
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cotuning_tune.report import Report
+    from cotuning_tune.run.folder import RunDir
 
 
 def add(commands: Any) -> None:
@@ -22,24 +26,21 @@ def add(commands: Any) -> None:
     compare.set_defaults(call=_compare)
 
 
-def summary(run: Any, done: bool) -> int:
-    """Show the report, and where everything lies; the exit code."""
-    from cotuning_tune.report import write_figures, write_report
-    from cotuning_tune.report.results import methods_of
-
-    report = write_report(run)
-    write_figures(run.report, report.figures, methods_of(report.studies))
+def show(run: "RunDir", report: "Report") -> None:
+    """Print a report, and where everything lies."""
     print(f"\n{report.terminal()}")
     print(f"\nreport       {run.report / 'report.md'}")
     print(f"page         {run.report / 'index.html'}")
     print(f"TensorBoard  cotuning-tune tensorboard {run.path}")
-    return 0 if done else 1
 
 
 def _report(options: argparse.Namespace) -> int:
+    from cotuning_tune.report import write_report
     from cotuning_tune.run.folder import RunDir
 
-    return summary(RunDir.open(options.run), done=True)
+    run = RunDir.open(options.run)
+    show(run, write_report(run, figures=True))
+    return 0
 
 
 def _compare(options: argparse.Namespace) -> int:

@@ -10,7 +10,6 @@ from cotuning_tune.cli._options import (
     add_decoding,
     decoding,
     parse_values,
-    say_calibration,
     with_options,
 )
 
@@ -54,11 +53,12 @@ def _train(options: argparse.Namespace) -> int:
     from cotuning_tune.base.errors import unknown
     from cotuning_tune.experiment import Study, read_experiment
     from cotuning_tune.run.folder import TrialDir
+    from cotuning_tune.search.checks import calibration_line
     from cotuning_tune.training import TrainingJob
     from cotuning_tune.training.job import check_images
 
     path = Path(options.experiment)
-    experiment = decoding(with_options(read_experiment(path), path, options), options)
+    experiment = decoding(with_options(read_experiment(path), options), options)
     config, values = experiment.config, parse_values(options.set, "optim/lr=0.01")
     rate = config.rates[0] if options.rate is None else options.rate
     study = Study(options.task or config.tasks[0], rate, options.method)
@@ -71,7 +71,8 @@ def _train(options: argparse.Namespace) -> int:
             raise unknown("hyper-parameter", key, space)
     spec = experiment.spec(study, values, options.seed)
     check_images(spec)
-    say_calibration(experiment)
+    if line := calibration_line(experiment):
+        print(line)
     job = TrainingJob(spec, TrialDir(Path(options.out).resolve()) if options.out else None)
     while not job.finished:
         row = job.advance()

@@ -3,9 +3,11 @@
 Ray puts ``ray_`` before each name. Ray is imported inside: importing this module costs nothing.
 """
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 
-from cotuning_tune.run.summary import Summary
+from cotuning_tune.run.events import ENDED_AS, Event
+from cotuning_tune.run.stream import Stream
 
 METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
     "cotuning_tune_trials": ("Trials of a study by state", ("study", "method", "state")),
@@ -17,9 +19,7 @@ METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
     "cotuning_tune_trial_hours": ("Hours of ended trainings", ()),
     "cotuning_tune_gpu_hours": ("GPU-hours of ended trainings", ()),
 }
-OF_THE_RUN = ("retrained", "retrain_budget", "restarts", "trial_hours", "gpu_hours")
-Counts = Mapping[str, Mapping[str, int]]
-Show = Callable[[Summary, Mapping[str, float], Counts], None]
+SHOWN = ENDED_AS.values()
 
 
 class RunMetrics:
@@ -37,19 +37,20 @@ class RunMetrics:
     def _set(self, name: str, value: float, **tags: str) -> None:
         self.gauges[f"cotuning_tune_{name}"].set(value, tags=tags)
 
-    def show(self, told: Summary, best: Mapping[str, float], trials: Counts) -> None:
-        """``best`` and ``trials`` by state are those of the current search, by study."""
-        content, run = told.content(), told.run.name
-        for name in OF_THE_RUN:
-            self._set(name, content[name], run=run)
-        self._set("trial_budget", told.searches[told.current].budget, run=told.current)
-        for study, accuracy in best.items():
-            self._set("best_val_accuracy", accuracy, run=told.current, study=study, method=self.methods[study])
-        for study, counts in trials.items():
+    def __call__(self, event: Event, now: Stream) -> None:
+        every, run, standing = list(now.searches.values()), now.run.name, now.standing
+        self._set("retrained", sum(one.retrained for one in every), run=run)
+        self._set("retrain_budget", sum(one.retrain_budget for one in every), run=run)
+        self._set("restarts", max(now.driver - 1, 0), run=run)
+        self._set("trial_hours", now.hours, run=run)
+        self._set("gpu_hours", now.hours * now.gpus, run=run)
+        self._set("trial_budget", standing.budget, run=now.current)
+        searched = standing.stage == "search"
+        running = Counter(study for study, _ in standing.underway if searched)
+        for study, method in self.methods.items():
+            tags = {"run": now.current, "study": study, "method": method}
+            if study in standing.best:
+                self._set("best_val_accuracy", standing.best[study], **tags)
+            counts = {**dict.fromkeys(SHOWN, 0), **standing.trials.get(study, {}), "running": running[study]}
             for state, count in counts.items():
-                self._set("trials", count, run=told.current, study=study, method=self.methods[study], state=state)
-
-
-def metrics_of(address: str | None, methods: Mapping[str, str]) -> Show:
-    """What takes the figures; nothing does where the cluster is this process's own, which nobody scrapes."""
-    return RunMetrics(methods).show if address else lambda told, best, trials: None
+                self._set("trials", count, state=state, **tags)

@@ -18,12 +18,13 @@ from cotuning_tune.report.comparison import (
 )
 from cotuning_tune.report.diagnostics import diagnostics_remarks, diagnostics_table, examine, read_space
 from cotuning_tune.report.figures import Figure, build_figures
+from cotuning_tune.report.figures.draw import write_figures
 from cotuning_tune.report.overview import budget_table, configuration_table, gain_table, gap_table, main_table
 from cotuning_tune.report.page import page_html
 from cotuning_tune.report.published import published_remarks, published_table
 from cotuning_tune.report.repeats import of_search, read_searches, searches_remarks, searches_tables
 from cotuning_tune.report.reproduce import environment_table, reproduce_table
-from cotuning_tune.report.results import StudyResult, device_of, read_studies, read_tables
+from cotuning_tune.report.results import StudyResult, device_of, methods_of, read_studies, read_tables
 from cotuning_tune.report.stability import (
     expected_best_table,
     refusal,
@@ -181,8 +182,13 @@ def write_files(folder: Path, name: str, report: Report) -> None:
         write_bytes(folder / f"{table.name}.tex", table.latex().encode(), durable=False)
 
 
-def write_report(run: RunDir) -> Report:
-    """Build the report and write it to the run's ``report/``: Markdown, CSV and LaTeX a table, and one page."""
+def write_report(run: RunDir, *, figures: bool = False) -> Report:
+    """Build the report and write it to the run's ``report/``: Markdown, CSV and LaTeX per table, and one page.
+
+    ``figures``: as files of their own too.
+    """
     report = build_report(run)
     write_files(run.report, "report.md", report)
+    if figures:
+        write_figures(run.report, report.figures, methods_of(report.studies))
     return report

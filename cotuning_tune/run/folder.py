@@ -73,6 +73,10 @@ class TrialDir:
     def model(self) -> Path:
         return self.path / "model.safetensors"
 
+    def picture(self, tag: str) -> Path:
+        """A picture that TensorBoard shows under ``tag``."""
+        return self.path / f"{tag.replace('/', '_')}.png"
+
     @property
     def method(self) -> Path:
         """What the trained method tells of itself, where it has something to tell."""

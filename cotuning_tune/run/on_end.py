@@ -5,9 +5,30 @@ import signal
 import subprocess
 from collections.abc import Callable
 
+from cotuning_tune.run.events import Checked, Ended, Event
 from cotuning_tune.run.folder import RunDir
+from cotuning_tune.run.stream import Stream
 
 LIMIT_S = 30.0
+
+
+class OnEnd:
+    """Runs the command once the run has ``Ended``, unless a newer driver owns it. The last of the observers.
+
+    The experiment may be another's: the command runs only where the user lets it, ``allowed``.
+    """
+
+    def __init__(self, command: str, *, allowed: bool) -> None:
+        self.command, self.allowed = command, allowed
+
+    def __call__(self, event: Event, now: Stream) -> None:
+        if not self.command:
+            return
+        if isinstance(event, Checked):
+            said = "on_end, run when this ends" if self.allowed else "on_end is not run without --on-end"
+            now.notice(f"{said}: {self.command}")
+        if isinstance(event, Ended) and self.allowed and now.run.read_incarnation() == now.driver:
+            run_on_end(self.command, now.run, event.state, now.notice)
 
 
 def run_on_end(command: str, run: RunDir, state: str, say: Callable[[str], None]) -> None:

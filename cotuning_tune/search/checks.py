@@ -41,6 +41,15 @@ def check_studies(experiment: Experiment) -> dict[str, int]:
     return sizes
 
 
+def calibration_line(experiment: Experiment) -> str:
+    """The source head's temperature where one is fitted, in a line for the user."""
+    config = experiment.config
+    if not config.source_val:
+        return ""
+    found = source_of(experiment.spec(experiment.studies[0], {}, 0)).temperature
+    return f"calibration temperature of {config.backbone}: {found:.4f}, fitted on {config.source_val}"
+
+
 def _bytes(tensors: Mapping[str, Any]) -> int:
     return sum(t.numel() * t.element_size() + ENTRY for t in tensors.values() if isinstance(t, Tensor))
 

@@ -31,10 +31,7 @@ def best_curve(study: OptunaStudy) -> list[Point]:
 
 
 class Curves:
-    """An event file for each method: written afresh as the first trial ends, then added to.
-
-    Not before, for Tune pickles its searcher, and with it this, when it starts.
-    """
+    """An event file for each method: written afresh as the first trial ends, then added to."""
 
     def __init__(self, run: RunDir, studies: Studies) -> None:
         self.run, self.studies = run, studies

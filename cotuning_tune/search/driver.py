@@ -3,65 +3,38 @@
 import platform
 import sys
 import time
-from collections.abc import Callable
-from contextlib import closing
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
 
 from cotuning_tune import __version__
 from cotuning_tune.base.cache import cache_root
 from cotuning_tune.base.errors import Unfinished, UserError
 from cotuning_tune.base.files import is_local, read_json, write_bytes, write_json
-from cotuning_tune.cluster.connection import Concurrency
+from cotuning_tune.cluster.driver import Driver
 from cotuning_tune.cluster.signals import kept_handlers
 from cotuning_tune.experiment import Experiment, parse
+from cotuning_tune.run.events import ENDED_AS, StageStarted, Standing
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.lock import holder
+from cotuning_tune.run.summary import with_seeds
+from cotuning_tune.search.board import SearchBoard
 from cotuning_tune.search.recorder import Recorder
 from cotuning_tune.search.repair import repair
 from cotuning_tune.search.selection import write_selections
 from cotuning_tune.search.storage import mend_journal, open_storage
-from cotuning_tune.search.study import Studies
+from cotuning_tune.search.study import OptunaStudy, Studies, accuracy_of
 from cotuning_tune.search.warm_start import warm_start
 from cotuning_tune.training.job import source_of
 
-SHOWN = {
-    "complete": TrialState.COMPLETE,
-    "pruned": TrialState.PRUNED,
-    "running": TrialState.RUNNING,
-    "failed": TrialState.FAIL,
-}
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy")
 
 
-@dataclass(frozen=True)
-class SearchProgress:
-    """Where a search stands; ``best`` by study: validation accuracy in percent; ``seconds`` of ended trials.
-
-    ``trials``: by study how many are in each state.
-    """
-
-    done: int
-    failed: int
-    running: int
-    budget: int
-    best: dict[str, float]
-    started_with: int
-    seconds: float
-    trials: dict[str, dict[str, int]]
-
-
-Watcher = Callable[[SearchProgress], None]
-
-
-def create_run(
-    experiment: Experiment, source: Path, storage: Path, command: list[str], warm_from: str | None = None
-) -> RunDir:
+def create_run(experiment: Experiment, storage: Path, command: Sequence[str], warm_from: str | None = None) -> RunDir:
     """The folder of a run, made (for its owner alone) or found. Raises UserError where another experiment lies in it.
 
     A run that was refused before its first trial is made anew. ``warm_from``: an older run whose finished
@@ -79,7 +52,7 @@ def create_run(
         return run
     if is_local(run.path):
         run.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_json(run.environment, _environment(source, command) | older | _calibration(experiment))
+    write_json(run.environment, _environment(experiment, command) | older | _calibration(experiment))
     write_bytes(run.space_file, experiment.space_text().encode())
     write_bytes(run.experiment_file, experiment.text.encode())
     return run
@@ -92,7 +65,7 @@ def _calibration(experiment: Experiment) -> dict[str, Any]:
     return {"source_temperature": source_of(experiment.spec(experiment.studies[0], {}, 0)).temperature}
 
 
-def _environment(source: Path, command: list[str]) -> dict[str, Any]:
+def _environment(experiment: Experiment, command: Sequence[str]) -> dict[str, Any]:
     import torch
 
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
@@ -103,8 +76,8 @@ def _environment(source: Path, command: list[str]) -> dict[str, Any]:
         "host": platform.node(),
         "processor": platform.machine(),
         "gpus": gpus,
-        "command": command,
-        "base": str(source.resolve().parent),
+        "command": list(command),
+        "base": str(experiment.base.resolve()),
         "started": time.time(),
     }
 
@@ -125,30 +98,20 @@ def _check_space(run: RunDir, experiment: Experiment) -> None:
         )
 
 
-def _progress(studies: Studies, before: int) -> SearchProgress:
-    by_study = {name: study.counts() for name, study in studies.by_name.items()}
-    counts = list(by_study.values())
-    best = {name: float(t.value) for name, c in studies.by_name.items() if (t := c.best()) and t.value is not None}
-    return SearchProgress(
-        done=sum(c[TrialState.COMPLETE] + c[TrialState.PRUNED] for c in counts),
-        failed=sum(c[TrialState.FAIL] for c in counts),
-        running=sum(c[TrialState.RUNNING] for c in counts),
-        budget=studies.budget.trials * len(counts),
-        best=best,
-        started_with=before,
-        seconds=sum(study.seconds for study in studies.by_name.values()),
-        trials={name: {shown: count[state] for shown, state in SHOWN.items()} for name, count in by_study.items()},
+def _ended(study: OptunaStudy) -> dict[str, int]:
+    return {ENDED_AS[state.name]: n for state, n in study.counts().items() if state.name in ENDED_AS}
+
+
+def _standing(run: RunDir, studies: Studies) -> Standing:
+    """Where the search stands before this driver hands out a trial, after the studies themselves."""
+    every = studies.by_name.items()
+    found = Standing(
+        budget=studies.budget.trials * len(studies.by_name),
+        trials={name: _ended(study) for name, study in every},
+        best={name: accuracy_of(best) for name, study in every if (best := study.best())},
+        search_seconds=sum(study.seconds for _, study in every),
     )
-
-
-@dataclass(frozen=True)
-class Driver:
-    """Who runs: its number (``incarnation``), what it may use, and how it speaks to its user."""
-
-    incarnation: int
-    concurrency: Concurrency
-    watch: Watcher = lambda progress: None
-    say: Callable[[str], None] = lambda line: None
+    return with_seeds(found, run, studies.by_name, studies.experiment.config.seeds)
 
 
 def open_studies(run: RunDir, experiment: Experiment, say: Callable[[str], None]) -> Studies:
@@ -174,23 +137,27 @@ def _warm_start(studies: Studies, source: Path, say: Callable[[str], None]) -> N
 
 def run_search(run: RunDir, experiment: Experiment, driver: Driver) -> bool:
     """Search until every study has its budget; True where all have. Needs the run's lock and a cluster."""
-    studies = open_studies(run, experiment, driver.say)
-    before = _progress(studies, 0).done
-    driver.watch(_progress(studies, before))
-    if not studies.finished:
-        _tune(run, studies, driver, lambda: driver.watch(_progress(studies, before)))
-    write_selections(run, experiment, studies)
+    concurrency, stream = driver.concurrency, driver.stream
+    studies = open_studies(run, experiment, stream.notice)
+    standing = _standing(run, studies)
+    begun = StageStarted(run.name, str(run.path), driver.number, standing, concurrency.trials, concurrency.gpus)
+    with SearchBoard(run, studies) as board, stream.also(board):
+        stream.tell(begun)
+        if not studies.finished:
+            _tune(run, studies, driver)
+    for selected in write_selections(run, experiment, studies):
+        stream.tell(selected)
     return studies.full
 
 
-def _tune(run: RunDir, studies: Studies, driver: Driver, changed: Callable[[], None]) -> None:
+def _tune(run: RunDir, studies: Studies, driver: Driver) -> None:
     from ray import tune
 
     from cotuning_tune.search.searcher import StudyScheduler, StudySearcher
     from cotuning_tune.search.trainable import TrainingTrial
 
-    concurrency, recorder = driver.concurrency, Recorder(run, studies)
-    searcher = StudySearcher(studies, recorder, run, driver.incarnation, concurrency.cpus, changed, driver.say)
+    concurrency = driver.concurrency
+    searcher = StudySearcher(studies, Recorder(run), run, driver)
     stopping = studies.experiment.config.pruner != "none"
     resources = {"cpu": concurrency.cpus, "gpu": concurrency.gpus}
     tuner = tune.Tuner(
@@ -203,13 +170,13 @@ def _tune(run: RunDir, studies: Studies, driver: Driver, changed: Callable[[], N
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
-            name=f"driver-{driver.incarnation}",
+            name=f"driver-{driver.number}",
             storage_path=str(run.ray if is_local(run.ray) else cache_root() / "ray" / run.name),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=0),
         ),
     )
-    with kept_handlers(), closing(recorder):
+    with kept_handlers():
         tuner.fit()
     if not studies.finished:  # Tune caught SIGINT or SIGUSR1: a part of a search selects nothing
         raise Unfinished("the search was interrupted")

@@ -10,7 +10,6 @@ a study's name in a shared database is made of it.
 import time
 import tomllib
 from dataclasses import replace
-from pathlib import Path
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json, write_bytes, write_json
@@ -63,8 +62,7 @@ def prepare_repeats(run: RunDir, experiment: Experiment) -> list[tuple[RunDir, E
     environment, prepared = read_json(run.environment), []
     for number, repeat in enumerate(run.repeats(), 2):
         again = repeat_of(experiment, repeat, number)
-        source = Path(environment["base"]) / "experiment.toml"
-        create_run(again, source, run.repeats_folder, environment["command"], environment.get("from"))
+        create_run(again, run.repeats_folder, environment["command"], environment.get("from"))
         if run.optuna_storage_file.exists():
             set_storage(repeat, run.optuna_storage_file.read_text().strip())
         if run.budget.exists():

@@ -1,6 +1,5 @@
 """The seam to Ray Tune: a searcher that deals out the studies' trials and takes their reports back."""
 
-from collections.abc import Callable
 from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -8,11 +7,11 @@ from ray.tune.search import Searcher
 
 from cotuning_tune.base.errors import Fenced, Unfinished
 from cotuning_tune.base.files import read_lines
+from cotuning_tune.cluster.driver import Driver
+from cotuning_tune.run.events import EpochEnded, TrialEnded, TrialStarted, TrialState
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.search.recorder import Recorder
-from cotuning_tune.search.study import Issue, Studies
-
-Changed = Callable[[], None]
+from cotuning_tune.search.study import Issue, Studies, accuracy_of
 
 
 class StudySearcher(Searcher):
@@ -22,19 +21,9 @@ class StudySearcher(Searcher):
     on disk but RUNNING in the study is issued again, finds itself finished, and is told then.
     """
 
-    def __init__(
-        self,
-        studies: Studies,
-        recorder: Recorder,
-        run: RunDir,
-        incarnation: int,
-        threads: int,
-        changed: Changed = lambda: None,
-        say: Callable[[str], None] = lambda line: None,
-    ) -> None:
+    def __init__(self, studies: Studies, recorder: Recorder, run: RunDir, driver: Driver) -> None:
         super().__init__(metric="best_val_acc", mode="max")
-        self.studies, self.recorder, self.run = studies, recorder, run
-        self.incarnation, self.threads, self.changed, self.say = incarnation, threads, changed, say
+        self.studies, self.recorder, self.run, self.driver = studies, recorder, run, driver
         self.issued: dict[str, Issue] = {}
         self.reported: dict[str, int] = {}
 
@@ -47,20 +36,19 @@ class StudySearcher(Searcher):
         self.issued[trial_id] = issue
         seed = self.studies.experiment.config.search_seed
         spec = self.studies.experiment.spec(issue.study, issue.values, seed).to_json()
-        self.recorder.start(issue, spec)
-        self.changed()
+        self._start(issue, spec)
         return {
             "spec": spec,
             "folder": str(self.run.study(issue.study.name).trial(issue.number).path),
             "run": str(self.run.path),
-            "incarnation": self.incarnation,
-            "threads": self.threads,
+            "incarnation": self.driver.number,
+            "threads": self.driver.concurrency.cpus,
         }
 
     def _check_owner(self) -> None:
         """Before every write: wait for the storage; stop where a newer driver owns the run."""
         try:
-            self.run.check_writable(self.incarnation, 0)
+            self.run.check_writable(self.driver.number, 0)
         except Fenced as problem:
             raise Unfinished(str(problem)) from None
 
@@ -71,11 +59,15 @@ class StudySearcher(Searcher):
             if not study.pruning_decided(issue.number):
                 return issue
             history = read_lines(self.run.study(issue.study.name).trial(issue.number).metrics)
-            self.recorder.start(issue, {})
+            self._start(issue, {})
             self.recorder.report(issue, history)
             self._pruned(issue, history)
-            self._keep_best(issue)
         return None
+
+    def _start(self, issue: Issue, spec: dict[str, Any]) -> None:
+        self.recorder.start(issue, spec)
+        budget = self.studies.budget.trials * len(self.studies.by_name)
+        self.driver.stream.tell(TrialStarted(issue.study.name, issue.number, issue.values, budget))
 
     def stops(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Take a report, and say whether the pruner ends the trial."""
@@ -85,16 +77,16 @@ class StudySearcher(Searcher):
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """A report carries the whole history: the study fills what a killed driver missed."""
-        issue = self.issued[trial_id]
-        if self.reported.get(trial_id) == len(result["history"]):
+        issue, history = self.issued[trial_id], result["history"]
+        if self.reported.get(trial_id) == len(history):
             return
         self._check_owner()
-        self.reported[trial_id] = len(result["history"])
+        self.reported[trial_id] = len(history)
         for notice in result["notices"]:
-            self.say(notice)
-        self.recorder.report(issue, result["history"])
-        self.studies.by_name[issue.study.name].report(issue.number, result["history"])
-        self.changed()
+            self.driver.stream.notice(notice)
+        self.recorder.report(issue, history)
+        new = self.studies.by_name[issue.study.name].report(issue.number, history)
+        self.driver.stream.tell(EpochEnded(issue.study.name, issue.number, history, new, result["epochs"]))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """The end of a Tune trial: COMPLETE, the method's own FAIL, or lost by the infrastructure."""
@@ -107,10 +99,8 @@ class StudySearcher(Searcher):
         else:
             self.on_trial_result(trial_id, result)
             self._ended(issue, result)
-        self._keep_best(issue)
         del self.issued[trial_id]
         self.reported.pop(trial_id, None)
-        self.changed()
 
     def _ended(self, issue: Issue, result: dict[str, Any]) -> None:
         study, history = self.studies.by_name[issue.study.name], result["history"]
@@ -122,16 +112,19 @@ class StudySearcher(Searcher):
         elif result["failed"]:
             self.recorder.finish(issue, {"state": "FAIL", "value": None, **record})
             study.fail(issue.number, result["failed"], seconds)
+            self._end(issue, "FAIL", None, seconds)
         else:
             self.recorder.finish(issue, {"state": "COMPLETE", "value": result["best_val_acc"], **record})
             study.complete(issue.number, result["best_val_acc"], seconds)
+            self._end(issue, "COMPLETE", result["best_val_acc"], seconds)
 
-    def _keep_best(self, issue: Issue) -> None:
-        study = self.studies.by_name[issue.study.name]
-        if study.ended(issue.number):
-            best = study.best()
-            self.recorder.draw(study)
-            self.recorder.keep_best(issue.study.name, issue.number, best.number if best else None)
+    def _end(self, issue: Issue, state: TrialState, value: float | None, seconds: float) -> None:
+        """What follows once the study knows how a trial ended."""
+        name, best = issue.study.name, self.studies.by_name[issue.study.name].best()
+        if state != "LOST":
+            self.recorder.keep_best(name, issue.number, best.number if best else None)
+        accuracy = accuracy_of(best) if best else None
+        self.driver.stream.tell(TrialEnded(name, issue.number, state, value, seconds, accuracy))
 
     def _pruned(self, issue: Issue, history: list[dict[str, Any]]) -> None:
         study, seconds = self.studies.by_name[issue.study.name], sum(row["seconds"] for row in history)
@@ -139,16 +132,18 @@ class StudySearcher(Searcher):
         record = {"epochs": len(history), "seconds": seconds, "reason": "stopped early"}
         self.recorder.finish(issue, {"state": "PRUNED", "value": best, **record})
         study.prune(issue.number, seconds)
+        self._end(issue, "PRUNED", best, seconds)
 
     def _lost(self, issue: Issue) -> None:
         study = self.studies.by_name[issue.study.name]
         if study.reissue(issue.number, "the worker or its node died"):
-            self.recorder.lose(issue)
+            self._end(issue, "LOST", None, 0.0)
             return
         reason = "infrastructure: lost more often than it may be issued again"
         record = {"state": "FAIL", "value": None, "epochs": 0, "seconds": 0.0, "reason": reason}
         self.recorder.finish(issue, record)
         study.fail(issue.number, reason)
+        self._end(issue, "FAIL", None, 0.0)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the studies are the only truth."""

@@ -11,8 +11,9 @@ from cotuning_tune.base.files import write_json
 from cotuning_tune.experiment import Experiment
 from cotuning_tune.hyper import Choice, Range
 from cotuning_tune.run import ledger
+from cotuning_tune.run.events import Selected
 from cotuning_tune.run.folder import RunDir
-from cotuning_tune.search.recorder import column_values
+from cotuning_tune.search.board import column_values
 from cotuning_tune.search.study import OptunaStudy, Studies, accuracy_of
 
 RULE = "best validation accuracy among trials of full length; the earliest of equals"
@@ -71,7 +72,7 @@ def importance(study: OptunaStudy) -> dict[str, float]:
     return {key: float(share) for key, share in found.items()}
 
 
-def _write_study(run: RunDir, experiment: Experiment, study: OptunaStudy) -> None:
+def _write_study(run: RunDir, experiment: Experiment, study: OptunaStudy) -> FrozenTrial | None:
     folder = run.study(study.key.name)
     place = {"task": study.key.task, "rate": study.key.rate, "method": study.key.method}
     rows = [_row(trial) for trial in study.own_trials()]
@@ -81,7 +82,7 @@ def _write_study(run: RunDir, experiment: Experiment, study: OptunaStudy) -> Non
     best = study.best()
     if best is None:
         folder.selection.unlink(missing_ok=True)
-        return
+        return None
     spec = experiment.spec(study.key, best.params, seed=experiment.config.search_seed)
     selection = {
         **place,
@@ -97,9 +98,10 @@ def _write_study(run: RunDir, experiment: Experiment, study: OptunaStudy) -> Non
         "study_hash": ledger.content_hash(summary),
     }
     write_json(folder.selection, selection)
+    return best
 
 
-def write_selections(run: RunDir, experiment: Experiment, studies: Studies) -> None:
-    """``study.json`` and ``selection.json`` of every study; no selection where no trial succeeded."""
-    for study in studies.by_name.values():
-        _write_study(run, experiment, study)
+def write_selections(run: RunDir, experiment: Experiment, studies: Studies) -> list[Selected]:
+    """``study.json`` and ``selection.json`` of every study; what was selected."""
+    chosen = {name: _write_study(run, experiment, study) for name, study in studies.by_name.items()}
+    return [Selected(name, best.number, accuracy_of(best)) for name, best in chosen.items() if best is not None]

@@ -155,13 +155,14 @@ class OptunaStudy:
         storage, trial = self.optuna._storage, self.trials()[number]
         storage.set_trial_user_attr(trial._trial_id, name, value)
 
-    def report(self, number: int, history: list[dict[str, Any]]) -> None:
-        """Fill in the validation accuracies that the study misses, also those a killed driver missed."""
+    def report(self, number: int, history: list[dict[str, Any]]) -> int:
+        """Fill in the validation accuracies that the study misses, also those a killed driver missed; how many."""
         trial = self.trials()[number]
-        for row in history:
-            if row["epoch"] not in trial.intermediate_values:
-                value = float(row["val_accuracy"])
-                self.optuna._storage.set_trial_intermediate_value(trial._trial_id, row["epoch"], value)
+        missing = [row for row in history if row["epoch"] not in trial.intermediate_values]
+        for row in missing:
+            value = float(row["val_accuracy"])
+            self.optuna._storage.set_trial_intermediate_value(trial._trial_id, row["epoch"], value)
+        return len(missing)
 
     def stops(self, number: int) -> bool:
         """Whether the pruner ends the trial here; what it decides is kept before it is acted on."""

@@ -39,6 +39,7 @@ class TrainingTrial(tune.Trainable):
         return {
             "history": self.job.history,
             "best_val_acc": self.job.best,
+            "epochs": self.job.epochs,
             "completed": self.job.finished,
             "failed": self.failed,
             "notices": self.job.notices,

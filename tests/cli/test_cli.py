@@ -173,7 +173,8 @@ def test_ten_crop_is_kept_by_the_run(tmp_path: Path) -> None:
     from cotuning_tune.search.driver import load_experiment
 
     options = cli.make_parser().parse_args(["run", TINY, "--ten-crop", "--storage", str(tmp_path), "--name", "ten"])
-    run, experiment, _ = cli._running._start(options)
+    request = cli._running.request_of(options)
+    experiment, (run, _) = request.experiment, request.opened()
     assert experiment.config.test_crops == load_experiment(run).config.test_crops == "ten"
     assert (run.name, experiment.name) == ("ten", "ten")
 
@@ -185,7 +186,7 @@ def test_ten_crop_changes_one_key(experiment: Path, given: str) -> None:
 
     experiment.write_text(EXPERIMENT.replace("[experiment]\n", f"[experiment]\n{given}"))
     plain, options = read_experiment(experiment), cli.make_parser().parse_args(["run", "x", "--ten-crop"])
-    changed = cli._options.with_options(plain, experiment, options)
+    changed = cli._options.with_options(plain, options)
     assert changed.config == dataclasses.replace(plain.config, test_crops="ten")
     assert (changed.train, changed.methods, changed.task) == (plain.train, plain.methods, plain.task)
 

@@ -10,9 +10,11 @@ import pytest
 from cotuning_tune.experiment import read_experiment
 from cotuning_tune.launch import Request
 from cotuning_tune.run import on_end
+from cotuning_tune.run.events import Checked, Ended, Event, Standing
 from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.on_end import run_on_end
-from cotuning_tune.run.summary import Standing, kept_summary
+from cotuning_tune.run.on_end import OnEnd, run_on_end
+from cotuning_tune.run.stream import Stream
+from cotuning_tune.run.summary import Summary
 from cotuning_tune.search.driver import create_run
 from tests.launch.test_local import EXPERIMENT
 
@@ -46,24 +48,30 @@ def test_it_is_ended_after_its_time(driven: RunDir, monkeypatch: pytest.MonkeyPa
     assert not (driven.path / "late").exists()
 
 
+def _ended(run: RunDir, command: str, **replaced: bool) -> list[Event]:
+    """The events of a run that ends with that command, the newest driver's or a replaced one's; it ends twice."""
+    seen: list[Event] = []
+    stream = Stream(run, [Summary(), lambda event, now: seen.append(event), OnEnd(command, allowed=True)])
+    stream.tell(Checked({run.name: Standing()}))
+    if replaced:
+        run.raise_incarnation()
+    stream.end("failed", "no luck")
+    stream.end("done")
+    return seen
+
+
 def test_once_after_the_last_write(driven: RunDir) -> None:
     """At its call the summary tells the end already; a second end calls nothing."""
-    seen: list[tuple[str, str]] = []
-    with kept_summary(
-        driven, lambda state: seen.append((state, json.loads(driven.summary.read_text())["state"]))
-    ) as told:
-        told.begin(1, {driven.name: Standing()})
-        told.end("failed", "no luck")
-    assert seen == [("failed", "failed")]
+    seen = _ended(driven, 'cp "$COTUNING_TUNE_SUMMARY" "$COTUNING_TUNE_RUN/seen"; echo once >> "$COTUNING_TUNE_RUN/n"')
+    assert json.loads((driven.path / "seen").read_text())["state"] == "failed"
+    assert (driven.path / "n").read_text() == "once\n"
+    assert [event for event in seen if isinstance(event, Ended)] == [Ended("failed", "no luck")]
 
 
 def test_not_for_a_replaced_driver(driven: RunDir) -> None:
     """The newer driver's end is the run's end."""
-    seen: list[str] = []
-    with kept_summary(driven, seen.append) as told:
-        told.begin(1, {driven.name: Standing()})
-        driven.raise_incarnation()
-    assert seen == []
+    _ended(driven, 'touch "$COTUNING_TUNE_RUN/ended"', replaced=True)
+    assert not (driven.path / "ended").exists()
 
 
 def test_the_user_decides(tmp_path: Path, call: Callable[..., tuple[int, list[str], list[str]]]) -> None:
@@ -71,7 +79,7 @@ def test_the_user_decides(tmp_path: Path, call: Callable[..., tuple[int, list[st
     keys = f"on_end = '''{COMMAND}'''\nweights = 'gone.pth'"
     path, ended = tmp_path / "tiny.toml", tmp_path / "tiny" / "ended"
     path.write_text(EXPERIMENT.replace("[experiment]", f"[experiment]\n{keys}"))
-    run = create_run(read_experiment(path), path, tmp_path, [])
+    run = create_run(read_experiment(path), tmp_path, [])
     code, out, _ = call("resume", run.path)
     assert (code, out) == (2, [f"note: on_end is not run without --on-end: {COMMAND}"])
     assert not ended.exists()

@@ -46,7 +46,7 @@ def test_the_best_trial_keeps_its_weights(tmp_path: Path, experiment: Experiment
     """As trials end, the best one's weights stay, all others go; those of a running trial are left alone."""
     run = RunDir(tmp_path)
     studies = Studies(experiment, open_storage(run), run)
-    study, recorder = studies.by_name[CELL], Recorder(run, studies)
+    study, recorder = studies.by_name[CELL], Recorder(run)
     kept = []
     for number in range(4):
         assert study.issue().number == number

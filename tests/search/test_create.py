@@ -15,7 +15,7 @@ TEXT = '[experiment]\ntasks = ["synthetic"]\nmethods = ["bss"]\nbackbone = "tiny
 def create(folder: Path, trials: int) -> RunDir:
     path = folder / "mine.toml"
     path.write_text(TEXT.format(trials=trials))
-    return create_run(read_experiment(path), path, folder / "runs", ["test"])
+    return create_run(read_experiment(path), folder / "runs", ["test"])
 
 
 def test_the_same_file_finds_its_run(tmp_path: Path) -> None:

@@ -197,7 +197,7 @@ def test_fewer_than_one_search(tmp_path: Path, call: Call, count: int) -> None:
 def created(folder: Path, storage: Path) -> tuple[RunDir, Experiment]:
     path = write_experiment(folder)
     experiment = read_experiment(path)
-    return create_run(experiment, path, storage, ["cotuning-tune"]), experiment
+    return create_run(experiment, storage, ["cotuning-tune"]), experiment
 
 
 def test_prepared_alike_however_often(tmp_path: Path) -> None:

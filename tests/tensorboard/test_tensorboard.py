@@ -1,6 +1,7 @@
 """TensorBoard on made-up runs: over HTTP, and its tabs in a real browser."""
 
 import io
+import shutil
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -12,10 +13,14 @@ from PIL import Image
 
 from cotuning_tune.base.files import place
 from cotuning_tune.cli._tensorboard import CURVES, names_of
+from cotuning_tune.retrain import RetrainBoard
+from cotuning_tune.run.events import EpochEnded, StageStarted, Standing, TrialEnded, TrialStarted
 from cotuning_tune.run.folder import RunDir
-from cotuning_tune.search.recorder import Recorder
+from cotuning_tune.run.stream import Stream
+from cotuning_tune.search.board import SearchBoard
+from cotuning_tune.search.curves import Curves
 from cotuning_tune.tensorboard.events import PATTERN
-from tests.boards import METHODS, Board, Made, board_of, rows, write_run
+from tests.boards import ENDS, METHODS, Board, Made, board_of, rows, write_run, write_seeds
 from tests.browser import resize
 from tests.servers import bucket, free_port, s3_server
 
@@ -107,26 +112,25 @@ def test_it_is_live(tmp_path: Path) -> None:
     """Status, accuracy and curve of an open TensorBoard follow a trial, also over a killed driver."""
     made = Made(tmp_path / "live", ("bss",))
     study = next(iter(made.studies.by_name.values()))
-    issue = study.issue()
-    made.recorder.start(issue, {})
+    issue, tell, key = study.issue(), made.stream.tell, study.key.name
+    tell(TrialStarted(key, 0, issue.values, 4))
     name = "search/synthetic-0.50-bss/0000"
 
     def best(of: str) -> float:
         group = next((g for g in board.groups([]) if g["name"] == of), {})
         return next((m["value"] for m in group.get("metricValues", []) if m["name"]["tag"] == "val/accuracy"), 0.0)
 
-    with board_of(made.run.path, at_least=2) as board, closing(made.recorder):
+    with board_of(made.run.path, at_least=2) as board, made.board:
         board.wait(lambda: statuses(board) == {f"{name}.running": "RUNNING"})
-        made.recorder.report(issue, rows(0, 4)[:1])
+        tell(EpochEnded(key, 0, rows(0, 4)[:1], 1, 4))
         board.wait(lambda: best(f"{name}.running") == 40.0)
-        made.recorder.lose(issue)
-        made.recorder.start(issue, {})
-        made.recorder.report(issue, rows(0, 4)[:2])
+        tell(TrialEnded(key, 0, "LOST", None, 0.0, None))
+        tell(TrialStarted(key, 0, issue.values, 4))
+        tell(EpochEnded(key, 0, rows(0, 4)[:2], 1, 4))
         board.wait(lambda: best(f"{name}.running") == 50.0)
-        made.recorder.report(issue, rows(0, 4))
+        tell(EpochEnded(key, 0, rows(0, 4), 2, 4))
         study.complete(issue.number, 60.0, 1.0)
-        made.recorder.finish(issue, {"state": "COMPLETE", "value": 60.0})
-        made.recorder.draw(study)
+        tell(TrialEnded(key, 0, "COMPLETE", 60.0, 1.0, 60.0))
         board.wait(lambda: statuses(board) == {name: "SUCCESS"} and best(name) == 35.0)
         curve = "/data/plugin/scalars/scalars?run=methods/bss&tag=best_val_accuracy/synthetic-0.50"
         board.wait(lambda: [point[1:] for point in board.ask(curve)] == [[1, 60.0]])
@@ -136,24 +140,43 @@ def test_a_resumed_search_writes_the_same_curves(tmp_path: Path) -> None:
     """A new driver's file replaces the old one and has all its points; no folder has two files."""
     made = Made(tmp_path / "again", ("bss",))
     study = next(iter(made.studies.by_name.values()))
-    with closing(made.recorder):
+    with made.board:
         for end in ("COMPLETE", "FAIL"):
             made.trial(study, end)
     folder = made.run.tensorboard / "methods" / "bss"
     (before,) = folder.glob(PATTERN)
     size = before.stat().st_size
-    with closing(Recorder(made.run, made.studies)) as recorder:
-        recorder.draw(study)
+    with closing(Curves(made.run, made.studies)) as curves:
+        curves.add(study)
     (after,) = folder.glob(PATTERN)
     assert (after.name > before.name, after.stat().st_size) == (True, size)
     assert len(list(made.run.tensorboard.glob(PATTERN))) == 1
+
+
+def test_what_a_killed_driver_left_out(tmp_path: Path) -> None:
+    """Sessions of ended trials and seeds that are not there are written when the next driver starts, as they were."""
+    made = Made(tmp_path / "killed", ("bss",))
+    study = next(iter(made.studies.by_name.values()))
+    with made.board:
+        for end in ENDS:
+            made.trial(study, end)
+    works = write_seeds(made)
+    folders = [folder for stage in ("search", "retrain") for folder in made.run.tensorboard.glob(f"{stage}/*/*")]
+    before = {folder: next(folder.glob(PATTERN)).stat().st_size for folder in folders}
+    assert len(before) == len(ENDS) + 2
+    for folder in folders:
+        shutil.rmtree(folder)
+    begun = StageStarted(made.run.name, str(made.run.path), 2, Standing())
+    with SearchBoard(made.run, made.studies) as board:
+        Stream(made.run, [board, RetrainBoard(made.run, works)]).tell(begun)
+    assert {folder: next(folder.glob(PATTERN)).stat().st_size for folder in folders} == before
 
 
 def test_several_runs_side_by_side(run: RunDir, tmp_path: Path) -> None:
     """Runs of one name are told apart; the columns are those of all; a folder that comes later is seen."""
     other = write_run(tmp_path / "one", ("fine_tune", "l2_sp"))
     later = Made(tmp_path / "later", ("bss",))
-    with closing(later.recorder), board_of(run.path, other.path, later.run.path, at_least=FOLDERS + 20) as board:
+    with later.board, board_of(run.path, other.path, later.run.path, at_least=FOLDERS + 20) as board:
         columns = {info["name"]: info for info in board.hparams("experiment")["hparamInfos"]}
         assert {*WEIGHTS, "l2_sp/weight"} <= set(columns)
         assert columns["method"]["domainDiscrete"] == ["bss", "co_tuning", "fine_tune", "l2_sp"]
@@ -249,7 +272,7 @@ def test_a_run_of_an_object_store(tmp_path: Path) -> None:
         there = Made(cast(Path, place("s3://boards/far")), ("bss",))
         here = Made(tmp_path / "near", ("fine_tune",))
         for made in (there, here):
-            with closing(made.recorder):
+            with made.board:
                 made.trial(next(iter(made.studies.by_name.values())), "COMPLETE")
         with board_of(there.run.path, here.run.path, at_least=5) as board:
             names = {"far/search/synthetic-0.50-bss/0000", "near/search/synthetic-0.50-fine_tune/0000"}

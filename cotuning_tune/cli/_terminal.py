@@ -1,0 +1,102 @@
+"""What the terminal shows of a run: one more observer of its events."""
+
+import sys
+from functools import singledispatchmethod
+
+from cotuning_tune.base.console import ProgressLine, best_of
+from cotuning_tune.run.events import (
+    Ended,
+    EpochEnded,
+    Notice,
+    SeedEnded,
+    SeedStarted,
+    StageStarted,
+    Standing,
+    TrialEnded,
+    TrialStarted,
+    Waiting,
+)
+from cotuning_tune.run.stream import Stream
+
+
+class Terminal:
+    """A progress line for each stage; notices, and on standard error what the run waits for.
+
+    A trial's end is shown with the next event: its successor starts at once, and counts as running then.
+    """
+
+    def __init__(self) -> None:
+        self._line: ProgressLine | None = None
+        self._before, self._last = 0, "start"
+
+    def __call__(self, event: object, now: Stream) -> None:
+        self._take(event, now)
+
+    @singledispatchmethod
+    def _take(self, event: object, now: Stream) -> None:
+        """Nothing of other events."""
+
+    @_take.register
+    def _(self, event: StageStarted, now: Stream) -> None:
+        self._leave()
+        standing, studies = event.standing, len(event.standing.trials)
+        number = list(now.searches).index(now.current) + 1
+        which = f" {number}/{len(now.searches)}" if len(now.searches) > 1 else ""
+        if standing.stage == "report":
+            return
+        if standing.stage == "search":
+            each = f"{standing.budget // max(studies, 1)} trials"
+            print(f"{event.path}: {studies} studies x {each}, {event.concurrent} at a time", flush=True)
+        else:
+            print(f"{event.path}: {standing.retrain_budget} seeds, {event.concurrent} at a time", flush=True)
+        self._line = ProgressLine(sys.stdout, f"{standing.stage}{which}")
+        self._before = standing.done if standing.stage == "search" else standing.retrained
+        self._last = "start"
+        self._show(standing)
+
+    @_take.register(TrialStarted | EpochEnded | SeedStarted)
+    def _(self, event: object, now: Stream) -> None:
+        self._show(now.standing)
+
+    @_take.register
+    def _(self, event: TrialEnded, now: Stream) -> None:
+        if now.standing.done >= now.standing.budget:
+            self._show(now.standing)
+
+    @_take.register
+    def _(self, event: SeedEnded, now: Stream) -> None:
+        tested = f"failed: {event.reason}" if event.test_accuracy is None else f"{event.test_accuracy:.2f} %"
+        self._last = f"{event.study} seed {event.seed}: test {tested}"
+        if now.standing.retrained >= now.standing.retrain_budget:
+            self._show(now.standing)
+
+    @_take.register
+    def _(self, event: Notice, now: Stream) -> None:
+        self._leave()
+        if event.urgent:
+            print(f"cotuning-tune: {event.text}", file=sys.stderr, flush=True)
+        else:
+            print(f"note: {event.text}", flush=True)
+
+    @_take.register
+    def _(self, event: Waiting, now: Stream) -> None:
+        self._leave()
+        print(f"cotuning-tune: {event.reason}", file=sys.stderr, flush=True)
+
+    @_take.register
+    def _(self, event: Ended, now: Stream) -> None:
+        self._leave()
+
+    def _show(self, now: Standing) -> None:
+        if self._line is None:
+            return
+        failed = f" · {now.failed} failed" if now.failed else ""
+        if now.stage == "search":
+            detail = f"{now.running} running{failed} · {best_of(now.best)}"
+            self._line.show(now.done, now.budget, detail, self._before, now.share)
+        else:
+            self._line.show(now.retrained, now.retrain_budget, f"{now.running} running · {self._last}", self._before)
+
+    def _leave(self) -> None:
+        if self._line is not None:
+            self._line.end()

@@ -1,0 +1,33 @@
+"""More trials for a run that exists."""
+
+from dataclasses import dataclass
+
+from cotuning_tune.base.errors import UserError
+from cotuning_tune.run import budget
+from cotuning_tune.run.folder import RunDir
+from cotuning_tune.run.lock import holder
+from cotuning_tune.search.driver import load_experiment
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How many trials each study shall have now; ``driven``: a driver is at work and takes them over."""
+
+    trials: int
+    driven: bool
+
+
+def extend(run: RunDir, more: int) -> Growth:
+    """Give every study of a run ``more`` trials, its repeats' too.
+
+    Raises UserError for less than one, for a repeat alone, and where several searches are being worked on.
+    """
+    if first := run.first_search:
+        raise UserError(f"{run.path} repeats the search of {first.path}, and all grow alike: extend {first.path}")
+    if run.searches > 1 and (owner := holder(run)):
+        raise UserError(
+            f"{run.path} has {run.searches} searches, which grow together between two drivers: wait for the one of"
+            f" {owner['user']} on {owner['host']} (process {owner['pid']}) or stop it, then extend"
+        )
+    trials = budget.extend(run, load_experiment(run).config.trials, more)
+    return Growth(trials, holder(run) is not None)

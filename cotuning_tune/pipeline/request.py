@@ -1,0 +1,80 @@
+"""What is asked of a run, from whichever door: the command line, Python, a service."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cotuning_tune.base.files import place
+from cotuning_tune.experiment import Experiment
+from cotuning_tune.run.folder import RunDir, check_optuna_storage, check_searches
+from cotuning_tune.search.checks import check_studies
+from cotuning_tune.search.driver import create_run, load_experiment
+from cotuning_tune.search.storage import set_storage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """The Ray cluster to work on: the one at ``address``, else one that is started on this machine.
+
+    ``cpus``: of this machine (None: all). Of a running cluster, ``nodes`` must have joined before anything starts,
+    and with ``require_token`` it must ask for one.
+    """
+
+    address: str | None = None
+    cpus: int | None = None
+    nodes: int = 0
+    require_token: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewRun:
+    """A run that is made, or found as it was made, in ``storage`` (a folder or ``s3://BUCKET/PREFIX``).
+
+    ``optuna_storage``: URL of the database of the studies, '' for a journal in the run's folder; ``warm_from``: a
+    run whose finished trials the sampler shall know; ``command``: for the record, how the run was asked for.
+    Raises UserError where files go into an object store and no database keeps the studies.
+    """
+
+    storage: str | Path
+    optuna_storage: str = ""
+    warm_from: str | None = None
+    command: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_optuna_storage(place(self.storage), self.optuna_storage)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """All that is asked. Raises UserError where it cannot be done.
+
+    ``run``: where, as a new run or one that exists (``Request.of`` reads its experiment); ``search`` and ``retrain``:
+    the stages, the report follows the second; ``searches``: how many searches in all, None as the run has;
+    ``on_end``: whether the experiment's own command may run at the end.
+    """
+
+    experiment: Experiment
+    run: RunDir | NewRun
+    search: bool = True
+    retrain: bool = True
+    searches: int | None = None
+    cluster: Cluster = field(default_factory=Cluster)
+    on_end: bool = False
+
+    def __post_init__(self) -> None:
+        check_searches(self.searches)
+
+    def opened(self) -> tuple[RunDir, dict[str, int] | None]:
+        """The run's folder, and the checkpoints' sizes where everything had to be checked before it was made."""
+        if isinstance(self.run, RunDir):
+            return self.run, None
+        sizes = check_studies(self.experiment)
+        run = create_run(self.experiment, place(self.run.storage), self.run.command, self.run.warm_from)
+        if self.run.optuna_storage:
+            set_storage(run, self.run.optuna_storage)
+        return run, sizes
+
+
+def experiment_of(path: str | Path) -> tuple[RunDir, Experiment]:
+    """An existing run, and its experiment. Raises UserError where there is none, or another version made it."""
+    run = RunDir.open(path)
+    return run, load_experiment(run)

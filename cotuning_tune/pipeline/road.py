@@ -1,0 +1,151 @@
+"""The one road from a request to its report: lock, cluster, search, retraining, report."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
+
+from cotuning_tune.base.errors import TrainingFailed, Unfinished, UserError, first_line
+from cotuning_tune.cluster.connection import Concurrency, connected, find_concurrency
+from cotuning_tune.cluster.driver import Driver
+from cotuning_tune.cluster.metrics import RunMetrics
+from cotuning_tune.cluster.preflight import preflight
+from cotuning_tune.cluster.watchdog import watchdog
+from cotuning_tune.experiment import Experiment
+from cotuning_tune.pipeline.request import Request
+from cotuning_tune.plan.gpu_share import settled
+from cotuning_tune.report import Report, write_report
+from cotuning_tune.retrain import run_retraining
+from cotuning_tune.run.events import Checked, Notice, RunState, StageStarted, Standing
+from cotuning_tune.run.folder import RunDir
+from cotuning_tune.run.lock import driver_lock
+from cotuning_tune.run.on_end import OnEnd
+from cotuning_tune.run.stream import Observer, Stream
+from cotuning_tune.run.summary import Summary, standing_of
+from cotuning_tune.search.checks import calibration_line, check_studies, keep_sizes
+from cotuning_tune.search.driver import run_search
+from cotuning_tune.search.repeats import prepare_repeats, set_searches
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What has come of a request. ``complete``: every study has its budget; ``report``: after a retraining."""
+
+    run: RunDir
+    complete: bool
+    report: Report | None
+
+
+def carry_out(request: Request, observers: Iterable[Observer] = ()) -> Outcome:
+    """Do what is asked, from wherever an earlier driver left off; observers hear of it.
+
+    However it ends, ``summary.json`` holds the last state. Raises UserError for a mistake in what was given or
+    another driver at work, Unfinished and KeyboardInterrupt where the driver had to stop: the same request
+    continues then.
+    """
+    run, sizes = request.opened()
+    experiment = request.experiment
+    stream = Stream(run, [Summary(), *observers, OnEnd(experiment.config.on_end, allowed=request.on_end)])
+    if line := calibration_line(experiment):
+        stream.notice(line)
+    with _ending(stream):
+        complete = _work(request, run, sizes, stream)
+        report = _report(run, stream) if request.retrain else None
+        if not complete:
+            stream.end("failed", "too many trials failed: not every study has its budget")
+    return Outcome(run, complete, report)
+
+
+@contextmanager
+def _ending(stream: Stream) -> Iterator[None]:
+    """However this is left, the end is told: ``done`` where nothing went wrong."""
+    try:
+        yield
+    except BaseException as problem:
+        stream.end(*_end_of(problem))
+        raise
+    stream.end("done")
+
+
+def _end_of(problem: BaseException) -> tuple[RunState, str]:
+    """State and reason of a driver that an exception ends; the states go with the exit codes 85, 2 and 1."""
+    if isinstance(problem, Unfinished):
+        return "unfinished", problem.reason
+    if isinstance(problem, KeyboardInterrupt):
+        return "unfinished", f"interrupted by {problem}" if str(problem) else "interrupted"
+    if isinstance(problem, UserError | TrainingFailed):
+        return "failed", first_line(problem)
+    return "failed", f"{type(problem).__name__}: {first_line(problem)}"
+
+
+def _work(request: Request, run: RunDir, sizes: dict[str, int] | None, stream: Stream) -> bool:
+    """Search and retrain, the repeats after the run itself, on one cluster; True where every study has its budget.
+
+    The run's lock is held all the time.
+    """
+    experiment = request.experiment
+    with driver_lock(run) as owner, ExitStack() as stack:
+        set_searches(run, request.searches)
+        searches = [(run, experiment), *prepare_repeats(run, experiment)]
+        stream.tell(Checked({one.name: _standing(one, its) for one, its in searches}))
+        measured = sizes or check_studies(experiment)  # before a cluster is started
+        stack.enter_context(connected(request.cluster.address, request.cluster.cpus))
+        stack.enter_context(watchdog(lambda reason: _cluster_lost(stream, reason)))
+        stack.enter_context(run.watched_storage(measured["state"] + measured["weights"], stream.waiting))
+        if request.cluster.address:
+            stack.enter_context(_joined(request, run, stream))
+        concurrency = find_concurrency(settled([one for one, _ in searches], experiment, stream.notice))
+        stages = _Stages(request, concurrency, measured, stream)
+        complete = stages.work(run, experiment, owner)
+        for repeat, again in searches[1:]:
+            with driver_lock(repeat) as own:
+                complete &= stages.work(repeat, again, own)
+    return complete
+
+
+def _standing(run: RunDir, experiment: Experiment) -> Standing:
+    config = experiment.config
+    return standing_of(run, [study.name for study in experiment.studies], config.trials, config.seeds)
+
+
+def _joined(request: Request, run: RunDir, stream: Stream) -> AbstractContextManager[None]:
+    """Look at the nodes of a cluster that others started; the run's figures are among its metrics from then on."""
+    asked = request.cluster
+    checked = preflight(run.path, asked.nodes, require_token=asked.require_token, say=stream.waiting)
+    stream.notice(f"{checked} node(s) checked: the same versions, the same storage")
+    return stream.also(RunMetrics({study.name: study.method for study in request.experiment.studies}))
+
+
+def _cluster_lost(stream: Stream, reason: str) -> None:
+    """The last words of a driver whose cluster has gone."""
+    stream.tell(
+        Notice(f"{reason}; nothing is lost, continue with: cotuning-tune resume {stream.run.path}", urgent=True)
+    )
+    stream.end("unfinished", reason)
+
+
+@dataclass(frozen=True)
+class _Stages:
+    """What is done with each search, on what, with checkpoints of which sizes."""
+
+    request: Request
+    concurrency: Concurrency
+    sizes: dict[str, int]
+    stream: Stream
+
+    def work(self, run: RunDir, experiment: Experiment, owner: dict[str, object]) -> bool:
+        """Go through the stages of one search, whose lock ``owner`` holds; True where every study has its budget."""
+        driver, complete = Driver(run.raise_incarnation(owner), self.concurrency, self.stream), True
+        keep_sizes(run, self.sizes, self.concurrency.trials)
+        if self.request.search:
+            complete = run_search(run, experiment, driver)
+        if self.request.retrain:
+            crops, decode = experiment.config.test_crops, experiment.task["decode"]
+            run_retraining(run, experiment.config.seeds, driver, crops=crops, decode=decode)
+        return complete
+
+
+def _report(run: RunDir, stream: Stream) -> Report:
+    """Write the report, its figures and its page."""
+    standing = replace(stream.searches[run.name], stage="report")
+    stream.tell(StageStarted(run.name, str(run.path), stream.driver, standing, gpus=stream.gpus))
+    return write_report(run, figures=True)

@@ -1,0 +1,116 @@
+"""The search in TensorBoard: a session of each trial, and the curves of the studies. Watches the search's events."""
+
+from contextlib import AbstractContextManager
+from functools import singledispatchmethod
+from types import TracebackType
+from typing import Any
+
+from cotuning_tune.base.files import read_lines
+from cotuning_tune.experiment import Experiment, Study
+from cotuning_tune.hyper import Parameter
+from cotuning_tune.run.events import EpochEnded, StageStarted, TrialEnded, TrialStarted
+from cotuning_tune.run.folder import RunDir
+from cotuning_tune.run.stream import Stream
+from cotuning_tune.search.curves import Curves
+from cotuning_tune.search.study import OptunaStudy, Studies
+from cotuning_tune.tensorboard.dashboard import columns, layout, write_dashboard
+from cotuning_tune.tensorboard.events import STOPPED_EARLY, TrainingEvents, write_ended
+
+
+def columns_of(experiment: Experiment) -> dict[str, list[Parameter]]:
+    """The parameters that every trial is compared by: the searched ones, and every method's weights."""
+    columns: dict[str, list[Parameter]] = {}
+    for name in experiment.config.methods:
+        for key, parameter in experiment.space(name).items():
+            if parameter.search is not None or parameter.neutral is not None:
+                columns.setdefault(key, []).append(parameter)
+    return columns
+
+
+def column_values(experiment: Experiment, study: Study, values: dict[str, Any]) -> dict[str, Any]:
+    """A trial's values of ``columns_of``; parameters of other methods are left out."""
+    space = experiment.space(study.method)
+    return {k: values.get(k, space[k].first) for k in columns_of(experiment) if k in space}
+
+
+def write_overview(run: RunDir, experiment: Experiment) -> None:
+    """What TensorBoard needs to know of the run as a whole."""
+    c = experiment.config
+    fixed = {"task": c.tasks, "rate": [f"{rate:g}" for rate in c.rates], "method": c.methods}
+    fixed |= {"stage": ["search", "retrain"], "run": [run.name]}
+    shown = columns(fixed, columns_of(experiment), stops=c.pruner != "none")
+    charts = layout({study.setting: f"{study.task} at {100 * study.rate:g} %" for study in experiment.studies})
+    write_dashboard(run.tensorboard, shown, charts)
+
+
+class SearchBoard(AbstractContextManager["SearchBoard"]):
+    """Keeps the event files of the running trials open, and writes what an earlier driver's death left out."""
+
+    def __init__(self, run: RunDir, studies: Studies) -> None:
+        self.run, self.studies, self.experiment = run, studies, studies.experiment
+        self._open: dict[tuple[str, int], TrainingEvents] = {}
+        self._curves = Curves(run, studies)
+
+    def __call__(self, event: object, now: Stream) -> None:
+        self._take(event)
+
+    @singledispatchmethod
+    def _take(self, event: object) -> None:
+        """Nothing of other events."""
+
+    @_take.register
+    def _(self, event: StageStarted) -> None:
+        write_overview(self.run, self.experiment)
+        for study in self.studies.by_name.values():
+            self._write_missing(study)
+
+    @_take.register
+    def _(self, event: TrialStarted) -> None:
+        study = self.studies.by_name[event.study].key
+        folder = self.run.tensorboard / "search" / event.study / f"{event.trial:04d}"
+        self._open[event.study, event.trial] = TrainingEvents(folder, self._hparams(study, dict(event.values)))
+
+    @_take.register
+    def _(self, event: EpochEnded) -> None:
+        self._open[event.study, event.trial].write_history([dict(row) for row in event.history])
+
+    @_take.register
+    def _(self, event: TrialEnded) -> None:
+        session = self._open.pop((event.study, event.trial))
+        if event.state == "LOST":  # it will start again
+            session.close()
+            return
+        session.end(*_status(event.state))
+        self._curves.add(self.studies.by_name[event.study])
+
+    def _hparams(self, study: Study, values: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "task": study.task,
+            "rate": f"{study.rate:g}",
+            "method": study.method,
+            "stage": "search",
+            "run": self.run.name,
+            **column_values(self.experiment, study, values),
+        }
+
+    def _write_missing(self, study: OptunaStudy) -> None:
+        """The sessions of ended trials whose driver was killed before it had written them."""
+        for trial in study.own_trials():
+            folder = self.run.tensorboard / "search" / study.key.name / f"{trial.number:04d}"
+            if not trial.state.is_finished() or folder.exists():
+                continue
+            history = read_lines(self.run.study(study.key.name).trial(trial.number).metrics)
+            status, scalars = _status(trial.state.name)
+            whole = [row for row in history if "time" in row]  # a repaired folder's rows are not
+            write_ended(folder, self._hparams(study.key, dict(trial.params)), whole, status, scalars=scalars)
+
+    def __exit__(self, kind: type[BaseException] | None, _e: object, _t: TracebackType | None) -> None:
+        """Sessions of trials that did not end stay as running."""
+        for events in self._open.values():
+            events.close()
+        self._curves.close()
+
+
+def _status(state: str) -> tuple[str, dict[str, float]]:
+    """The session's status, and its scalars, of a trial's end."""
+    return "failure" if state == "FAIL" else "success", {STOPPED_EARLY: 1.0} if state == "PRUNED" else {}
