@@ -65,8 +65,8 @@ class Terminal:
 
     @_take.register
     def _(self, event: SeedEnded, now: Stream) -> None:
-        tested = f"failed: {event.reason}" if event.test_accuracy is None else f"{event.test_accuracy:.2f} %"
-        self._last = f"{event.study} seed {event.seed}: test {tested}"
+        tested = f" failed: {event.reason}" if event.test_accuracy is None else f": test {event.test_accuracy:.2f} %"
+        self._last = f"{event.study} seed {event.seed}{tested}"
         if now.standing.retrained >= now.standing.retrain_budget:
             self._show(now.standing)
 
