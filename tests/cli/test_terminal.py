@@ -18,6 +18,7 @@ from cotuning_tune.run.events import (
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.stream import Stream
 
+
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """A clock that stands still until a test moves it."""
