@@ -4,15 +4,19 @@ import argparse
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.cli._options import parse_values
+from cotuning_tune.cli._options import Commands, parse_values
+
+if TYPE_CHECKING:
+    from cotuning_tune.data import DataSet
+    from cotuning_tune.inspection.verify import Verification
 
 VERIFY_CODES = "Exit codes: 0 nothing wrong, or warnings only; 1 something wrong; 2 a mistake in what was given."
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """The parsers of these commands."""
     text = "look at data sets before a search does"
     group = commands.add_parser("data", help=text, description=text).add_subparsers(
@@ -39,7 +43,7 @@ def _add_address(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", metavar="NAME", help="a task of that file (default: its first)")
 
 
-def _add_verify(group: Any) -> None:
+def _add_verify(group: Commands) -> None:
     text = "open every image and compare all of them: corrupt, missing, leaked into the test split, tiny"
     verify = group.add_parser("verify", help=text, description=text, epilog=VERIFY_CODES)
     _add_address(verify)
@@ -50,7 +54,7 @@ def _add_verify(group: Any) -> None:
     verify.set_defaults(call=_verify)
 
 
-def _add_describe(group: Any) -> None:
+def _add_describe(group: Commands) -> None:
     text = "classes, balance, splits, sizes, and a contact sheet of training images"
     describe = group.add_parser("describe", help=text, description=text)
     _add_address(describe)
@@ -61,7 +65,7 @@ def _add_describe(group: Any) -> None:
     describe.set_defaults(call=_describe)
 
 
-def _add_build(group: Any) -> None:
+def _add_build(group: Commands) -> None:
     text = "crop COCO-70 out of COCO 2017: 70 classes, the same crops every time; goes on after a kill"
     build = group.add_parser("build-coco70", help=text, description=text)
     build.add_argument("--coco", required=True, metavar="DIR", help="holds annotations/ and train2017/")
@@ -100,7 +104,7 @@ class _Address:
             raise UserError("name a data set (see 'data list'), or --experiment FILE with --task NAME")
         self.name, self.task = options.kind, TaskConfig()
         self.rates: tuple[float, ...] = ()
-        given: dict[str, Any] = {}
+        given: dict[str, object] = {}
         if options.experiment:
             given = self._read(options)
         elif options.task:
@@ -111,7 +115,7 @@ class _Address:
         self.kind = data_set(self.name)
         self.config = build(self.kind.Config, given, f"data.{self.name}")
 
-    def _read(self, options: argparse.Namespace) -> dict[str, Any]:
+    def _read(self, options: argparse.Namespace) -> dict[str, object]:
         from cotuning_tune.base.errors import unknown
         from cotuning_tune.data import TaskConfig
         from cotuning_tune.experiment import read_experiment
@@ -125,7 +129,7 @@ class _Address:
         self.task = build(TaskConfig, experiment.task, "task")
         return dict(experiment.data[task])
 
-    def open(self, stored_size: int) -> Any:
+    def open(self, stored_size: int) -> "DataSet":
         return self.kind(self.config, stored_size)
 
 
@@ -182,7 +186,7 @@ def _verify(options: argparse.Namespace) -> int:
     return 1 if errors or (options.strict and warnings) else 0
 
 
-def _name_some(found: Any, kind: str) -> None:
+def _name_some(found: "Verification", kind: str) -> None:
     """At most ten findings of a kind."""
     from cotuning_tune.inspection.verify import KINDS
 

@@ -5,12 +5,13 @@ import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TextIO
 
+from cotuning_tune.cli._options import Commands
 from cotuning_tune.export import FORMATS
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """The parsers of these commands."""
     text = "write the retrained model of a study as a folder that works without the run"
     exporter = commands.add_parser("export", help=text, description=text)
@@ -45,7 +46,7 @@ def _export(options: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _opened(out: str | None) -> Iterator[Any]:
+def _opened(out: str | None) -> Iterator[TextIO]:
     """The file of the table, or standard output. Raises UserError where it cannot be written."""
     from cotuning_tune.base.errors import UserError
     from cotuning_tune.base.files import open_new, place

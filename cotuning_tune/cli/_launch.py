@@ -3,12 +3,17 @@
 import argparse
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from cotuning_tune.cli._options import parse_values
+from cotuning_tune.cli._options import Commands, parse_values
+
+if TYPE_CHECKING:
+    from cotuning_tune.launch import Request
+    from cotuning_tune.launch.record import Launch
+    from cotuning_tune.run.summary import Content
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """The parsers of ``launch`` and of what follows it."""
     from cotuning_tune.launch.backends import backend_help, backend_names
 
@@ -43,7 +48,7 @@ def add(commands: Any) -> None:
     verbs.add_parser("list", help="every launch", description="every launch").set_defaults(call=_list)
 
 
-def _request(options: argparse.Namespace) -> Any:
+def _request(options: argparse.Namespace) -> "Request":
     from cotuning_tune.base.errors import UserError
     from cotuning_tune.base.files import is_local, place
     from cotuning_tune.launch import Request, backend
@@ -94,7 +99,7 @@ def _launch(options: argparse.Namespace) -> int:
     return 0
 
 
-def _say_next(made: Any) -> None:
+def _say_next(made: "Launch") -> None:
     from cotuning_tune.launch import backend
 
     for line in backend(made.backend).notes(made):
@@ -116,7 +121,7 @@ def _status(options: argparse.Namespace) -> int:
     return 0
 
 
-def _say_progress(summary: dict[str, Any]) -> None:
+def _say_progress(summary: "Content") -> None:
     """What the run's summary tells."""
     from cotuning_tune.base.console import best_of
 

@@ -2,9 +2,14 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from cotuning_tune.base.errors import UserError
+
+if TYPE_CHECKING:
+    from cotuning_tune.experiment import Experiment
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def add_decoding(parser: argparse.ArgumentParser) -> None:
@@ -13,7 +18,7 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-cache", action="store_true", help=text)
 
 
-def decoding(experiment: Any, options: argparse.Namespace) -> Any:
+def decoding(experiment: "Experiment", options: argparse.Namespace) -> "Experiment":
     """The experiment, with ``task.decode`` as ``--no-cache`` says."""
     import dataclasses
 
@@ -29,7 +34,7 @@ def add_calibration(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source-val-images", type=int, metavar="N", help="at most so many of them (default: 2000)")
 
 
-def with_options(experiment: Any, options: argparse.Namespace) -> Any:
+def with_options(experiment: "Experiment", options: argparse.Namespace) -> "Experiment":
     """The experiment with what ``--source-val`` and ``--ten-crop`` say in its text, so that a resume finds it."""
     from cotuning_tune.base.toml_text import set_key
     from cotuning_tune.experiment import parse
@@ -44,11 +49,11 @@ def with_options(experiment: Any, options: argparse.Namespace) -> Any:
     return experiment if text == experiment.text else parse(text, experiment.name, experiment.base)
 
 
-def parse_values(pairs: list[str], example: str) -> dict[str, Any]:
+def parse_values(pairs: list[str], example: str) -> dict[str, object]:
     """The values of ``--set``: TOML where it can be read as such, else text. Raises UserError."""
     import tomllib
 
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals:

@@ -3,12 +3,12 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
 from cotuning_tune.base.errors import UserError
+from cotuning_tune.cli._options import Commands
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """The parser of this command."""
     text = "say what an experiment costs before anything runs: trials, hours, disk, memory"
     plan = commands.add_parser("plan", help=text, description=text)

@@ -1,14 +1,16 @@
 """The commands that read runs: report, status, compare."""
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from cotuning_tune.cli._options import Commands
 
 if TYPE_CHECKING:
     from cotuning_tune.report import Report
     from cotuning_tune.run.folder import RunDir
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """The parsers of these commands."""
     for name, text, call in (
         ("report", "write and show the tables of a run", _report),

@@ -4,9 +4,9 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cotuning_tune.cli._options import add_calibration, add_decoding, decoding, with_options
+from cotuning_tune.cli._options import Commands, add_calibration, add_decoding, decoding, with_options
 from cotuning_tune.cli._reading import show
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
     _add_cluster(parser)
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """The parsers of these commands."""
     for name, text in (
         ("run", "search, retrain the best configurations over the seeds, report"),

@@ -4,14 +4,20 @@ import argparse
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+from cotuning_tune.cli._options import Commands
+
+if TYPE_CHECKING:
+    from cotuning_tune.run.folder import RunDir
+
 
 COPY_EVERY_S = 20
 CURVES = "#custom_scalars&regexInput=methods/&_smoothingWeight=0"  # more than 40 folders are not drawn unasked
 PICTURES = "#images&regexInput=retrain/"
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """The parser of this command."""
     text = "open TensorBoard on a run, or on several side by side (127.0.0.1)"
     board = commands.add_parser("tensorboard", help=text, description=text)
@@ -55,7 +61,7 @@ def _check_port(port: int) -> None:
             raise UserError(f"--port {port} cannot be used ({problem}): name another one") from None
 
 
-def names_of(runs: list[Any]) -> list[str]:
+def names_of(runs: "list[RunDir]") -> list[str]:
     """A name for each run: its own, and where an earlier one has it, with a number that makes it new."""
     names: list[str] = []
     own = {run.name for run in runs}
@@ -68,7 +74,7 @@ def names_of(runs: list[Any]) -> list[str]:
     return names
 
 
-def _serve_several(runs: list[Any], options: argparse.Namespace) -> int:
+def _serve_several(runs: "list[RunDir]", options: argparse.Namespace) -> int:
     """TensorBoard on a folder that has the event files of each run under its name, until it ends.
 
     Those of a folder are links, those of an object store copies, brought up to date now and then.
@@ -93,7 +99,7 @@ def _serve_several(runs: list[Any], options: argparse.Namespace) -> int:
         return _serve(_command(shown, options), runs, sources)
 
 
-def _update(runs: list[Any], sources: list[Path]) -> None:
+def _update(runs: "list[RunDir]", sources: list[Path]) -> None:
     """Bring the copies of object stores up to date."""
     from cotuning_tune.base.files import fetch_folder, is_local
 
@@ -102,7 +108,7 @@ def _update(runs: list[Any], sources: list[Path]) -> None:
             fetch_folder(run.tensorboard, source)
 
 
-def _serve(command: list[str], runs: list[Any], sources: list[Path]) -> int:
+def _serve(command: list[str], runs: "list[RunDir]", sources: list[Path]) -> int:
     import subprocess
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))

@@ -2,10 +2,10 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.cli._options import (
+    Commands,
     add_calibration,
     add_decoding,
     decoding,
@@ -14,7 +14,7 @@ from cotuning_tune.cli._options import (
 )
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """The parsers of these commands."""
     _add_train(commands)
     space = commands.add_parser("space", help="show a method's hyper-parameters and ranges")
@@ -28,7 +28,7 @@ def add(commands: Any) -> None:
     listing.set_defaults(call=_list)
 
 
-def _add_train(commands: Any) -> None:
+def _add_train(commands: Commands) -> None:
     text = "train one configuration without Ray; validation accuracy only"
     train = commands.add_parser("train", help=text, description=text)
     train.add_argument("experiment", metavar="EXPERIMENT")

@@ -3,7 +3,6 @@
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import place
@@ -13,6 +12,7 @@ from cotuning_tune.launch.profile import make_profile
 from cotuning_tune.launch.record import Launch, find_launch, now, private_folder, root, write_private
 from cotuning_tune.launch.storage import text_there
 from cotuning_tune.run.folder import RunDir, check_optuna_storage
+from cotuning_tune.run.summary import Content
 
 LIVE = ("queued", "running")
 
@@ -83,12 +83,13 @@ def _again(old: Launch, request: Request) -> Launch:
     return _begin(old.backend, request, old.times + 1)
 
 
-def summary_of(launch: Launch) -> dict[str, Any]:
-    """The run's summary file, {} where there is none or the storage is not reached from here."""
+def summary_of(launch: Launch) -> Content | None:
+    """The run's summary file, None where there is none or the storage is not reached from here."""
     try:
-        return dict(json.loads(text_there(launch.run, lambda run: RunDir(run).summary) or "{}"))
+        found: Content | None = json.loads(text_there(launch.run, lambda run: RunDir(run).summary) or "null")
     except ValueError:
-        return {}
+        return None
+    return found
 
 
 def state_of(launch: Launch) -> str:
@@ -96,8 +97,9 @@ def state_of(launch: Launch) -> str:
     state = backend(launch.backend).state(launch)
     if state == "ended":
         found = summary_of(launch)
-        nothing = "unfinished" if launch.stopped else "failed"
-        return str(found.get("state", nothing)) if found.get("state") != "running" else "killed"
+        if found is None:
+            return "unfinished" if launch.stopped else "failed"
+        return "killed" if found["state"] == "running" else found["state"]
     return state
 
 
