@@ -32,6 +32,7 @@ PLURALS = {
 }
 JSON = "application/json"
 APPLY = "application/apply-patch+yaml"
+MISTYPED = "failed to create typed patch object"  # a 500 all the same
 STRICT = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
 
 
@@ -68,7 +69,8 @@ class Api:
                 if answer.is_success:
                     return answer
                 problem = self._refused(answer.status_code, answer.reason_phrase, answer.read())
-                if answer.status_code < 500 and answer.status_code != 429:
+                passing = answer.status_code >= 500 or answer.status_code == 429
+                if not passing or MISTYPED in str(problem):
                     break
             except (httpx2.LocalProtocolError, UnicodeError):  # its message would show the token
                 raise UserError("the token of the kubeconfig holds what no token may hold") from None

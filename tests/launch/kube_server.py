@@ -62,6 +62,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(code)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
+        if code == 302:
+            self.send_header("Location", "/elsewhere")
         self.end_headers()
         self.wfile.write(data)
 
@@ -117,11 +119,13 @@ class _Handler(BaseHTTPRequestHandler):
         assert query["fieldManager"] == ["cotuning-tune"]
         wanted = path.partition("/namespaces/")[0].removeprefix("/apis/").removeprefix("/api/")
         problems = self.kube.problems(body) if query.get("fieldValidation") == ["Strict"] else ()
-        said = [f"strict decoding error: {problem}" for problem in problems]
+        said = [(400, f"strict decoding error: {problem}") for problem in problems]
+        if self.command == "PATCH":  # as the real one, github.com/kubernetes/kubernetes/issues/139253
+            said = [(500, f"failed to create typed patch object: {problem}") for problem in problems]
         if body["apiVersion"] != wanted:
-            said = [f"the API version in the data ({body['apiVersion']}) does not match the expected ({wanted})"]
+            said = [(400, f"the API version in the data ({body['apiVersion']}) does not match the expected ({wanted})")]
         if said:
-            self._error(400, said[0])
+            self._error(*said[0])
         return bool(said)
 
     def _post(self, path: str, query: dict[str, list[str]], body: dict[str, Any]) -> None:

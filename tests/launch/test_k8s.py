@@ -214,11 +214,12 @@ def test_a_refusal_is_one_line(kube: Kube, tmp_path: Path, call: CLI, error: tup
 
 @pytest.mark.parametrize("kind", ["RayJob", "ConfigMap", "NetworkPolicy", "Secret", "PersistentVolumeClaim"])
 def test_a_mistyped_field_is_found_before_anything_is_made(kube: Kube, tmp_path: Path, kind: str) -> None:
-    """The server is asked for a strict check of every object, as a rehearsal; its words are told in one line."""
+    """The server is asked once for a strict check of every object, as a rehearsal; its words are told in one line."""
     kube.problems = lambda item: ['unknown field "spec.typo"'] * (item["kind"] == kind)
-    with pytest.raises(UserError, match=r'refuses it \(400\): strict decoding error: unknown field "spec.typo"$'):
+    with pytest.raises(UserError, match=r'refuses it \(\d+\): .*: unknown field "spec.typo"$'):
         _launched(tmp_path, claim_size="1Gi", storage_class="shared")
     assert kube.objects == {}
+    assert [body.get("kind") for body in kube.bodies].count(kind) == 1
 
 
 def test_without_lightkube(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,7 +69,7 @@ def _config(path: Path, cluster: dict[str, Any], user: dict[str, Any]) -> Path:
 
 
 def test_certificates_of_both_sides(tmp_path: Path) -> None:
-    """The server's is checked against the kubeconfig's authority, ours is shown; as files or in the file itself."""
+    """The server's is checked against the kubeconfig's authority, ours is shown; data goes before the file's name."""
     files = _certificates(tmp_path)
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(files["authority.crt"]))
     tls.verify_mode = ssl.CERT_REQUIRED
@@ -84,7 +84,7 @@ def test_certificates_of_both_sides(tmp_path: Path) -> None:
         )
         as_data = _config(
             tmp_path / "data",
-            {"server": server, "certificate-authority-data": data["authority.crt"]},
+            {"server": server, "certificate-authority-data": data["authority.crt"], "certificate-authority": "none"},
             {"client-certificate-data": data["client.crt"], "client-key-data": data["client.key"], "token": TOKEN},
         )
         for path in (as_files, as_data):
