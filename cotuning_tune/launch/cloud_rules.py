@@ -12,22 +12,7 @@ from cotuning_tune.launch.yaml_text import Document, Problem, Where
 
 EVERYBODY = ("0.0.0.0/0", "::/0")
 ENVIRONMENT = "~/cotuning-tune/environment"
-NODE_FIELDS = {
-    "aws": (
-        "AdditionalInfo BlockDeviceMappings CapacityReservationSpecification CpuOptions CreditSpecification"
-        " DisableApiStop DisableApiTermination DryRun EbsOptimized EnclaveOptions HibernationOptions IamInstanceProfile"
-        " ImageId InstanceInitiatedShutdownBehavior InstanceMarketOptions InstanceType Ipv6AddressCount Ipv6Addresses"
-        " KernelId KeyName LaunchTemplate LicenseSpecifications MaintenanceOptions MetadataOptions Monitoring"
-        " NetworkInterfaces Placement PrivateDnsNameOptions PrivateIpAddress RamdiskId SecurityGroupIds SubnetId"
-        " SubnetIds TagSpecifications UserData"
-    ),
-    "gcp": (
-        "advancedMachineFeatures canIpForward confidentialInstanceConfig deletionProtection description disks"
-        " displayDevice guestAccelerators labels machineType metadata minCpuPlatform networkInterfaces"
-        " networkPerformanceConfig reservationAffinity resourcePolicies scheduling serviceAccounts"
-        " shieldedInstanceConfig sourceInstanceTemplate sourceMachineImage tags"
-    ),
-}
+PROVIDERS = ("aws", "gcp")
 
 
 def check_cluster(document: Document, open_ssh: bool) -> None:
@@ -54,24 +39,41 @@ def _schema(value: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _types(value: Mapping[str, Any]) -> Iterator[Problem]:
     types, provider = value.get("available_node_types") or {}, str(value["provider"]["type"])
-    if provider not in NODE_FIELDS:
-        yield ("provider", "type"), str(unknown("cloud", provider, NODE_FIELDS))
+    if provider not in PROVIDERS:
+        yield ("provider", "type"), str(unknown("cloud", provider, PROVIDERS))
         return
     if value.get("head_node_type") not in types:
         yield ("head_node_type",), str(unknown("node type", str(value.get("head_node_type")), types))
         return
-    known = NODE_FIELDS[provider].split()
+    known = _fields(provider)
     for name, kind in types.items():
         low, high = kind.get("min_workers", 0), kind.get("max_workers", value.get("max_workers", 0))
         at: Where = ("available_node_types", name)
         if low > high:
             yield (*at, "min_workers"), f"min_workers {low} is more than max_workers {high}"
         for key in kind["node_config"]:
-            if key not in known:
+            if known and key not in known:
                 yield (*at, "node_config", key), str(unknown(f"field of an instance ({provider})", str(key), known))
     least = sum(kind.get("min_workers", 0) for kind in types.values())
     if least > value.get("max_workers", 0):
         yield ("max_workers",), f"max_workers {value.get('max_workers', 0)} is less than the {least} of min_workers"
+
+
+def _fields(provider: str) -> set[str]:
+    """An instance's fields as the cloud's own package knows them, with Ray's; none without it, which a launch needs.
+
+    The schema takes any, and a worker with one that does not exist is tried for again and again by the head.
+    """
+    try:
+        if provider == "aws":
+            from botocore.session import get_session
+
+            return {*get_session().get_service_model("ec2").shape_for("RunInstancesRequest").members, "SubnetIds"}
+        from googleapiclient.discovery_cache import get_static_doc
+    except ImportError:
+        return set()
+    known = json.loads(get_static_doc("compute", "v1") or "null")
+    return {*known["schemas"]["Instance"]["properties"], "sourceInstanceTemplate"} if known else set()
 
 
 def _spot(value: Mapping[str, Any]) -> Iterator[Problem]:

@@ -1,37 +1,39 @@
 """The few calls to a Kubernetes API server that a launch needs, over its REST interface.
 
-No package ``kubernetes``: it weighs more than all of this project. What the server says is one line; what it
-cannot help for a moment (5xx, 429, no answer) is tried again.
+lightkube opens the connection (kube_config.py); its own calls leave out ``fieldValidation``, without which the server
+drops a mistyped field, and cut a log's lines at ``\\r``. What the server says is one line; what it cannot help for a
+moment (5xx, 429, no answer) is tried again.
 """
 
 import json
 import secrets
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from http.client import HTTPException
-from typing import Any
-from urllib.parse import quote, urlencode
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from cotuning_tune.base.errors import UserError, first_line
-from cotuning_tune.launch.kube_config import Access
+
+if TYPE_CHECKING:
+    import httpx2
 
 TRIES = 6
 WAIT_S = 0.25  # doubled at each try
-ANSWER_S = 20.0
 POLL_S = 0.5
 MANAGER = "cotuning-tune"
 MADE_BY = "cotuning-tune/made-by"
 PLURALS = {
-    "RayJob": "/apis/ray.io/v1/{}/rayjobs",
-    "ConfigMap": "/api/v1/{}/configmaps",
-    "Secret": "/api/v1/{}/secrets",
-    "PersistentVolumeClaim": "/api/v1/{}/persistentvolumeclaims",
-    "NetworkPolicy": "/apis/networking.k8s.io/v1/{}/networkpolicies",
-    "Pod": "/api/v1/{}/pods",
+    "RayJob": "apis/ray.io/v1/namespaces/{}/rayjobs",
+    "ConfigMap": "api/v1/namespaces/{}/configmaps",
+    "Secret": "api/v1/namespaces/{}/secrets",
+    "PersistentVolumeClaim": "api/v1/namespaces/{}/persistentvolumeclaims",
+    "NetworkPolicy": "apis/networking.k8s.io/v1/namespaces/{}/networkpolicies",
+    "Pod": "api/v1/namespaces/{}/pods",
 }
+JSON = "application/json"
+APPLY = "application/apply-patch+yaml"
+MISTYPED = "failed to create typed patch object"  # a 500 all the same
+STRICT = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
 
 
 class Refused(UserError):  # noqa: N818 - what the server did, not a fault of the program
@@ -42,56 +44,47 @@ class Refused(UserError):  # noqa: N818 - what the server did, not a fault of th
         self.code = code
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect would carry the token to another host."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
 class Api:
     """The objects of one namespace."""
 
-    def __init__(self, access: Access, namespace: str, tries: int = TRIES) -> None:
-        self.access, self.namespace, self.tries = access, namespace, tries
-        tls = [urllib.request.HTTPSHandler(context=access.tls)] if access.tls else []
-        self._opener = urllib.request.build_opener(_NoRedirect, *tls)
+    def __init__(self, client: "httpx2.Client", namespace: str, tries: int = TRIES) -> None:
+        self.client, self.namespace, self.tries = client, namespace, tries
+        self.server = str(client.base_url).rstrip("/")
 
-    def _path(self, kind: str, name: str = "", more: str = "", **query: Any) -> str:
-        path = PLURALS[kind].format(f"namespaces/{quote(self.namespace, safe='')}")
-        parts = [path, quote(name, safe=""), more] if name else [path]
-        asked = {key: value for key, value in query.items() if value not in (None, "")}
-        return "/".join(part for part in parts if part) + (f"?{urlencode(asked)}" if asked else "")
+    def _path(self, kind: str, *names: str) -> str:
+        namespace, *rest = (quote(name, safe="") for name in (self.namespace, *names))
+        return "/".join([PLURALS[kind].format(namespace), *rest])
 
-    def _open(self, method: str, path: str, body: Any = None, content: str = "application/json") -> Any:
-        """The server's answer, as an open file. Raises Refused, and UserError where it does not answer."""
-        data = None if body is None else json.dumps(body).encode()
-        headers = {**self.access.headers, "Content-Type": content, "Accept": "application/json"}
-        request = urllib.request.Request(self.access.server + path, data, headers, method=method)
+    def _send(self, request: "httpx2.Request", stream: bool = False) -> "httpx2.Response":
+        """The server's answer, read or still to be read. Raises Refused, and UserError where it does not answer."""
+        import httpx2
+
         wait, problem = WAIT_S, UserError("")
         for number in range(self.tries):
             if number:
                 time.sleep(wait)
                 wait *= 2
             try:
-                return self._opener.open(request, timeout=ANSWER_S)
-            except urllib.error.HTTPError as answer:
-                with answer:
-                    problem = self._refused(answer)
-                if answer.code < 500 and answer.code != 429:
+                answer = self.client.send(request, stream=stream)
+                if answer.is_success:
+                    return answer
+                problem = self._refused(answer.status_code, answer.reason_phrase, answer.read())
+                passing = answer.status_code >= 500 or answer.status_code == 429
+                if not passing or MISTYPED in str(problem):
                     break
-            except (OSError, HTTPException) as reason:  # URLError, a lost connection, a timeout
-                text = first_line(getattr(reason, "reason", None) or reason)  # type: ignore[arg-type]
-                problem = UserError(f"the API server {self.access.server} does not answer: {text}")
+            except (httpx2.LocalProtocolError, UnicodeError):  # its message would show the token
+                raise UserError("the token of the kubeconfig holds what no token may hold") from None
+            except httpx2.RequestError as reason:  # no connection, a lost one, a timeout
+                problem = UserError(f"the API server {self.server} does not answer: {first_line(reason)}")
         raise problem
 
-    def _refused(self, answer: urllib.error.HTTPError) -> Refused:
-        server, code = self.access.server, answer.code
+    def _refused(self, code: int, reason: str, body: bytes) -> Refused:
+        server = self.server
         try:
-            said = str(json.loads(answer.read()).get("message", "")).strip()
-        except (ValueError, AttributeError, OSError):
+            said = str(json.loads(body).get("message", "")).strip()
+        except (ValueError, AttributeError):
             said = ""
-        said = " ".join((said or str(answer.reason)).split())
+        said = " ".join((said or reason).split())
         texts = {
             401: f"{server} does not know who you are (401): renew the credentials of your kubeconfig",
             403: f"{server} does not allow it (403): {said}",
@@ -100,9 +93,13 @@ class Api:
         }
         return Refused(texts.get(code, f"{server} refuses it ({code}): {said}"), code)
 
-    def _ask(self, method: str, path: str, body: Any = None, content: str = "application/json") -> dict[str, Any]:
-        with self._open(method, path, body, content) as answer:
-            return dict(json.loads(answer.read() or b"{}"))
+    def _ask(
+        self, method: str, path: str, query: Mapping[str, str] | None = None, body: Any = None, content: str = JSON
+    ) -> dict[str, Any]:
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": content, "Accept": JSON}
+        request = self.client.build_request(method, path, params=query, content=data, headers=headers)
+        return dict(json.loads(self._send(request).content or b"{}"))
 
     def find(self, kind: str, name: str) -> dict[str, Any] | None:
         """The object of that name, None where there is none. Raises UserError."""
@@ -113,24 +110,21 @@ class Api:
                 return None
             raise
 
-    def apply(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        """Make the object, or change it to this (server-side apply). Raises UserError."""
-        path = self._path(
-            item["kind"], item["metadata"]["name"], fieldManager=MANAGER, force="true", fieldValidation="Strict"
-        )
-        return self._ask("PATCH", path, item, "application/apply-patch+yaml")
+    def apply(self, item: Mapping[str, Any], rehearsal: bool = False) -> None:
+        """Make the object, or change it to this (server-side apply); or only have it checked. Raises UserError."""
+        query = {**STRICT, "force": "true", **({"dryRun": "All"} if rehearsal else {})}
+        self._ask("PATCH", self._path(item["kind"], item["metadata"]["name"]), query, item, APPLY)
 
     def rehearse(self, item: Mapping[str, Any]) -> None:
         """Have the server check an object as if it were made; makes nothing. Raises UserError."""
-        self._ask("POST", self._path(item["kind"], fieldValidation="Strict", dryRun="All"), item)
+        self._ask("POST", self._path(item["kind"]), {**STRICT, "dryRun": "All"}, item)
 
     def create(self, item: Mapping[str, Any]) -> dict[str, Any]:
         """Make an object that is not there. Raises Refused with code 409 where it is, whoever made it."""
         metadata, mark = item["metadata"], secrets.token_hex(8)
         marked = {**metadata, "annotations": {**metadata.get("annotations", {}), MADE_BY: mark}}
-        path = self._path(item["kind"], fieldManager=MANAGER, fieldValidation="Strict")
         try:
-            return self._ask("POST", path, {**item, "metadata": marked})
+            return self._ask("POST", self._path(item["kind"]), STRICT, {**item, "metadata": marked})
         except Refused as problem:  # an earlier try may have made it before its answer was lost
             found = self.find(item["kind"], metadata["name"]) if problem.code == 409 else None
             if found and found["metadata"].get("annotations", {}).get(MADE_BY) == mark:
@@ -139,8 +133,11 @@ class Api:
 
     def delete(self, kind: str, name: str, seconds: float) -> bool:
         """Delete it after all that belongs to it; whether it has gone within that time. Raises UserError."""
-        with _gone_is_fine():
-            self._ask("DELETE", self._path(kind, name), {"propagationPolicy": "Foreground"})
+        try:
+            self._ask("DELETE", self._path(kind, name), None, {"propagationPolicy": "Foreground"})
+        except Refused as problem:
+            if problem.code != 404:
+                raise
         deadline = time.monotonic() + seconds
         while self.find(kind, name):
             if time.monotonic() > deadline:
@@ -151,27 +148,30 @@ class Api:
     def pods(self, labels: Mapping[str, str]) -> list[dict[str, Any]]:
         """The pods with these labels, the oldest first."""
         selector = ",".join(f"{key}={value}" for key, value in labels.items())
-        found = self._ask("GET", self._path("Pod", labelSelector=selector)).get("items") or []
+        found = self._ask("GET", self._path("Pod"), {"labelSelector": selector}).get("items") or []
         return sorted(found, key=lambda pod: str(pod["metadata"].get("creationTimestamp")))
 
     def log(self, pod: str, follow: bool, since: str = "") -> Iterator[tuple[str, str]]:
         """The pod's lines, each with its time; with ``follow`` until the pod ends or the line is cut."""
-        path = self._path("Pod", pod, "log", follow=str(follow).lower(), timestamps="true", sinceTime=since)
+        import httpx2
+
+        asked = {"follow": str(follow).lower(), "timestamps": "true", **({"sinceTime": since} if since else {})}
+        answer = self._send(self.client.build_request("GET", self._path("Pod", pod, "log"), params=asked), stream=True)
         try:
-            with self._open("GET", path) as answer:
-                for line in answer:
-                    when, _, text = line.decode(errors="replace").partition(" ")
-                    yield when, text
-        except Refused:
-            raise
-        except (OSError, HTTPException):  # cut while following: the caller asks again from the last time
+            for line in _lines(answer.iter_bytes()):
+                when, _, text = line.decode(errors="replace").partition(" ")
+                yield when, text
+        except httpx2.RequestError:  # cut while following: the caller asks again from the last time
             return
+        finally:
+            answer.close()
 
 
-@contextmanager
-def _gone_is_fine() -> Iterator[None]:
-    try:
-        yield
-    except Refused as problem:
-        if problem.code != 404:
-            raise
+def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Each with its newline; a line that is cut by an error is not one."""
+    rest = b""
+    for piece in pieces:
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from (line + b"\n" for line in lines)
+    if rest:
+        yield rest

@@ -1,8 +1,8 @@
-"""What KubeRay's operator and this project refuse of a manifest, told before anything is sent.
+"""What a cluster would take of a manifest and never run, or what would be unsafe, told before anything is sent.
 
 The operator's rules are those of KubeRay 1.7 (ray-operator/controllers/ray/utils/validation.go); the schema of
-its resource lets most of these mistakes pass, and the RayJob then waits for ever. ``CRD`` marks fields that the
-API server would drop without a word. The rules of safety are this project's.
+its resource lets these mistakes pass, and the RayJob then waits for ever. The rules of safety are this project's.
+Mistyped fields and values of another type are found by the server, which is asked to check all before it makes any.
 """
 
 import re
@@ -11,46 +11,14 @@ from itertools import chain
 from typing import Any
 
 from cotuning_tune.base.errors import unknown
+from cotuning_tune.launch.kube_api import PLURALS
 from cotuning_tune.launch.yaml_text import Document, Problem, Where
 
-MOST_CHARACTERS = {"RayJob": 47, "RayCluster": 53, "ConfigMap": 63, "Secret": 63, "NetworkPolicy": 63}
+MOST_CHARACTERS = 47  # of a RayJob's name
 DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
-DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
-LABEL_VALUE = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")
-AMOUNT = re.compile(r"[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?")
 SECRET_NAMES = re.compile(r"TOKEN$|PASSWORD|SECRET|STUDIES$|ACCESS_KEY")
 START_RESOURCES = ("num-cpus", "num-gpus", "memory", "resources")
-KINDS = {
-    "RayJob": "ray.io/v1",
-    "ConfigMap": "v1",
-    "Secret": "v1",
-    "PersistentVolumeClaim": "v1",
-    "NetworkPolicy": "networking.k8s.io/v1",
-}
-FIELDS = {
-    "object": "apiVersion kind metadata spec data stringData type immutable",
-    "RayJob": (
-        "activeDeadlineSeconds backoffLimit clusterSelector deletionStrategy entrypoint entrypointNumCpus"
-        " entrypointNumGpus entrypointResources jobId managedBy metadata"
-        " preRunningDeadlineSeconds rayClusterSpec runtimeEnvYAML shutdownAfterJobFinishes submissionMode"
-        " submitterConfig submitterPodTemplate suspend ttlSecondsAfterFinished"
-    ),
-    "cluster": (
-        "authOptions autoscalerOptions enableInTreeAutoscaling gcsFaultToleranceOptions headGroupSpec"
-        " headServiceAnnotations historyServerOptions managedBy networkPolicy rayVersion suspend tlsOptions"
-        " upgradeStrategy workerGroupSpecs"
-    ),
-    "head": "enableIngress headService ingressOptions labels rayStartParams resources serviceType template",
-    "workers": (
-        "groupName idleTimeoutSeconds labels maxReplicas minReplicas numOfHosts priority rayStartParams replicas"
-        " resources scaleStrategy suspend template"
-    ),
-    "container": (
-        "args command env envFrom image imagePullPolicy lifecycle livenessProbe name ports readinessProbe resizePolicy"
-        " resources restartPolicy restartPolicyRules securityContext startupProbe stdin stdinOnce"
-        " terminationMessagePath terminationMessagePolicy tty volumeDevices volumeMounts workingDir"
-    ),
-}
+KINDS = PLURALS.keys() - {"Pod"}
 
 
 def check_object(document: Document) -> None:
@@ -59,37 +27,28 @@ def check_object(document: Document) -> None:
     if not isinstance(value, Mapping) or value.get("kind") not in KINDS:
         kind = str(value.get("kind")) if isinstance(value, Mapping) else type(value).__name__
         document.refuse([(("kind",), str(unknown("kind of object", kind, KINDS)))])
-    document.refuse(chain(_shape(value), _name(value), _rayjob(value), _network(value)))
+    document.refuse(chain(_shape(value), _rayjob(value), _network(value)))
 
 
-def _known(where: Where, value: Any, of: str) -> Iterator[Problem]:
-    """Fields that the API server would drop."""
-    fields = FIELDS[of].split()
-    if not isinstance(value, Mapping):
-        yield where, f"'{where[-1] if where else 'object'}' must be a mapping, not {value!r}"
-        return
-    for key in value:
-        if key not in fields:
-            yield (*where, str(key)), str(unknown("field", str(key), fields))
+def _must_be(kind: type, where: Where, value: Any) -> Iterator[Problem]:
+    if not isinstance(value, kind):
+        yield where, f"'{where[-1]}' must be a {'list' if kind is list else 'mapping'}, not {value!r}"
 
 
 def _shape(value: Mapping[str, Any]) -> Iterator[Problem]:
-    yield from _known((), value, "object")
-    if value.get("apiVersion") != KINDS[value["kind"]]:
-        yield ("apiVersion",), f"{value['kind']} is of {KINDS[value['kind']]}, not of {value.get('apiVersion')}"
+    """As much as the other rules need."""
     if not isinstance(value.get("metadata"), Mapping) or not value["metadata"].get("name"):
         yield ("metadata",), "metadata.name is missing"
+    yield from _must_be(dict, ("spec",), value.get("spec") or {})
     if value["kind"] != "RayJob":
         return
-    yield from _known(("spec",), value.get("spec"), "RayJob")
-    cluster = value["spec"].get("rayClusterSpec")
-    yield from _known(("spec", "rayClusterSpec"), cluster, "cluster")
-    yield from _known(("spec", "rayClusterSpec", "headGroupSpec"), cluster.get("headGroupSpec"), "head")
-    groups = ("spec", "rayClusterSpec", "workerGroupSpecs")
-    if not isinstance(cluster.get("workerGroupSpecs"), list):
-        yield groups, "workerGroupSpecs must be a list"
-    for number, group in enumerate(cluster["workerGroupSpecs"]):
-        yield from _known((*groups, number), group, "workers")
+    at: Where = ("spec", "rayClusterSpec")
+    cluster: Any = (value.get("spec") or {}).get("rayClusterSpec")
+    yield from _must_be(dict, at, cluster)
+    yield from _must_be(dict, (*at, "headGroupSpec"), cluster.get("headGroupSpec"))
+    yield from _must_be(list, (*at, "workerGroupSpecs"), cluster.get("workerGroupSpecs"))
+    for where, group in _groups(value["spec"]):
+        yield from _must_be(dict, where, group)
     for where, template in _templates(value["spec"]):
         yield from _containers(where, template)
 
@@ -117,18 +76,10 @@ def _containers(where: Where, template: Any) -> Iterator[Problem]:
         return
     for number, container in enumerate(containers):
         at = (*where, "spec", "containers", number)
-        yield from _known(at, container, "container")
+        yield from _must_be(dict, at, container)
         if not container.get("image"):
             yield at, "a container needs an image"
-        for kind, amounts in (container.get("resources") or {}).items():
-            yield from _amounts((*at, "resources", kind), amounts)
         yield from _plain_secrets(at, container)
-
-
-def _amounts(where: Where, amounts: Any) -> Iterator[Problem]:
-    for name, amount in (amounts or {}).items():
-        if not AMOUNT.fullmatch(str(amount)):
-            yield (*where, name), f"{amount!r} is no amount of {name}: 8, 500m, 32Gi are possible"
 
 
 def _plain_secrets(where: Where, container: Mapping[str, Any]) -> Iterator[Problem]:
@@ -138,25 +89,11 @@ def _plain_secrets(where: Where, container: Mapping[str, Any]) -> Iterator[Probl
             yield at, f"the value of {item['name']} stands in the manifest: take it from a Secret (secretKeyRef)"
 
 
-def _name(value: Mapping[str, Any]) -> Iterator[Problem]:
-    name, kind = str(value["metadata"]["name"]), value["kind"]
-    most = MOST_CHARACTERS.get(kind, 253)
-    if len(name) > most:
-        yield (
-            ("metadata", "name"),
-            f"the {kind}'s name '{name}' has {len(name)} characters, {most} are possible: choose another (--name)",
-        )
-    if not (DNS_LABEL if kind == "RayJob" else DNS_NAME).fullmatch(name):
-        yield ("metadata", "name"), f"'{name}' is no name for a {kind}: a-z, 0-9 and '-' are possible, a letter first"
-    for key, label in (value["metadata"].get("labels") or {}).items():
-        if len(str(label)) > 63 or not LABEL_VALUE.fullmatch(str(label)):
-            yield ("metadata", "labels", key), f"'{label}' is no value for a label"
-
-
 def _rayjob(value: Mapping[str, Any]) -> Iterator[Problem]:
     if value["kind"] != "RayJob":
         return
     spec = value["spec"]
+    yield from _name(str(value["metadata"]["name"]))
     yield from _ending(spec)
     yield from _retries(spec)
     yield from _cluster(spec["rayClusterSpec"])
@@ -164,6 +101,14 @@ def _rayjob(value: Mapping[str, Any]) -> Iterator[Problem]:
         yield from _group(where, group, spec)
     for where, template in _templates(spec):
         yield from _pod(where, template["spec"])
+
+
+def _name(name: str) -> Iterator[Problem]:
+    at: Where = ("metadata", "name")
+    if len(name) > MOST_CHARACTERS:
+        yield at, f"'{name}' has {len(name)} characters, {MOST_CHARACTERS} are possible: choose another (--name)"
+    if not DNS_LABEL.fullmatch(name):
+        yield at, f"'{name}' is no name for a RayJob: a-z, 0-9 and '-' are possible, a letter first"
 
 
 def _ending(spec: Mapping[str, Any]) -> Iterator[Problem]:
@@ -217,9 +162,6 @@ def _cluster(cluster: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _group(where: Where, group: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[Problem]:
     start, name = group.get("rayStartParams") or {}, group.get("groupName", "head")
-    for key, text in start.items():
-        if not isinstance(text, str):
-            yield (*where, "rayStartParams", key), f"{key} must be a string: {str(text)!r}"
     if group.get("resources") and any(start.get(key) for key in START_RESOURCES):
         yield (*where, "resources"), f"resources of the group '{name}' stand in rayStartParams too: one place alone"
     if "labels" in start:

@@ -3,7 +3,7 @@
 import json
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,13 +16,18 @@ TOKEN = "let-me-in"
 
 @dataclass
 class Kube:
-    """What the server holds and was asked; ``errors``: one for each request, 0 for none."""
+    """What the server holds and was asked; ``errors``: one for each request, 0 for none.
+
+    ``problems``: what its schemas say against an object, told where strict validation is asked for.
+    """
 
     objects: dict[str, dict[str, Any]] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
     bodies: list[dict[str, Any]] = field(default_factory=list)
     errors: list[tuple[int, str]] = field(default_factory=list)
     logs: dict[str, list[str]] = field(default_factory=dict)
+    problems: Callable[[dict[str, Any]], Iterable[str]] = lambda item: ()
+    tokens: list[str] = field(default_factory=list)
     lost_answers: int = 0
     gone_after: int = 1
     cut_logs: int = 0
@@ -47,6 +52,7 @@ class Kube:
 
 class _Handler(BaseHTTPRequestHandler):
     kube: Kube
+    protocol_version = "HTTP/1.1"
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
@@ -56,6 +62,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(code)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
+        if code == 302:
+            self.send_header("Location", "/elsewhere")
         self.end_headers()
         self.wfile.write(data)
 
@@ -68,10 +76,11 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length") or 0)
         body = json.loads(self.rfile.read(length)) if length else {}
         kube.bodies.append(body)
+        kube.tokens.append(self.headers.get("Authorization", "").removeprefix("Bearer "))
         error = kube.errors.pop(0) if kube.errors else (0, "")
         if error[0]:
             self._error(*error)
-        elif self.headers.get("Authorization") != f"Bearer {TOKEN}":
+        elif kube.tokens[-1] != TOKEN:
             self._error(401, "Unauthorized")
         else:
             getattr(self, f"_{self.command.lower()}")(parts.path, parse_qs(parts.query), body)
@@ -102,12 +111,27 @@ class _Handler(BaseHTTPRequestHandler):
             lines = lines[: len(lines) // 2]
         data = "".join(lines).encode()
         self.send_response(200)
+        self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(data)
 
+    def _refuses(self, path: str, query: dict[str, list[str]], body: dict[str, Any]) -> bool:
+        assert query["fieldManager"] == ["cotuning-tune"]
+        wanted = path.partition("/namespaces/")[0].removeprefix("/apis/").removeprefix("/api/")
+        problems = self.kube.problems(body) if query.get("fieldValidation") == ["Strict"] else ()
+        said = [(400, f"strict decoding error: {problem}") for problem in problems]
+        if self.command == "PATCH":  # as the real one, github.com/kubernetes/kubernetes/issues/139253
+            said = [(500, f"failed to create typed patch object: {problem}") for problem in problems]
+        if body["apiVersion"] != wanted:
+            said = [(400, f"the API version in the data ({body['apiVersion']}) does not match the expected ({wanted})")]
+        if said:
+            self._error(*said[0])
+        return bool(said)
+
     def _post(self, path: str, query: dict[str, list[str]], body: dict[str, Any]) -> None:
-        assert query["fieldValidation"] == ["Strict"]
         where = f"{path}/{body['metadata']['name']}"
+        if self._refuses(path, query, body):
+            return
         if where in self.kube.objects:
             self._error(409, f"{body['metadata']['name']} already exists")
             return
@@ -124,9 +148,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _patch(self, path: str, query: dict[str, list[str]], body: dict[str, Any]) -> None:
         assert self.headers["Content-Type"] == "application/apply-patch+yaml"
-        assert query["fieldManager"] == ["cotuning-tune"]
-        assert query["fieldValidation"] == ["Strict"]
-        self.kube.objects[path] = body
+        if self._refuses(path, query, body):
+            return
+        if "dryRun" not in query:
+            self.kube.objects[path] = body
         self._answer(200, body)
 
     def _delete(self, path: str, _: Any, body: dict[str, Any]) -> None:

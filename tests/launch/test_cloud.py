@@ -1,5 +1,6 @@
 """The backend ``cloud`` with a stand-in for the program ``ray``: what is asked, and what the head's script does."""
 
+import importlib.util
 import json
 import stat
 import subprocess
@@ -8,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from cotuning_tune.base.errors import UserError
 from cotuning_tune.launch import Launch, Request, launch, relaunch, state_of, stop
 from cotuning_tune.launch.backends import cloud
 from cotuning_tune.launch.backends.cloud import CloudBackend, CloudProfile, cluster_name
-from cotuning_tune.launch.cloud_rules import NODE_FIELDS, check_cluster
+from cotuning_tune.launch.cloud_rules import check_cluster
 from cotuning_tune.launch.keep_log import keep_log
 from cotuning_tune.launch.profile import profile_text
 from cotuning_tune.launch.templates import launch_files
@@ -327,8 +329,19 @@ FAULTS = {
 }
 
 
+@pytest.fixture
+def google(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Google's package; where it is missing, as much of its list of fields as our file takes."""
+    if importlib.util.find_spec("googleapiclient") is None:
+        fields = dict.fromkeys(["machineType", "disks", "scheduling", "serviceAccounts", "guestAccelerators"])
+        text = json.dumps({"schemas": {"Instance": {"properties": fields}}})
+        stand_in = SimpleNamespace(get_static_doc=lambda *asked: {("compute", "v1"): text}[asked])
+        monkeypatch.setitem(sys.modules, "googleapiclient", SimpleNamespace())
+        monkeypatch.setitem(sys.modules, "googleapiclient.discovery_cache", stand_in)
+
+
 @pytest.mark.parametrize("fault", FAULTS)
-def test_planted_mistakes_are_found_with_their_line(fault: str) -> None:
+def test_planted_mistakes_are_found_with_their_line(fault: str, google: None) -> None:
     """One line with file, line and mistake; the line is the one that was changed, or that of its part."""
     text, old, new, message = FAULTS[fault]
     start = text.index(old)
@@ -351,7 +364,7 @@ def test_an_ssh_rule_for_all_passes_where_it_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("text", [AWS, GCP], ids=["aws", "gcp"])
-def test_ray_itself_takes_the_yaml(text: str) -> None:
+def test_ray_itself_takes_the_yaml(text: str, google: None) -> None:
     """Ray's own preparation and validation, as ``ray up`` begins."""
     from ray.autoscaler._private.util import prepare_config, validate_config
 
@@ -363,16 +376,32 @@ def test_ray_itself_takes_the_yaml(text: str) -> None:
     assert "dashboard-host=0.0.0.0" not in str(prepared)
 
 
-def test_the_known_fields_are_amazons() -> None:
-    """What Ray passes on to EC2 is known there, to the last value; SubnetIds alone is Ray's own."""
+def test_amazon_takes_every_value() -> None:
+    """What Ray passes on to EC2 is known there, to the last value."""
     session = pytest.importorskip("botocore.session", reason="NOT TESTED: botocore is missing")
     shape = session.get_session().get_service_model("ec2").shape_for("RunInstancesRequest")
-    known = NODE_FIELDS["aws"].split()
-    assert [name for name in known if name not in shape.members] == ["SubnetIds"]
     validate = pytest.importorskip("botocore.validate").ParamValidator().validate
     (document,) = documents(AWS, "cluster.yaml")
     for kind in document.value["available_node_types"].values():
         assert not validate({**kind["node_config"], "MinCount": 1, "MaxCount": 1}, shape).has_errors()
+
+
+def test_fields_of_ray_itself_are_known(google: None) -> None:
+    """What Ray takes for itself before the cloud sees it: the subnets, and Google's template of an instance."""
+    for text, old, new in (
+        (AWS, '"InstanceType": "g5', '"SubnetIds": [], "InstanceType": "g5'),
+        (GCP, '"scheduling"', '"sourceInstanceTemplate": "a", "scheduling"'),
+    ):
+        assert old in text
+        (document,) = documents(text.replace(old, new, 1), "cluster.yaml")
+        check_cluster(document, open_ssh=False)
+
+
+def test_fields_are_not_checked_without_the_clouds_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dry run needs no package of a cloud; a launch does, and then they are."""
+    (document,) = documents(AWS.replace('"InstanceType": "g5', '"InstancType": "g5'), "cluster.yaml")
+    monkeypatch.setitem(sys.modules, "botocore.session", None)
+    check_cluster(document, open_ssh=False)
 
 
 def test_the_skypilot_task_is_one_machine_without_secrets() -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -54,7 +55,8 @@ def test_a_launch_makes_every_object(kube: Kube, tmp_path: Path) -> None:
     made = _launched(tmp_path, claim_size="1Gi", storage_class="shared")
     order = [path.rsplit("/", 2)[-2 if method == "PATCH" else -1] for method, path in kube.asked if method != "GET"]
     names = ["configmaps", "networkpolicies", "secrets"]
-    assert order == ["rayjobs", "persistentvolumeclaims", *names, "rayjobs", *names]  # the first one is a rehearsal
+    rehearsal = ["rayjobs", "persistentvolumeclaims", *names]
+    assert order == [*rehearsal, "persistentvolumeclaims", *names, "rayjobs", *names]
     (claim,), (config,) = kube.named("persistentvolumeclaims"), kube.named("configmaps")
     assert "ownerReferences" not in claim["metadata"]
     assert config["data"]["experiment.toml"] == made_text()
@@ -210,12 +212,47 @@ def test_a_refusal_is_one_line(kube: Kube, tmp_path: Path, call: CLI, error: tup
     assert kube.objects == {}
 
 
+@pytest.mark.parametrize("kind", ["RayJob", "ConfigMap", "NetworkPolicy", "Secret", "PersistentVolumeClaim"])
+def test_a_mistyped_field_is_found_before_anything_is_made(kube: Kube, tmp_path: Path, kind: str) -> None:
+    """The server is asked once for a strict check of every object, as a rehearsal; its words are told in one line."""
+    kube.problems = lambda item: ['unknown field "spec.typo"'] * (item["kind"] == kind)
+    with pytest.raises(UserError, match=r'refuses it \(\d+\): .*: unknown field "spec.typo"$'):
+        _launched(tmp_path, claim_size="1Gi", storage_class="shared")
+    assert kube.objects == {}
+    assert [body.get("kind") for body in kube.bodies].count(kind) == 1
+
+
+def test_without_lightkube(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line names the extra; a list of launches says it too."""
+    monkeypatch.setitem(sys.modules, "lightkube", None)
+    monkeypatch.setenv("COTUNING_TUNE_LAUNCHES", str(tmp_path / "launches"))
+    with pytest.raises(UserError, match=r"pip install 'cotuning_tune\[k8s\]'$"):
+        _launched(tmp_path)
+    made = Launch(
+        "tiny", "k8s", "tiny.toml", "/mnt/runs", vars(_request(tmp_path).profile), {"name": "tiny", "uid": "1"}
+    )
+    assert state_of(made).endswith("pip install 'cotuning_tune[k8s]'")
+
+
 def test_a_wrong_token_is_not_told(kube: Kube, tmp_path: Path) -> None:
     """401 says what to renew; the token is in no message."""
     _config(tmp_path, kube, "wrong-token")
     with pytest.raises(UserError, match=r"does not know who you are \(401\): renew the credentials") as caught:
         _launched(tmp_path)
     assert "wrong-token" not in str(caught.value)
+    _config(tmp_path, kube, "wrong\ntoken")
+    with pytest.raises(UserError, match="holds what no token may hold"):
+        _launched(tmp_path)
+    _config(tmp_path, kube, f"{TOKEN}\n")
+    _launched(tmp_path)
+
+
+def test_a_redirect_is_not_followed(kube: Kube, tmp_path: Path) -> None:
+    """It would carry the token to another host."""
+    kube.errors = [(302, "elsewhere")]
+    with pytest.raises(UserError, match=r"refuses it \(302\): elsewhere$"):
+        _launched(tmp_path)
+    assert len(kube.asked) == 1
 
 
 def _lines(*texts: str, second: int = 0) -> list[str]:
@@ -227,7 +264,7 @@ def test_logs_are_followed_over_retries_and_cuts(kube: Kube, tmp_path: Path) -> 
     made = _launched(tmp_path)
     labels = {"cotuning-tune/run": "tiny", "cotuning-tune/part": "driver"}
     kube.job("tiny")["status"] = {"jobDeploymentStatus": "Running"}
-    kube.add_pod("one", _lines("first", "grüße", "third", "fourth"), "2026-01-01T00:00:00Z", **labels)
+    kube.add_pod("one", _lines("first", "gr\rü\u2028ße", "third", "fourth"), "2026-01-01T00:00:00Z", **labels)
     kube.cut_logs = 1
     found = []
     for piece in K8sBackend().log(made, follow=True):
@@ -235,7 +272,7 @@ def test_logs_are_followed_over_retries_and_cuts(kube: Kube, tmp_path: Path) -> 
         if piece == "fourth\n":
             kube.add_pod("two", _lines("again", second=9), "2026-01-01T00:00:09Z", **labels)
             kube.job("tiny")["status"] = {"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED"}
-    assert found == ["first\n", "grüße\n", "third\n", "fourth\n", "again\n"]
+    assert found == ["first\n", "gr\rü\u2028ße\n", "third\n", "fourth\n", "again\n"]
     assert list(K8sBackend().log(made, follow=False)) == found
 
 
@@ -247,7 +284,6 @@ def test_logs_are_followed_over_retries_and_cuts(kube: Kube, tmp_path: Path) -> 
         ({"mount": "/elsewhere"}, "does not lie in /elsewhere"),
         ({"claim_size": "1Gi"}, "a storage_class that offers ReadWriteMany"),
         ({"workers": 0}, "must be at least 1"),
-        ({"memory": "32 GB"}, "is no amount of memory"),
         ({"node_selector": "spot"}, "'spot' is no KEY=VALUE"),
         ({"ray_version": "2.9"}, "2.52 or newer"),
         ({"retries": -1}, "backoffLimit must be a whole number"),

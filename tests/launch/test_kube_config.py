@@ -13,7 +13,7 @@ import pytest
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.launch.kube_api import Api
-from cotuning_tune.launch.kube_config import find_access
+from cotuning_tune.launch.kube_config import open_server
 from tests.launch.kube_server import TOKEN, kube_server, write_kubeconfig
 
 
@@ -69,7 +69,7 @@ def _config(path: Path, cluster: dict[str, Any], user: dict[str, Any]) -> Path:
 
 
 def test_certificates_of_both_sides(tmp_path: Path) -> None:
-    """The server's is checked against the kubeconfig's authority, ours is shown; as files or in the file itself."""
+    """The server's is checked against the kubeconfig's authority, ours is shown; data goes before the file's name."""
     files = _certificates(tmp_path)
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(files["authority.crt"]))
     tls.verify_mode = ssl.CERT_REQUIRED
@@ -84,11 +84,27 @@ def test_certificates_of_both_sides(tmp_path: Path) -> None:
         )
         as_data = _config(
             tmp_path / "data",
-            {"server": server, "certificate-authority-data": data["authority.crt"]},
+            {"server": server, "certificate-authority-data": data["authority.crt"], "certificate-authority": "none"},
             {"client-certificate-data": data["client.crt"], "client-key-data": data["client.key"], "token": TOKEN},
         )
         for path in (as_files, as_data):
-            assert Api(find_access(str(path)), "default").find("ConfigMap", "none") is None
+            assert Api(open_server(str(path)), "default").find("ConfigMap", "none") is None
+
+
+def test_a_credential_plugin_gives_a_certificate(tmp_path: Path) -> None:
+    """Without a token too: the server is shown the certificate that the command has printed."""
+    files = _certificates(tmp_path)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(files["authority.crt"]))
+    tls.verify_mode = ssl.CERT_REQUIRED
+    tls.load_cert_chain(files["server.crt"], files["server.key"])
+    shown = {"clientCertificateData": files["client.crt"].read_text(), "clientKeyData": files["client.key"].read_text()}
+    (tmp_path / "said.json").write_text(json.dumps({"status": shown}))
+    plugin = {"apiVersion": "client.authentication.k8s.io/v1", "command": "/bin/cat", "args": ["said.json"]}
+    with kube_server(tls) as kube:
+        cluster = {"server": f"https://127.0.0.1:{kube.port}", "certificate-authority": "authority.crt"}
+        path = _config(tmp_path / "config", cluster, {"exec": plugin})
+        with pytest.raises(UserError, match=r"does not know who you are \(401\)"):  # reached, with no token
+            Api(open_server(str(path)), "default").find("ConfigMap", "none")
 
 
 def test_a_server_of_another_authority_gets_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +116,7 @@ def test_a_server_of_another_authority_gets_nothing(tmp_path: Path, monkeypatch:
     with kube_server(tls) as kube:
         path = _config(tmp_path / "config", {"server": f"https://127.0.0.1:{kube.port}"}, {"token": TOKEN})
         with pytest.raises(UserError, match=r"does not answer: .*CERTIFICATE_VERIFY_FAILED"):
-            Api(find_access(str(path)), "default").find("ConfigMap", "none")
+            Api(open_server(str(path)), "default").find("ConfigMap", "none")
         assert kube.asked == []
 
 
@@ -110,8 +126,8 @@ def test_a_credential_plugin_gives_the_token(tmp_path: Path) -> None:
     program.write_text(
         "import json, os, sys\n"
         "assert json.loads(os.environ['KUBERNETES_EXEC_INFO'])['kind'] == 'ExecCredential'\n"
-        "if sys.argv[1:]: sys.exit('log in first')\n"
-        "print(json.dumps({'status': {'token': os.environ['GIVEN']}}))\n"
+        "if sys.argv[1:]: sys.exit('who are you?\\nlog in first')\n"
+        "print(json.dumps({'status': {'token': os.environ['GIVEN'] + '\\n'}}))\n"
     )
     plugin = {
         "apiVersion": "client.authentication.k8s.io/v1",
@@ -122,11 +138,11 @@ def test_a_credential_plugin_gives_the_token(tmp_path: Path) -> None:
     with kube_server() as kube:
         server = f"http://127.0.0.1:{kube.port}"
         path = write_kubeconfig(tmp_path / "config", server, exec=plugin)
-        assert Api(find_access(str(path)), "default").find("ConfigMap", "none") is None
+        assert Api(open_server(str(path)), "default").find("ConfigMap", "none") is None
         plugin["args"].append("fail")
         write_kubeconfig(path, server, exec=plugin)
         with pytest.raises(UserError, match="gave no credentials: log in first"):
-            find_access(str(path))
+            open_server(str(path))
 
 
 def test_the_pods_own_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,18 +150,50 @@ def test_the_pods_own_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delenv("KUBECONFIG", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(UserError, match="no kubeconfig: set KUBECONFIG"):
-        find_access(account=tmp_path)
+        open_server(account=tmp_path)
     files = _certificates(tmp_path)
     (tmp_path / "token").write_text(TOKEN + "\n")
+    (tmp_path / "namespace").write_text("default")
     (tmp_path / "ca.crt").write_bytes(files["authority.crt"].read_bytes())
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(files["server.crt"], files["server.key"])
     with kube_server(tls) as kube:
         monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
         monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(kube.port))
-        access = find_access(account=tmp_path)
-        assert TOKEN not in repr(access)
-        assert Api(access, "default").find("ConfigMap", "none") is None
+        client = open_server(account=tmp_path)
+        assert TOKEN not in repr(client)
+        assert Api(client, "default").find("ConfigMap", "none") is None
+        (tmp_path / "token").write_text("renewed")
+        kube.errors = [(401, "expired")]
+        with pytest.raises(UserError, match="renew the credentials"):
+            Api(client, "default").find("ConfigMap", "none")
+        assert kube.tokens == [TOKEN, TOKEN, "renewed"]
+
+
+def test_a_token_in_a_file(tmp_path: Path) -> None:
+    """``tokenFile``, beside the kubeconfig that names it; it goes before ``token``, as with kubectl."""
+    (tmp_path / "secret").write_text(f"{TOKEN}\n")
+    with kube_server() as kube:
+        server = f"http://127.0.0.1:{kube.port}"
+        path = write_kubeconfig(tmp_path / "config", server, tokenFile="secret", token="another")
+        assert Api(open_server(str(path)), "default").find("ConfigMap", "none") is None
+
+
+def test_a_proxy_of_the_kubeconfig(tmp_path: Path) -> None:
+    """``proxy-url``: the server is asked through it."""
+    with kube_server() as kube:
+        cluster = {"server": "http://127.0.0.1:1", "proxy-url": f"http://127.0.0.1:{kube.port}"}
+        path = _config(tmp_path / "config", cluster, {"token": TOKEN})
+        assert Api(open_server(str(path)), "default").find("ConfigMap", "none") is None
+        assert len(kube.asked) == 1
+
+
+def test_a_server_below_a_path(tmp_path: Path) -> None:
+    """As Rancher has it: the path of the address goes before that of the object."""
+    with kube_server() as kube:
+        path = write_kubeconfig(tmp_path / "config", f"http://127.0.0.1:{kube.port}/clusters/one/", token=TOKEN)
+        assert Api(open_server(str(path)), "team a").find("ConfigMap", "none") is None
+        assert kube.asked == [("GET", "/clusters/one/api/v1/namespaces/team%20a/configmaps/none")]
 
 
 def test_several_files_are_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,9 +201,9 @@ def test_several_files_are_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     one = write_kubeconfig(tmp_path / "one", "http://127.0.0.1:1", token="a")
     two = write_kubeconfig(tmp_path / "two", "http://127.0.0.1:2", token="b")
     monkeypatch.setenv("KUBECONFIG", f"{one}:{tmp_path / 'none'}:{two}")
-    assert find_access().server == "http://127.0.0.1:1"
+    assert str(open_server().base_url) == "http://127.0.0.1:1"
     with pytest.raises(UserError, match="no context of the kubeconfig 'her', did you mean 'here'"):
-        find_access(context="her")
+        open_server(context="her")
 
 
 @pytest.mark.parametrize(
@@ -165,8 +213,16 @@ def test_several_files_are_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ({"server": "https://h", "insecure-skip-tls-verify": True}, {}, "would give the token to anybody"),
         ({"server": "https://h", "certificate-authority": "none"}, {}, "none of the kubeconfig cannot be read"),
         ({"server": "https://h", "certificate-authority-data": "YQ=="}, {}, "cannot be used"),
+        ({"server": "https://h", "certificate-authority-data": "no base64"}, {}, "cannot be used"),
+        ({"server": "https://h", "proxy-url": "ftp://h"}, {}, "proxy of the kubeconfig cannot be used"),
+        ({"server": "https://h:x"}, {}, "cannot be used: Invalid port: 'x'"),
+        ({"server": ["https://h"]}, {}, "is no address of an API server"),
+        ({"server": "https://h"}, {"tokenFile": "none"}, "none of the kubeconfig cannot be read"),
+        ({"server": "https://h"}, {"client-certificate-data": "YQ=="}, "without its client-key"),
+        ({"server": "https://h"}, {"username": ["me"]}, "is no kubeconfig: Expected `str | null`, got `array`"),
         ({"server": "https://h"}, {"auth-provider": {}}, "auth-provider of the kubeconfig is no more"),
         ({"server": "https://h"}, {"exec": {"command": "/none"}}, "/none of the kubeconfig cannot be run"),
+        ({"server": "https://h"}, {"exec": {"command": "/bin/true"}}, "/bin/true of the kubeconfig gave no Exec"),
     ],
 )
 def test_a_kubeconfig_that_cannot_be_used(
@@ -174,13 +230,13 @@ def test_a_kubeconfig_that_cannot_be_used(
 ) -> None:
     """One line each."""
     with pytest.raises(UserError, match=said):
-        find_access(str(_config(tmp_path / "config", cluster, user)))
+        open_server(str(_config(tmp_path / "config", cluster, user)))
 
 
 def test_no_kubeconfig(tmp_path: Path) -> None:
     """A file that is named must be there; one without a current context says what to set."""
     with pytest.raises(UserError, match="there is no such file"):
-        find_access(str(tmp_path / "none"))
+        open_server(str(tmp_path / "none"))
     (tmp_path / "empty").write_text("kind: Config\n")
     with pytest.raises(UserError, match="has no current-context"):
-        find_access(str(tmp_path / "empty"))
+        open_server(str(tmp_path / "empty"))

@@ -15,7 +15,7 @@ from typing import Any
 from cotuning_tune.base.errors import UserError, unknown
 from cotuning_tune.hyper import hyper
 from cotuning_tune.launch.backend import ENDS, Backend, Plan, Request, dashed
-from cotuning_tune.launch.cloud_rules import NODE_FIELDS, check_cluster
+from cotuning_tune.launch.cloud_rules import PROVIDERS, check_cluster
 from cotuning_tune.launch.record import Launch, write_private
 from cotuning_tune.launch.storage import text_there
 from cotuning_tune.launch.templates import render
@@ -162,8 +162,8 @@ class CloudBackend(Backend):
 
     def check(self, request: Request) -> None:
         profile: CloudProfile = request.profile
-        if profile.provider not in NODE_FIELDS:
-            raise unknown("cloud", profile.provider, NODE_FIELDS)
+        if profile.provider not in PROVIDERS:
+            raise unknown("cloud", profile.provider, PROVIDERS)
         if not request.storage.startswith("s3://"):
             raise UserError(
                 f"{request.storage} is on no two machines of a cloud: name s3://BUCKET/PREFIX (--storage); gs:// is not"

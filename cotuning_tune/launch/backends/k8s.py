@@ -14,7 +14,7 @@ from cotuning_tune.base.errors import UserError
 from cotuning_tune.hyper import hyper
 from cotuning_tune.launch.backend import NOTHING_RUNS, Backend, Plan, Request, dashed
 from cotuning_tune.launch.kube_api import POLL_S, TRIES, Api, Refused
-from cotuning_tune.launch.kube_config import find_access
+from cotuning_tune.launch.kube_config import open_server
 from cotuning_tune.launch.kube_rules import MOST_CHARACTERS, check_object
 from cotuning_tune.launch.record import Launch, write_private
 from cotuning_tune.launch.templates import render
@@ -68,12 +68,11 @@ class K8sProfile:
 def object_name(run: str) -> str:
     """The run's name as Kubernetes takes it. Raises UserError where KubeRay would refuse it."""
     name = dashed(run)
-    most = MOST_CHARACTERS["RayJob"]
     if not name or not name[0].isalpha():
         raise UserError(f"'{run}' makes no name for a RayJob: it must begin with a letter (--name)")
-    if len(name) > most:
+    if len(name) > MOST_CHARACTERS:
         raise UserError(
-            f"'{run}' has {len(name)} characters, a RayJob's name at most {most}: choose a shorter one (--name)"
+            f"'{run}' has {len(name)} characters, a RayJob's name at most {MOST_CHARACTERS}: choose another (--name)"
         )
     return name
 
@@ -202,7 +201,7 @@ class K8sBackend(Backend):
         kept = [item for item in items if item["kind"] == "PersistentVolumeClaim"]
         owned = [item for item in items if item not in (job, *kept)] + [_secret(request)]
         _clear(api, job)
-        _rehearse(api, job)
+        _rehearse(api, job, [*kept, *owned])
         for item in (*kept, *owned):
             api.apply(item)
         made = api.create(job)
@@ -287,12 +286,12 @@ def _parsed(plan: Plan) -> list[dict[str, Any]]:
 
 
 def _api(profile: K8sProfile) -> Api:
-    return Api(find_access(profile.kubeconfig, profile.context), profile.namespace)
+    return Api(open_server(profile.kubeconfig, profile.context), profile.namespace)
 
 
 def _api_of(launch: Launch, tries: int = TRIES) -> Api:
     profile: Mapping[str, Any] = launch.profile
-    return Api(find_access(profile["kubeconfig"], profile["context"]), profile["namespace"], tries)
+    return Api(open_server(profile["kubeconfig"], profile["context"]), profile["namespace"], tries)
 
 
 def _clear(api: Api, job: Mapping[str, Any]) -> None:
@@ -310,14 +309,16 @@ def _clear(api: Api, job: Mapping[str, Any]) -> None:
         raise UserError(f"the old RayJob '{name}' is not deleted within {STOP_S:.0f} s: try again later")
 
 
-def _rehearse(api: Api, job: Mapping[str, Any]) -> None:
-    """What the server would refuse of the RayJob is told before anything else is made."""
+def _rehearse(api: Api, job: Mapping[str, Any], others: list[dict[str, Any]]) -> None:
+    """What the server would refuse, to the last mistyped field, is told before anything is made."""
     try:
         api.rehearse(job)
     except Refused as problem:
         if problem.code == 404 and "namespace" not in str(problem):
-            raise UserError(f"KubeRay is not installed on {api.access.server}: it knows no RayJob") from None
+            raise UserError(f"KubeRay is not installed on {api.server}: it knows no RayJob") from None
         raise
+    for item in others:
+        api.apply(item, rehearsal=True)
 
 
 def job_state(job: Mapping[str, Any]) -> str:
