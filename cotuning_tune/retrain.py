@@ -7,7 +7,6 @@ that no opening goes unrecorded, whatever is killed.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from cotuning_tune.base.errors import TrainingFailed, UserError
 from cotuning_tune.base.files import place, read_json, read_lines, write_bytes, write_json, write_lines
@@ -16,6 +15,7 @@ from cotuning_tune.data import Crops
 from cotuning_tune.run import ledger
 from cotuning_tune.run.events import Event, SeedEnded, SeedStarted, StageStarted, Standing
 from cotuning_tune.run.folder import RunDir, StudyDir, TrialDir
+from cotuning_tune.run.records import Epoch, SeedResult, Selection, Tested, Trained, Values
 from cotuning_tune.run.stream import Stream
 from cotuning_tune.run.summary import with_seeds
 from cotuning_tune.tensorboard.events import write_ended
@@ -31,7 +31,7 @@ class Retraining:
 
     study: StudyDir
     seed: int
-    selection: dict[str, Any]
+    selection: Selection
     decode: str = ""
 
     @property
@@ -50,7 +50,7 @@ class Retraining:
         return ledger.config_hash(TrainingSpec.from_json(self.selection["spec"]).to_json())
 
 
-def _train(spec: dict[str, Any], folder: str, run: str, incarnation: int, threads: int) -> dict[str, Any]:
+def _train(spec: Values, folder: str, run: str, incarnation: int, threads: int) -> Trained:
     """Train one seed to its end, going on from its state; keep the weights of the best epoch.
 
     Runs in a worker. Returns the history, and ``failed`` with the reason where the method failed. Beside the model
@@ -98,7 +98,7 @@ def _pictures(job: TrainingJob) -> dict[str, bytes]:
     return dict(zip(PICTURES, (draw_confusion(judged), draw_mistakes(judged)), strict=True))
 
 
-def _test(spec: dict[str, Any], folder: str, threads: int, crops: Crops) -> dict[str, Any]:
+def _test(spec: Values, folder: str, threads: int, crops: Crops) -> Tested:
     """Open the test split once with the kept weights. Runs in a worker."""
     import torch
     from safetensors.torch import load
@@ -161,15 +161,15 @@ def _discard_other_configuration(work: Retraining) -> None:
 
 def _executed(
     run: RunDir, todo: list[Retraining], driver: Driver, crops: Crops
-) -> Iterator[tuple[Retraining, dict[str, Any], dict[str, Any]]]:
+) -> Iterator[tuple[Retraining, Trained, Tested]]:
     """Train, then test, all of ``todo`` as Ray tasks; yields each as it ends. Tests go first."""
     import ray
 
     concurrency = driver.concurrency
-    options: dict[str, Any] = {"num_cpus": concurrency.cpus, "num_gpus": concurrency.gpus, "max_retries": 3}
+    options: Values = {"num_cpus": concurrency.cpus, "num_gpus": concurrency.gpus, "max_retries": 3}
     train, test = ray.remote(_train).options(**options), ray.remote(_test).options(**options)
     waiting = list(reversed(todo))
-    running: dict[Any, tuple[Retraining, dict[str, Any] | None]] = {}
+    running: dict[ray.ObjectRef, tuple[Retraining, Trained | None]] = {}
     while waiting or running:
         while waiting and len(running) < concurrency.trials:
             work = waiting.pop()
@@ -186,20 +186,18 @@ def _executed(
             yield (work, answer, {}) if trained is None else (work, trained, answer)
 
 
-def _entry(work: Retraining) -> dict[str, Any]:
+def _entry(work: Retraining) -> Values:
     spec = work.spec
     study = {"task": spec.task, "rate": spec.rate, "method": spec.method, "study": work.study.name}
     return {**study, "seed": work.seed, "config": work.config_hash, "purpose": "retrain"}
 
 
-def _write_result(run: RunDir, work: Retraining, trained: dict[str, Any], tested: dict[str, Any]) -> dict[str, Any]:
+def _write_result(run: RunDir, work: Retraining, trained: Trained, tested: Tested) -> SeedResult:
     """Files of an ended retraining; the result is written last, its hash into the ledger. Returns it."""
     history, folder = trained["history"], work.folder
     write_lines(folder.metrics, history)
-    best: dict[str, Any] = {}
-    if history:
-        best = max(history, key=lambda row: (row["val_accuracy"], -row["epoch"]))
-    result = {
+    best = max(history, key=lambda row: (row["val_accuracy"], -row["epoch"])) if history else Epoch()
+    result: SeedResult = {
         "state": "COMPLETE" if tested else "FAIL",
         "seed": work.seed,
         "config": work.config_hash,

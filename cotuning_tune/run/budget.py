@@ -2,7 +2,6 @@
 
 import json
 import time
-from typing import Any
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json, write_json
@@ -30,10 +29,10 @@ class Budget:
         return self._trials
 
 
-def growth(run: RunDir) -> list[dict[str, Any]]:
+def growth(run: RunDir) -> list[dict[str, object]]:
     """When the run was extended: time, number of trials before and after."""
     try:
-        grown: list[dict[str, Any]] = json.loads(run.budget.read_text())["grown"]
+        grown: list[dict[str, object]] = json.loads(run.budget.read_text())["grown"]
         return grown
     except FileNotFoundError:
         return []

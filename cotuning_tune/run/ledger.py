@@ -3,10 +3,12 @@
 import hashlib
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from cotuning_tune.base.files import append_line
+from cotuning_tune.run.records import Values
 
 START = "0" * 64
 
@@ -16,14 +18,15 @@ def line_hash(line: str) -> str:
     return hashlib.sha256(line.encode()).hexdigest()
 
 
-def config_hash(spec: dict[str, Any]) -> str:
+def config_hash(spec: Values) -> str:
     """The first 16 digits of the SHA-256 of a training's spec, without what its results do not depend on."""
-    task_config = {key: value for key, value in spec["task_config"].items() if key != "decode"}
+    task_config = dict(cast(Values, spec["task_config"]))
+    task_config.pop("decode", None)
     text = json.dumps({**spec, "task_config": task_config}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def content_hash(content: dict[str, Any]) -> str:
+def content_hash(content: Mapping[str, object]) -> str:
     """SHA-256 of the content of a JSON file, as ``result.json`` of a retraining."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -32,7 +35,7 @@ def _lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
-def append(path: Path, entry: dict[str, Any]) -> None:
+def append(path: Path, entry: Mapping[str, object]) -> None:
     """Add a line durably; ``time``, ``previous`` (the hash of the line before) and its own ``hash`` are filled in.
 
     A half-written last line, left by a kill, is completed to a line of its own and stays in the chain.
@@ -42,13 +45,13 @@ def append(path: Path, entry: dict[str, Any]) -> None:
     append_line(path, chained_line({**entry, "time": time.time(), "previous": previous}))
 
 
-def chained_line(entry: dict[str, Any]) -> str:
+def chained_line(entry: Mapping[str, object]) -> str:
     """The line of an entry that has its place in the chain, with the hash of all the rest."""
     rest = {key: value for key, value in entry.items() if key != "hash"}
     return json.dumps({**rest, "hash": content_hash(rest)}, sort_keys=True)
 
 
-def read(path: Path) -> list[dict[str, Any]]:
+def read(path: Path) -> list[dict[str, object]]:
     """The entries of a ledger; a damaged line counts as an empty entry."""
     entries = []
     for line in _lines(path):

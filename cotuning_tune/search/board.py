@@ -3,13 +3,13 @@
 from contextlib import AbstractContextManager
 from functools import singledispatchmethod
 from types import TracebackType
-from typing import Any
 
 from cotuning_tune.base.files import read_lines
 from cotuning_tune.experiment import Experiment, Study
 from cotuning_tune.hyper import Parameter
 from cotuning_tune.run.events import EpochEnded, StageStarted, TrialEnded, TrialStarted
 from cotuning_tune.run.folder import RunDir
+from cotuning_tune.run.records import Values
 from cotuning_tune.run.stream import Stream
 from cotuning_tune.search.curves import Curves
 from cotuning_tune.search.study import OptunaStudy, Studies
@@ -27,7 +27,7 @@ def columns_of(experiment: Experiment) -> dict[str, list[Parameter]]:
     return columns
 
 
-def column_values(experiment: Experiment, study: Study, values: dict[str, Any]) -> dict[str, Any]:
+def column_values(experiment: Experiment, study: Study, values: Values) -> Values:
     """A trial's values of ``columns_of``; parameters of other methods are left out."""
     space = experiment.space(study.method)
     return {k: values.get(k, space[k].first) for k in columns_of(experiment) if k in space}
@@ -83,7 +83,7 @@ class SearchBoard(AbstractContextManager["SearchBoard"]):
         session.end(*_status(event.state))
         self._curves.add(self.studies.by_name[event.study])
 
-    def _hparams(self, study: Study, values: dict[str, Any]) -> dict[str, Any]:
+    def _hparams(self, study: Study, values: Values) -> Values:
         return {
             "task": study.task,
             "rate": f"{study.rate:g}",

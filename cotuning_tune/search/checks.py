@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,7 +49,7 @@ def calibration_line(experiment: Experiment) -> str:
     return f"calibration temperature of {config.backbone}: {found:.4f}, fitted on {config.source_val}"
 
 
-def _bytes(tensors: Mapping[str, Any]) -> int:
+def _bytes(tensors: Mapping[str, object]) -> int:
     return sum(t.numel() * t.element_size() + ENTRY for t in tensors.values() if isinstance(t, Tensor))
 
 

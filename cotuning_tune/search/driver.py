@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import optuna
 
@@ -21,6 +20,7 @@ from cotuning_tune.experiment import Experiment, parse
 from cotuning_tune.run.events import ENDED_AS, StageStarted, Standing
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.lock import holder
+from cotuning_tune.run.records import Values
 from cotuning_tune.run.summary import with_seeds
 from cotuning_tune.search.board import SearchBoard
 from cotuning_tune.search.recorder import Recorder
@@ -58,14 +58,14 @@ def create_run(experiment: Experiment, storage: Path, command: Sequence[str], wa
     return run
 
 
-def _calibration(experiment: Experiment) -> dict[str, Any]:
+def _calibration(experiment: Experiment) -> Values:
     """The source head's temperature where it was fitted for this experiment."""
     if not experiment.config.source_val:
         return {}
     return {"source_temperature": source_of(experiment.spec(experiment.studies[0], {}, 0)).temperature}
 
 
-def _environment(experiment: Experiment, command: Sequence[str]) -> dict[str, Any]:
+def _environment(experiment: Experiment, command: Sequence[str]) -> Values:
     import torch
 
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]

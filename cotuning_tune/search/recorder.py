@@ -1,9 +1,8 @@
 """What the driver writes of each trial: ``trials/NNNN/``. One writer."""
 
-from typing import Any
-
 from cotuning_tune.base.files import write_json, write_lines
 from cotuning_tune.run.folder import RunDir
+from cotuning_tune.run.records import Epoch, TrialResult, Values
 from cotuning_tune.search.study import Issue
 from cotuning_tune.training.state import remove_states
 
@@ -15,16 +14,16 @@ class Recorder:
         self.run = run
         self._kept: dict[str, int] = {}
 
-    def start(self, issue: Issue, spec: dict[str, Any]) -> None:
+    def start(self, issue: Issue, spec: Values) -> None:
         """A trial begins, or continues: its config."""
         folder = self.run.study(issue.study.name).trial(issue.number)
         write_json(folder.config, {"trial": issue.number, "values": issue.values, "spec": spec}, durable=False)
 
-    def report(self, issue: Issue, history: list[dict[str, Any]]) -> None:
+    def report(self, issue: Issue, history: list[Epoch]) -> None:
         """The epochs so far."""
         write_lines(self.run.study(issue.study.name).trial(issue.number).metrics, history)
 
-    def finish(self, issue: Issue, result: dict[str, Any]) -> None:
+    def finish(self, issue: Issue, result: TrialResult) -> None:
         """The result, written last; after it the state that resumes the trial is not needed."""
         folder = self.run.study(issue.study.name).trial(issue.number)
         write_json(folder.result, result)

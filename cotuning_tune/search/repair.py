@@ -1,11 +1,10 @@
 """What a kill may leave behind between the studies and the folders: found, told, put right."""
 
-from typing import Any
-
 from optuna.trial import FrozenTrial, TrialState
 
 from cotuning_tune.base.files import move_folder, write_json, write_lines
 from cotuning_tune.run.folder import RunDir, StudyDir
+from cotuning_tune.run.records import Epoch, Values
 from cotuning_tune.search.study import OptunaStudy, Studies, accuracy_of
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
@@ -59,11 +58,11 @@ def _repair_trial(folder: StudyDir, trial: FrozenTrial) -> list[str]:
     return []
 
 
-def _rows(trial: FrozenTrial) -> list[dict[str, Any]]:
+def _rows(trial: FrozenTrial) -> list[Epoch]:
     return [{"epoch": step, "val_accuracy": value} for step, value in sorted(trial.intermediate_values.items())]
 
 
-def _result(trial: FrozenTrial) -> dict[str, Any]:
+def _result(trial: FrozenTrial) -> Values:
     attrs = trial.user_attrs
     return {
         "state": trial.state.name,

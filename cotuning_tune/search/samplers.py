@@ -2,7 +2,6 @@
 
 import math
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -10,6 +9,7 @@ from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from cotuning_tune.run.records import Values
 from cotuning_tune.training.seeding import derive_seed
 
 RANDOM_FIRST = 6
@@ -30,7 +30,7 @@ def sobol_point(seed: int, number: int) -> np.ndarray:
     return np.asarray(_sobol(seed, count)[number])
 
 
-def place(share: float, distribution: BaseDistribution) -> Any:
+def place(share: float, distribution: BaseDistribution) -> object:
     """The value that lies at ``share`` (0 to 1) of a distribution."""
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices[min(int(share * len(distribution.choices)), len(distribution.choices) - 1)]
@@ -61,14 +61,12 @@ class CommonPoints(BaseSampler):
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return {}
 
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
+    def sample_relative(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> Values:
         return {}
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
+    ) -> object:
         return place(float(self.point[self.order.index(param_name)]), param_distribution)
 
 

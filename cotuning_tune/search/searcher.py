@@ -1,7 +1,8 @@
 """The seam to Ray Tune: a searcher that deals out the studies' trials and takes their reports back."""
 
-from typing import Any
+from typing import cast
 
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -10,6 +11,7 @@ from cotuning_tune.base.files import read_lines
 from cotuning_tune.cluster.driver import Driver
 from cotuning_tune.run.events import EpochEnded, TrialEnded, TrialStarted, TrialState
 from cotuning_tune.run.folder import RunDir
+from cotuning_tune.run.records import Epoch, TrialReport, Values
 from cotuning_tune.search.recorder import Recorder
 from cotuning_tune.search.study import Issue, Studies, accuracy_of
 
@@ -27,12 +29,12 @@ class StudySearcher(Searcher):
         self.issued: dict[str, Issue] = {}
         self.reported: dict[str, int] = {}
 
-    def suggest(self, trial_id: str) -> Any:
+    def suggest(self, trial_id: str) -> dict[str, object] | None:
         """A config for a new Tune trial; None while something runs that may need a successor."""
         self._check_owner()
         issue = self._next()
         if issue is None:
-            return Searcher.FINISHED if self.studies.finished else None
+            return cast(None, Searcher.FINISHED) if self.studies.finished else None  # Tune types it without FINISHED
         self.issued[trial_id] = issue
         seed = self.studies.experiment.config.search_seed
         spec = self.studies.experiment.spec(issue.study, issue.values, seed).to_json()
@@ -43,7 +45,7 @@ class StudySearcher(Searcher):
             "run": str(self.run.path),
             "incarnation": self.driver.number,
             "threads": self.driver.concurrency.cpus,
-        }
+        }  # a records.TrialConfig
 
     def _check_owner(self) -> None:
         """Before every write: wait for the storage; stop where a newer driver owns the run."""
@@ -64,18 +66,18 @@ class StudySearcher(Searcher):
             self._pruned(issue, history)
         return None
 
-    def _start(self, issue: Issue, spec: dict[str, Any]) -> None:
+    def _start(self, issue: Issue, spec: Values) -> None:
         self.recorder.start(issue, spec)
         budget = self.studies.budget.trials * len(self.studies.by_name)
         self.driver.stream.tell(TrialStarted(issue.study.name, issue.number, issue.values, budget))
 
-    def stops(self, trial_id: str, result: dict[str, Any]) -> bool:
+    def stops(self, trial_id: str, result: TrialReport) -> bool:
         """Take a report, and say whether the pruner ends the trial."""
         issue = self.issued[trial_id]
         self.on_trial_result(trial_id, result)
         return self.studies.by_name[issue.study.name].stops(issue.number)
 
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+    def on_trial_result(self, trial_id: str, result: TrialReport) -> None:  # type: ignore[override]  # a bare dict in Tune
         """A report carries the whole history: the study fills what a killed driver missed."""
         issue, history = self.issued[trial_id], result["history"]
         if self.reported.get(trial_id) == len(history):
@@ -88,7 +90,9 @@ class StudySearcher(Searcher):
         new = self.studies.by_name[issue.study.name].report(issue.number, history)
         self.driver.stream.tell(EpochEnded(issue.study.name, issue.number, history, new, result["epochs"]))
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+    def on_trial_complete(  # type: ignore[override]  # a bare dict in Tune
+        self, trial_id: str, result: TrialReport | None = None, error: bool = False
+    ) -> None:
         """The end of a Tune trial: COMPLETE, the method's own FAIL, or lost by the infrastructure."""
         issue = self.issued.get(trial_id)
         if issue is None:
@@ -102,48 +106,46 @@ class StudySearcher(Searcher):
         del self.issued[trial_id]
         self.reported.pop(trial_id, None)
 
-    def _ended(self, issue: Issue, result: dict[str, Any]) -> None:
+    def _ended(self, issue: Issue, result: TrialReport) -> None:
         study, history = self.studies.by_name[issue.study.name], result["history"]
-        seconds = sum(row["seconds"] for row in history)
-        record = {"epochs": len(history), "seconds": seconds, "reason": result["failed"]}
-        if not result["failed"] and not result["completed"]:
-            if study.pruning_decided(issue.number):  # else Tune was told to end: the trial stays RUNNING
-                self._pruned(issue, history)
-        elif result["failed"]:
-            self.recorder.finish(issue, {"state": "FAIL", "value": None, **record})
-            study.fail(issue.number, result["failed"], seconds)
-            self._end(issue, "FAIL", None, seconds)
-        else:
-            self.recorder.finish(issue, {"state": "COMPLETE", "value": result["best_val_acc"], **record})
-            study.complete(issue.number, result["best_val_acc"], seconds)
-            self._end(issue, "COMPLETE", result["best_val_acc"], seconds)
+        if result["failed"]:
+            self._write(issue, "FAIL", None, history, result["failed"])
+        elif result["completed"]:
+            self._write(issue, "COMPLETE", result["best_val_acc"], history, "")
+        elif study.pruning_decided(issue.number):  # else Tune was told to end: the trial stays RUNNING
+            self._pruned(issue, history)
 
-    def _end(self, issue: Issue, state: TrialState, value: float | None, seconds: float) -> None:
-        """What follows once the study knows how a trial ended."""
-        name, best = issue.study.name, self.studies.by_name[issue.study.name].best()
-        if state != "LOST":
-            self.recorder.keep_best(name, issue.number, best.number if best else None)
-        accuracy = accuracy_of(best) if best else None
-        self.driver.stream.tell(TrialEnded(name, issue.number, state, value, seconds, accuracy))
-
-    def _pruned(self, issue: Issue, history: list[dict[str, Any]]) -> None:
-        study, seconds = self.studies.by_name[issue.study.name], sum(row["seconds"] for row in history)
+    def _pruned(self, issue: Issue, history: list[Epoch]) -> None:
         best = max((row["val_accuracy"] for row in history), default=None)
-        record = {"epochs": len(history), "seconds": seconds, "reason": "stopped early"}
-        self.recorder.finish(issue, {"state": "PRUNED", "value": best, **record})
-        study.prune(issue.number, seconds)
-        self._end(issue, "PRUNED", best, seconds)
+        self._write(issue, "PRUNED", best, history, "stopped early")
 
     def _lost(self, issue: Issue) -> None:
-        study = self.studies.by_name[issue.study.name]
-        if study.reissue(issue.number, "the worker or its node died"):
-            self._end(issue, "LOST", None, 0.0)
-            return
-        reason = "infrastructure: lost more often than it may be issued again"
-        record = {"state": "FAIL", "value": None, "epochs": 0, "seconds": 0.0, "reason": reason}
-        self.recorder.finish(issue, record)
-        study.fail(issue.number, reason)
-        self._end(issue, "FAIL", None, 0.0)
+        if self.studies.by_name[issue.study.name].reissue(issue.number, "the worker or its node died"):
+            self._tell(issue, "LOST", None, 0.0)
+        else:
+            self._write(issue, "FAIL", None, [], "infrastructure: lost more often than it may be issued again")
+
+    def _write(self, issue: Issue, state: TrialState, value: float | None, history: list[Epoch], reason: str) -> None:
+        """Files first, then the study, then whoever watches."""
+        study, seconds = self.studies.by_name[issue.study.name], sum(row["seconds"] for row in history)
+        self.recorder.finish(
+            issue, {"state": state, "value": value, "epochs": len(history), "seconds": seconds, "reason": reason}
+        )
+        if state == "FAIL":
+            study.fail(issue.number, reason, seconds)
+        elif state == "PRUNED":
+            study.prune(issue.number, seconds)
+        else:
+            assert value is not None
+            study.complete(issue.number, value, seconds)
+        best = study.best()
+        self.recorder.keep_best(issue.study.name, issue.number, best.number if best else None)
+        self._tell(issue, state, value, seconds)
+
+    def _tell(self, issue: Issue, state: TrialState, value: float | None, seconds: float) -> None:
+        best = self.studies.by_name[issue.study.name].best()
+        accuracy = accuracy_of(best) if best else None
+        self.driver.stream.tell(TrialEnded(issue.study.name, issue.number, state, value, seconds, accuracy))
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the studies are the only truth."""
@@ -159,7 +161,9 @@ class StudyScheduler(FIFOScheduler):
         super().__init__()
         self.searcher = searcher
 
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+    def on_trial_result(  # type: ignore[override]  # a bare dict in Tune
+        self, tune_controller: object, trial: Trial, result: TrialReport
+    ) -> str:
         """STOP where the rule ends the trial. Tune does not ask about a trial's last report."""
         stops = self.searcher.stops(trial.trial_id, result)
         return str(TrialScheduler.STOP if stops else TrialScheduler.CONTINUE)

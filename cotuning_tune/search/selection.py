@@ -1,7 +1,7 @@
 """What the search hands over: each study's study as a file, and the configuration that was chosen."""
 
 import math
-from typing import Any
+from typing import cast
 
 import optuna
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
@@ -13,6 +13,7 @@ from cotuning_tune.hyper import Choice, Range
 from cotuning_tune.run import ledger
 from cotuning_tune.run.events import Selected
 from cotuning_tune.run.folder import RunDir
+from cotuning_tune.run.records import Values
 from cotuning_tune.search.board import column_values
 from cotuning_tune.search.study import OptunaStudy, Studies, accuracy_of
 
@@ -22,7 +23,7 @@ EDGE = 0.05
 LEAST_FOR_IMPORTANCE = 8
 
 
-def _row(trial: FrozenTrial) -> dict[str, Any]:
+def _row(trial: FrozenTrial) -> Values:
     """``value`` is Optuna's (of a stopped trial the last report), ``accuracy`` the best reached, None of none."""
     attrs, best = trial.user_attrs, accuracy_of(trial)
     return {
@@ -38,7 +39,7 @@ def _row(trial: FrozenTrial) -> dict[str, Any]:
     }
 
 
-def at_edge(experiment: Experiment, method: str, values: dict[str, Any]) -> list[str]:
+def at_edge(experiment: Experiment, method: str, values: Values) -> list[str]:
     """The searched numbers that lie within 5 % of an end of their range (of its logarithm)."""
     found = []
     for key, parameter in experiment.space(method).items():
@@ -50,7 +51,7 @@ def at_edge(experiment: Experiment, method: str, values: dict[str, Any]) -> list
             if len(numbers) > 2 and values[key] in (min(numbers), max(numbers)):
                 found.append(key)
         elif isinstance(search, Range):
-            low, high, value = search.low, search.high, values[key]
+            low, high, value = search.low, search.high, float(cast(float, values[key]))
             if search.log:
                 low, high, value = math.log(low), math.log(high), math.log(value)
             if not EDGE <= (value - low) / (high - low) <= 1 - EDGE:

@@ -1,7 +1,5 @@
 """Search spaces as Optuna's static distributions, and the points that every study tries first."""
 
-from typing import Any
-
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -10,6 +8,7 @@ from optuna.distributions import (
 )
 
 from cotuning_tune.hyper import Choice, Space
+from cotuning_tune.run.records import Epoch
 
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:
@@ -28,7 +27,7 @@ def distributions(space: Space) -> dict[str, BaseDistribution]:
     return found
 
 
-def first_points(space: Space) -> list[dict[str, Any]]:
+def first_points(space: Space) -> list[Epoch]:
     """Trial 0: the published defaults. Trial 1: the same at the method's neutral point.
 
     A method without anything to switch off (fine-tuning) has the first point only.

@@ -1,6 +1,6 @@
 """The Tune trainable: one step is one epoch; its state lives in the trial's folder, not with Tune."""
 
-from typing import Any
+from typing import cast
 
 import torch
 from ray import tune
@@ -8,6 +8,7 @@ from ray import tune
 from cotuning_tune.base.errors import Fenced
 from cotuning_tune.base.files import place
 from cotuning_tune.run.folder import RunDir, TrialDir
+from cotuning_tune.run.records import TrialConfig, TrialReport, Values
 from cotuning_tune.training import TrainingJob, TrainingSpec
 
 
@@ -15,19 +16,20 @@ class TrainingTrial(tune.Trainable):
     """Trains one configuration. What the method's code does wrong is reported as ``failed``; an error
     that leaves this class is the infrastructure's, and the same trial is issued again."""
 
-    def setup(self, config: dict[str, Any]) -> None:
-        torch.set_num_threads(config["threads"])
-        run, self.failed = RunDir(place(config["run"])), ""
-        incarnation = config["incarnation"]
+    def setup(self, config: Values) -> None:
+        given = cast(TrialConfig, config)
+        torch.set_num_threads(given["threads"])
+        run, self.failed = RunDir(place(given["run"])), ""
+        incarnation = given["incarnation"]
         self.job: TrainingJob | None = None
         self.job = TrainingJob(
-            TrainingSpec.from_json(config["spec"]),
-            TrialDir(place(config["folder"])),
+            TrainingSpec.from_json(given["spec"]),
+            TrialDir(place(given["folder"])),
             keep_best=True,
             may_write=lambda size: run.check_writable(incarnation, size),
         )
 
-    def step(self) -> dict[str, Any]:
+    def step(self) -> TrialReport:  # type: ignore[override]  # Tune wants a dict, and this is one
         assert self.job is not None
         if not self.job.finished:
             try:
@@ -46,12 +48,12 @@ class TrainingTrial(tune.Trainable):
             "done": self.job.finished or bool(self.failed),
         }
 
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
+    def reset_config(self, new_config: Values) -> bool:
         self.setup(new_config)
         return True
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing: Tune keeps no state of ours."""
 
-    def load_checkpoint(self, checkpoint: Any) -> None:
+    def load_checkpoint(self, checkpoint: object) -> None:
         """Nothing, see ``save_checkpoint``."""
