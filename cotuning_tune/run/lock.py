@@ -1,6 +1,5 @@
 """One driver a run: a lock with owner, host and age; a dead owner's lock is taken over."""
 
-import fcntl
 import getpass
 import json
 import os
@@ -11,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import create, is_local, touch
@@ -70,8 +71,7 @@ def _guard(lock: Path) -> Iterator[None]:
     if not is_local(lock):
         yield
         return
-    with lock.with_suffix(".guard").open("w") as guard:
-        fcntl.flock(guard, fcntl.LOCK_EX)
+    with FileLock(lock.with_suffix(".guard")):
         yield
 
 
