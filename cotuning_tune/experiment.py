@@ -11,9 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import tomlkit
+from tomlkit.items import Item
+
 from cotuning_tune import data, methods, models
 from cotuning_tune.base.errors import UserError, unknown
-from cotuning_tune.base.toml_text import format_tables, line_of
+from cotuning_tune.base.toml_text import inline, line_of
 from cotuning_tune.hyper import (
     Choice,
     Parameter,
@@ -146,19 +149,19 @@ class Experiment:
 
     def space_text(self) -> str:
         """``space.toml``: every range and pin of the run, resolved."""
-        tables: dict[str, dict[str, Any]] = {"train": {k: _shown(p) for k, p in self.train.items()}}
-        for name, space in self.methods.items():
-            tables[f"methods.{name}"] = {k: _shown(p) for k, p in space.items()}
-        return format_tables(tables)
+        return tomlkit.dumps({"train": _shown(self.train), "methods": {m: _shown(s) for m, s in self.methods.items()}})
 
 
-def _shown(parameter: Parameter) -> Any:
-    search = parameter.search
-    if isinstance(search, Range):
-        return {"low": search.low, "high": search.high, "log": search.log, "first": parameter.first}
-    if isinstance(search, Choice):
-        return {"options": list(search.options), "first": parameter.first}
-    return list(parameter.value) if isinstance(parameter.value, tuple) else parameter.value
+def _shown(space: Space) -> dict[str, Item]:
+    shown: dict[str, Any] = {}
+    for key, parameter in space.items():
+        search = parameter.search
+        shown[key] = parameter.value
+        if isinstance(search, Range):
+            shown[key] = {"low": search.low, "high": search.high, "log": search.log, "first": parameter.first}
+        elif isinstance(search, Choice):
+            shown[key] = {"options": search.options, "first": parameter.first}
+    return {key: inline(value) for key, value in shown.items()}
 
 
 def _pinned(config_type: type, table: Mapping[str, Any], where: str, base: Path = Path()) -> dict[str, Any]:

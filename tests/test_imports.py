@@ -1,7 +1,9 @@
 """The core trains on a machine that has torch and torchvision, and none of the searching packages."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 BLOCKED = ("ray", "optuna", "tensorboard", "sklearn", "scipy", "pandas", "safetensors", "timm")
 CORE = (
@@ -27,6 +29,7 @@ CORE = (
 )
 TRAIN = f"""
 import sys
+from pathlib import Path
 for name in {BLOCKED}:
     sys.modules[name] = None
 import importlib
@@ -58,3 +61,29 @@ def test_the_core_trains_without_the_search() -> None:
     *trained, last = done.stdout.splitlines()
     assert trained == [f"{name} 1 True" for name in methods.names()]
     assert last == "the search cannot be imported"
+
+
+ELSEWHERE = """
+import importlib, pkgutil, sys
+import matplotlib.pyplot, optuna, ray.tune, tensorboard.program, torchvision  # these know other systems themselves
+for name in ("fcntl", "grp", "pwd", "resource", "termios"):
+    sys.modules[name] = None
+import cotuning_tune
+for module in pkgutil.walk_packages(cotuning_tune.__path__, "cotuning_tune."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+from cotuning_tune.base.cache import cached_file
+from cotuning_tune.plan.probe import _peak_bytes
+import torch
+print(cached_file("kind", "key", ".txt", lambda path: path.write_text("made")).read_text())
+print(_peak_bytes(torch.device("cpu")))
+"""
+
+
+def test_every_module_is_imported_elsewhere(tmp_path: Path) -> None:
+    """On macOS and Windows, which lack modules of Linux, every module is imported; memory there is not measured."""
+    environment = os.environ | {"COTUNING_TUNE_CACHE": str(tmp_path)}
+    command = [sys.executable, "-W", "ignore", "-c", ELSEWHERE]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["made", "0"]

@@ -1,6 +1,6 @@
 """Results that many trials share: computed once, keyed by all that they depend on, written by rename."""
 
-import fcntl
+import getpass
 import hashlib
 import json
 import os
@@ -9,9 +9,10 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 
 def cache_root() -> Path:
@@ -35,36 +36,18 @@ def content_key(*parts: Any) -> str:
     return digest.hexdigest()
 
 
-def _locked(lock: Path) -> IO[str]:
-    """The open lock file, held; a holder deletes it at the end, so one that has gone is opened again."""
-    while True:
-        file = lock.open("w")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if os.fstat(file.fileno()).st_ino == lock.stat().st_ino:
-                return file
-        except FileNotFoundError:
-            pass
-        except OSError:  # a file system without locks: each works for itself
-            return file
-        file.close()
-
-
 @contextmanager
 def only_one(path: Path) -> Iterator[None]:
     """Of the processes of this host one at a time works on ``path``; the kernel frees the lock of a dead one.
 
     The lock lies in the host's temporary folder, for locks on a shared folder do not hold on every file
-    system. Processes of two hosts may work on one path: what they write must bear that.
+    system. Processes of two hosts may work on one path: what they write must bear that. The empty lock file
+    stays there: if it were deleted, one that waits for it and one that makes it anew could both hold a lock.
     """
-    folder = Path(tempfile.gettempdir()) / f"cotuning_tune-{os.getuid()}"
+    folder = Path(tempfile.gettempdir()) / f"cotuning_tune-{getattr(os, 'getuid', getpass.getuser)()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    lock = folder / f"{hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:32]}.lock"
-    with _locked(lock):
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
+    with FileLock(folder / f"{hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:32]}.lock"):
+        yield
 
 
 def cached_file(kind: str, key: str, suffix: str, make: Callable[[Path], None]) -> Path:

@@ -41,11 +41,11 @@ def with_options(experiment: "Experiment", options: argparse.Namespace) -> "Expe
 
     text, given = experiment.text, vars(options)
     if given.get("source_val"):
-        text = set_key(text, "experiment", "source_val", str(Path(options.source_val).expanduser().absolute()))
+        text = set_key(text, ["experiment", "source_val"], str(Path(options.source_val).expanduser().absolute()))
     if given.get("source_val_images") is not None:
-        text = set_key(text, "experiment", "source_val_images", options.source_val_images)
+        text = set_key(text, ["experiment", "source_val_images"], options.source_val_images)
     if given.get("ten_crop") and experiment.config.test_crops != "ten":
-        text = set_key(text, "experiment", "test_crops", "ten")
+        text = set_key(text, ["experiment", "test_crops"], "ten")
     return experiment if text == experiment.text else parse(text, experiment.name, experiment.base)
 
 

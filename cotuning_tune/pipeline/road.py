@@ -19,6 +19,7 @@ from cotuning_tune.run.events import Checked, Notice, RunState, StageStarted, St
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.lock import driver_lock
 from cotuning_tune.run.on_end import OnEnd
+from cotuning_tune.run.records import Owner
 from cotuning_tune.run.stream import Observer, Stream
 from cotuning_tune.run.summary import Summary, standing_of
 from cotuning_tune.search.checks import calibration_line, check_studies, keep_sizes
@@ -132,7 +133,7 @@ class _Stages:
     sizes: dict[str, int]
     stream: Stream
 
-    def work(self, run: RunDir, experiment: Experiment, owner: dict[str, object]) -> bool:
+    def work(self, run: RunDir, experiment: Experiment, owner: Owner) -> bool:
         """Go through the stages of one search, whose lock ``owner`` holds; True where every study has its budget."""
         driver, complete = Driver(run.raise_incarnation(owner), self.concurrency, self.stream), True
         keep_sizes(run, self.sizes, self.concurrency.trials)

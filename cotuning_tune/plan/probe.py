@@ -4,8 +4,8 @@ It runs on the real images where they are there, else on random ones of the same
 """
 
 import copy
-import resource
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -113,12 +113,16 @@ def _image_seconds(trainer: Trainer, split: Split) -> float:
 
 
 def _peak_bytes(device: torch.device) -> int:
-    """The most memory so far: of the GPU since it was last asked, else of the process."""
+    """The most memory so far: of the GPU since it was last asked, else of the process (0: not told by the system)."""
     if device.type == "cuda":
         most = torch.cuda.max_memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
         return most
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    try:
+        import resource
+    except ImportError:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def measure(spec: TrainingSpec, task: Task, rounds: int = ROUNDS) -> tuple[Speed, Footprint]:

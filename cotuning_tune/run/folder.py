@@ -7,11 +7,10 @@ import errno
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cotuning_tune.base.errors import Fenced, Unfinished, UserError
 from cotuning_tune.base.files import STORAGE_POLL_S, create, is_local, place, wait_for_storage
@@ -278,7 +277,7 @@ class RunDir:
         finally:
             stopped.set()
 
-    def raise_incarnation(self, owner: dict[str, Any] | None = None) -> int:
+    def raise_incarnation(self, owner: Mapping[str, object] | None = None) -> int:
         """Make the caller the newest driver; workers of older ones stop before their next write.
 
         The file is created exclusively: of two drivers that start together each gets its own number.

@@ -1,6 +1,5 @@
 """One driver a run: a lock with owner, host and age; a dead owner's lock is taken over."""
 
-import fcntl
 import getpass
 import json
 import os
@@ -10,11 +9,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+
+from filelock import FileLock
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import create, is_local, touch
 from cotuning_tune.run.folder import RunDir
+from cotuning_tune.run.records import Owner
 
 BEAT_S = 10.0
 DEAD_AFTER_S = 60.0
@@ -37,7 +38,7 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _owner() -> dict[str, Any]:
+def _owner() -> Owner:
     pid = os.getpid()
     return {
         "user": _user(),
@@ -48,17 +49,17 @@ def _owner() -> dict[str, Any]:
     }
 
 
-def _lives(lock: Path, owner: dict[str, Any]) -> bool:
+def _lives(lock: Path, owner: Owner) -> bool:
     if owner.get("host") == socket.gethostname() and Path("/proc/self/stat").exists():
         started = started_at(int(owner.get("pid", 0)))
         return started is not None and started == owner.get("started")
     return time.time() - lock.stat().st_mtime < DEAD_AFTER_S
 
 
-def holder(run: RunDir) -> dict[str, Any] | None:
+def holder(run: RunDir) -> Owner | None:
     """The living driver of a run (user, host, pid, since), or None."""
     try:
-        owner: dict[str, Any] = json.loads(run.lock.read_text())
+        owner: Owner = json.loads(run.lock.read_text())
         return owner if _lives(run.lock, owner) else None
     except (FileNotFoundError, json.JSONDecodeError):
         return None
@@ -70,12 +71,11 @@ def _guard(lock: Path) -> Iterator[None]:
     if not is_local(lock):
         yield
         return
-    with lock.with_suffix(".guard").open("w") as guard:
-        fcntl.flock(guard, fcntl.LOCK_EX)
+    with FileLock(lock.with_suffix(".guard")):
         yield
 
 
-def _take(run: RunDir) -> dict[str, Any]:
+def _take(run: RunDir) -> Owner:
     with _guard(run.lock):
         if other := holder(run):
             minutes = (time.time() - other["since"]) / 60
@@ -92,7 +92,7 @@ def _take(run: RunDir) -> dict[str, Any]:
         return mine
 
 
-def _beat(lock: Path, mine: dict[str, Any], stopped: threading.Event) -> None:
+def _beat(lock: Path, mine: Owner, stopped: threading.Event) -> None:
     """Keep the lock young as long as it is ours."""
     while not stopped.wait(BEAT_S):
         try:
@@ -119,7 +119,7 @@ def _outlast(run: RunDir) -> None:
 
 
 @contextmanager
-def driver_lock(run: RunDir) -> Iterator[dict[str, Any]]:
+def driver_lock(run: RunDir) -> Iterator[Owner]:
     """Hold the run for this process; gives its owner. Raises UserError where a living driver holds it."""
     _outlast(run)
     mine = _take(run)

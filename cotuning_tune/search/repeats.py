@@ -38,18 +38,10 @@ def set_searches(run: RunDir, count: int | None) -> None:
 
 
 def repeat_of(experiment: Experiment, repeat: RunDir, number: int) -> Experiment:
-    """The experiment of search ``number`` (from 2): another search seed, all else the same.
-
-    Raises UserError where the file's [experiment] is written in a way that no key can be put into.
-    """
+    """The experiment of search ``number`` (from 2): another search seed, all else the same."""
     seed = experiment.config.search_seed + number - 1
-    text = set_key(experiment.text, "experiment", "search_seed", seed)
-    table = tomllib.loads(text).get("experiment", {})
-    if table.get("search_seed") != seed:
-        raise UserError(
-            "--repeat-search sets experiment.search_seed of each repeat: write the table as [experiment] on a line"
-        )
-    named = table.get("name", repeat.name)
+    text = set_key(experiment.text, ["experiment", "search_seed"], seed)
+    named = tomllib.loads(text)["experiment"].get("name", repeat.name)
     config = replace(experiment.config, search_seed=seed, name=named)
     return replace(experiment, name=repeat.name, text=text, config=config)
 

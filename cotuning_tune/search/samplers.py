@@ -4,6 +4,7 @@ import math
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.study import Study
@@ -17,14 +18,14 @@ QMC_DIMENSIONS = 32
 
 
 @lru_cache(maxsize=8)
-def _sobol(seed: int, count: int) -> np.ndarray:
+def _sobol(seed: int, count: int) -> NDArray[np.float64]:
     """The first ``count`` (a power of 2) points of one scrambled Sobol sequence, [count, dimensions]."""
     from scipy.stats import qmc
 
     return np.asarray(qmc.Sobol(QMC_DIMENSIONS, scramble=True, rng=np.random.default_rng(seed)).random(count))
 
 
-def sobol_point(seed: int, number: int) -> np.ndarray:
+def sobol_point(seed: int, number: int) -> NDArray[np.float64]:
     """Point ``number`` of the sequence, [dimensions] in [0, 1)."""
     count = 2 ** max(6, math.ceil(math.log2(number + 1)))
     return np.asarray(_sobol(seed, count)[number])

@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
@@ -55,7 +54,7 @@ class WaitingJournal(JournalFileBackend):
         super().__init__(str(run.journal))
         self.path, self.marker = run.journal, run.experiment_file
 
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+    def append_logs(self, logs: list[dict[str, object]]) -> None:
         """Append once, whenever the storage lets it. Raises Unfinished where it is there and still refuses."""
         text = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
         for attempt in range(TRIES):
@@ -69,7 +68,7 @@ class WaitingJournal(JournalFileBackend):
                 return
         raise Unfinished(f"the journal of the studies cannot be written: {reason}")
 
-    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, object], None, None]:
         """All entries from a number on. Raises Unfinished where the storage is there and still refuses."""
         for attempt in range(TRIES):
             try:

@@ -8,7 +8,6 @@ COMPLETE + PRUNED + RUNNING reaches the study's budget.
 import math
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler
@@ -18,13 +17,14 @@ from optuna.trial import FrozenTrial, TrialState
 from cotuning_tune.experiment import Experiment, Study
 from cotuning_tune.run.budget import Budget
 from cotuning_tune.run.folder import RunDir
+from cotuning_tune.run.records import Epoch, Values
 from cotuning_tune.search.pruner import make_pruner
 from cotuning_tune.search.samplers import make_sampler
 from cotuning_tune.search.space import distributions, first_points
+from cotuning_tune.search.stored_trials import queued_params, set_attr, set_param, set_report
 
 REISSUES = 3
 MARK = "from"  # names the old run's trial that an added one was copied from
-FIXED = "fixed_params"  # where Optuna keeps the values of a queued trial
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 
 
@@ -34,7 +34,7 @@ class Issue:
 
     study: Study
     number: int
-    values: dict[str, Any]
+    values: Values
 
 
 def accuracy_of(trial: FrozenTrial) -> float:
@@ -139,29 +139,26 @@ class OptunaStudy:
             others = [t for t in self.trials() if t.number != trial.number]
             copy = optuna.create_study(direction="maximize", sampler=self._sampler(number))
             copy.add_trials(others)
-            if fixed := trial.system_attrs.get(FIXED):
-                copy.enqueue_trial(fixed)
+            if queued := queued_params(trial):
+                copy.enqueue_trial(queued)
             drawn = copy.ask(self.distributions).params
             for name, distribution in self.distributions.items():
                 if name not in trial.params:
-                    value = distribution.to_internal_repr(drawn[name])
-                    self.optuna._storage.set_trial_param(trial._trial_id, name, value, distribution)
+                    set_param(self.optuna, trial, name, drawn[name], distribution)
         return cut
 
     def _issued(self, trial: FrozenTrial) -> Issue:
         return Issue(self.key, trial.number, dict(trial.params))
 
-    def _set(self, number: int, name: str, value: Any) -> None:
-        storage, trial = self.optuna._storage, self.trials()[number]
-        storage.set_trial_user_attr(trial._trial_id, name, value)
+    def _set(self, number: int, name: str, value: object) -> None:
+        set_attr(self.optuna, self.trials()[number], name, value)
 
-    def report(self, number: int, history: list[dict[str, Any]]) -> int:
+    def report(self, number: int, history: list[Epoch]) -> int:
         """Fill in the validation accuracies that the study misses, also those a killed driver missed; how many."""
         trial = self.trials()[number]
         missing = [row for row in history if row["epoch"] not in trial.intermediate_values]
         for row in missing:
-            value = float(row["val_accuracy"])
-            self.optuna._storage.set_trial_intermediate_value(trial._trial_id, row["epoch"], value)
+            set_report(self.optuna, trial, int(row["epoch"]), row["val_accuracy"])
         return len(missing)
 
     def stops(self, number: int) -> bool:

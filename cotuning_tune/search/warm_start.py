@@ -9,14 +9,6 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from cotuning_tune.search.study import MARK, OptunaStudy, Studies
 
 
-def _usable(trial: FrozenTrial, study: OptunaStudy) -> bool:
-    inside = all(
-        name in trial.params and distribution._contains(distribution.to_internal_repr(trial.params[name]))
-        for name, distribution in study.distributions.items()
-    )
-    return trial.state == TrialState.COMPLETE and inside and MARK not in trial.user_attrs
-
-
 def warm_start(studies: Studies, old: list[optuna.Study], source: str) -> int:
     """Add the old run's trials of equal studies to the new studies; how many. Does so once for each trial."""
     by_study = {study.study_name.split("/", 1)[1]: study for study in old}
@@ -25,19 +17,25 @@ def warm_start(studies: Studies, old: list[optuna.Study], source: str) -> int:
         if name not in by_study or study.own_trials():
             continue
         known = {trial.user_attrs.get(MARK) for trial in study.trials()}
-        for trial in by_study[name].get_trials(deepcopy=False):
+        for trial in by_study[name].get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
             mark = f"{source}/{name}/{trial.number}"
-            if mark not in known and _usable(trial, study):
-                study.optuna.add_trial(_marked(trial, study, mark))
+            if mark in known or MARK in trial.user_attrs:
+                continue
+            if copy := _marked(trial, study, mark):
+                study.optuna.add_trial(copy)
                 added += 1
     return added
 
 
-def _marked(trial: FrozenTrial, study: OptunaStudy, mark: str) -> FrozenTrial:
-    return create_trial(
-        state=TrialState.COMPLETE,
-        value=trial.value,
-        params={name: trial.params[name] for name in study.distributions},
-        distributions=study.distributions,
-        user_attrs={MARK: mark},
-    )
+def _marked(trial: FrozenTrial, study: OptunaStudy, mark: str) -> FrozenTrial | None:
+    """A copy for the new study; None where a value is missing or lies outside of its range or options."""
+    try:
+        return create_trial(
+            state=TrialState.COMPLETE,
+            value=trial.value,
+            params={name: value for name, value in trial.params.items() if name in study.distributions},
+            distributions=study.distributions,
+            user_attrs={MARK: mark},
+        )
+    except ValueError:
+        return None

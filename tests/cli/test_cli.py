@@ -191,6 +191,21 @@ def test_ten_crop_changes_one_key(experiment: Path, given: str) -> None:
     assert (changed.train, changed.methods, changed.task) == (plain.train, plain.methods, plain.task)
 
 
+@pytest.mark.parametrize("given", ["", 'experiment.test_crops = "centre"\n'])
+def test_options_reach_dotted_keys(experiment: Path, given: str, tmp_path: Path) -> None:
+    """Options change an experiment that is written in dotted keys, without a table's header."""
+    from cotuning_tune.experiment import read_experiment
+
+    head, rest = EXPERIMENT.split("[experiment]\n")[1].split("\n[", 1)
+    keys = "".join(f"experiment.{line}\n" for line in head.splitlines() if line)
+    experiment.write_text(f"{given}{keys}[{rest}")
+    words = ["run", "x", "--ten-crop", "--source-val", str(tmp_path), "--source-val-images", "9"]
+    plain, options = read_experiment(experiment), cli.make_parser().parse_args(words)
+    changed = cli._options.with_options(plain, experiment, options)
+    wanted = {"test_crops": "ten", "source_val": str(tmp_path), "source_val_images": 9}
+    assert changed.config == dataclasses.replace(plain.config, **wanted)
+
+
 def test_train(call: Call) -> None:
     """``train`` shows each epoch's loss and validation accuracy, and the best one last."""
     code, out, err = call("train", TINY, "--method", "bss", "--seed", 3)

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tomlkit
+
 from cotuning_tune.base.files import write_bytes, write_json, write_lines
-from cotuning_tune.base.toml_text import format_tables
+from cotuning_tune.base.toml_text import inline
 from cotuning_tune.run import ledger
 from cotuning_tune.run.folder import RunDir, StudyDir
 
@@ -232,12 +234,13 @@ def _write_head(plan: Plan, tasks: Sequence[str], rates: Sequence[float], sample
             "epochs": plan.epochs,
         }
     }
-    for method in plan.methods:
-        spaces[f"methods.{method}"] = {} if method == "fine_tune" else {"weight": WEIGHT}
-    tables = {"experiment": experiment, "train": {"epochs": plan.epochs}, "train.optim": {"lr": _asked(LR)}}
-    tables |= {f"methods.{m}": {"weight": _asked(WEIGHT)} for m in plan.methods if m != "fine_tune"}
-    write_bytes(plan.run.experiment_file, format_tables(tables).encode())
-    write_bytes(plan.run.space_file, format_tables(spaces).encode())
+    searching = [method for method in plan.methods if method != "fine_tune"]
+    spaces["methods"] = {m: {"weight": WEIGHT} if m in searching else {} for m in plan.methods}
+    train = {"epochs": plan.epochs, "optim": {"lr": inline(_asked(LR))}}
+    asked = {method: {"weight": inline(_asked(WEIGHT))} for method in searching}
+    tables = {"experiment": experiment, "train": train, "methods": asked}
+    write_bytes(plan.run.experiment_file, tomlkit.dumps(tables).encode())
+    write_bytes(plan.run.space_file, tomlkit.dumps(spaces).encode())
     environment = {
         "cotuning_tune": "0.0.0",
         "python": "3.11.0",

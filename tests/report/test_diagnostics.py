@@ -46,13 +46,13 @@ def test_an_edge_of_a_shared_range() -> None:
     (found,) = examine(space(), [study("bss", [trial(0, 50.0, optim_lr=9.5e-3)], ("optim/lr",))])
     assert (found.finding, found.where) == ("optim/lr at an edge", "bss")
     assert found.evidence == "1 of 1 chosen values at the high end"
-    assert found.change == "line 5: lr = { low = 0.0001, high = 0.1, log = true }"
+    assert found.change == "line 5: lr = {low = 0.0001, high = 0.1, log = true}"
 
 
 def test_a_key_that_the_file_does_not_set() -> None:
     """A range that stands on the field alone is given with the table it belongs to."""
     (found,) = examine(space(), [study("bss", [trial(0, 50.0, bss_weight=0.09)], ("bss/weight",))])
-    assert found.change == "under [methods.bss]: weight = { low = 1e-05, high = 1.0, log = true }"
+    assert found.change == "under [methods.bss]: weight = {low = 1e-05, high = 1.0, log = true}"
 
 
 def test_the_lines_can_be_pasted() -> None:
@@ -98,7 +98,7 @@ def test_a_flat_weight() -> None:
     (found,) = examine(space(), [study("bss", weighed((70.1, 70.2, 70.0)))])
     assert found.finding == "bss/weight is flat: the method acts as fine-tuning"
     assert "70.10, 70.20, 70.00" in found.evidence
-    assert found.change.endswith("weight = { low = 1e-05, high = 1.0, log = true }")
+    assert found.change.endswith("weight = {low = 1e-05, high = 1.0, log = true}")
 
 
 def test_a_weight_that_matters_is_not_flat() -> None:
@@ -138,7 +138,7 @@ def test_a_diverging_region() -> None:
     (found,) = examine(space(), [study("fine_tune", good + bad)])
     assert found.finding == "high learning rates diverge"
     assert found.evidence == "3 of 3 trials with optim/lr of at least 0.006 failed"
-    assert found.change == "line 5: lr = { low = 0.0001, high = 0.006, log = true }"
+    assert found.change == "line 5: lr = {low = 0.0001, high = 0.006, log = true}"
 
 
 def test_failures_everywhere_are_no_region() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomlkit
 
-from cotuning_tune.base.toml_text import format_tables
 from tests.data.miniatures import MINIATURES
 from tests.search.conftest import call
 
@@ -33,9 +33,9 @@ def write_experiment(folder: Path) -> Path:
     tables: dict[str, dict[str, Any]] = {}
     for kind, make in MINIATURES.items():
         (folder / kind).mkdir()
-        tables[f"data.{kind}"] = {key: str(v) if isinstance(v, Path) else v for key, v in make(folder / kind).items()}
+        tables[kind] = {key: str(v) if isinstance(v, Path) else v for key, v in make(folder / kind).items()}
     path = folder / "miniatures.toml"
-    path.write_text(HEAD.format(tasks=json.dumps(list(MINIATURES))) + format_tables(tables))
+    path.write_text(HEAD.format(tasks=json.dumps(list(MINIATURES))) + tomlkit.dumps({"data": tables}))
     return path
 
 

@@ -6,7 +6,7 @@ import re
 import shutil
 from collections.abc import Callable
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pytest
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import place, write_json
 from cotuning_tune.cli import main
-from cotuning_tune.experiment import SEARCH_SEED, Experiment, read_experiment
+from cotuning_tune.experiment import SEARCH_SEED, Experiment, parse, read_experiment
 from cotuning_tune.report import repeats as reported
 from cotuning_tune.run import ledger
 from cotuning_tune.run.budget import extend
@@ -245,15 +245,25 @@ def test_when_the_number_may_change(tmp_path: Path) -> None:
     assert (run.searches, json.loads(run.repeats_file.read_text())["after_tests"]) == (2, True)
 
 
-def test_a_file_that_takes_no_key(tmp_path: Path) -> None:
-    """An experiment written as an inline table is refused with what is possible; a seed of its own is counted on."""
+@pytest.mark.parametrize(
+    "text",
+    [
+        EXPERIMENT,
+        EXPERIMENT.replace("trials = 3", "trials = 3\nsearch_seed = 100"),
+        'experiment = { tasks = ["synthetic"], methods = ["bss"], backbone = "tiny_cnn" }\n',
+        'experiment.tasks = ["synthetic"]\nexperiment.methods = ["bss"]\nexperiment.backbone = "tiny_cnn"\n',
+    ],
+)
+def test_the_seed_of_a_repeat(tmp_path: Path, text: str) -> None:
+    """A repeat differs in its search seed alone, counted on from the file's own, however the file is written."""
     path = tmp_path / "mine.toml"
-    inline = 'experiment = { tasks = ["synthetic"], methods = ["bss"], backbone = "tiny_cnn" }\n'
-    path.write_text(inline)
-    with pytest.raises(UserError, match="write the table as"):
-        repeat_of(read_experiment(path), RunDir(tmp_path / "mine-repeat2"), 2)
-    path.write_text(EXPERIMENT.replace("trials = 3", "trials = 3\nsearch_seed = 7"))
-    assert repeat_of(read_experiment(path), RunDir(tmp_path / "mine-repeat3"), 3).config.search_seed == 9
+    path.write_text(text)
+    experiment = read_experiment(path)
+    again = repeat_of(experiment, RunDir(tmp_path / "mine-repeat3"), 3)
+    written = parse(again.text, "mine", tmp_path)
+    assert written.config == replace(experiment.config, search_seed=SEARCH_SEED + 2)
+    assert again.config == replace(written.config, name="mine-repeat3")
+    assert (written.train, written.task, written.data) == (experiment.train, experiment.task, experiment.data)
 
 
 def test_repeats_in_an_object_store(tmp_path: Path) -> None:
