@@ -233,9 +233,9 @@ def _write_head(plan: Plan, tasks: Sequence[str], rates: Sequence[float], sample
         }
     }
     for method in plan.methods:
-        spaces[f"methods.{method}"] = {} if method == "fine_tune" else {"weight": WEIGHT}
+        spaces[f"methods.{json.dumps(method)}"] = {} if method == "fine_tune" else {"weight": WEIGHT}
     tables = {"experiment": experiment, "train": {"epochs": plan.epochs}, "train.optim": {"lr": _asked(LR)}}
-    tables |= {f"methods.{m}": {"weight": _asked(WEIGHT)} for m in plan.methods if m != "fine_tune"}
+    tables |= {f"methods.{json.dumps(m)}": {"weight": _asked(WEIGHT)} for m in plan.methods if m != "fine_tune"}
     write_bytes(plan.run.experiment_file, format_tables(tables).encode())
     write_bytes(plan.run.space_file, format_tables(spaces).encode())
     environment = {
