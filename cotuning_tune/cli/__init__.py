@@ -10,11 +10,11 @@ from typing import NoReturn
 
 from cotuning_tune import __version__
 from cotuning_tune.base.errors import TrainingFailed, Unfinished, UserError, unknown
-from cotuning_tune.cli import _data, _export, _launch, _plan, _reading, _running, _tensorboard, _training
+from cotuning_tune.cli import _completion, _data, _export, _launch, _plan, _reading, _running, _tensorboard, _training
 from cotuning_tune.cluster.signals import ending_in_order
 
 UNFINISHED = 85
-GROUPS = (_running, _launch, _plan, _reading, _tensorboard, _training, _export, _data)
+GROUPS = (_running, _launch, _plan, _reading, _tensorboard, _training, _export, _data, _completion)
 
 
 class Parser(argparse.ArgumentParser):
