@@ -345,7 +345,7 @@ def test_the_command_is_installed() -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["ru"], "cotuning-tune: no command 'ru', did you mean 'run'? there are: compare, data, "),
+        (["ru"], "cotuning-tune: no command 'ru', did you mean 'run'? there are: compare, completion, "),
         (
             ["launch", "slrm"],
             "cotuning-tune launch: no backend or verb 'slrm', did you mean 'slurm'? there are: cloud, ",
