@@ -184,7 +184,7 @@ def _check_lists(config: ExperimentConfig) -> None:
             raise UserError(f"experiment.{name} lists something twice: {list(listed)}", f"experiment.{name}")
     for rate in config.rates:
         if not 0 < rate <= 1:
-            problem = f"experiment.rates: {rate:g} is no sampling rate, it must lie above 0 and not above 1"
+            problem = f"experiment.rates: {rate:g} is not a sampling rate: it must lie above 0 and not above 1"
             raise UserError(problem, "experiment.rates")
 
 
@@ -284,7 +284,7 @@ def read_experiment(path: str | Path) -> Experiment:
     except OSError as problem:
         raise UserError(f"{path} cannot be read: {problem.strerror}") from None
     except UnicodeDecodeError as problem:
-        raise UserError(f"{path} is no UTF-8 text: {problem}") from None
+        raise UserError(f"{path} is not UTF-8 text: {problem}") from None
     try:
         return parse(text, path.stem, path.absolute().parent)
     except tomllib.TOMLDecodeError as problem:

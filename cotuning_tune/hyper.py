@@ -211,7 +211,7 @@ def _read_range(value: Mapping[str, Any], hint: Any, where: str) -> Range:
         raise UserError(f"{where}: a range needs low and high, as {example}", where)
     options = _options(hint)
     if float not in options and int not in options:
-        raise UserError(f"{where} is no number: list its options, as [a, b], instead of a range", where)
+        raise UserError(f"{where} is not a number: list its options, as [a, b], instead of a range", where)
     low, high = (convert(value[key], hint, f"{where}.{key}") for key in ("low", "high"))
     return Range(low, high, convert(value.get("log", False), bool, f"{where}.log"))
 
@@ -246,7 +246,7 @@ def check_space(config_type: type, space: Space, where: str) -> Space:
 
 
 def at_least(config: Any, where: str, **least: float) -> None:
-    """Raises UserError where a field of a config lies below its least value, or is no finite number."""
+    """Raises UserError where a field of a config lies below its least value, or is not a finite number."""
     for name, low in least.items():
         value = getattr(config, name)
         if not low <= value < float("inf"):

@@ -11,7 +11,7 @@ from typing import NoReturn
 from cotuning_tune import __version__
 from cotuning_tune.base.errors import TrainingFailed, Unfinished, UserError, unknown
 from cotuning_tune.cli import _completion, _data, _export, _launch, _plan, _reading, _running, _tensorboard, _training
-from cotuning_tune.cluster.signals import ending_in_order
+from cotuning_tune.cluster.signals import ending_cleanly
 
 UNFINISHED = 85
 GROUPS = (_running, _launch, _plan, _reading, _tensorboard, _training, _export, _data, _completion)
@@ -33,7 +33,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="cotuning-tune",
         description="Hyper-parameter search for transfer learning: co-tuning and baselines on equal terms.",
-        epilog="Exit codes: 0 done, 2 a mistake in what was given, 85 unfinished: resume goes on, 1 failed.",
+        epilog="Exit codes: 0 done, 2 a mistake in what was given, 85 unfinished: resume continues, 1 failed.",
     )
     parser.add_argument("--version", action="version", version=f"cotuning-tune {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; the exit code. A user's mistake is one line on standard error and 2."""
     options = make_parser().parse_args(arguments)
     try:
-        with ending_in_order():
+        with ending_cleanly():
             code: int = options.call(options)
             return code
     except UserError as problem:
@@ -56,10 +56,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"cotuning-tune: the training failed: {problem}", file=sys.stderr)
         return 1
     except Unfinished as problem:
-        print(f"cotuning-tune: {problem.reason}; nothing is lost, 'resume' goes on", file=sys.stderr)
+        print(f"cotuning-tune: {problem.reason}; nothing is lost, 'resume' continues", file=sys.stderr)
         return UNFINISHED
     except KeyboardInterrupt:
-        print("\ncotuning-tune: interrupted; nothing is lost, 'resume' goes on", file=sys.stderr)
+        print("\ncotuning-tune: interrupted; nothing is lost, 'resume' continues", file=sys.stderr)
         return UNFINISHED
     except BrokenPipeError:
         return 0

@@ -56,7 +56,7 @@ class TrialDir:
 
     @property
     def state(self) -> Path:
-        """Where an interrupted training goes on from; deleted when it has ended."""
+        """Where an interrupted training continues from; deleted when it has ended."""
         return self.path / "state.pt"
 
     @property
@@ -146,7 +146,7 @@ class RunDir:
 
     @property
     def budget(self) -> Path:
-        """How many trials a study shall have, where the run has been extended."""
+        """How many trials each study shall have, where the run has been extended."""
         return self.path / "budget.json"
 
     @property
@@ -253,7 +253,7 @@ class RunDir:
     def watched_storage(self, size_bytes: int, say: Callable[[str], None]) -> Iterator[None]:
         """While inside, say when the storage is full or has vanished, and when it is usable again.
 
-        Workers wait by themselves before they write; this tells the user why nothing goes on. A write that the
+        Workers wait by themselves before they write; this tells the user why nothing moves. A write that the
         storage fails in the middle (OSError) ends the driver: raises Unfinished.
         """
         stopped = threading.Event()

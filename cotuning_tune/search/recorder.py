@@ -62,7 +62,7 @@ class Recorder:
         }
 
     def start(self, issue: Issue, spec: dict[str, Any]) -> None:
-        """A trial begins, or goes on: its config and the start of its TensorBoard session."""
+        """A trial begins, or continues: its config and the start of its TensorBoard session."""
         folder = self.run.study(issue.study.name).trial(issue.number)
         write_json(folder.config, {"trial": issue.number, "values": issue.values, "spec": spec}, durable=False)
         events = self.run.tensorboard / "search" / issue.study.name / f"{issue.number:04d}"
@@ -90,7 +90,7 @@ class Recorder:
             self._kept[study] = best
 
     def draw(self, study: OptunaStudy) -> None:
-        """A trial of the study has ended, and its study knows: its curve goes on."""
+        """A trial of the study has ended, and its study knows: its curve continues."""
         self._curves.add(study)
 
     def lose(self, issue: Issue) -> None:

@@ -84,7 +84,7 @@ def test_the_guide_works(tmp_path: Path, experiment: Path, stopped: None) -> Non
     first, second = [_state_in(text) for verb, text in shown if verb == "status"]
     assert (first, second) == ("running", "unfinished")
     log = next(text for verb, text in reversed(shown) if verb == "logs")
-    assert "nothing is lost, 'resume' goes on" in log
+    assert "nothing is lost, 'resume' continues" in log
     assert "Test accuracy" in log
     table = next(text for verb, text in shown if verb == "list")
     assert [cell.strip() for cell in table.splitlines()[-1].split("|")[1:4]] == ["tiny", "local", "done"]
@@ -149,7 +149,7 @@ def test_no_summary_no_run(ended: Launch, call: Call) -> None:
 def test_stopped_at_once(tmp_path: Path, experiment: Path, stopped: None) -> None:
     """A driver that is stopped before there is a run has not failed; ``resume`` does the whole of it."""
     assert run_command("launch", "local", experiment, "--storage", tmp_path / "runs").returncode == 0
-    assert "stopped in order; nothing is lost" in run_command("launch", "stop").stdout
+    assert "stopped cleanly; nothing is lost" in run_command("launch", "stop").stdout
     assert _state_in(run_command("launch", "status").stdout) == "unfinished"
     assert "nothing is running" in run_command("launch", "stop").stdout
     assert run_command("launch", "resume").returncode == 0
