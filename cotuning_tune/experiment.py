@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cotuning_tune import data, methods, models
-from cotuning_tune.base.errors import UserError, unknown
+from cotuning_tune.base.errors import UnknownKeyError, UserError, unknown
+from cotuning_tune.base.former_names import KEYS
 from cotuning_tune.base.toml_text import format_tables, line_of
 from cotuning_tune.hyper import (
     Choice,
@@ -218,9 +219,35 @@ def parse(text: str, name: str, base: Path = Path()) -> Experiment:
     Raises UserError.
     """
     tables = tomllib.loads(text)
+    try:
+        return _parse(tables, text, name, base)
+    except UnknownKeyError as problem:
+        raise problem.with_homes(_homes(problem.name, tables)) from None
+
+
+def _homes(name: str, tables: Mapping[str, Any]) -> list[str]:
+    """Where a key of this name belongs, as ``[table] name``; ``[table]`` where the name is that of a table."""
+    asked, given = (t if isinstance(t := tables.get(name), Mapping) else {} for name in ("experiment", "data"))
+    listed = asked.get("methods")
+    formats = {f"data.{task}": t.get("format", task) for task, t in given.items() if isinstance(t, Mapping)}
+    configs = {"experiment": ExperimentConfig, "task": data.TaskConfig, "resources": Resources, "train": TrainConfig}
+    configs |= {
+        f"methods.{m}": methods.method(m).Config for m in methods.names() if not isinstance(listed, list) or m in listed
+    }
+    configs |= {where: data.data_set(f).Config for where, f in formats.items() if f in data.names()}
+    homes = dict[str, None]()
+    for where, config in configs.items():
+        for key in fields_of(config):
+            table, _, last = f"{where}.{key.replace('/', '.')}".rpartition(".")
+            if name in (last, table.rpartition(".")[2]):
+                homes[f"[{table}] {name}" if last == name else f"[{table}]"] = None
+    return list(homes)
+
+
+def _parse(tables: dict[str, Any], text: str, name: str, base: Path) -> Experiment:
     for key, value in tables.items():
         if key not in TABLES:
-            raise unknown("table", key, TABLES, key)
+            raise UnknownKeyError(key, "", TABLES)
         if not isinstance(value, Mapping):
             raise UserError(f"{key} = {value!r}: [{key}] is a table", key)
     values = _pinned(ExperimentConfig, {"name": name, **tables.get("experiment", {})}, "experiment")
@@ -268,6 +295,9 @@ def _read_data(
     options, formats = {}, {}
     for task in config.tasks:
         given = dict(table.get(task, {}))
+        for key in given:
+            if KEYS.get(key) == "format":
+                raise UnknownKeyError(key, f"data.{task}", ["format"])
         formats[task] = found = given.pop("format", task)
         if found not in data.names():
             key = "experiment.tasks" if found == task else f"data.{task}.format"

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cotuning_tune.base.errors import UserError, unknown
+from cotuning_tune.base.errors import UnknownKeyError, UserError, unknown
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def _flatten(table: Mapping[str, Any], known: Mapping[str, Any], where: str) -> 
         elif key in known:
             flat[key] = value
         else:
-            raise unknown(f"key in [{where}]", key, {k.split("/")[0] for k in known}, f"{where}.{key}")
+            raise UnknownKeyError(key, where, {k.split("/")[0] for k in known})
     return flat
 
 
@@ -221,7 +221,7 @@ def build(config_type: type, values: Mapping[str, Any], where: str = "config") -
     known = fields_of(config_type)
     for key in values:
         if key not in known:
-            raise unknown(f"key in [{where}]", key, known, f"{where}.{key}")
+            raise UnknownKeyError(key, where, known)
     return _build(config_type, values, "", where)
 
 

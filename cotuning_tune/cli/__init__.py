@@ -4,11 +4,13 @@ A file here is a group of commands: ``add`` makes their parsers, which name the 
 """
 
 import argparse
+import os
 import re
 import sys
 from typing import NoReturn
 
 from cotuning_tune import __version__
+from cotuning_tune.base import former_names
 from cotuning_tune.base.errors import TrainingFailed, Unfinished, UserError, unknown
 from cotuning_tune.cli import _completion, _data, _export, _launch, _plan, _reading, _running, _tensorboard, _training
 from cotuning_tune.cluster.signals import ending_cleanly
@@ -42,10 +44,22 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _refuse_former_names(words: list[str]) -> None:
+    """Raises UserError for an option or an environment variable that has another name now."""
+    for word in (word.partition("=")[0] for word in words):
+        if now := former_names.OPTIONS.get(word):
+            raise UserError(f"the option {word} is called {now} now")
+    for name, now in former_names.VARIABLES.items():
+        if name in os.environ:
+            raise UserError(f"the environment variable {name} is called {now} now: unset the former one")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; the exit code. A user's mistake is one line on standard error and 2."""
-    options = make_parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
     try:
+        _refuse_former_names(words)
+        options = make_parser().parse_args(words)
         with ending_cleanly():
             code: int = options.call(options)
             return code

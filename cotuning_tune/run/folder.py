@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cotuning_tune.base import former_names
 from cotuning_tune.base.errors import Fenced, Unfinished, UserError
 from cotuning_tune.base.files import STORAGE_POLL_S, create, is_local, place, wait_for_storage
 
@@ -114,10 +115,19 @@ class RunDir:
     @classmethod
     def open(cls, path: str | Path) -> "RunDir":
         """An existing run, with absolute path; UserError where there is none."""
-        run = cls(place(path))
+        run = cls(place(path)).current()
         if not run.experiment_file.is_file():
             raise UserError(f"no run in {path}: {run.experiment_file.name} is missing there")
         return run
+
+    def current(self) -> "RunDir":
+        """The run itself. Raises UserError where its folder holds files under former names."""
+        if found := next((name for name in former_names.FILES if (self.path / name).exists()), None):
+            raise UserError(
+                f"{self.path} is a run of an earlier version (it holds {found}), which this one cannot continue:"
+                " start a new run under another name (--name)"
+            )
+        return self
 
     @property
     def name(self) -> str:

@@ -206,7 +206,7 @@ def test_a_wrong_profile_names_its_line(experiment: Path, call: Call, tmp_path: 
     profile = tmp_path / "mine.toml"
     arguments = ("launch", "local", experiment, "--storage", tmp_path / "runs", "--profile", profile)
     profile.write_text('python = ""\n\ncpu = 2\n')
-    assert f"{profile} line 3: no key in [local] 'cpu', did you mean 'cpus'?" in _refused(call(*arguments))
+    assert f"{profile} line 3: unknown key 'cpu' in [local]; did you mean 'cpus'?" in _refused(call(*arguments))
     profile.write_text('cpus = "two"\n')
     assert f"{profile} line 1: local.cpus = 'two': int is needed" in _refused(call(*arguments))
     profile.unlink()
