@@ -3,7 +3,7 @@
 # make cluster-test   launching on several hosts in namespaces: as root, installs Slurm and an SSH server (20 minutes)
 # make check  format, lint, types, import contracts
 # make chaos  kill storms: 40 drivers, 40 workers, 20 nodes (half an hour)
-# make recovery   what may die, and how long until work goes on: the README's table (five minutes)
+# make recovery   what survives which failure, and how long until work continues: the table of docs/durability.md (five minutes)
 # make bench  every speed figure, as ratios of two things run in turn
 PYTHON ?= python3
 VENV := .venv

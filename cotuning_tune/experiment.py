@@ -15,7 +15,8 @@ import tomlkit
 from tomlkit.items import Item
 
 from cotuning_tune import data, methods, models
-from cotuning_tune.base.errors import UserError, unknown
+from cotuning_tune.base.errors import UnknownKeyError, UserError, unknown
+from cotuning_tune.base.former_names import KEYS
 from cotuning_tune.base.toml_text import inline, line_of
 from cotuning_tune.hyper import (
     Choice,
@@ -188,7 +189,7 @@ def _check_lists(config: ExperimentConfig) -> None:
             raise UserError(f"experiment.{name} lists something twice: {list(listed)}", f"experiment.{name}")
     for rate in config.rates:
         if not 0 < rate <= 1:
-            problem = f"experiment.rates: {rate:g} is no sampling rate, it must lie above 0 and not above 1"
+            problem = f"experiment.rates: {rate:g} is not a sampling rate: it must lie above 0 and not above 1"
             raise UserError(problem, "experiment.rates")
 
 
@@ -222,9 +223,35 @@ def parse(text: str, name: str, base: Path = Path()) -> Experiment:
     Raises UserError.
     """
     tables = tomllib.loads(text)
+    try:
+        return _parse(tables, text, name, base)
+    except UnknownKeyError as problem:
+        raise problem.with_homes(_homes(problem.name, tables)) from None
+
+
+def _homes(name: str, tables: Mapping[str, Any]) -> list[str]:
+    """Where a key of this name belongs, as ``[table] name``; ``[table]`` where the name is that of a table."""
+    asked, given = (t if isinstance(t := tables.get(name), Mapping) else {} for name in ("experiment", "data"))
+    listed = asked.get("methods")
+    formats = {f"data.{task}": t.get("format", task) for task, t in given.items() if isinstance(t, Mapping)}
+    configs = {"experiment": ExperimentConfig, "task": data.TaskConfig, "resources": Resources, "train": TrainConfig}
+    configs |= {
+        f"methods.{m}": methods.method(m).Config for m in methods.names() if not isinstance(listed, list) or m in listed
+    }
+    configs |= {where: data.data_set(f).Config for where, f in formats.items() if f in data.names()}
+    homes = dict[str, None]()
+    for where, config in configs.items():
+        for key in fields_of(config):
+            table, _, last = f"{where}.{key.replace('/', '.')}".rpartition(".")
+            if name in (last, table.rpartition(".")[2]):
+                homes[f"[{table}] {name}" if last == name else f"[{table}]"] = None
+    return list(homes)
+
+
+def _parse(tables: dict[str, Any], text: str, name: str, base: Path) -> Experiment:
     for key, value in tables.items():
         if key not in TABLES:
-            raise unknown("table", key, TABLES, key)
+            raise UnknownKeyError(key, "", TABLES)
         if not isinstance(value, Mapping):
             raise UserError(f"{key} = {value!r}: [{key}] is a table", key)
     values = _pinned(ExperimentConfig, {"name": name, **tables.get("experiment", {})}, "experiment")
@@ -273,6 +300,9 @@ def _read_data(
     options, formats = {}, {}
     for task in config.tasks:
         given = dict(table.get(task, {}))
+        for key in given:
+            if KEYS.get(key) == "format":
+                raise UnknownKeyError(key, f"data.{task}", ["format"])
         formats[task] = found = given.pop("format", task)
         if found not in data.names():
             key = "experiment.tasks" if found == task else f"data.{task}.format"
@@ -289,7 +319,7 @@ def read_experiment(path: str | Path) -> Experiment:
     except OSError as problem:
         raise UserError(f"{path} cannot be read: {problem.strerror}") from None
     except UnicodeDecodeError as problem:
-        raise UserError(f"{path} is no UTF-8 text: {problem}") from None
+        raise UserError(f"{path} is not UTF-8 text: {problem}") from None
     try:
         return parse(text, path.stem, path.absolute().parent)
     except tomllib.TOMLDecodeError as problem:

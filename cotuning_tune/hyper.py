@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cotuning_tune.base.errors import UserError, unknown
+from cotuning_tune.base.errors import UnknownKeyError, UserError, unknown
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def _flatten(table: Mapping[str, Any], known: Mapping[str, Any], where: str) -> 
         elif key in known:
             flat[key] = value
         else:
-            raise unknown(f"key in [{where}]", key, {k.split("/")[0] for k in known}, f"{where}.{key}")
+            raise UnknownKeyError(key, where, {k.split("/")[0] for k in known})
     return flat
 
 
@@ -211,7 +211,7 @@ def _read_range(value: Mapping[str, Any], hint: Any, where: str) -> Range:
         raise UserError(f"{where}: a range needs low and high, as {example}", where)
     options = _options(hint)
     if float not in options and int not in options:
-        raise UserError(f"{where} is no number: list its options, as [a, b], instead of a range", where)
+        raise UserError(f"{where} is not a number: list its options, as [a, b], instead of a range", where)
     low, high = (convert(value[key], hint, f"{where}.{key}") for key in ("low", "high"))
     return Range(low, high, convert(value.get("log", False), bool, f"{where}.log"))
 
@@ -221,7 +221,7 @@ def build(config_type: type, values: Mapping[str, Any], where: str = "config") -
     known = fields_of(config_type)
     for key in values:
         if key not in known:
-            raise unknown(f"key in [{where}]", key, known, f"{where}.{key}")
+            raise UnknownKeyError(key, where, known)
     return _build(config_type, values, "", where)
 
 
@@ -246,7 +246,7 @@ def check_space(config_type: type, space: Space, where: str) -> Space:
 
 
 def at_least(config: Any, where: str, **least: float) -> None:
-    """Raises UserError where a field of a config lies below its least value, or is no finite number."""
+    """Raises UserError where a field of a config lies below its least value, or is not a finite number."""
     for name, low in least.items():
         value = getattr(config, name)
         if not low <= value < float("inf"):

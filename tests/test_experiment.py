@@ -167,9 +167,9 @@ def test_weights(tmp_path: Path, given: str, kept: str) -> None:
         ("trials = 4", "seeds = []", 6, ["experiment.seeds is empty"]),
         ("trials = 4", "seeds = [1, 1]", 6, ["twice"]),
         ("trials = 4", 'sampler = "tpes"', 6, ["'tpe'", "random"]),
-        ("[0.5, 1]", "[0]", 4, ["0 is no sampling rate", "above 0"]),
-        ("[0.5, 1]", "[1.5]", 4, ["1.5 is no sampling rate"]),
-        ("[0.5, 1]", "[nan]", 4, ["nan is no sampling rate"]),
+        ("[0.5, 1]", "[0]", 4, ["0 is not a sampling rate", "above 0"]),
+        ("[0.5, 1]", "[1.5]", 4, ["1.5 is not a sampling rate"]),
+        ("[0.5, 1]", "[nan]", 4, ["nan is not a sampling rate"]),
         ('"bss"]', '"bsss"]', 3, ["'bsss'", "'bss'", "co_tuning"]),
         ('["fine_tune", "bss"]', "[]", 3, ["experiment.methods is empty"]),
         ('"tiny_cnn"', '"tiny_cn"', 5, ["'tiny_cn'", "'tiny_cnn'", "resnet50"]),
@@ -245,6 +245,64 @@ def test_values_without_a_meaning(written: Callable[..., Path], old: str, new: s
     with pytest.raises(UserError) as caught:
         read_experiment(written(old, new))
     assert [word for word in words if word not in str(caught.value)] == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "message"),
+    [
+        ("trials = 4", "stopper = 'asha'", 6, "unknown key 'stopper' in [experiment]: it is called 'pruner' now"),
+        ('format = "syn', 'kind = "syn', 13, "unknown key 'kind' in [data.mine]: it is called 'format' now"),
+        ("size = 16", "smallest_crop = 0.2", 9, "unknown key 'smallest_crop' in [task]: it is called 'min_scale' now"),
+        (
+            'format = "synthetic"\nclasses = 3',
+            'format = "fgvc_aircraft"\npart = "train"',
+            14,
+            "unknown key 'part' in [data.mine]: it is called 'split' now",
+        ),
+    ],
+)
+def test_a_former_key(written: Callable[..., Path], old: str, new: str, line: int, message: str) -> None:
+    """A key that had another name is one line with its present name, wherever it stands."""
+    path = written(old, new)
+    with pytest.raises(UserError) as caught:
+        read_experiment(path)
+    assert str(caught.value) == f"{path} line {line}: {message}"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("epochs = 3", "lr = 0.1", "unknown key 'lr' in [train]; did you mean [train.optim] lr?"),
+        ("trials = 4", "epochs = 4", "unknown key 'epochs' in [experiment]; did you mean [train] epochs?"),
+        ("size = 16", "k = 16", "unknown key 'k' in [task]; did you mean [methods.bss] k?"),
+        ("k = 2", "classes = 2", "unknown key 'classes' in [methods.bss]; did you mean [data.mine] classes?"),
+        (
+            "k = 2",
+            "weights = 2",
+            "unknown key 'weights' in [methods.bss]; did you mean 'weight' or [experiment] weights?",
+        ),
+        ("[task]", "[optim]", "unknown table 'optim'; did you mean [train.optim]?"),
+        ("[experiment]", "trials = 4\n[experiment]", "unknown table 'trials'; did you mean [experiment] trials?"),
+        ("[task]", "[bss]\nk = 2\n[task]", "unknown table 'bss'; did you mean [methods.bss]?"),
+        (
+            "classes = 3",
+            "clases = 3",
+            "unknown key 'clases' in [data.mine]; did you mean 'classes'? there are: classes, ",
+        ),
+        ("k = 2", "zzz = 2", "unknown key 'zzz' in [methods.bss]; there are: k, weight"),
+    ],
+)
+def test_a_misplaced_key(written: Callable[..., Path], old: str, new: str, message: str) -> None:
+    """A key or table that another table knows is suggested with that table; else the nearest name, and all names."""
+    with pytest.raises(UserError) as caught:
+        read_experiment(written(old, new))
+    assert str(caught.value).partition(": ")[2].startswith(message)
+
+
+def test_a_misplaced_key_beside_nonsense() -> None:
+    """The search for a key's table survives tables that are none."""
+    with pytest.raises(UserError, match=r"unknown table 'lr'; did you mean \[train.optim\] lr\?"):
+        parse("lr = 1\nexperiment = 3\ndata = 4", "x")
 
 
 def test_rows(experiment: Experiment) -> None:

@@ -158,8 +158,8 @@ def test_three_rules(table: dict[str, Any], key: str, value: Any, search: Any) -
         ({"weight": {"low": 0, "high": 1, "log": True}}, "train.weight", ["low > 0"]),
         ({"weight": {"low": 0, "high": 1, "log": "yes"}}, "train.weight.log", ["bool"]),
         ({"weight": {"low": "a", "high": 1}}, "train.weight.low", ["'a'"]),
-        ({"mode": {"low": 0, "high": 1}}, "train.mode", ["no number"]),
-        ({"flip": {"low": 0, "high": 1}}, "train.flip", ["no number"]),
+        ({"mode": {"low": 0, "high": 1}}, "train.mode", ["is not a number"]),
+        ({"flip": {"low": 0, "high": 1}}, "train.flip", ["is not a number"]),
     ],
 )
 def test_mistakes(table: dict[str, Any], key: str, words: list[str]) -> None:

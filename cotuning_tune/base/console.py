@@ -1,4 +1,4 @@
-"""What the terminal shows while a run goes on: one changing line, or plain lines where it is none."""
+"""What the terminal shows while a run is under way: one changing line, or plain lines where it is not a terminal."""
 
 import shutil
 import time

@@ -1,7 +1,9 @@
 """Errors that speak to the user: one line that says what is wrong and what is possible."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+from cotuning_tune.base.former_names import KEYS
 
 
 class UserError(Exception):
@@ -13,6 +15,29 @@ class UserError(Exception):
     def __init__(self, message: str, key: str = "") -> None:
         super().__init__(message)
         self.key = key
+
+
+class UnknownKeyError(UserError):
+    """A key that its ``table`` does not know, or with an empty ``table`` a table that there is not.
+
+    Names the cure: the present name of a former one, other tables that know the key, or the nearest name.
+    """
+
+    def __init__(self, name: str, table: str, known: Iterable[str], homes: Sequence[str] = ()) -> None:
+        self.name, self.table, self.known = name, table, sorted(known)
+        what = f"unknown key '{name}' in [{table}]" if table else f"unknown table '{name}'"
+        super().__init__(what + self._cure(homes), f"{table}.{name}" if table else name)
+
+    def _cure(self, homes: Sequence[str]) -> str:
+        if (now := KEYS.get(self.name)) in self.known:
+            return f": it is called '{now}' now"
+        near = [f"'{name}'" for name in _nearest(self.name, self.known, 0.8 if homes else 0.6)]
+        hint = f"; did you mean {' or '.join([*near, *homes[:3]])}?" if near or homes else ";"
+        return hint if homes else f"{hint} there are: {', '.join(self.known) or 'none'}"
+
+    def with_homes(self, homes: Sequence[str]) -> "UnknownKeyError":
+        """The same error, said by who knows where a key of this name belongs (as ``[train.optim] lr``)."""
+        return UnknownKeyError(self.name, self.table, self.known, homes)
 
 
 class TrainingFailed(Exception):  # noqa: N818 - what happened, not a fault of the program
@@ -39,9 +64,13 @@ class Unfinished(SystemExit):
         self.reason = reason
 
 
+def _nearest(name: str, names: list[str], cutoff: float = 0.6) -> list[str]:
+    return difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
+
+
 def unknown(kind: str, name: str, known: Iterable[str], key: str = "") -> UserError:
     """The error for a name that does not exist: names the nearest one and all known ones."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1)
+    near = _nearest(name, names)
     hint = f", did you mean '{near[0]}'?" if near else ";"
     return UserError(f"no {kind} '{name}'{hint} there are: {', '.join(names) or 'none'}", key)

@@ -70,7 +70,7 @@ class _Outage:
         if not isinstance(problem, (NoConnection, HTTPClientError)):
             return False
         if time.monotonic() - self.told > 300:
-            log.warning("paused: %s; goes on by itself when that is mended", first_line(problem))
+            log.warning("paused: %s; continues by itself when that is mended", first_line(problem))
             self.told = time.monotonic()
         return True
 
@@ -230,18 +230,18 @@ def sync_folder(folder: Path) -> None:
 
 
 def wait_for_storage(marker: Path, needed_bytes: int, say: Callable[[str], None] = log.warning) -> None:
-    """Wait until the storage is there (``marker`` exists) and has room; says so once, and when it goes on.
+    """Wait until the storage is there (``marker`` exists) and has room; says so once, and when it continues.
 
     A full disk or a vanished mount pauses whoever writes: nothing is lost, nothing is made elsewhere.
     """
     waited = False
     while problem := _storage_problem(marker, needed_bytes):
         if not waited:
-            say(f"paused: {problem}; goes on by itself when that is mended")
+            say(f"paused: {problem}; continues by itself when that is mended")
         waited = True
         time.sleep(STORAGE_POLL_S)
     if waited:
-        say("going on: the storage is usable again")
+        say("continuing: the storage is usable again")
 
 
 def _storage_problem(marker: Path, needed_bytes: int) -> str:

@@ -21,7 +21,7 @@ def on_threads(
 ) -> Iterator[Answer]:
     """The answers in the items' order; few are held at a time, however many items there are.
 
-    ``jobs``: threads, by default one a core. ``advance(done, total)`` is told how far it is.
+    ``jobs``: threads, by default one per core. ``advance(done, total)`` reports how far it is.
     """
     with ThreadPoolExecutor(jobs or cores()) as pool:
         for start in range(0, len(items), CHUNK):

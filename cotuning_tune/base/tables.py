@@ -76,6 +76,6 @@ class Table:
         rows = [[latex_text(text) for text in self.header], *self._marked(r"\textbf{", "}", latex_text)]
         head, *body = [" & ".join(row) + r" \\" for row in rows]
         columns = "l" + "r" * (len(self.header) - 1)
-        opening = ["% \\usepackage{booktabs}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
-        closing = [r"\bottomrule", r"\end{tabular}"]
-        return "\n".join([*comments, *opening, head, r"\midrule", *body, *closing]) + "\n"
+        start = ["% \\usepackage{booktabs}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
+        end = [r"\bottomrule", r"\end{tabular}"]
+        return "\n".join([*comments, *start, head, r"\midrule", *body, *end]) + "\n"

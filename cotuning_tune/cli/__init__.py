@@ -4,17 +4,19 @@ A file here is a group of commands: ``add`` makes their parsers, which name the 
 """
 
 import argparse
+import os
 import re
 import sys
 from typing import NoReturn
 
 from cotuning_tune import __version__
+from cotuning_tune.base import former_names
 from cotuning_tune.base.errors import TrainingFailed, Unfinished, UserError, unknown
-from cotuning_tune.cli import _data, _export, _launch, _plan, _reading, _running, _tensorboard, _training
-from cotuning_tune.cluster.signals import ending_in_order
+from cotuning_tune.cli import _completion, _data, _export, _launch, _plan, _reading, _running, _tensorboard, _training
+from cotuning_tune.cluster.signals import ending_cleanly
 
 UNFINISHED = 85
-GROUPS = (_running, _launch, _plan, _reading, _tensorboard, _training, _export, _data)
+GROUPS = (_running, _launch, _plan, _reading, _tensorboard, _training, _export, _data, _completion)
 
 
 class Parser(argparse.ArgumentParser):
@@ -33,7 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="cotuning-tune",
         description="Hyper-parameter search for transfer learning: co-tuning and baselines on equal terms.",
-        epilog="Exit codes: 0 done, 2 a mistake in what was given, 85 unfinished: resume goes on, 1 failed.",
+        epilog="Exit codes: 0 done, 2 a mistake in what was given, 85 unfinished: resume continues, 1 failed.",
     )
     parser.add_argument("--version", action="version", version=f"cotuning-tune {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -42,11 +44,23 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _refuse_former_names(words: list[str]) -> None:
+    """Raises UserError for an option or an environment variable that has another name now."""
+    for word in (word.partition("=")[0] for word in words):
+        if now := former_names.OPTIONS.get(word):
+            raise UserError(f"the option {word} is called {now} now")
+    for name, now in former_names.VARIABLES.items():
+        if name in os.environ:
+            raise UserError(f"the environment variable {name} is called {now} now: unset the former one")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; the exit code. A user's mistake is one line on standard error and 2."""
-    options = make_parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        with ending_in_order():
+        _refuse_former_names(words)
+        options = make_parser().parse_args(words)
+        with ending_cleanly():
             code: int = options.call(options)
             return code
     except UserError as problem:
@@ -56,10 +70,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"cotuning-tune: the training failed: {problem}", file=sys.stderr)
         return 1
     except Unfinished as problem:
-        print(f"cotuning-tune: {problem.reason}; nothing is lost, 'resume' goes on", file=sys.stderr)
+        print(f"cotuning-tune: {problem.reason}; nothing is lost, 'resume' continues", file=sys.stderr)
         return UNFINISHED
     except KeyboardInterrupt:
-        print("\ncotuning-tune: interrupted; nothing is lost, 'resume' goes on", file=sys.stderr)
+        print("\ncotuning-tune: interrupted; nothing is lost, 'resume' continues", file=sys.stderr)
         return UNFINISHED
     except BrokenPipeError:
         return 0

@@ -49,7 +49,7 @@ def _add_verify(group: Commands) -> None:
     _add_address(verify)
     verify.add_argument("--smallest", type=int, default=32, metavar="PX", help="shorter sides below are tiny (32)")
     verify.add_argument("--strict", action="store_true", help="warnings give exit code 1 too")
-    verify.add_argument("--jobs", type=_positive, metavar="N", help="threads (default: one a core)")
+    verify.add_argument("--jobs", type=_positive, metavar="N", help="threads (default: one per core)")
     verify.add_argument("--json", metavar="FILE", help="write everything found there")
     verify.set_defaults(call=_verify)
 
@@ -66,11 +66,11 @@ def _add_describe(group: Commands) -> None:
 
 
 def _add_build(group: Commands) -> None:
-    text = "crop COCO-70 out of COCO 2017: 70 classes, the same crops every time; goes on after a kill"
+    text = "crop COCO-70 out of COCO 2017: 70 classes, the same crops every time; continues after a kill"
     build = group.add_parser("build-coco70", help=text, description=text)
     build.add_argument("--coco", required=True, metavar="DIR", help="holds annotations/ and train2017/")
     build.add_argument("--out", required=True, metavar="DIR", help="folder to make")
-    build.add_argument("--per-class", type=_positive, default=1000, metavar="N", help="crops a class (1000)")
+    build.add_argument("--per-class", type=_positive, default=1000, metavar="N", help="crops per class (1000)")
     build.add_argument(
         "--smallest", type=_positive, default=32, metavar="PX", help="least shorter side of an object (32)"
     )
@@ -80,13 +80,13 @@ def _add_build(group: Commands) -> None:
     build.add_argument("--seed", type=int, default=0, help="another seed, other crops (0)")
     build.add_argument("--with-val", action="store_true", help="crop from val2017 too")
     build.add_argument("--allow-fewer", action="store_true", help="take what there is in classes with too few")
-    build.add_argument("--jobs", type=_positive, metavar="N", help="threads (default: one a core)")
+    build.add_argument("--jobs", type=_positive, metavar="N", help="threads (default: one per core)")
     build.set_defaults(call=_build)
 
 
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is no whole number above 0")
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
     return int(text)
 
 
@@ -143,9 +143,9 @@ def _list(_: argparse.Namespace) -> int:
         counts = [str(found.counts.get(what, "-")) for what in ("classes", *data.SPLITS)]
         rows.append([name, *counts, "yes" if found.fetches else "no", data.about(name)])
     widths = [max(len(row[column]) for row in rows) for column in range(len(head) - 1)]
-    for name, *middle, text in rows:
-        shown = [cell.rjust(width) for cell, width in zip(middle, widths[1:], strict=True)]
-        print("  ".join([name.ljust(widths[0]), *shown, text]))
+    for name, *middle, about in rows:
+        shown = [text.rjust(width) for text, width in zip(middle, widths[1:], strict=True)]
+        print("  ".join([name.ljust(widths[0]), *shown, about]))
     return 0
 
 

@@ -19,7 +19,7 @@ def add(commands: Commands) -> None:
     exporter.add_argument("--study", required=True, help="TASK-RATE-METHOD, a folder of RUN/studies")
     exporter.add_argument("--seed", type=int, metavar="N", help="of the retraining (default: the lowest complete one)")
     exporter.add_argument("--format", required=True, choices=FORMATS, help="onnx needs the extra [onnx]")
-    exporter.add_argument("--out", metavar="DIR", help="a new folder (default: RUN/export/CELL-seedN-FORMAT)")
+    exporter.add_argument("--out", metavar="DIR", help="a new folder (default: RUN/export/STUDY-seedN-FORMAT)")
     exporter.set_defaults(call=_export)
     text = "tell the classes of the images in a folder, with an exported model alone, on the CPU"
     predictor = commands.add_parser("predict", help=text, description=text)

@@ -1,4 +1,4 @@
-"""The command ``launch``: start a run on a cluster, watch it, stop it, go on with it."""
+"""The command ``launch``: start a run on a cluster, watch it, stop it, continue it."""
 
 import argparse
 import time
@@ -37,13 +37,13 @@ def add(commands: Commands) -> None:
     for name, text, call in (
         ("status", "where a launch stands", _status),
         ("logs", "what its driver says", _logs),
-        ("stop", "end it in order", _stop),
-        ("resume", "go on with an ended launch", _resume),
+        ("stop", "end it cleanly", _stop),
+        ("resume", "continue an ended launch", _resume),
     ):
         parser = verbs.add_parser(name, help=text, description=text)
         parser.add_argument("name", metavar="NAME", nargs="?", help="of the launch (default: the newest)")
         if name == "logs":
-            parser.add_argument("-f", "--follow", action="store_true", help="go on until it has ended")
+            parser.add_argument("-f", "--follow", action="store_true", help="follow until it has ended")
         parser.set_defaults(call=call)
     verbs.add_parser("list", help="every launch", description="every launch").set_defaults(call=_list)
 
@@ -129,7 +129,7 @@ def _say_progress(summary: "Content") -> None:
     print(f"search   {trials}, {best_of(summary['best'])}")
     print(f"retrain  {summary['retrained']}/{summary['retrain_budget']} seeds")
     print(f"took     {summary['trial_hours']:.3g} trial-hours, {summary['restarts']} restart(s)")
-    print(f"phase    {summary['phase']}, on {summary['host']}, told {_ago(summary['updated'])}")
+    print(f"phase    {summary['phase']}, on {summary['host']}, reported {_ago(summary['updated'])}")
     if summary["reason"]:
         print(f"reason   {summary['reason']}")
 

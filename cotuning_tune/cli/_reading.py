@@ -77,5 +77,5 @@ def _status(options: argparse.Namespace) -> int:
     if owner:
         print(f"being worked on by {owner['user']} on {owner['host']} (process {owner['pid']})")
     else:
-        print(f"no driver is running; to go on: cotuning-tune resume {run.path}")
+        print(f"no driver is running; to continue: cotuning-tune resume {run.path}")
     return 0

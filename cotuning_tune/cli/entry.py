@@ -1,13 +1,13 @@
-"""What runs on the cluster, by every backend: starts the run or goes on with it.
+"""What runs on the cluster, by every backend: starts the run or continues it.
 
 ``python -m cotuning_tune.cli.entry EXPERIMENT --storage ... [--address ... --nodes N]``, as the command ``run``.
-Exit codes: 0 done, 85 unfinished: the same command goes on, 2 a mistake in what was given, else failed. So a
+Exit codes: 0 done, 85 unfinished: the same command continues, 2 a mistake in what was given, else failed. So a
 requeue, a preemption and a retry all are the same command again.
 """
 
-from cotuning_tune.cluster.signals import end_in_order
+from cotuning_tune.cluster.signals import end_cleanly
 
-end_in_order()  # first: a scheduler may signal before anything is up
+end_cleanly()  # first: a scheduler may signal before anything is up
 
 import sys  # noqa: E402
 

@@ -55,7 +55,7 @@ def connected(address: str | None = None, num_cpus: int | None = None) -> Iterat
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     # Else a driver whose parent has ended (launch local, nohup) is taken for a worker whose raylet has: it would end
-    # with code 1 and without a word where a call to the raylet fails, as while it is being put in order.
+    # with code 1 and without a word where a call to the raylet fails, as while it shuts down.
     os.environ["RAY_RAYLET_PID"] = str(os.getpid())
     arguments = {"address": address} if address else _local(num_cpus)
     with kept_handlers():  # Ray's would end the driver with the signal's number

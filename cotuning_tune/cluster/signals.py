@@ -1,4 +1,4 @@
-"""Signals that end a driver in order: exit code 85, the lock given back, nothing lost."""
+"""Signals that end a driver cleanly: exit code 85, the lock given back, nothing lost."""
 
 import signal
 import threading
@@ -10,25 +10,25 @@ ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasat
 
 
 def _end(number: int, _frame: FrameType | None) -> None:
-    for other in ENDING:  # one is enough: what is under way is put in order
+    for other in ENDING:  # one is enough: what is under way is cleaned up
         signal.signal(other, signal.SIG_IGN)
     raise KeyboardInterrupt(signal.Signals(number).name)  # Ray passes this one on, a SystemExit it would replace
 
 
-def end_in_order() -> None:
+def end_cleanly() -> None:
     """From now on SIGTERM and SIGUSR1 raise KeyboardInterrupt in the main thread."""
     for number in ENDING:
         signal.signal(number, _end)
 
 
 @contextmanager
-def ending_in_order() -> Iterator[None]:
+def ending_cleanly() -> Iterator[None]:
     """The same while inside; in other threads than the main one, where handlers cannot be set, nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     with kept_handlers():
-        end_in_order()
+        end_cleanly()
         yield
 
 

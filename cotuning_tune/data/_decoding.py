@@ -7,7 +7,7 @@ change (mtime) and of entry (ctime, which no program can set back) had. While de
 again: a file that has changed in between is refused.
 
 The work: ``.CONTENT.npy.building`` has its full length from the start, so a full disk shows at once. A block
-of images is written to it and synced; only then does its digest go into ``.CONTENT.npy.done``. Whoever goes on
+of images is written to it and synced; only then does its digest go into ``.CONTENT.npy.done``. Whoever continues
 takes a block as finished if its bytes have that digest. The whole file gets its name by a link, which
 replaces nothing: a file that someone has mapped is never exchanged, and what has the name is whole.
 

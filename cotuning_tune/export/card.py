@@ -182,11 +182,11 @@ def _of_seeds(winner: Winner) -> list[str]:
 
 
 def _of_test_evaluations(winner: Winner) -> list[str]:
-    opened = [entry for entry in ledger.read(winner.run.ledger) if entry.get("event") == "test_evaluation"]
-    own = sum(entry.get("study") == winner.study.name for entry in opened)
-    task = sum(entry.get("task") == winner.study.task for entry in opened)
+    evaluations = [entry for entry in ledger.read(winner.run.ledger) if entry.get("event") == "test_evaluation"]
+    own = sum(entry.get("study") == winner.study.name for entry in evaluations)
+    task = sum(entry.get("task") == winner.study.task for entry in evaluations)
     found = [
-        f"The test split of `{winner.study.task}` was opened {task} times in this run, {own} times for the"
+        f"The test split of `{winner.study.task}` had {task} test evaluations in this run, {own} of them for the"
         f" {len(winner.seeds)} seed(s) of this study."
     ]
     if ledger.broken_lines(winner.run.ledger) or ledger.altered_lines(winner.run.ledger):

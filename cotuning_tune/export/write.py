@@ -185,5 +185,5 @@ def _facts(winner: Winner, reference: Trainer, check: Check) -> Facts:
 
 
 def default_folder(winner: Winner, format_name: str) -> Path:
-    """``export/CELL-seedN-FORMAT`` in the run."""
+    """``export/STUDY-seedN-FORMAT`` in the run."""
     return winner.run.exports / f"{winner.study.name}-seed{winner.seed}-{format_name}"

@@ -1,6 +1,6 @@
 """COCO-70 out of COCO 2017: crops of single objects of 70 classes, the same ones every time.
 
-The paper (You et al., NeurIPS 2020) names 70 classes (COCO's 80 less the ten in ``DROPPED``), 1000 crops a class,
+The paper (You et al., NeurIPS 2020) names 70 classes (COCO's 80 less the ten in ``DROPPED``), 1000 crops per class,
 800 / 100 / 100 of them to train, validate and test. How it chose and cut them it does not say. Ours:
 
 - A crop is an object's bounding box, clipped to its image. Crowds are left out, a box that is given twice for a
@@ -62,7 +62,7 @@ class BuildOptions:
 
     def __post_init__(self) -> None:
         if self.per_class < 10:
-            raise UserError(f"{self.per_class} crops a class: at least 10 are needed for 80 / 10 / 10 %")
+            raise UserError(f"{self.per_class} crops per class: at least 10 are needed for 80 / 10 / 10 %")
         if not 0 <= self.padding <= 10:
             raise UserError(f"padding {self.padding:g} must lie between 0 and 10")
 
@@ -114,7 +114,7 @@ def build_coco70(
     """Write the crops with train.txt, dev.txt, test.txt, classes.txt and BUILD.json into ``out``.
 
     Files are written by rename; after a kill the same call keeps the crops that are sound and makes the others.
-    ``advance(done, total)`` is told how many source images are done. Raises UserError where COCO's files are
+    ``advance(done, total)`` reports how many source images are done. Raises UserError where COCO's files are
     missing or damaged, a class has too few crops, or ``out`` was built with other options.
     """
     folders = ("train2017", "val2017") if options.with_val else ("train2017",)
@@ -150,7 +150,7 @@ def read_candidates(coco: Path, folders: Iterable[str], options: BuildOptions) -
             for name, crop in _crops(folder, names, tables, options):
                 found[name].append(crop)
         except (KeyError, TypeError, ValueError, AttributeError) as problem:
-            raise UserError(f"{path} is no file of COCO's instances: {problem!r}") from None
+            raise UserError(f"{path} is not a file of COCO's instances: {problem!r}") from None
     return found, digests
 
 
@@ -318,7 +318,7 @@ def _write_lists(out: Path, chosen: Chosen) -> None:
 
 
 def _cut_all(coco: Path, out: Path, files: Mapping[str, Crop], jobs: int | None, advance: Advance | None) -> int:
-    """Make every file that is not there, each source image opened once; how many were there."""
+    """Make every file that is not there, each source image read once; how many were there."""
     by_source: dict[str, dict[str, Crop]] = defaultdict(dict)
     for file, crop in files.items():
         by_source[crop.source.file][file] = crop

@@ -78,7 +78,7 @@ def describe(data: DataSet, config: TaskConfig, rates: Sequence[float] = RATES) 
     """Count everything; images are opened for their sizes alone, and only of the training split.
 
     ``config``: of the task, for its validation share and split seed. Raises UserError for a rate outside
-    (0, 1], or a folder that is no such data set.
+    (0, 1], or a folder that does not hold this data set.
     """
     for rate in rates:
         if not 0 < rate <= 1:

@@ -33,7 +33,7 @@ class DataSplit:
     def path(self, position: int) -> Path:
         """The file at this position; only where there are files."""
         if self.root is None:
-            raise ValueError(f"the split {self.name} is no files")
+            raise ValueError(f"the split {self.name} has no files")
         return self.root / self.names[position]
 
     def image(self, position: int) -> Image.Image:

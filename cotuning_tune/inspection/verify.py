@@ -103,8 +103,8 @@ def verify(
 ) -> Verification:
     """Count, decode and compare every image of a data set.
 
-    ``smallest``: shorter sides below it, in pixels, are called tiny. ``jobs``: threads, by default one a core;
-    ``advance(done, total)`` is told how far it is. Raises UserError where the folder is no such data set.
+    ``smallest``: shorter sides below it, in pixels, are called tiny. ``jobs``: threads, by default one per core;
+    ``advance(done, total)`` reports how far it is. Raises UserError where the folder does not hold this data set.
     """
     splits = read_splits(data)
     findings = [Finding("counts", "", line) for line in differences(data, splits)]

@@ -65,7 +65,7 @@ class Backend(ABC):
     Profile: ClassVar[type]
 
     def check(self, request: Request) -> None:
-        """Refuse what can be told before anything is started. Raises UserError."""
+        """Refuse what can be known before anything is started. Raises UserError."""
 
     @abstractmethod
     def plan(self, request: Request) -> Plan:
@@ -89,4 +89,4 @@ class Backend(ABC):
 
     @abstractmethod
     def stop(self, launch: Launch) -> str:
-        """End it in order, so that ``resume`` goes on; says in a line what was done. Raises UserError."""
+        """End it cleanly, so that ``resume`` continues; says in a line what was done. Raises UserError."""

@@ -19,7 +19,7 @@ def check_cluster(document: Document, open_ssh: bool) -> None:
     """Refuse the first mistake with its line. Raises UserError; also where Ray is not installed here."""
     value = document.value
     if not isinstance(value, Mapping):
-        raise UserError(f"{document.file} is no mapping of a cluster")
+        raise UserError(f"{document.file} is not a mapping of a cluster")
     document.refuse(_schema(value))
     rules = (_types(value), _spot(value), _groups(value, open_ssh), _commands(value), _strings((), value))
     document.refuse(chain(*rules))

@@ -1,4 +1,4 @@
-"""Ends the drivers of this host in order, and waits until they have ended.
+"""Ends the drivers of this host cleanly, and waits until they have ended.
 
 ``python -m cotuning_tune.launch.ending SECONDS``, for a scheduler that would take the host away without a word to
 them (the preStop hook of a pod). Exit code 0, also where none runs: nothing must hold up the end.

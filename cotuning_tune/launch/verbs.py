@@ -66,13 +66,13 @@ def launch(backend_name: str, request: Request) -> Launch:
     if (old.backend, old.storage) != (backend_name, request.storage):
         raise UserError(
             f"'{old.name}' was launched before by {old.backend} into {old.storage}: choose another name (--name),"
-            f" or go on with that one (cotuning-tune launch resume {old.name})"
+            f" or continue that one (cotuning-tune launch resume {old.name})"
         )
     return _again(old, request)
 
 
 def relaunch(old: Launch) -> Launch:
-    """Start an ended launch again: the run goes on where it is. Raises UserError while it lives."""
+    """Start an ended launch again: the run continues where it is. Raises UserError while it lives."""
     return _again(old, request_of(old))
 
 
@@ -104,7 +104,7 @@ def state_of(launch: Launch) -> str:
 
 
 def stop(launch: Launch) -> str:
-    """End it in order."""
+    """End it cleanly."""
     said = backend(launch.backend).stop(launch)
     if said != NOTHING_RUNS:
         replace(launch, stopped=True).save()

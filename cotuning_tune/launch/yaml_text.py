@@ -50,7 +50,7 @@ def block(text: str, depth: int) -> str:
 
 
 def documents(text: str, file: str) -> list[Document]:
-    """The documents of a YAML file. Raises UserError with the line for what is no YAML, and for a key given twice."""
+    """The documents of a YAML file. Raises UserError with the line for what is not YAML, and for a key given twice."""
     import yaml
 
     try:

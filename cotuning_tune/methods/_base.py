@@ -80,7 +80,7 @@ class Method(nn.Module):
         """Before anything runs: UserError where the method cannot serve this backbone."""
 
     def setup(self, preparation: Preparation) -> None:
-        """One pass before training; not called again when an interrupted training goes on."""
+        """One pass before training; not called again when an interrupted training continues."""
 
     def terms(self, batch: Batch, outputs: Outputs, model: TransferModel) -> dict[str, Tensor]:
         """Scalar terms to add to the loss, already weighted, by the name under which they are logged."""

@@ -1,7 +1,7 @@
 """DELTA: keeps feature maps close to the source network's, channel by channel as far as they matter.
 
 Li, Xiong, Wang, Rao, Liu, Huan, *DELTA: Deep Learning Transfer using Feature Map with Attention*,
-ICLR 2019, equations 5 to 7. Where a stage is no convolution, as in transformers, the map is the output of
+ICLR 2019, equations 5 to 7. Where a stage is not a convolution, as in transformers, the map is the output of
 its last block: the tokens of the image, each of their channels one of the map.
 
 Shapes: B images, C channels and H x W pixels of a map, N of a split.

@@ -1,4 +1,4 @@
-"""LwF, learning without forgetting: the source head goes on saying what the source network says.
+"""LwF, learning without forgetting: the source head keeps saying what the source network says.
 
 Li & Hoiem, *Learning without Forgetting*, ECCV 2016, equations 2 and 3, as a Kullback-Leibler divergence:
 the same gradient as the paper's cross-entropy. Shapes: B images, S source classes.

@@ -112,7 +112,7 @@ class Plan:
 
     @property
     def models(self) -> int:
-        """Bytes of the models kept in the end: the best trial's of each study, and one a seed."""
+        """Bytes of the models kept in the end: the best trial's of each study, and one per seed."""
         models = sum(self.footprints[c.study.method].model for c in self.studies)
         return models * (1 + len(self.experiment.config.seeds))
 

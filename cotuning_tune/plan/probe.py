@@ -205,7 +205,7 @@ def _run_probe(experiment: Experiment, inventories: Mapping[str, Inventory], say
     config = build(TaskConfig, experiment.task, "task")
     if real:
         if cache_bytes(experiment, inventory):
-            say(f"opening {inventory.task}: its images are decoded into the cache, once")
+            say(f"reading {inventory.task}: its images are decoded into the cache, once")
         task, where = task_of(next(iter(specs.values()))), f"{inventory.task} at {100 * rate:g} %"
     else:
         images = max(min(inventory.at(rate, config).train, ROUND * batch), EVALUATED)

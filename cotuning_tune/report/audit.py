@@ -1,4 +1,4 @@
-"""Whether a run's files still say what search, retraining and test ledger wrote; how often tests were opened.
+"""Whether a run's files still say what search, retraining and test ledger wrote; how many test evaluations there were.
 
 Every file that does not fit is named. Damage and careless edits show; whoever rewrites all hashes is not found.
 """
@@ -21,14 +21,14 @@ class StudyAudit:
     """The evaluations of a study's test split, the models that need one each, and what does not fit."""
 
     study: StudyResult
-    opened: int
+    evaluations: int
     needed: int
     configurations: int
     problems: list[str]
 
     @property
     def too_often(self) -> bool:
-        return self.opened > self.needed
+        return self.evaluations > self.needed
 
 
 def _name(study: StudyResult) -> str:
@@ -87,7 +87,7 @@ def _result_problems(study: StudyResult, entries: list[tuple[int, dict[str, Any]
     """Every ``result.json`` against the ledger's line of it; ``entries``: the study's, with their line numbers."""
     problems, name = [], _name(study)
     written = {(e.get("seed"), e.get("config")): (n, e) for n, e in entries if e.get("event") == "result"}
-    opened = {(e.get("seed"), e.get("config")) for _, e in entries if e.get("event") == "test_evaluation"}
+    tested = {(e.get("seed"), e.get("config")) for _, e in entries if e.get("event") == "test_evaluation"}
     for result in study.seeds:
         where, key = f"{name}/retrain/seed{result['seed']}/result.json", (result["seed"], result.get("config"))
         if key in written:
@@ -97,8 +97,8 @@ def _result_problems(study: StudyResult, entries: list[tuple[int, dict[str, Any]
                 problems.append(f"{where} is not what line {line} of the test ledger recorded: {EDITED}")
         elif result["state"] == "COMPLETE":
             problems.append(f"{where} has a test accuracy that the test ledger does not know: {EDITED}")
-        if result["state"] == "COMPLETE" and key not in opened:
-            problems.append(f"{where} was tested without an opening in the test ledger")
+        if result["state"] == "COMPLETE" and key not in tested:
+            problems.append(f"{where} was tested without a test evaluation in the test ledger")
         if problem := _configuration_problem(study, result, where):
             problems.append(problem)
     there = {result["seed"] for result in study.seeds}
@@ -108,7 +108,7 @@ def _result_problems(study: StudyResult, entries: list[tuple[int, dict[str, Any]
 
 
 def _pending(study: StudyResult, entries: list[tuple[int, dict[str, Any]]]) -> int:
-    """Seeds whose test split was opened and that have no result yet."""
+    """Seeds whose test evaluation has begun and that have no result yet."""
     return len(
         {e.get("seed") for _, e in entries if e.get("event") == "test_evaluation"} - {s["seed"] for s in study.seeds}
     )
@@ -123,10 +123,10 @@ def audit_studies(run: RunDir, studies: list[StudyResult]) -> list[StudyAudit]:
     for study in (c for c in studies if c.folder is not None):
         assert study.folder is not None
         entries = by_study.pop(study.folder.name, [])
-        opened = [e.get("config") for _, e in entries if e.get("event") == "test_evaluation"]
+        tested = [e.get("config") for _, e in entries if e.get("event") == "test_evaluation"]
         problems = _selection_problems(study) + _result_problems(study, entries)
         needed = len(study.accuracies) + _pending(study, entries)
-        audits.append(StudyAudit(study, len(opened), needed, len(set(opened)), problems))
+        audits.append(StudyAudit(study, len(tested), needed, len(set(tested)), problems))
     return audits
 
 
@@ -152,15 +152,15 @@ def _ledger_problems(run: RunDir, studies: list[StudyResult]) -> list[str]:
 
 
 def audit_remarks(run: RunDir, studies: list[StudyResult], audits: list[StudyAudit]) -> list[str]:
-    """How often test splits were opened and for how many models; a warning for all that does not fit."""
-    opened, needed = sum(a.opened for a in audits), sum(a.needed for a in audits)
-    remarks = [f"Test splits were opened {opened} times for {needed} retrained models ({run.ledger.name})."]
+    """How many test evaluations there were and for how many models; a warning for all that does not fit."""
+    evaluations, needed = sum(a.evaluations for a in audits), sum(a.needed for a in audits)
+    remarks = [f"Test evaluations: {evaluations} for {needed} retrained models ({run.ledger.name})."]
     if often := [a for a in audits if a.too_often]:
-        named = [f"{a.study.shown} {a.opened} times for {a.needed}" for a in often[:NAMED]]
+        named = [f"{a.study.shown} {a.evaluations} for {a.needed}" for a in often[:NAMED]]
         named += [f"{len(often) - NAMED} more studies (table audit)"] if len(often) > NAMED else []
         earlier = any(a.configurations > 1 for a in often)
         why = "earlier selections were tested too" if earlier else "a test was interrupted and done again, or repeated"
-        remarks.append(f"WARNING: test splits were opened more often than there are models: {'; '.join(named)}: {why}.")
+        remarks.append(f"WARNING: there are more test evaluations than models: {'; '.join(named)}: {why}.")
     problems = _ledger_problems(run, studies) + [problem for a in audits for problem in a.problems]
     remarks += [f"WARNING: {problem}." for problem in problems]
     if not problems:
@@ -175,11 +175,11 @@ def audit_table(audits: list[StudyAudit]) -> Table:
             a.study.method,
             a.study.setting,
             str(a.needed),
-            str(a.opened),
+            str(a.evaluations),
             str(a.configurations),
             "; ".join(a.problems) or "fits",
         ]
         for a in audits
     ]
     header = ["method", "study", "tested models", "test evaluations", "configurations", "files"]
-    return Table("audit", "Audit", header, rows, "Each tested model needs one opening of its study's test split.")
+    return Table("audit", "Audit", header, rows, "Each tested model needs one test evaluation.")

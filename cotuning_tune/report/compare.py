@@ -120,7 +120,7 @@ def differences(runs: list[RunResult]) -> list[str]:
 
 
 def write_comparison(folder: Path, report: Report) -> None:
-    """``compare.md``, ``index.html``, and a CSV and a LaTeX file a table. Raises OSError."""
+    """``compare.md``, ``index.html``, and a CSV and a LaTeX file per table. Raises OSError."""
     write_files(folder, "compare.md", report)
 
 

@@ -106,7 +106,7 @@ def best_ranked(studies: list[StudyResult]) -> str | None:
 
 
 def against_best_ranked(studies: list[StudyResult]) -> list[Comparison]:
-    """The first method of the main table against every other one."""
+    """The best-ranked method of the main table against every other one."""
     first = best_ranked(studies)
     others = [method for method in methods_of(studies) if method != first]
     if first is None:
@@ -165,11 +165,13 @@ def baseline_table(comparisons: list[Comparison]) -> Table | None:
 
 
 def best_ranked_table(comparisons: list[Comparison]) -> Table | None:
-    """The first method against the others; None of none."""
+    """The best-ranked method against the others; None of none."""
     if not comparisons:
         return None
-    note = "The first method was picked by these same test accuracies, which flatters it. Else as above."
-    return Table("first", "The first method against the others", ["pair", *HEADER], comparison_rows(comparisons), note)
+    note = "The best-ranked method was picked by these same test accuracies, which flatters it. Else as above."
+    return Table(
+        "first", "The best-ranked method against the others", ["pair", *HEADER], comparison_rows(comparisons), note
+    )
 
 
 def _listed(comparisons: list[Comparison], word: str) -> str:
@@ -179,7 +181,7 @@ def _listed(comparisons: list[Comparison], word: str) -> str:
 def verdict_remarks(studies: list[StudyResult], comparisons: list[Comparison]) -> list[str]:
     """The words in a line; what the pairs cannot show; which budgets forbid a word."""
     if BASELINE not in methods_of(studies):
-        return [f"WARNING: the run has no {BASELINE}: without a tuned baseline no gain can be told."]
+        return [f"WARNING: the run has no {BASELINE}: without a tuned baseline no gain can be stated."]
     if not comparisons:
         return []
     words = [f"{w}: {listed}" for w in (BETTER, WORSE, NOTHING, FEW, UNEQUAL) if (listed := _listed(comparisons, w))]

@@ -50,8 +50,8 @@ class Search:
         return int(self.tables["experiment"].get("search_seed", SEARCH_SEED))
 
     @cached_property
-    def opened(self) -> int:
-        """How often its test splits were opened."""
+    def test_evaluations(self) -> int:
+        """How often a model was evaluated on a test split."""
         return sum(
             entry.get("event") == "test_evaluation" for entry in ledger.read(self.run.ledger) if isinstance(entry, dict)
         )
@@ -185,7 +185,7 @@ def terms_table(searches: list[Search], device: str) -> Table:
         hours = f"{sum(c.search_seconds for c in studies) / 3600:.3f}"
         finished = sum(c.finished for c in studies)
         rows.append([str(search.number), *map(str, (search.seed, finished, failed, epochs)), hours])
-        rows[-1] += [str(search.models), str(search.opened)]
+        rows[-1] += [str(search.models), str(search.test_evaluations)]
     header = ["search", "search seed", "trials", "failed", "epochs", f"{device}-h", "tested models", "test evaluations"]
     return Table("repeats_terms", "The searches", header, rows)
 
@@ -214,7 +214,7 @@ def of_search(search: Search, remark: str) -> str:
 
 
 def stays_first_remark(searches: list[Search]) -> list[str]:
-    """In how many of the further searches the main table's first method was first again, and what that assumes.
+    """In how many of the further searches the main table's best-ranked method was first again, and what that assumes.
 
     The first search chose the method, so it does not count.
     """
@@ -245,10 +245,10 @@ def _variance_remark(searches: list[Search]) -> list[str]:
 
 
 def _test_evaluations_remark(searches: list[Search]) -> str:
-    opened, models = sum(s.opened for s in searches), sum(s.models for s in searches)
+    evaluations, models = sum(s.test_evaluations for s in searches), sum(s.models for s in searches)
     return (
-        f"Over {len(searches)} searches test splits were opened {opened} times for {models} retrained models. That is"
-        " no selection on test data: each search opened them after its own choice by validation accuracy, and all"
+        f"Over {len(searches)} searches there were {evaluations} test evaluations for {models} retrained models. This"
+        " is not a selection on test data: each search made them after its own choice by validation accuracy, and all"
         " other tables are those of search 1, whatever the others gave."
     )
 
@@ -278,9 +278,9 @@ def _circumstances(run: RunDir, searches: list[Search]) -> list[str]:
     remarks = []
     ended = {search.number for search in searches if search.ended}
     if missing := [str(number) for number in range(1, run.searches + 1) if number not in ended]:
-        remarks.append(f"Search {', '.join(missing)} of {run.searches} has not ended: cotuning-tune resume goes on.")
+        remarks.append(f"Search {', '.join(missing)} of {run.searches} has not ended: cotuning-tune resume continues.")
     if read_json(run.repeats_file)["after_tests"]:
-        remarks.append("The repeats were asked for after search 1 had opened test splits.")
+        remarks.append("The repeats were asked for after search 1 had made test evaluations.")
     if read_json(run.environment).get("from"):
         remarks.append("All searches were told the same older run's trials: they are less independent than they look.")
     return remarks

@@ -129,7 +129,7 @@ def stability_table(studies: list[StudyResult], shares: Mapping[str, float]) -> 
 
 
 def stability_remarks(why: str, shares: Mapping[str, float], first: str | None, *, repeated: bool = False) -> list[str]:
-    """What another search would say of the first method of the main table, or ``why`` that cannot be told.
+    """What another search would say of the best-ranked method of the main table, or ``why`` that cannot be inferred.
 
     ``repeated``: whether there are real searches to tell it.
     """
@@ -137,7 +137,7 @@ def stability_remarks(why: str, shares: Mapping[str, float], first: str | None, 
         return []
     if why:
         return [
-            f"What another search would give cannot be told from this one: {why}. The way is to search again, with"
+            f"What another search would give cannot be inferred from this one: {why}. Search again, with"
             " other search seeds: cotuning-tune run --repeat-search K."
         ]
     if first is None or first not in shares or len(shares) < 2:

@@ -119,7 +119,7 @@ def _growth_remark(run: RunDir) -> list[str]:
     """When the run was extended: what was chosen before may have been seen on the test split."""
     grown = read_json(run.budget)["grown"] if run.budget.exists() else []
     steps = " -> ".join([str(grown[0]["from"]), *(str(step["to"]) for step in grown)]) if grown else ""
-    return [f"The run was extended: {steps} trials a study; every study grew alike."] if grown else []
+    return [f"The run was extended: {steps} trials per study; every study grew alike."] if grown else []
 
 
 def _seeds_remark(studies: list[StudyResult]) -> str:
@@ -173,7 +173,7 @@ def build_report(run: RunDir) -> Report:
 
 
 def write_files(folder: Path, name: str, report: Report) -> None:
-    """The report as Markdown under ``name``, as ``index.html``, and a CSV and a LaTeX file a table. Raises OSError."""
+    """The report as Markdown under ``name``, as ``index.html``, CSV and LaTeX per table. Raises OSError."""
     page = page_html(report.title, report.tables, report.remarks, report.figures, report.studies)
     write_bytes(folder / "index.html", page.encode())
     write_bytes(folder / name, report.markdown().encode(), durable=False)

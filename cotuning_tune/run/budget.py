@@ -9,7 +9,7 @@ from cotuning_tune.run.folder import RunDir
 
 
 class Budget:
-    """The present number of trials a study; a running driver sees it grow. ``asked``: the experiment's number."""
+    """The present number of trials per study; a running driver sees it grow. ``asked``: the experiment's number."""
 
     def __init__(self, run: RunDir | None, asked: int) -> None:
         self.run, self.budget = run, asked

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from cotuning_tune.base import former_names
 from cotuning_tune.base.errors import Fenced, Unfinished, UserError
 from cotuning_tune.base.files import STORAGE_POLL_S, create, is_local, place, wait_for_storage
 
@@ -55,7 +56,7 @@ class TrialDir:
 
     @property
     def state(self) -> Path:
-        """Where an interrupted training goes on from; deleted when it has ended."""
+        """Where an interrupted training continues from; deleted when it has ended."""
         return self.path / "state.pt"
 
     @property
@@ -117,10 +118,19 @@ class RunDir:
     @classmethod
     def open(cls, path: str | Path) -> "RunDir":
         """An existing run, with absolute path; UserError where there is none."""
-        run = cls(place(path))
+        run = cls(place(path)).current()
         if not run.experiment_file.is_file():
             raise UserError(f"no run in {path}: {run.experiment_file.name} is missing there")
         return run
+
+    def current(self) -> "RunDir":
+        """The run itself. Raises UserError where its folder holds files under former names."""
+        if found := next((name for name in former_names.FILES if (self.path / name).exists()), None):
+            raise UserError(
+                f"{self.path} is a run of an earlier version (it holds {found}), which this one cannot continue:"
+                " start a new run under another name (--name)"
+            )
+        return self
 
     @property
     def name(self) -> str:
@@ -149,7 +159,7 @@ class RunDir:
 
     @property
     def budget(self) -> Path:
-        """How many trials a study shall have, where the run has been extended."""
+        """How many trials each study shall have, where the run has been extended."""
         return self.path / "budget.json"
 
     @property
@@ -256,7 +266,7 @@ class RunDir:
     def watched_storage(self, size_bytes: int, say: Callable[[str], None]) -> Iterator[None]:
         """While inside, say when the storage is full or has vanished, and when it is usable again.
 
-        Workers wait by themselves before they write; this tells the user why nothing goes on. A write that the
+        Workers wait by themselves before they write; this tells the user why nothing moves. A write that the
         storage fails in the middle (OSError) ends the driver: raises Unfinished.
         """
         stopped = threading.Event()

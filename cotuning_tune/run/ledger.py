@@ -1,4 +1,4 @@
-"""The test ledger: every opening of a test split and its result, each line chained to the one before."""
+"""The test ledger: every test evaluation and its result, each line chained to the one before."""
 
 import hashlib
 import json

@@ -1,1 +1,1 @@
-"""The search: one Ray Tune run over all studies, one Optuna study a study; the studies are the only truth."""
+"""The search: one Ray Tune run over all studies, one Optuna study per study; the studies are the only truth."""

@@ -72,7 +72,7 @@ def keep_sizes(run: RunDir, sizes: Mapping[str, int], concurrent_trials: int) ->
 
 
 def disk_line(run: RunDir, experiment: Experiment) -> str:
-    """What the checkpoints take now, at most while the run goes on, and at its end; and the room there is.
+    """What the checkpoints take now, at most while the run lasts, and at its end; and the room there is.
 
     A running training has two states (the newest and the one before) and its best weights, which are
     written beside the old ones; each study keeps the best trial's weights and a model a seed. Repeats of the

@@ -41,7 +41,7 @@ def create_run(experiment: Experiment, storage: Path, command: Sequence[str], wa
     trials the sampler shall know.
     """
     older = {"from": str(RunDir.open(warm_from).path)} if warm_from else {}
-    run = RunDir(storage / experiment.name)
+    run = RunDir(storage / experiment.name).current()
     if run.experiment_file.exists() and (run.studies_folder.exists() or holder(run)):
         if run.experiment_file.read_text() != experiment.text:
             raise UserError(

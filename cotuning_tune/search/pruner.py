@@ -6,7 +6,7 @@ from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvin
 def make_pruner(kind: str, epochs: int) -> BasePruner:
     """The rule that stops trials early.
 
-    asha: successive halving (Li et al. 2020), rungs at epochs 1, 3, 9, ...; the best third goes on, and
+    asha: successive halving (Li et al. 2020), rungs at epochs 1, 3, 9, ...; the best third continues, and
     the rungs stand in the study. median: below the median of the study's trials at the same epoch, from
     the fifth trial and a quarter of the epochs on. none: every trial runs to its end.
     """

@@ -32,7 +32,7 @@ def set_searches(run: RunDir, count: int | None) -> None:
     if begun and run.repeats_file.exists():
         raise UserError(
             f"{run.path} has {run.searches} searches, and --repeat-search {count} asks for another number: leave it"
-            " away to go on with them, or start a new run (--name)"
+            " out to continue them, or start a new run (--name)"
         )
     write_json(run.repeats_file, {"searches": count, "time": time.time(), "after_tests": run.ledger.exists()})
 

@@ -5,7 +5,7 @@ status is RUNNING; when it ends it is written whole under its own name, with its
 first status that it reads of a folder. HParams knows no fourth outcome, so a trial that was stopped early is
 a success with ``trial/stopped_early`` = 1. Plain tags; a step is an epoch, its wall time that of the epoch.
 
-A training that goes on after a kill gets its file written afresh from its history, so no step stands twice;
+A training that continues after a kill gets its file written afresh from its history, so no step stands twice;
 under a new name, since TensorBoard does not notice when a file is replaced by another one of its name.
 """
 
@@ -174,7 +174,7 @@ class TrainingEvents:
         self._file.flush()
 
     def close(self) -> None:
-        """Leave it as running: it will go on."""
+        """Leave it as running: it will be continued."""
         self._file.close()
 
     def end(self, status: str, scalars: Mapping[str, float] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Training of one configuration: the loop, its state, and the folder that lets it go on after a kill."""
+"""Training of one configuration: the loop, its state, and the folder that lets it continue after a kill."""
 
 from cotuning_tune.training.config import OptimConfig, TrainConfig, TrainingSpec
 from cotuning_tune.training.job import TrainingJob

@@ -1,4 +1,4 @@
-"""One training in a folder of its own: after each epoch its state is on disk, and it goes on from there."""
+"""One training in a folder of its own: after each epoch its state is on disk, and it continues from there."""
 
 import copy
 import functools
@@ -40,7 +40,7 @@ def _open_task(name: str, rate: float, task_config: str, options: str, data_form
 
 
 def task_of(spec: TrainingSpec) -> Task:
-    """The task of a spec, opened once a process."""
+    """The task of a spec, read once per process."""
     texts = [json.dumps(part, sort_keys=True) for part in (spec.task_config, spec.data_options)]
     return _open_task(spec.task, spec.rate, texts[0], texts[1], spec.format)
 

@@ -61,7 +61,7 @@ def read_state(path: Path, belongs: str) -> tuple[dict[str, Any] | None, list[st
         try:
             state: dict[str, Any] = unpacked(candidate.read_bytes())
         except ValueError as problem:
-            notices.append(f"{candidate} is damaged ({problem}): going on from the state before it")
+            notices.append(f"{candidate} is damaged ({problem}): continuing from the state before it")
             continue
         if state["spec"] != belongs:
             notices.append(f"{candidate} belongs to another configuration: not used")

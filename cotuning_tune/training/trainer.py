@@ -36,7 +36,7 @@ class Evaluation:
 
 
 class Trainer:
-    """Trains a model on a task with a method; ``state_dict`` holds all it needs to go on exactly."""
+    """Trains a model on a task with a method; ``state_dict`` holds all it needs to continue exactly."""
 
     def __init__(self, model: TransferModel, method: Method, task: Task, config: TrainConfig, seed: int) -> None:
         self.device = next(model.parameters()).device
@@ -183,7 +183,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from ``state_dict``; on the CPU the next epoch is the same bit for bit."""
+        """Continue from ``state_dict``; on the CPU the next epoch is the same bit for bit."""
         self.model.load_state_dict(state["model"])
         missing = self.method.load_state_dict(state["method"], strict=False).missing_keys
         rebuilt = tuple(f"{name}." for name in self.method.rebuilt)

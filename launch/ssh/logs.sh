@@ -1,4 +1,4 @@
-# What the driver says; "logs.sh follow" goes on until it has ended.
+# What the driver says; "logs.sh follow" continues until it has ended.
 . "$(dirname "$0")/env.sh"
 touch "$here/log"
 if [ "${1:-}" = follow ] && lives driver; then

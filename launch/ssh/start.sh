@@ -1,4 +1,4 @@
-# Starts what goes on after ssh has left, and waits until it is up.
+# Starts what keeps running after ssh has left, and waits until it is up.
 #   start.sh head ADDRESS | start.sh worker ADDRESS HEAD | start.sh driver ADDRESS
 . "$(dirname "$0")/env.sh"
 if [ "$1" = driver ]; then

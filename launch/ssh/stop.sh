@@ -1,4 +1,4 @@
-# stop.sh driver SECONDS: ends the driver in order, says how.   stop.sh node: ends what this launch has running here.
+# stop.sh driver SECONDS: ends the driver cleanly, says how.   stop.sh node: ends what this launch has running here.
 . "$(dirname "$0")/env.sh"
 if [ "$1" = driver ]; then
     lives driver || {

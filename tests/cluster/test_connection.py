@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cotuning_tune.cluster.connection import connected
-from cotuning_tune.cluster.signals import ending_in_order
+from cotuning_tune.cluster.signals import ending_cleanly
 
 
 def test_a_signal_while_ray_starts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,7 +22,7 @@ def test_a_signal_while_ray_starts(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setenv("RAY_RAYLET_PID", "1")
-    with ending_in_order():
+    with ending_cleanly():
         mine = signal.getsignal(signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt, match="SIGTERM"), connected():
             raise AssertionError("it goes on")

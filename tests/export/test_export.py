@@ -72,7 +72,7 @@ def test_card(exports: dict[str, Path], small_run: RunDir) -> None:
         "a budget of 3 trials, 1 complete, 1 pruned, 1 failed; 5 epochs in all",
         "Neither the configuration nor the seed was chosen by test accuracy",
         "One seed of 2",
-        "was opened 4 times in this run, 2 times for the 2 seed(s) of this study",
+        "had 4 test evaluations in this run, 2 of them for the 2 seed(s) of this study",
         "| optim/lr ",
         "| co_tuning/weight ",
         "The search has finished 2 of 3 trials",

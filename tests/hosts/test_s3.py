@@ -62,7 +62,7 @@ def _wait_for_trials(site: Site, count: int) -> None:
 
 
 def test_killed_stopped_and_resumed(site: Site) -> None:
-    """The head's Ray is killed, the resumed run is stopped in order: every trial is there once, nothing is left."""
+    """The head's Ray is killed, the resumed run is stopped cleanly: every trial is there once, nothing is left."""
     _wait_for_trials(site, 2)
     os.kill(raylet_of(site.hosts[0]), signal.SIGKILL)
     site.call("launch", "logs", "-f")
@@ -72,7 +72,7 @@ def test_killed_stopped_and_resumed(site: Site) -> None:
 
     site.call("launch", "resume")
     _wait_for_trials(site, len(kept) + 1)
-    assert site.call("launch", "stop") == ["tiny: stopped in order; nothing is lost"]
+    assert site.call("launch", "stop") == ["tiny: stopped cleanly; nothing is lost"]
     assert site.left() == []
     assert not _look(site)["lock"]
 

@@ -204,7 +204,7 @@ def test_interrupted_in_every_backend(site: Site, capsys: pytest.CaptureFixture[
 
 
 def test_the_guide_works(site: Site) -> None:
-    """Followed word by word: launched, stopped in order, resumed, done; each trial has its GPU, no secret shows."""
+    """Followed word by word: launched, stopped cleanly, resumed, done; each trial has its GPU, no secret shows."""
     places = {"search_spaces/tiny.toml": str(site.experiment), "/shared/runs": str(site.run.parent)}
     states = []
     for words in commands_of("launch-slurm.md", places | {"slurm.toml": str(site.profile)}):
@@ -215,7 +215,7 @@ def test_the_guide_works(site: Site) -> None:
         if words[1] == "status":
             states.append(said.split()[1])
         if words[1] == "stop":
-            assert "stopped in order; nothing is lost" in said
+            assert "stopped cleanly; nothing is lost" in said
             assert 0 < site.results() < TRIALS
             site.wait_until_nothing_is_left()
     assert states[1:] == ["unfinished", "done"]

@@ -59,7 +59,7 @@ def test_the_guide(site: Site) -> None:
             wait_until(lambda: site.ended_trials() >= 2)
         said.append((words[1], site.call(*words)))
         if words[1] == "stop":
-            assert said[-1][1] == ["tiny: stopped in order; nothing is lost"]
+            assert said[-1][1] == ["tiny: stopped cleanly; nothing is lost"]
             assert site.left() == []
             assert not site.run.lock.exists()
             assert not list((site.folder / "on_hosts").glob("*/token"))

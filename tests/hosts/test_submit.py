@@ -50,10 +50,10 @@ def test_the_guide(site: Site) -> None:
             wait_until(lambda: site.ended_trials() >= 2)
         said.append((words[1], site.call(*words, *more)))
         if words[1] == "stop":
-            assert said[-1][1] == ["tiny: stopped in order; nothing is lost"]
+            assert said[-1][1] == ["tiny: stopped cleanly; nothing is lost"]
             assert _drivers(site.workstation) == []
             assert not site.run.lock.exists()
-            assert "nothing is lost, 'resume' goes on" in "\n".join(site.call("launch", "logs"))
+            assert "nothing is lost, 'resume' continues" in "\n".join(site.call("launch", "logs"))
     states = [lines[0].split(" (submit")[0] for verb, lines in said if verb == "status"]
     assert states[0] in ("tiny: queued", "tiny: running")
     assert states[1:] == ["tiny: unfinished", "tiny: done"]

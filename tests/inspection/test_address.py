@@ -59,7 +59,7 @@ def experiment(image_folder: Callable[..., Path]) -> Path:
         (["verify", "image_foulder"], ["did you mean 'image_folder'", "synthetic"]),
         (["verify", "image_folder"], ["needs its path"]),
         (["verify", "image_folder", "--root", "/none/such"], ["there is no folder /none/such"]),
-        (["verify", "synthetic", "--root", "x"], ["no key in [data.synthetic] 'root'", "noise"]),
+        (["verify", "synthetic", "--root", "x"], ["unknown key 'root' in [data.synthetic]", "noise"]),
         (["verify", "synthetic", "--set", "noise"], ["KEY=VALUE", "invert=false"]),
         (["verify", "synthetic", "--set", "classes=many"], ["data.synthetic.classes"]),
         (["verify", "--experiment", "/none.toml", "--task", "x"], ["/none.toml cannot be read"]),

@@ -89,7 +89,7 @@ def _wait(condition: Callable[[], object]) -> None:
 
 
 def test_started_watched_and_stopped(ray: Path, tmp_path: Path) -> None:
-    """up, the studies' URL to the head alone, the driver in the background; stopped in order, then the machines."""
+    """up, the studies' URL to the head alone, the driver in the background; stopped cleanly, then the machines."""
     made = _launched(tmp_path)
     config, head = made.facts["cluster"], ray / "head"
     assert [words[0] for words in _asked(ray)] == ["up", "rsync-up", "exec"]
@@ -103,7 +103,7 @@ def test_started_watched_and_stopped(ray: Path, tmp_path: Path) -> None:
     assert "--address auto --nodes 3 --require-token" in seen
     assert f"token file {head}/cotuning-tune/token; mode token\nkey it's $secret; url {URL}\n" in seen
     assert "the driver speaks\n" in list(CloudBackend().log(made, follow=False))
-    assert stop(made) == "stopped in order, the machines are down; nothing is lost"
+    assert stop(made) == "stopped cleanly, the machines are down; nothing is lost"
     assert _asked(ray)[-1] == ["down", "-y", config]
     assert not head.exists()
     assert state_of(made).startswith("gone: the head cannot be reached")
@@ -158,7 +158,7 @@ def test_all_is_taken_down_at_the_end(ray: Path, tmp_path: Path) -> None:
     _wait(lambda: (head / "called").exists() and "sudo" in (head / "called").read_text())
     called = [line.removeprefix(f"{head}/venv/bin/") for line in (head / "called").read_text().splitlines()]
     assert called == [f"ray teardown {head}/ray_bootstrap_config.yaml --yes --workers-only", "sudo shutdown -h now"]
-    assert stop(made) == "stopped in order, the machines are down; nothing is lost"
+    assert stop(made) == "stopped cleanly, the machines are down; nothing is lost"
 
 
 def test_a_killed_driver_is_told(ray: Path, tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_a_killed_driver_is_told(ray: Path, tmp_path: Path) -> None:
     parent = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1]
     subprocess.run(["kill", "-KILL", parent, pid], check=True)
     _wait(lambda: state_of(made) != "running")
-    assert state_of(made) == "killed: resume goes on"
+    assert state_of(made) == "killed: resume continues"
 
 
 def test_what_ray_refuses_is_one_line(ray: Path, tmp_path: Path) -> None:

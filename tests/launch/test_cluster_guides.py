@@ -52,7 +52,7 @@ def test_the_guide_of_k8s_works(kube: Kube, tmp_path: Path, call: CLI) -> None: 
     assert shown[1].startswith("launched 'demo' by k8s; the run is /mnt/runs/demo")
     assert shown[2].startswith("demo: running (k8s")
     assert shown[3] == shown[6] == "search: 1/8"
-    assert shown[4] == "demo: stopped in order; nothing is lost"
+    assert shown[4] == "demo: stopped cleanly; nothing is lost"
     assert shown[5].startswith("launched 'demo' again by k8s (attempt 2)")
     assert shown[7].startswith("demo: done (k8s")
 
@@ -85,7 +85,7 @@ def test_the_guide_of_cloud_works(
     assert shown[1].startswith("launched 'demo' by cloud; the run is s3://bucket/runs/demo")
     assert shown[2].startswith("demo: running (cloud")
     assert "the driver speaks" in shown[3]
-    assert shown[4] == "demo: stopped in order, the machines are down; nothing is lost"
+    assert shown[4] == "demo: stopped cleanly, the machines are down; nothing is lost"
     assert shown[5].startswith("launched 'demo' again by cloud (attempt 2)")
     assert "the driver speaks" in shown[6]
     assert shown[7].startswith("demo: done (cloud")

@@ -102,14 +102,14 @@ def test_secrets_are_in_the_secret_alone(kube: Kube, tmp_path: Path, call: CLI) 
         ({"jobDeploymentStatus": "Running", "jobStatus": "RUNNING"}, "running"),
         ({"jobDeploymentStatus": "Retrying", "jobStatus": "FAILED"}, "running: the cluster is being made again"),
         ({"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED"}, "done"),
-        ({"jobDeploymentStatus": "Complete", "jobStatus": "STOPPED"}, "unfinished: resume goes on"),
+        ({"jobDeploymentStatus": "Complete", "jobStatus": "STOPPED"}, "unfinished: resume continues"),
         (
             {
                 "jobDeploymentStatus": "Failed",
                 "jobStatus": "FAILED",
                 "message": "entrypoint failed with exit code 85, ",
             },
-            "unfinished: resume goes on",
+            "unfinished: resume continues",
         ),
         (
             {"jobDeploymentStatus": "Failed", "jobStatus": "FAILED", "message": "failed with\nexit code 2"},
@@ -130,7 +130,7 @@ def test_stopped_and_resumed(kube: Kube, tmp_path: Path) -> None:
     kube.job("tiny")["status"] = {"jobDeploymentStatus": "Running"}
     with pytest.raises(UserError, match="'tiny' is running: stop it first"):
         relaunch(made)
-    assert stop(made) == "stopped in order; nothing is lost"
+    assert stop(made) == "stopped cleanly; nothing is lost"
     assert kube.gone_after == 0
     assert not kube.named("rayjobs")
     assert stop(made) == "nothing is running"
@@ -284,7 +284,7 @@ def test_logs_are_followed_over_retries_and_cuts(kube: Kube, tmp_path: Path) -> 
         ({"mount": "/elsewhere"}, "does not lie in /elsewhere"),
         ({"claim_size": "1Gi"}, "a storage_class that offers ReadWriteMany"),
         ({"workers": 0}, "must be at least 1"),
-        ({"node_selector": "spot"}, "'spot' is no KEY=VALUE"),
+        ({"node_selector": "spot"}, "'spot' is not KEY=VALUE"),
         ({"ray_version": "2.9"}, "2.52 or newer"),
         ({"retries": -1}, "backoffLimit must be a whole number"),
     ],

@@ -84,7 +84,7 @@ def test_the_guide_works(tmp_path: Path, experiment: Path, stopped: None) -> Non
     first, second = [_state_in(text) for verb, text in shown if verb == "status"]
     assert (first, second) == ("running", "unfinished")
     log = next(text for verb, text in reversed(shown) if verb == "logs")
-    assert "nothing is lost, 'resume' goes on" in log
+    assert "nothing is lost, 'resume' continues" in log
     assert "Test accuracy" in log
     table = next(text for verb, text in shown if verb == "list")
     assert [cell.strip() for cell in table.splitlines()[-1].split("|")[1:4]] == ["tiny", "local", "done"]
@@ -149,7 +149,7 @@ def test_no_summary_no_run(ended: Launch, call: Call) -> None:
 def test_stopped_at_once(tmp_path: Path, experiment: Path, stopped: None) -> None:
     """A driver that is stopped before there is a run has not failed; ``resume`` does the whole of it."""
     assert run_command("launch", "local", experiment, "--storage", tmp_path / "runs").returncode == 0
-    assert "stopped in order; nothing is lost" in run_command("launch", "stop").stdout
+    assert "stopped cleanly; nothing is lost" in run_command("launch", "stop").stdout
     assert _state_in(run_command("launch", "status").stdout) == "unfinished"
     assert "nothing is running" in run_command("launch", "stop").stdout
     assert run_command("launch", "resume").returncode == 0
@@ -206,7 +206,7 @@ def test_a_wrong_profile_names_its_line(experiment: Path, call: Call, tmp_path: 
     profile = tmp_path / "mine.toml"
     arguments = ("launch", "local", experiment, "--storage", tmp_path / "runs", "--profile", profile)
     profile.write_text('python = ""\n\ncpu = 2\n')
-    assert f"{profile} line 3: no key in [local] 'cpu', did you mean 'cpus'?" in _refused(call(*arguments))
+    assert f"{profile} line 3: unknown key 'cpu' in [local]; did you mean 'cpus'?" in _refused(call(*arguments))
     profile.write_text('cpus = "two"\n')
     assert f"{profile} line 1: local.cpus = 'two': int is needed" in _refused(call(*arguments))
     profile.unlink()

@@ -45,8 +45,8 @@ def start(call: Call, tmp_path: Path) -> Callable[..., tuple[int, list[str], lis
     [
         ("", "ssh needs hosts"),
         ("hosts = ['a', 'b', 'a']", "a host is named twice"),
-        ("hosts = ['-oProxyCommand=x']", "'-oProxyCommand=x' is no host"),
-        ("hosts = ['a b']", "'a b' is no host"),
+        ("hosts = ['-oProxyCommand=x']", "'-oProxyCommand=x' is not a host"),
+        ("hosts = ['a b']", "'a b' is not a host"),
         ("hosts = ['a']\nenv = ['1=2']", "'1=2' is not NAME=VALUE"),
         ("hosts = ['a', 'b']\naddresses = ['10.0.0.1']", "1 for 2 hosts"),
         ("hosts_file = '/no/file'", "cannot be read"),

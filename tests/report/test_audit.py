@@ -50,7 +50,7 @@ def edit_line(run: RunDir, number: int, old: str, new: str) -> None:
 def test_an_untouched_run_fits(run: RunDir) -> None:
     """Nothing is named, and the report says that it looked."""
     assert remarks(run) == [
-        "Test splits were opened 12 times for 12 retrained models (test_ledger.jsonl).",
+        "Test evaluations: 12 for 12 retrained models (test_ledger.jsonl).",
         "Audit: ledger, selections, configurations and results fit together; no edit was found.",
     ]
 
@@ -143,7 +143,7 @@ def test_too_many_openings(run: RunDir) -> None:
     ledger.append(run.ledger, {key: entry[key] for key in ("event", "study", "seed", "config")})
     found = warnings(run)
     assert len(found) == 1
-    assert "bss on birds at 100 % 4 times for 3" in found[0]
+    assert "bss on birds at 100 % 4 for 3" in found[0]
     assert "interrupted and done again" in found[0]
     audit = next(table for table in build_report(run).tables if table.name == "audit")
     assert [row[2:5] for row in audit.rows] == [["3", "3", "1"]] * 3 + [["3", "4", "1"]]

@@ -69,7 +69,7 @@ def test_seeds_alone_explain_it() -> None:
 
 @pytest.mark.parametrize("values", [[], [[1.0, 2.0]], [[1.0], [2.0]]])
 def test_what_cannot_be_split(values: list[list[float]]) -> None:
-    """One search, or one seed each: search and seed cannot be told apart."""
+    """One search, or one seed each: search and seed cannot be inferred apart."""
     assert decompose(values) is None
 
 
@@ -160,7 +160,7 @@ def test_a_whole_report(run: RunDir) -> None:
     assert "Of the first of 3 searches, not of the best." in tables["main"].note
     assert [row[:3] for row in tables["repeats_terms"].rows] == [[str(n), str(99 + n), "24"] for n in (1, 2, 3)]
     assert len(tables["repeats_audit"].rows) == 12
-    assert any("test splits were opened 54 times for 54 retrained models" in remark for remark in report.remarks)
+    assert any("there were 54 test evaluations for 54 retrained models" in remark for remark in report.remarks)
     assert "Audit of the repeats: their files fit together too." in report.remarks
     assert warnings(run) == []
     assert "from 3 searches" in report.terminal()
@@ -172,7 +172,7 @@ def test_the_resampled_searches_stay(run: RunDir, tmp_path: Path) -> None:
     assert {"repeats", "stability"} <= both
     report = build_report(run)
     assert "stability" not in {table.name for table in report.tables}
-    assert not any("cannot be told" in remark for remark in report.remarks)
+    assert not any("cannot be inferred" in remark for remark in report.remarks)
 
 
 def test_a_run_without_repeats_says_nothing_of_them(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_what_weakens_the_repeats_is_told(run: RunDir) -> None:
     write_json(run.repeats_file, {"searches": 3, "time": 0.0, "after_tests": True})
     write_json(run.environment, read_json(run.environment) | {"from": "runs/old"})
     remarks = build_report(run).remarks
-    assert "The repeats were asked for after search 1 had opened test splits." in remarks
+    assert "The repeats were asked for after search 1 had made test evaluations." in remarks
     assert any("less independent" in remark for remark in remarks)
 
 
@@ -246,9 +246,9 @@ def test_a_failed_seed_of_a_repeat_is_told(run: RunDir) -> None:
     assert "repeats" in {table.name for table in build_report(run).tables}
 
 
-def test_openings_are_those_of_the_ledgers(run: RunDir) -> None:
-    """A further opening in a repeat's ledger counts, though there is no model for it."""
+def test_test_evaluations_are_those_of_the_ledgers(run: RunDir) -> None:
+    """A further test evaluation in a repeat's ledger counts, though there is no model for it."""
     entry = next(e for e in ledger.read(run.repeats()[0].ledger) if e["event"] == "test_evaluation")
     ledger.append(run.repeats()[0].ledger, {k: v for k, v in entry.items() if k not in ("time", "previous", "hash")})
-    assert any("opened 55 times for 54" in remark for remark in build_report(run).remarks)
-    assert any("more often than there are models" in warning for warning in warnings(run))
+    assert any("55 test evaluations for 54" in remark for remark in build_report(run).remarks)
+    assert any("more test evaluations than models" in warning for warning in warnings(run))

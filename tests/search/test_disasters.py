@@ -205,7 +205,7 @@ def test_a_full_disk_pauses(tmp_path: Path, undisturbed: Path) -> None:
             assert driver.wait(300) == 0, log.read_text()
         finally:
             kill_all(driver)
-        assert "going on: the storage is usable again" in log.read_text()
+        assert "continuing: the storage is usable again" in log.read_text()
         assert summary(run) == summary(undisturbed)
 
 

@@ -81,11 +81,11 @@ def test_the_audit_finds_no_fault(tiny_run: Tiny) -> None:
     run = RunDir(tiny_run[0])
     studies = read_studies(run)
     audits = audit_studies(run, studies)
-    assert [(audit.opened, audit.needed, audit.problems) for audit in audits] == [(3, 3, [])] * 3
+    assert [(audit.evaluations, audit.needed, audit.problems) for audit in audits] == [(3, 3, [])] * 3
     assert audit_remarks(run, studies, audits)[1].startswith("Audit: ledger, selections")
 
 
-def test_each_seed_opened_the_test_part_once(tiny_run: Tiny) -> None:
+def test_each_seed_has_one_test_evaluation(tiny_run: Tiny) -> None:
     """One opening and one result line a study and seed, in an unbroken chain."""
     run = RunDir(tiny_run[0])
     assert ledger.broken_lines(run.ledger) == []

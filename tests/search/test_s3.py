@@ -56,7 +56,7 @@ def test_every_command_reads_objects(restored: RunDir) -> None:
     shown = call("status", RUN)
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.count("2/2") == 2
-    assert f"no driver is running; to go on: cotuning-tune resume {RUN}" in shown.stdout
+    assert f"no driver is running; to continue: cotuning-tune resume {RUN}" in shown.stdout
     assert call("report", RUN).returncode == 0
     assert (restored.report / "report.md").read_text().startswith("# kills")
     left = [path.name for path in restored.path.rglob("*.pt")]

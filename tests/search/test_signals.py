@@ -32,7 +32,7 @@ def test_a_signal_ends_in_order(tmp_path: Path, undisturbed: Path) -> None:
             kill_all(driver)
         assert workers
         assert not run.lock.exists()
-        assert log.read_text().count("nothing is lost, 'resume' goes on") == count
+        assert log.read_text().count("nothing is lost, 'resume' continues") == count
         assert not list(path.glob("studies/*/selection.json")) + list(path.glob("studies/*/retrain"))
         assert not run.ledger.exists()
         arguments = ["resume", path]

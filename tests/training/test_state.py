@@ -28,7 +28,7 @@ def test_code_in_a_state_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     state, notices = read_state(path, "mine")
     assert state == {"spec": "mine", "epoch": 3}
     assert notices == [
-        f"{path} is damaged (it holds more than tensors and plain values): going on from the state before it"
+        f"{path} is damaged (it holds more than tensors and plain values): continuing from the state before it"
     ]
     assert previous(path).exists()
     assert not (tmp_path / "harmed").exists()

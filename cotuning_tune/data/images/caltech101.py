@@ -8,7 +8,7 @@ from cotuning_tune.data.images._torchvision import Unparted
 
 
 class Caltech101(Unparted):
-    """8,677 images. The clutter BACKGROUND_Google is no class and is left out, as torchvision does."""
+    """8,677 images. The clutter BACKGROUND_Google is not a class and is left out, as torchvision does."""
 
     page = "https://data.caltech.edu/records/mzrjq-6wc02"
     layout = """

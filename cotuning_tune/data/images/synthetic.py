@@ -30,8 +30,8 @@ class Synthetic(DataSet):
         c, side = self.config, self.stored_size
         patterns = np.random.default_rng([c.seed, 0]).uniform(0, 255, (c.classes, 3, 4, 4))
         labels = np.arange(c.classes * c.images) % c.classes
-        cells = np.arange(side) * 4 // side
-        plain = patterns[:, :, cells][:, :, :, cells][labels]
+        patches = np.arange(side) * 4 // side
+        plain = patterns[:, :, patches][:, :, :, patches][labels]
         noise = np.random.default_rng([c.seed, split]).normal(0, c.noise, plain.shape)
         pixels = np.clip(plain + noise, 0, 255).astype(np.uint8)
         return Listing([f"{split}-{n}" for n in range(len(labels))], labels.tolist(), ArrayImages(pixels))

@@ -40,7 +40,7 @@ class CloudProfile:
     ray_version: str = hyper("2.60.0", doc="version of Ray, the same as here")
     ssh_user: str = hyper("ubuntu", doc="user of the image")
     image: str = hyper("", doc="aws: AMI (empty: Ray's choice for the region); gcp: projects/.../images/...")
-    head_type: str = hyper("m5.xlarge", doc="machine type of the head, which is no spot instance")
+    head_type: str = hyper("m5.xlarge", doc="machine type of the head, which is not a spot instance")
     worker_type: str = hyper("g5.xlarge", doc="machine type of the workers")
     workers: int = hyper(2, doc="workers at spot price; lost ones are replaced")
     cpus: int = hyper(4, doc="cores of a worker")
@@ -210,7 +210,7 @@ class CloudBackend(Backend):
         if code in known:
             return known[code]
         if code:
-            return "killed: resume goes on" if code == "killed" else f"failed: exit code {code}"
+            return "killed: resume continues" if code == "killed" else f"failed: exit code {code}"
         return "ended" if summary_of(launch) else "gone: the head cannot be reached; the run lies in its storage"
 
     def log(self, launch: Launch, follow: bool) -> Iterator[str]:
@@ -233,7 +233,7 @@ class CloudBackend(Backend):
             return "the head could not be reached; the machines are down, nothing is lost"
         if said == "running":
             return "the driver did not end in time and went down with its machine; nothing is lost"
-        return "stopped in order, the machines are down; nothing is lost"
+        return "stopped cleanly, the machines are down; nothing is lost"
 
 
 def _kept(launch: Launch) -> Iterator[str]:

@@ -80,7 +80,7 @@ def object_name(run: str) -> str:
 def _selector(text: str) -> dict[str, str]:
     pairs = [part.partition("=") for part in text.split(",") if part]
     if bad := [key for key, sign, _ in pairs if not (key and sign)]:
-        raise UserError(f"node_selector: '{bad[0]}' is no KEY=VALUE")
+        raise UserError(f"node_selector: '{bad[0]}' is not KEY=VALUE")
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 
@@ -241,7 +241,7 @@ class K8sBackend(Backend):
             return NOTHING_RUNS
         if not api.delete("RayJob", launch.facts["name"], STOP_S):
             return f"the RayJob is being deleted, which takes more than {STOP_S:.0f} s; nothing is lost"
-        return "stopped in order; nothing is lost"
+        return "stopped cleanly; nothing is lost"
 
 
 def _commands(request: Request, names: list[str]) -> list[list[str]]:
@@ -310,7 +310,7 @@ def _clear(api: Api, job: Mapping[str, Any]) -> None:
 
 
 def _rehearse(api: Api, job: Mapping[str, Any], others: list[dict[str, Any]]) -> None:
-    """What the server would refuse, to the last mistyped field, is told before anything is made."""
+    """What the server would refuse, to the last mistyped field, is reported before anything is made."""
     try:
         api.rehearse(job)
     except Refused as problem:
@@ -336,7 +336,7 @@ def job_state(job: Mapping[str, Any]) -> str:
         return "done"
     ended = partial("{}: {}".format)
     if result == "STOPPED" or re.search(r"exit code 85\b", said):
-        return ended("unfinished", "resume goes on")
+        return ended("unfinished", "resume continues")
     return ended("failed", said) if said else "failed"
 
 

@@ -70,4 +70,4 @@ class LocalBackend(Backend):
         if self._alive(launch):
             os.killpg(launch.facts["pid"], signal.SIGKILL)
             return f"did not end within {STOP_S:.0f} s and was killed; nothing is lost"
-        return "stopped in order; nothing is lost"
+        return "stopped cleanly; nothing is lost"

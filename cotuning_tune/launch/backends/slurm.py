@@ -37,7 +37,7 @@ class SlurmProfile:
     container: str = hyper("", doc="words before every Python command: apptainer exec --nv IMAGE")
     network: str = hyper("", doc="interface by which the nodes reach each other: 'ib0'; '': their first address")
     scratch: str = hyper("/tmp", doc="folder on the nodes' own disks for Ray's files; removed at the end")
-    warning: int = hyper(120, doc="seconds before the time limit at which everything is put in order")
+    warning: int = hyper(120, doc="seconds before the time limit at which the run is ended cleanly")
     requeues: int = hyper(100, doc="how often an unfinished job goes back to the queue by itself")
     templates: str = hyper("", doc="folder with a slurm/job.sbatch or slurm/node.sh of your own")
 
@@ -157,6 +157,6 @@ class SlurmBackend(Backend):
         while _lives(state := self.state(launch)) and time.monotonic() < deadline:
             time.sleep(1)
         if not _lives(state):
-            return "stopped in order; nothing is lost"
+            return "stopped cleanly; nothing is lost"
         _order("scancel", job)
         return f"did not end within {STOP_S:.0f} s and was cancelled; nothing is lost"

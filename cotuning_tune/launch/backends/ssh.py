@@ -48,7 +48,7 @@ class SshProfile:
     dashboard_port: int = hyper(8265, doc="on 127.0.0.1 of the head")
     addresses: tuple[str, ...] = hyper((), doc="to bind to, in the order of the hosts; []: where ssh came in")
     folder: str = hyper(".cotuning_tune/on_hosts", doc="on each host, below the home folder or absolute")
-    stop_s: int = hyper(60, doc="seconds that the driver may take to end in order")
+    stop_s: int = hyper(60, doc="seconds that the driver may take to end cleanly")
     templates: str = hyper("", doc="folder with your own ssh/*.sh in place of launch/ssh/*.sh")
 
 
@@ -99,7 +99,7 @@ class SshBackend(Backend):
         if not hosts:
             raise UserError("ssh needs hosts: hosts = ['gpu1', 'gpu2'] in a profile, or hosts_file (--profile FILE)")
         if wrong := [host for host in hosts if host.startswith("-") or len(host.split()) != 1]:
-            raise UserError(f"ssh.hosts: '{wrong[0]}' is no host", "hosts")
+            raise UserError(f"ssh.hosts: '{wrong[0]}' is not a host", "hosts")
         if len(set(hosts)) < len(hosts):
             raise UserError("ssh.hosts: a host is named twice", "hosts")
         if profile.addresses and len(profile.addresses) != len(hosts):
@@ -211,7 +211,7 @@ class SshBackend(Backend):
             )
         if how == "killed":
             return f"the driver did not end within {seconds} s and was killed; nothing is lost"
-        return "stopped in order; nothing is lost" if how == "ended" else "the driver had ended; its nodes are stopped"
+        return "stopped cleanly; nothing is lost" if how == "ended" else "the driver had ended; its nodes are stopped"
 
 
 def _script(folder: str, line: str) -> str:

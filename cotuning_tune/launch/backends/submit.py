@@ -37,7 +37,7 @@ class SubmitProfile:
     env: tuple[str, ...] = hyper((), doc="environment of driver and trials: ['NAME=VALUE']")
     nodes: int = hyper(0, doc="wait until the cluster has so many; 0: take what is there")
     require_token: bool = hyper(True, doc="refuse a cluster that asks for no token")
-    stop_s: int = hyper(60, doc="seconds that the driver may take to end in order")
+    stop_s: int = hyper(60, doc="seconds that the driver may take to end cleanly")
 
 
 class SubmitBackend(Backend):
@@ -109,7 +109,7 @@ class SubmitBackend(Backend):
                 time.sleep(EVERY_S)
         if time.monotonic() - began > seconds:
             return f"the driver did not end within {seconds} s and was killed; nothing is lost"
-        return "stopped in order; nothing is lost"
+        return "stopped cleanly; nothing is lost"
 
 
 def _inside(request: Request) -> str:

@@ -94,7 +94,7 @@ class _MeanPool(nn.Module):
 
 
 def chain_of(network: nn.Module) -> list[nn.Module]:
-    """The network as a chain of modules; one link where its forward is no plain chain."""
+    """The network as a chain of modules; one link where its forward is not a plain chain."""
     children = dict(network.named_children())
     if {"conv1", "layer1", "layer4", "avgpool", "fc"} <= children.keys():
         links = [m for name, m in children.items() if name != "fc"]

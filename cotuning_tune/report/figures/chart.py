@@ -61,7 +61,7 @@ class Figure:
 
 
 def by_view(studies: list[StudyResult]) -> dict[str, list[StudyResult]]:
-    """The studies of each task at a rate, one a method."""
+    """The studies of each task at a rate, one per method."""
     found: dict[str, list[StudyResult]] = {}
     for study in studies:
         found.setdefault(study.setting, []).append(study)

@@ -30,7 +30,7 @@ def _shown_view(figure: Figure) -> tuple[Any, str]:
 
 
 def _linear_end(series: list[Series]) -> float:
-    """Below this a logarithmic axis that holds a zero goes on linearly."""
+    """Below this a logarithmic axis that holds a zero continues linearly."""
     return min((x for s in series for x in s.x if x > 0), default=1.0)
 
 

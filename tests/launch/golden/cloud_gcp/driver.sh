@@ -1,5 +1,5 @@
 #!/bin/sh
-# On the head: start the run or go on with it, tell how it stands, show what it says, end it in order.
+# On the head: start the run or continue it, tell how it stands, show what it says, end it cleanly.
 set -eu
 cd ~/cotuning-tune
 umask 077
