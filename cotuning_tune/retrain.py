@@ -1,7 +1,7 @@
 """Retraining: the chosen configuration of each study over the seeds, then one look at the test split.
 
-The only place that opens a test split. The driver writes the ledger line before a split is opened, so
-that no opening goes unrecorded, whatever is killed.
+The only place that opens a test split. The driver writes the ledger line before a test evaluation, so
+that none goes unrecorded, whatever is killed.
 """
 
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ class Retraining:
 
 
 def _train(spec: Values, folder: str, run: str, incarnation: int, threads: int) -> Trained:
-    """Train one seed to its end, going on from its state; keep the weights of the best epoch.
+    """Train one seed to its end, continuing from its state; keep the weights of the best epoch.
 
     Runs in a worker. Returns the history, and ``failed`` with the reason where the method failed. Beside the model
     stand pictures of its mistakes on the validation split.

@@ -1,14 +1,15 @@
 """The command that makes a shell complete the others: completion."""
 
 import argparse
-from typing import Any
+
+from cotuning_tune.cli._options import Commands
 
 SHELLS = ("bash", "zsh", "tcsh")
 FILES = ("EXPERIMENT", "FILE", "CSV")  # arguments that are files, by what the help calls them
 FOLDERS = ("RUN", "DIR", "FOLDER", "EXPORT", "storage", "out")
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """The parser of this command."""
     text = "print a script that completes commands, options and paths in your shell"
     epilog = 'bash: eval "$(cotuning-tune completion bash)" in ~/.bashrc'

@@ -49,7 +49,7 @@ def add(commands: Commands) -> None:
             text = "test on ten crops, as the paper does: experiment.test_crops = 'ten'"
             started.add_argument("--ten-crop", action="store_true", help=text)
     for name, text in (
-        ("resume", "go on with an interrupted run, whatever was killed"),
+        ("resume", "continue an interrupted run, whatever was killed"),
         ("retrain", "retrain the selected configurations over the seeds and test them once"),
     ):
         resumed = commands.add_parser(name, help=text, description=text)

@@ -44,7 +44,7 @@ def _add_train(commands: Commands) -> None:
         help="as optim/lr=0.01 or co_tuning/weight=1",
     )
     add_calibration(train)
-    train.add_argument("--out", help="folder for its state: the same command goes on after a kill")
+    train.add_argument("--out", help="folder for its state: the same command continues after a kill")
     add_decoding(train)
     train.set_defaults(call=_train)
 

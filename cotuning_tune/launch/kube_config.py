@@ -74,7 +74,7 @@ def _of_files(paths: list[Path], context: str) -> "httpx2.Client":
     try:
         config = KubeConfig.from_dict(made).get("it")
     except ValueError as problem:  # msgspec: a value of another type
-        raise UserError(f"{paths[0]} is no kubeconfig: {first_line(problem)}") from None
+        raise UserError(f"{paths[0]} is not a kubeconfig: {first_line(problem)}") from None
     return _client(config, cluster.get("proxy-url"))
 
 
@@ -103,7 +103,7 @@ def _check_server(cluster: Mapping[str, Any]) -> None:
     if cluster.get("insecure-skip-tls-verify"):
         raise UserError(f"{server}: insecure-skip-tls-verify would give the token to anybody; name its authority")
     if parts.scheme not in ("http", "https") or (parts.scheme == "http" and parts.hostname not in LOOPBACK):
-        raise UserError(f"'{server}' is no address of an API server: https://HOST:PORT is possible")
+        raise UserError(f"'{server}' is not the address of an API server: https://HOST:PORT is possible")
 
 
 def _user(item: Mapping[str, Any], folder: Path) -> dict[str, Any]:

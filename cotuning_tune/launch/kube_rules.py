@@ -1,4 +1,4 @@
-"""What a cluster would take of a manifest and never run, or what would be unsafe, told before anything is sent.
+"""What a cluster would take of a manifest and never run, or what would be unsafe, reported before anything is sent.
 
 The operator's rules are those of KubeRay 1.7 (ray-operator/controllers/ray/utils/validation.go); the schema of
 its resource lets these mistakes pass, and the RayJob then waits for ever. The rules of safety are this project's.
@@ -108,7 +108,7 @@ def _name(name: str) -> Iterator[Problem]:
     if len(name) > MOST_CHARACTERS:
         yield at, f"'{name}' has {len(name)} characters, {MOST_CHARACTERS} are possible: choose another (--name)"
     if not DNS_LABEL.fullmatch(name):
-        yield at, f"'{name}' is no name for a RayJob: a-z, 0-9 and '-' are possible, a letter first"
+        yield at, f"'{name}' is not a name for a RayJob: a-z, 0-9 and '-' are possible, a letter first"
 
 
 def _ending(spec: Mapping[str, Any]) -> Iterator[Problem]:

@@ -46,7 +46,7 @@ def create_run(experiment: Experiment, storage: Path, command: Sequence[str], wa
         if run.experiment_file.read_text() != experiment.text:
             raise UserError(
                 f"{run.path} holds a run of a different experiment file: give this one another name"
-                f" (--name), or go on with that one (cotuning-tune resume {run.path})"
+                f" (--name), or continue that one (cotuning-tune resume {run.path})"
             )
         _check_space(run, experiment)
         return run
@@ -94,7 +94,7 @@ def _check_space(run: RunDir, experiment: Experiment) -> None:
     if experiment.space_text() != run.space_file.read_text():
         raise UserError(
             f"{run.space_file} differs from the ranges of this version of cotuning_tune ({__version__}):"
-            " go on with the version in env.json, or start a new run"
+            " continue with the version in env.json, or start a new run"
         )
 
 

@@ -26,7 +26,7 @@ POLICY = OBJECTS[OBJECTS.index("# Only the") :]
 # what is written instead, where, and what is said of it
 FAULTS = {
     "a long name": ('name: "tiny"', f"name: {'x' * 48}", "has 48 characters, 47 are possible"),
-    "a name with a digit first": ('name: "tiny"', "name: 7tiny", "'7tiny' is no name for a RayJob"),
+    "a name with a digit first": ('name: "tiny"', "name: 7tiny", "'7tiny' is not a name for a RayJob"),
     "suspend alone": (
         "suspend: false",
         "suspend: true",
