@@ -172,10 +172,18 @@ def _pinned(config_type: type, table: Mapping[str, Any], where: str, base: Path 
             raise UserError(f"{where}.{key} cannot be searched: give it one value", f"{where}.{key}")
         value = parameter.value
         if known[key][0].metadata.get("path") and value:
-            value = str(base.absolute() / Path(value).expanduser())
+            value = _absolute(base, value, f"{where}.{key}")
         values[key] = value
     build(config_type, values, where)
     return values
+
+
+def _absolute(base: Path, value: str, key: str) -> str:
+    """A path of the file, from ``base`` where it is relative."""
+    try:
+        return str(base.absolute() / Path(value).expanduser())
+    except RuntimeError:
+        raise UserError(f"{key} = {value!r}: no user of that name has a home here", key) from None
 
 
 def _check_lists(config: ExperimentConfig) -> None:
@@ -210,7 +218,7 @@ def _check_resources(resources: Resources) -> None:
         problem = f"resources.cpu_per_trial = {resources.cpu_per_trial}: at least 1 is needed"
         raise UserError(problem, "resources.cpu_per_trial")
     share = resources.share
-    if share != -1 and (share < 0 or (share > 1 and share != int(share))):
+    if not (share == -1 or 0 <= share <= 1 or (share > 1 and share.is_integer())):
         problem = f"resources.gpu_per_trial = {share:g}: a share from 0 to 1, a whole number, or 'auto'"
         raise UserError(problem, "resources.gpu_per_trial")
 
@@ -220,7 +228,10 @@ def parse(text: str, name: str, base: Path = Path()) -> Experiment:
 
     Raises UserError.
     """
-    tables = tomllib.loads(text)
+    try:
+        tables = tomllib.loads(text)
+    except (ValueError, RecursionError) as problem:  # no TOML, a number of thousands of digits, nested too deep
+        raise UserError(str(problem)) from None
     for key, value in tables.items():
         if key not in TABLES:
             raise unknown("table", key, TABLES, key)
@@ -228,7 +239,7 @@ def parse(text: str, name: str, base: Path = Path()) -> Experiment:
             raise UserError(f"{key} = {value!r}: [{key}] is a table", key)
     values = _pinned(ExperimentConfig, {"name": name, **tables.get("experiment", {})}, "experiment")
     if Path(values["weights"]).suffix:
-        values["weights"] = str(base.absolute() / Path(values["weights"]).expanduser())
+        values["weights"] = _absolute(base, values["weights"], "experiment.weights")
     config = build(ExperimentConfig, values, "experiment")
     _check(config)
     resources = build(Resources, _pinned(Resources, tables.get("resources", {}), "resources"), "resources")
@@ -290,8 +301,6 @@ def read_experiment(path: str | Path) -> Experiment:
         raise UserError(f"{path} is no UTF-8 text: {problem}") from None
     try:
         return parse(text, path.stem, path.absolute().parent)
-    except tomllib.TOMLDecodeError as problem:
-        raise UserError(f"{path}: {problem}") from None
     except UserError as problem:
         line = line_of(text, problem.key.split(".")) if problem.key else None
         raise UserError(f"{path}{f' line {line}' if line else ''}: {problem}") from None
