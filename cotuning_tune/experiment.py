@@ -5,7 +5,6 @@ file and line and what is possible instead.
 """
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ from tomlkit.items import Item
 from cotuning_tune import data, methods, models
 from cotuning_tune.base.errors import UnknownKeyError, UserError, unknown
 from cotuning_tune.base.former_names import KEYS
-from cotuning_tune.base.toml_text import inline, line_of
+from cotuning_tune.base.toml_text import inline, line_of, read_text, tables_of
 from cotuning_tune.hyper import (
     Choice,
     Parameter,
@@ -174,10 +173,18 @@ def _pinned(config_type: type, table: Mapping[str, Any], where: str, base: Path 
             raise UserError(f"{where}.{key} cannot be searched: give it one value", f"{where}.{key}")
         value = parameter.value
         if known[key][0].metadata.get("path") and value:
-            value = str(base.absolute() / Path(value).expanduser())
+            value = _absolute(base, value, f"{where}.{key}")
         values[key] = value
     build(config_type, values, where)
     return values
+
+
+def _absolute(base: Path, value: str, key: str) -> str:
+    """A path of the file, from ``base`` where it is relative."""
+    try:
+        return str(base.absolute() / Path(value).expanduser())
+    except RuntimeError:
+        raise UserError(f"{key} = {value!r}: no user of that name has a home here", key) from None
 
 
 def _check_lists(config: ExperimentConfig) -> None:
@@ -212,7 +219,7 @@ def _check_resources(resources: Resources) -> None:
         problem = f"resources.cpu_per_trial = {resources.cpu_per_trial}: at least 1 is needed"
         raise UserError(problem, "resources.cpu_per_trial")
     share = resources.share
-    if share != -1 and (share < 0 or (share > 1 and share != int(share))):
+    if not (share == -1 or 0 <= share <= 1 or (share > 1 and share.is_integer())):
         problem = f"resources.gpu_per_trial = {share:g}: a share from 0 to 1, a whole number, or 'auto'"
         raise UserError(problem, "resources.gpu_per_trial")
 
@@ -222,7 +229,7 @@ def parse(text: str, name: str, base: Path = Path()) -> Experiment:
 
     Raises UserError.
     """
-    tables = tomllib.loads(text)
+    tables = tables_of(text)
     try:
         return _parse(tables, text, name, base)
     except UnknownKeyError as problem:
@@ -256,7 +263,7 @@ def _parse(tables: dict[str, Any], text: str, name: str, base: Path) -> Experime
             raise UserError(f"{key} = {value!r}: [{key}] is a table", key)
     values = _pinned(ExperimentConfig, {"name": name, **tables.get("experiment", {})}, "experiment")
     if Path(values["weights"]).suffix:
-        values["weights"] = str(base.absolute() / Path(values["weights"]).expanduser())
+        values["weights"] = _absolute(base, values["weights"], "experiment.weights")
     config = build(ExperimentConfig, values, "experiment")
     _check(config)
     resources = build(Resources, _pinned(Resources, tables.get("resources", {}), "resources"), "resources")
@@ -314,16 +321,9 @@ def _read_data(
 def read_experiment(path: str | Path) -> Experiment:
     """The experiment in a file. Raises UserError with file and, where it can be told, line."""
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as problem:
-        raise UserError(f"{path} cannot be read: {problem.strerror}") from None
-    except UnicodeDecodeError as problem:
-        raise UserError(f"{path} is not UTF-8 text: {problem}") from None
+    text = read_text(path)
     try:
         return parse(text, path.stem, path.absolute().parent)
-    except tomllib.TOMLDecodeError as problem:
-        raise UserError(f"{path}: {problem}") from None
     except UserError as problem:
         line = line_of(text, problem.key.split(".")) if problem.key else None
         raise UserError(f"{path}{f' line {line}' if line else ''}: {problem}") from None

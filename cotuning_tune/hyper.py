@@ -88,6 +88,8 @@ def default_of(item: dataclasses.Field[Any]) -> Any:
 def convert(value: Any, hint: Any, where: str) -> Any:
     """``value`` as the field's type, or a UserError that names the type; numbers never pass as flags."""
     options = _options(hint)
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise UserError(f"{where}: a whole number has 64 bits, not {value.bit_length() + 1}", where)
     for option in options:
         origin = typing.get_origin(option)
         if option is float and isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -103,10 +105,8 @@ def convert(value: Any, hint: Any, where: str) -> Any:
         if origin is tuple and isinstance(value, (list, tuple)):
             inner = typing.get_args(option)[0]
             return tuple(convert(part, inner, where) for part in value)
-        if option in (int, str, bool) and type(value) is option:
+        if option in (int, str, bool, type(None)) and type(value) is option:
             return value
-        if option is type(None) and value is None:
-            return None
     names = " or ".join(_type_name(option) for option in options)
     raise UserError(f"{where} = {value!r}: {names} is needed", where)
 

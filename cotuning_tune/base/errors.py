@@ -9,11 +9,12 @@ from cotuning_tune.base.former_names import KEYS
 class UserError(Exception):
     """A mistake in what the user gave; the command line prints its one line and exits with 2.
 
-    ``key``: the dotted key of the experiment file that is wrong, where there is one.
+    ``key``: the dotted key of the experiment file that is wrong, where there is one. What cannot be printed, as
+    a line's end in a quoted name, is shown escaped.
     """
 
     def __init__(self, message: str, key: str = "") -> None:
-        super().__init__(message)
+        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
         self.key = key
 
 

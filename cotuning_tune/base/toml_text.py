@@ -2,11 +2,32 @@
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import tomlkit
 from tomlkit.exceptions import ParseError
 from tomlkit.items import Item
+
+from cotuning_tune.base.errors import UserError
+
+
+def read_text(path: Path) -> str:
+    """The text of a TOML file. Raises UserError where it cannot be read."""
+    try:
+        return path.expanduser().read_text(encoding="utf-8")
+    except OSError as problem:
+        raise UserError(f"{path} cannot be read: {problem.strerror}") from None
+    except UnicodeDecodeError as problem:
+        raise UserError(f"{path} is not UTF-8 text: {problem}") from None
+
+
+def tables_of(text: str) -> dict[str, Any]:
+    """The tables of a TOML text. Raises UserError where it is none."""
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as problem:  # no TOML, a number of thousands of digits, nested too deep
+        raise UserError(str(problem)) from None
 
 
 def line_of(text: str, path: Sequence[str]) -> int | None:
@@ -18,7 +39,7 @@ def line_of(text: str, path: Sequence[str]) -> int | None:
     for end in range(1, len(lines) + 1):
         try:
             found: Any = tomllib.loads("\n".join(lines[:end]))
-        except tomllib.TOMLDecodeError:  # within a value of several lines
+        except (ValueError, RecursionError):  # within a value of several lines
             continue
         for name in path:
             found = found.get(name) if isinstance(found, Mapping) else None

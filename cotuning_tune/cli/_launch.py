@@ -71,15 +71,15 @@ def _request(options: argparse.Namespace) -> "Request":
 
 def _name_in(path: Path) -> str:
     """The run's name, as the command ``run`` would find it; the file is not checked further here."""
-    import tomllib
-
     from cotuning_tune.base.errors import UserError
+    from cotuning_tune.base.toml_text import read_text, tables_of
 
+    text = read_text(path)
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+        table = tables_of(text).get("experiment", {})
+    except UserError as problem:
         raise UserError(f"{path}: {problem}") from None
-    return str(tables.get("experiment", {}).get("name", path.stem))
+    return str(table.get("name", path.stem) if isinstance(table, dict) else path.stem)
 
 
 def _launch(options: argparse.Namespace) -> int:

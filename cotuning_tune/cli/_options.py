@@ -51,7 +51,7 @@ def with_options(experiment: "Experiment", options: argparse.Namespace) -> "Expe
 
 def parse_values(pairs: list[str], example: str) -> dict[str, object]:
     """The values of ``--set``: TOML where it can be read as such, else text. Raises UserError."""
-    import tomllib
+    from cotuning_tune.base.toml_text import tables_of
 
     values: dict[str, object] = {}
     for pair in pairs:
@@ -59,7 +59,7 @@ def parse_values(pairs: list[str], example: str) -> dict[str, object]:
         if not equals:
             raise UserError(f"--set {pair}: KEY=VALUE is needed, as {example}")
         try:
-            values[key] = tomllib.loads(f"v = {text}")["v"]
-        except tomllib.TOMLDecodeError:
+            values[key] = tables_of(f"v = {text}")["v"]
+        except UserError:
             values[key] = text
     return values

@@ -1,27 +1,23 @@
 """A profile: what a site's machines need, in a TOML file; each backend has its own keys."""
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.base.toml_text import line_of
+from cotuning_tune.base.toml_text import line_of, read_text, tables_of
 from cotuning_tune.hyper import build, convert, default_of, fields_of
 
 
 def read_profile(profile_type: type, path: str | Path | None, given: Mapping[str, Any], backend: str) -> Any:
     """The profile in a file, with the ``given`` values over it. Raises UserError with file and line."""
-    text = ""
-    if path:
-        try:
-            text = Path(path).expanduser().read_text(encoding="utf-8")
-        except OSError as problem:
-            raise UserError(f"the profile {path} cannot be read: {problem.strerror}") from None
+    text = read_text(Path(path)) if path else ""
     try:
-        return make_profile(profile_type, {**tomllib.loads(text), **given}, backend)
-    except tomllib.TOMLDecodeError as problem:
+        tables = tables_of(text)
+    except UserError as problem:
         raise UserError(f"{path}: {problem}") from None
+    try:
+        return make_profile(profile_type, {**tables, **given}, backend)
     except UserError as problem:
         line = line_of(text, [problem.key.rpartition(".")[2]]) if problem.key and text else None
         raise UserError(f"{path} line {line}: {problem}" if line else str(problem)) from None

@@ -131,7 +131,7 @@ ODD = """[[a.b.c]]
 """  # tomllib reads it, tomlkit does not
 
 
-@settings(max_examples=500, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=250, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(notations(), st.lists(NAMES, min_size=1, max_size=3), VALUES)
 @example(Notation({"a": {"b": {"c": [{}], "d": {}}}}, ODD), ["a", "b", "d", "e"], 1)
 def test_a_key_is_set_in_any_notation(notation: Notation, path: list[str], value: Any) -> None:
