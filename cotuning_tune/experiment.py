@@ -307,7 +307,7 @@ def _read_data(
 
 
 def read_experiment(path: str | Path) -> Experiment:
-    """The experiment in a file. Raises UserError with file and, where it can be told, line."""
+    """The experiment in a file. Raises UserError with file and, where it is known, line."""
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
