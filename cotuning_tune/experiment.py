@@ -319,7 +319,7 @@ def _read_data(
 
 
 def read_experiment(path: str | Path) -> Experiment:
-    """The experiment in a file. Raises UserError with file and, where it can be told, line."""
+    """The experiment in a file. Raises UserError with file and, where it is known, line."""
     path = Path(path)
     text = read_text(path)
     try:

@@ -24,7 +24,7 @@ def add(commands: Commands) -> None:
     )
     text = "every data set: what is published of it, and whether it can be downloaded"
     group.add_parser("list", help=text, description=text).set_defaults(call=_list)
-    text = "get a data set into its folder, or say where it comes from and how the folder shall look"
+    text = "get a data set into its folder, or say where it comes from and how the folder must look"
     prepare = group.add_parser("prepare", help=text, description=text)
     _add_address(prepare)
     prepare.set_defaults(call=_prepare)
@@ -34,7 +34,7 @@ def add(commands: Commands) -> None:
 
 
 def _add_address(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("kind", metavar="KIND", nargs="?", help="a data set, as 'data list' shows them")
+    parser.add_argument("data_set", metavar="DATA_SET", nargs="?", help="a data set, as 'data list' shows them")
     parser.add_argument("--root", metavar="DIR", help="its folder")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="another option, as invert=false"
@@ -61,7 +61,7 @@ def _add_describe(group: Commands) -> None:
     describe.add_argument(
         "--rates", type=float, nargs="+", metavar="RATE", help="sampling rates (0.15 0.3 0.5 1, or the experiment's)"
     )
-    describe.add_argument("--sheet", metavar="FILE", help="the contact sheet, a PNG (default: KIND.png)")
+    describe.add_argument("--sheet", metavar="FILE", help="the contact sheet, a PNG (default: DATA_SET.png)")
     describe.set_defaults(call=_describe)
 
 
@@ -94,15 +94,15 @@ ENLARGED = 64  # pixels; the side at which sets that are no files are compared, 
 
 
 class _Address:
-    """Which data set is meant, with its options: from KIND and --set, or from an experiment file."""
+    """Which data set is meant, with its options: from DATA_SET and --set, or from an experiment file."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         from cotuning_tune.data import TaskConfig, data_set
         from cotuning_tune.hyper import build
 
-        if bool(options.kind) == bool(options.experiment):
+        if bool(options.data_set) == bool(options.experiment):
             raise UserError("name a data set (see 'data list'), or --experiment FILE with --task NAME")
-        self.name, self.task = options.kind, TaskConfig()
+        self.name, self.task = options.data_set, TaskConfig()
         self.rates: tuple[float, ...] = ()
         given: dict[str, object] = {}
         if options.experiment:
@@ -159,7 +159,7 @@ def _prepare(options: argparse.Namespace) -> int:
     except UserError:
         if not kind.fetches:
             source = f"comes from {kind.page}" if kind.page else "is for you to make"
-            print(f"{address.name} {source}; its folder shall look like this:")
+            print(f"{address.name} {source}; its folder must look like this:")
             print(textwrap.dedent(kind.layout or (sys.modules[kind.__module__].__doc__ or "")).strip())
         raise
     print(f"{address.name} {place.line}")

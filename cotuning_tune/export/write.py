@@ -85,7 +85,7 @@ def evaluated(spec: TrainingSpec, weights: dict[str, Tensor]) -> Trainer:
 
 
 def _batches(task: Task) -> Iterator[np.ndarray]:
-    """Stored validation images uint8 [B, 3, S, S], at most ``CHECKED`` evenly over the part; the last batch is of one.
+    """Stored validation images uint8 [B, 3, S, S], at most ``CHECKED`` evenly over the split; the last batch is of one.
 
     A network that was followed with one size of batch may have kept it: sizes differ here.
     """
@@ -136,7 +136,7 @@ def _description(winner: Winner, reference: Trainer, format_name: str, data: byt
             "std": std,
             "normalised_by": "the model, from grey levels 0..255",
         },
-        "check": {"part": "validation", **dataclasses.asdict(check)},
+        "check": {"split": "validation", **dataclasses.asdict(check)},
         "versions": versions(),
     }
 

@@ -229,7 +229,7 @@ def choose(candidates: Candidates, options: BuildOptions) -> Chosen:
 
 
 def _deal(crops: Sequence[Crop], wanted: Mapping[str, int], home: dict[str, str], seed: int) -> dict[str, list[Crop]]:
-    """Take crops of a class until each split has enough; ``home``: the part of each source image so far."""
+    """Take crops of a class until each split has enough; ``home``: the split of each source image so far."""
     per_image = Counter(crop.source.file for crop in crops)
     reach = Counter(dict.fromkeys(SPLITS, 0))  # crops in images of a split, whether taken or not
     for file, count in per_image.items():

@@ -23,7 +23,7 @@ WIDTH, HEIGHT, DPI = 9.0, 10.8, 100  # inches
 
 @dataclass(frozen=True)
 class Judged:
-    """A part of a task and what a model says of it: predicted_N int64, probability_N of that class."""
+    """A split of a task and what a model says of it: predicted_N int64, probability_N of that class."""
 
     title: str
     split: Split
@@ -44,7 +44,7 @@ class Judged:
         return sorted(found, key=lambda pair: (-pair[0], *pair[1:]))[:PAIRS]
 
     def mistakes(self) -> list[int]:
-        """Places in the part of the images classified wrong, the surest mistake first."""
+        """Positions in the split of the images classified wrong, the surest mistake first."""
         wrong = (self.predicted_N != self.split.labels_N).nonzero()[:, 0].tolist()
         return sorted(wrong, key=lambda place: (-float(self.probability_N[place]), place))
 

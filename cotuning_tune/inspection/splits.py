@@ -1,4 +1,4 @@
-"""The parts of a data set, as files where it is files and as arrays where it is made or packed."""
+"""The splits of a data set, as files where it is files and as arrays where it is made or packed."""
 
 from collections import Counter
 from collections.abc import Sequence

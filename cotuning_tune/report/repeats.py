@@ -282,7 +282,9 @@ def _circumstances(run: RunDir, searches: list[Search]) -> list[str]:
     if read_json(run.repeats_file)["after_tests"]:
         remarks.append("The repeats were asked for after search 1 had made test evaluations.")
     if read_json(run.environment).get("from"):
-        remarks.append("All searches were told the same older run's trials: they are less independent than they look.")
+        remarks.append(
+            "All searches started with the same older run's trials: they are less independent than they look."
+        )
     return remarks
 
 

@@ -1,4 +1,4 @@
-"""Starting a new run from an old one: its finished trials inside the new ranges are told to the sampler.
+"""Starting a new run from an old one: its finished trials inside the new ranges are passed on to the sampler.
 
 They are marked, count for no budget and are never selected: they only tell TPE and GP where to look.
 """

@@ -1,4 +1,4 @@
-"""What a training is told: the published setting as defaults, ranges where a search looks.
+"""The settings of a training: the published setting as defaults, ranges where a search looks.
 
 Defaults: You et al., NeurIPS 2020, section 5: SGD, momentum 0.9, batch 48, ten-fold head learning rate.
 """

@@ -120,7 +120,7 @@ def test_prepare_without_download(call: Call, listed: Path, tmp_path: Path) -> N
     """What cannot be downloaded is explained: the owners' page, the layout, and exit code 2."""
     code, out, err = call("data", "prepare", "listed", "--root", tmp_path / "nowhere")
     assert code == 2
-    assert out[0] == "listed comes from https://example.org/birds; its folder shall look like this:"
+    assert out[0] == "listed comes from https://example.org/birds; its folder must look like this:"
     assert out[1:] == ["DIR/list.txt    split file class", "DIR/images/     the files"]
     assert err == [f"cotuning-tune: {tmp_path / 'nowhere'} has no list.txt"]
 

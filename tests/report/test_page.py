@@ -325,3 +325,9 @@ def test_a_large_run_opens_at_once(browser: Any, large: Path, record_testsuite_p
     assert figures(driver)["best_by_trials"]["marks"] > 50
     resize(driver, 390)
     assert overflow(driver) == 0
+
+
+def test_no_warnings_no_box_for_them() -> None:
+    """The list on top is there with a warning, and not there without one."""
+    assert 'class="remarks top"' not in page_html("made", [], ["plain"], [], [])
+    assert 'class="remarks top"' in page_html("made", [], ["WARNING: look"], [], [])

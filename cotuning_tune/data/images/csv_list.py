@@ -71,7 +71,7 @@ class CsvList(FileDataSet):
             raise UserError(f"{self.file} cannot be read: {first_line(problem)}") from None
 
     def _rows(self, file: Any) -> Iterator[Row]:
-        """Path, label and part of each row, each path once."""
+        """Path, label and split of each row, each path once."""
         head = file.readline()
         file.seek(0)
         reader = csv.reader(file, delimiter=max("\t;,", key=head.count), strict=True)

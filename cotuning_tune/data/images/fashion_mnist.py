@@ -1,6 +1,6 @@
 """Fashion-MNIST (Xiao et al. 2017, MIT licence): 1000 + 1000 images in the package, or the whole set.
 
-The embedded part holds 100 training and 100 test images a class, the first of each in the published
+The embedded images are 100 training and 100 test images per class, the first of each in the published
 order (``scripts/build_embedded_fashion_mnist.py``); the whole set comes through torchvision.
 """
 
