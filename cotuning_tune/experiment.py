@@ -196,7 +196,7 @@ def _check_lists(config: ExperimentConfig) -> None:
             raise UserError(f"experiment.{name} lists something twice: {list(listed)}", f"experiment.{name}")
     for rate in config.rates:
         if not 0 < rate <= 1:
-            problem = f"experiment.rates: {rate:g} is not a sampling rate: it must lie above 0 and not above 1"
+            problem = f"experiment.rates: {rate:g} is not a sampling rate: it must be above 0 and at most 1"
             raise UserError(problem, "experiment.rates")
 
 

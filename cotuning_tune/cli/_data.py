@@ -18,13 +18,13 @@ VERIFY_CODES = "Exit codes: 0 nothing wrong, or warnings only; 1 something wrong
 
 def add(commands: Commands) -> None:
     """The parsers of these commands."""
-    text = "look at data sets before a search does"
+    text = "prepare, check and describe data sets"
     group = commands.add_parser("data", help=text, description=text).add_subparsers(
         dest="data_command", metavar="COMMAND", required=True
     )
-    text = "every data set: what is published of it, and whether it can be downloaded"
+    text = "list every data set: its published figures, and whether it can be downloaded"
     group.add_parser("list", help=text, description=text).set_defaults(call=_list)
-    text = "get a data set into its folder, or say where it comes from and how the folder must look"
+    text = "download a data set, or say where to get it and how its folder must look"
     prepare = group.add_parser("prepare", help=text, description=text)
     _add_address(prepare)
     prepare.set_defaults(call=_prepare)
@@ -49,13 +49,13 @@ def _add_verify(group: Commands) -> None:
     _add_address(verify)
     verify.add_argument("--smallest", type=int, default=32, metavar="PX", help="shorter sides below are tiny (32)")
     verify.add_argument("--strict", action="store_true", help="warnings give exit code 1 too")
-    verify.add_argument("--jobs", type=_positive, metavar="N", help="threads (default: one per core)")
-    verify.add_argument("--json", metavar="FILE", help="write everything found there")
+    verify.add_argument("--jobs", type=_positive, metavar="N", help="number of threads (default: one per core)")
+    verify.add_argument("--json", metavar="FILE", help="write all findings to FILE")
     verify.set_defaults(call=_verify)
 
 
 def _add_describe(group: Commands) -> None:
-    text = "classes, balance, splits, sizes, and a contact sheet of training images"
+    text = "show classes, balance, splits and sizes, and draw a contact sheet of training images"
     describe = group.add_parser("describe", help=text, description=text)
     _add_address(describe)
     describe.add_argument(
@@ -80,7 +80,7 @@ def _add_build(group: Commands) -> None:
     build.add_argument("--seed", type=int, default=0, help="another seed, other crops (0)")
     build.add_argument("--with-val", action="store_true", help="crop from val2017 too")
     build.add_argument("--allow-fewer", action="store_true", help="take what there is in classes with too few")
-    build.add_argument("--jobs", type=_positive, metavar="N", help="threads (default: one per core)")
+    build.add_argument("--jobs", type=_positive, metavar="N", help="number of threads (default: one per core)")
     build.set_defaults(call=_build)
 
 

@@ -17,15 +17,17 @@ def add(commands: Commands) -> None:
     exporter = commands.add_parser("export", help=text, description=text)
     exporter.add_argument("run", metavar="RUN", help="folder of the run")
     exporter.add_argument("--study", required=True, help="TASK-RATE-METHOD, a folder of RUN/studies")
-    exporter.add_argument("--seed", type=int, metavar="N", help="of the retraining (default: the lowest complete one)")
+    exporter.add_argument(
+        "--seed", type=int, metavar="N", help="seed of the retraining (default: the lowest complete one)"
+    )
     exporter.add_argument("--format", required=True, choices=FORMATS, help="onnx needs the extra [onnx]")
     exporter.add_argument("--out", metavar="DIR", help="a new folder (default: RUN/export/STUDY-seedN-FORMAT)")
     exporter.set_defaults(call=_export)
-    text = "tell the classes of the images in a folder, with an exported model alone, on the CPU"
+    text = "predict the class of each image in a folder with an exported model, on the CPU"
     predictor = commands.add_parser("predict", help=text, description=text)
     predictor.add_argument("export", metavar="EXPORT", help="folder of an exported model")
-    predictor.add_argument("folder", metavar="FOLDER", help="images, also in folders below")
-    predictor.add_argument("--out", metavar="CSV", help="file of the table (default: shown)")
+    predictor.add_argument("folder", metavar="FOLDER", help="images, in subfolders too")
+    predictor.add_argument("--out", metavar="CSV", help="file for the table (default: printed)")
     predictor.set_defaults(call=_predict)
 
 

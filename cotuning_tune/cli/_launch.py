@@ -27,9 +27,11 @@ def add(commands: Commands) -> None:
         parser.add_argument("experiment", metavar="EXPERIMENT", nargs="?", help="a file of search_spaces/, or your own")
         parser.add_argument("--storage", help="folder that all nodes see, or s3://BUCKET/PREFIX")
         parser.add_argument("--name", help="name of the run (default: the file's name)")
-        parser.add_argument("--optuna-storage", metavar="URL", default="", help="Optuna storage; s3:// needs one")
+        parser.add_argument(
+            "--optuna-storage", metavar="URL", default="", help="database of the studies; needed with s3://"
+        )
         parser.add_argument("--profile", metavar="FILE", help=f"what the site needs (see launch/profiles/{name}.toml)")
-        parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a key of the profile")
+        parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="set a key of the profile")
         parser.add_argument("--on-end", action="store_true", help="run the experiment's on_end command at each end")
         parser.add_argument("--dry-run", action="store_true", help="show files and commands, start nothing")
         parser.add_argument("--show-profile", action="store_true", help="show every key with its default")

@@ -14,7 +14,7 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def add_decoding(parser: argparse.ArgumentParser) -> None:
     """The option ``--no-cache``, of every command that trains."""
-    text = "decode image files each time instead of once into the cache; the results are the same"
+    text = "decode image files at every use instead of once into the cache; the results are the same"
     parser.add_argument("--no-cache", action="store_true", help=text)
 
 
@@ -31,7 +31,7 @@ def add_calibration(parser: argparse.ArgumentParser) -> None:
     """The options that calibrate the source head."""
     text = "folder of the source classes' images (ImageNet: val/CLASS/*.JPEG): fits the source head's temperature"
     parser.add_argument("--source-val", metavar="DIR", help=text)
-    parser.add_argument("--source-val-images", type=int, metavar="N", help="at most so many of them (default: 2000)")
+    parser.add_argument("--source-val-images", type=int, metavar="N", help="use at most N of them (default: 2000)")
 
 
 def with_options(experiment: "Experiment", options: argparse.Namespace) -> "Experiment":

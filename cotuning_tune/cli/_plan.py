@@ -10,19 +10,24 @@ from cotuning_tune.cli._options import Commands
 
 def add(commands: Commands) -> None:
     """The parser of this command."""
-    text = "say what an experiment costs before anything runs: trials, hours, disk, memory"
+    text = "estimate an experiment's trials, hours, disk and memory before anything runs"
     plan = commands.add_parser("plan", help=text, description=text)
     plan.add_argument("experiment", metavar="EXPERIMENT", help="a file of search_spaces/, or your own")
     plan.add_argument(
-        "--images-per-second", type=float, metavar="N", help="of plain fine-tuning by one trial, in place of a probe"
+        "--images-per-second",
+        type=float,
+        metavar="N",
+        help="speed of plain fine-tuning in one trial, instead of a probe",
     )
     plan.add_argument(
-        "--concurrent-trials", type=int, metavar="N", help="trials at a time (default: what this machine takes)"
+        "--concurrent-trials", type=int, metavar="N", help="trials at a time (default: as many as fit on this machine)"
     )
     plan.add_argument("--gpus", type=int, metavar="N", help="GPUs, each shared as [resources] says")
-    plan.add_argument("--repeat-search", type=int, default=1, metavar="K", help="of K searches, as of run")
-    plan.add_argument("--no-probe", action="store_true", help="train no steps: counts and sizes alone")
-    plan.add_argument("--json", metavar="FILE", help="write every figure there too")
+    plan.add_argument(
+        "--repeat-search", type=int, default=1, metavar="K", help="plan K searches, as with run --repeat-search"
+    )
+    plan.add_argument("--no-probe", action="store_true", help="do not train: counts and sizes only")
+    plan.add_argument("--json", metavar="FILE", help="also write every figure to FILE")
     plan.set_defaults(call=_plan)
 
 

@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 def add(commands: Commands) -> None:
     """The parsers of these commands."""
     for name, text, call in (
-        ("report", "write and show the tables of a run", _report),
-        ("status", "show how far a run is", _status),
+        ("report", "write the report of a run, and show its tables", _report),
+        ("status", "show the progress of a run", _status),
     ):
         reader = commands.add_parser(name, help=text, description=text)
         reader.add_argument("run", metavar="RUN", help="folder of the run")
         reader.set_defaults(call=call)
-    text = "show several runs in one table, and what they do not share"
+    text = "show several runs in one table, and how they differ"
     compare = commands.add_parser("compare", help=text, description=text)
     compare.add_argument(
-        "runs", metavar="RUN", nargs="+", help="folders of two runs or more; the first is the reference"
+        "runs", metavar="RUN", nargs="+", help="folders of two or more runs; the first is the reference"
     )
     compare.add_argument("--out", help="folder for a page, Markdown, CSV and LaTeX (default: shown only)")
     compare.set_defaults(call=_compare)

@@ -12,15 +12,15 @@ from cotuning_tune.cli._reading import show
 if TYPE_CHECKING:
     from cotuning_tune.pipeline import Cluster, Request
 
-STORAGE_HELP = "Optuna storage, as postgresql://... (default: COTUNING_TUNE_OPTUNA_STORAGE, else a journal)"
+STORAGE_HELP = "database of the studies, as postgresql://... (default: $COTUNING_TUNE_OPTUNA_STORAGE, else a journal)"
 
 
 def _add_cluster(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--address", help="a running Ray cluster ('auto': the one of this machine)")
-    parser.add_argument("--nodes", type=int, default=0, metavar="N", help="wait until the cluster has so many nodes")
+    parser.add_argument("--address", help="address of a running Ray cluster ('auto': this machine's)")
+    parser.add_argument("--nodes", type=int, default=0, metavar="N", help="wait until N nodes have joined the cluster")
     parser.add_argument("--require-token", action="store_true", help="refuse a cluster that asks for no token")
-    parser.add_argument("--on-end", action="store_true", help="run the experiment's on_end command when this ends")
-    parser.add_argument("--num-cpus", type=int, help="cores to use of this machine (default: all)")
+    parser.add_argument("--on-end", action="store_true", help="let the experiment's on_end command run at the end")
+    parser.add_argument("--num-cpus", type=int, help="how many cores of this machine to use (default: all)")
     add_decoding(parser)
 
 
@@ -29,8 +29,10 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--storage", default="runs", help="folder of the runs, or s3://BUCKET/PREFIX (default: runs)")
     parser.add_argument("--name", help="name of the run (default: the file's name)")
     parser.add_argument("--optuna-storage", metavar="URL", help=STORAGE_HELP)
-    parser.add_argument("--from", dest="warm_from", metavar="RUN", help="tell the sampler an older run's trials")
-    text = "search K times in all, each time with another search seed: how far does the order of the methods hold?"
+    parser.add_argument(
+        "--from", dest="warm_from", metavar="RUN", help="give the sampler the finished trials of an older run"
+    )
+    text = "run K searches, each with its own search seed, to show how stable the ranking of the methods is"
     parser.add_argument("--repeat-search", type=int, metavar="K", help=text)
     add_calibration(parser)
     _add_cluster(parser)
@@ -40,13 +42,13 @@ def add(commands: Commands) -> None:
     """The parsers of these commands."""
     for name, text in (
         ("run", "search, retrain the best configurations over the seeds, report"),
-        ("search", "search only"),
+        ("search", "search and select, without retraining"),
     ):
         started = commands.add_parser(name, help=text, description=text)
         _add_start(started)
         started.set_defaults(call=_start, ten_crop=False)
         if name == "run":
-            text = "test on ten crops, as the paper does: experiment.test_crops = 'ten'"
+            text = "test on ten crops, as in the paper (experiment.test_crops = 'ten')"
             started.add_argument("--ten-crop", action="store_true", help=text)
     for name, text in (
         ("resume", "continue an interrupted run, whatever was killed"),
@@ -59,7 +61,7 @@ def add(commands: Commands) -> None:
     text = "give every study of a run, finished or running, the same number of further trials"
     extend = commands.add_parser("extend", help=text, description=text)
     extend.add_argument("run", metavar="RUN", help="folder of the run")
-    extend.add_argument("--trials", type=int, required=True, help="how many more for each study")
+    extend.add_argument("--trials", type=int, required=True, help="how many more trials each study gets")
     _add_cluster(extend)
     extend.set_defaults(call=_extend)
 

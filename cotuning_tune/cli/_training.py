@@ -20,28 +20,28 @@ def add(commands: Commands) -> None:
     space = commands.add_parser("space", help="show a method's hyper-parameters and ranges")
     space.add_argument("method", metavar="METHOD")
     space.set_defaults(call=_space)
-    listing = commands.add_parser("list", help="show what there is")
+    listing = commands.add_parser("list", help="list the methods, data sets or backbones there are")
     listing.add_argument("what", choices=["methods", "data", "models"])
     listing.add_argument(
-        "pattern", nargs="?", default="", help="of names: 'resnet*'; timm's are shown for 'timm/*' alone"
+        "pattern", nargs="?", default="", help="which names: 'resnet*'; timm's are listed for 'timm/*' only"
     )
     listing.set_defaults(call=_list)
 
 
 def _add_train(commands: Commands) -> None:
-    text = "train one configuration without Ray; validation accuracy only"
+    text = "train one configuration without Ray, and show its validation accuracy"
     train = commands.add_parser("train", help=text, description=text)
     train.add_argument("experiment", metavar="EXPERIMENT")
     train.add_argument("--method", required=True)
-    train.add_argument("--task", help="default: the experiment's first")
-    train.add_argument("--rate", type=float, help="default: the experiment's first")
+    train.add_argument("--task", help="(default: the experiment's first)")
+    train.add_argument("--rate", type=float, help="(default: the experiment's first)")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="as optim/lr=0.01 or co_tuning/weight=1",
+        help="a hyper-parameter, as optim/lr=0.01 or co_tuning/weight=1",
     )
     add_calibration(train)
     train.add_argument("--out", help="folder for its state: the same command continues after a kill")

@@ -91,7 +91,7 @@ def find_concurrency(resources: Resources) -> Concurrency:
     if gpus > most_gpus:
         raise UserError(
             f"resources.gpu_per_trial = {gpus:g}, but the largest node has {most_gpus:g} GPU(s):"
-            " leave it away to use what there is, or set 0"
+            " omit it to use what there is, or set 0"
         )
     if resources.cpu_per_trial > most_cpus:
         raise UserError(

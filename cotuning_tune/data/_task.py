@@ -42,12 +42,12 @@ class TaskConfig:
             raise UserError(f"task.size = {self.size} must lie between 1 and task.resize = {self.resize}", "task.size")
         if not 0 < self.val_fraction < 1:
             raise UserError(
-                f"task.val_fraction = {self.val_fraction} must lie between 0 and 1, both excluded",
+                f"task.val_fraction = {self.val_fraction} must be above 0 and below 1",
                 "task.val_fraction",
             )
         if not 0 < self.min_scale <= 1:
             raise UserError(
-                f"task.min_scale = {self.min_scale} must lie above 0 and not above 1",
+                f"task.min_scale = {self.min_scale} must be above 0 and at most 1",
                 "task.min_scale",
             )
 
@@ -139,7 +139,7 @@ class Task:
 
     def __init__(self, name: str, data: DataSet, rate: float, config: TaskConfig) -> None:
         if not 0 < rate <= 1:
-            raise UserError(f"rate {rate:g} must lie above 0 and not above 1")
+            raise UserError(f"rate {rate:g} must be above 0 and at most 1")
         self.name, self.rate, self.config, self._data = name, rate, config, data
         self.class_names = data.class_names
         listing, val = data.train(), data.val()

@@ -82,7 +82,7 @@ def describe(data: DataSet, config: TaskConfig, rates: Sequence[float] = RATES) 
     """
     for rate in rates:
         if not 0 < rate <= 1:
-            raise UserError(f"rate {rate:g} must lie above 0 and not above 1")
+            raise UserError(f"rate {rate:g} must be above 0 and at most 1")
     splits = {split.name: split for split in read_splits(data)}
     train, val = splits["train"], splits.get("val")
     at_rates = [Rate(rate, *map(len, split_at(rate, train, val, config))) for rate in rates]

@@ -73,7 +73,7 @@ class Api:
                 if not passing or MISTYPED in str(problem):
                     break
             except (httpx2.LocalProtocolError, UnicodeError):  # its message would show the token
-                raise UserError("the token of the kubeconfig holds what no token may hold") from None
+                raise UserError("the token in the kubeconfig has characters that a token cannot have") from None
             except httpx2.RequestError as reason:  # no connection, a lost one, a timeout
                 problem = UserError(f"the API server {self.server} does not answer: {first_line(reason)}")
         raise problem

@@ -109,7 +109,7 @@ def _check_server(cluster: Mapping[str, Any]) -> None:
 def _user(item: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """A user whose credential plug-in has been run. Raises UserError for what proves nobody."""
     if "auth-provider" in item:
-        raise UserError("auth-provider of the kubeconfig is no more: its successor is a user with exec")
+        raise UserError("auth-provider in the kubeconfig is no longer supported: use a user with exec")
     user = _located(item, folder)
     if "exec" in user:
         user |= _executed(user.pop("exec"), folder)

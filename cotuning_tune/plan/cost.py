@@ -160,7 +160,7 @@ def _notes(experiment: Experiment, inventories: Mapping[str, Inventory]) -> list
     for inventory in inventories.values():
         if inventory.guessed:
             notes.append(
-                f"{inventory.task}: the test split stays closed, it is taken for as large as the training split"
+                f"{inventory.task}: the test split is not opened; its size is assumed to be the training split's"
             )
         if inventory.missing:
             notes.append(f"{inventory.task}: sizes from published counts, classes taken for equally large")

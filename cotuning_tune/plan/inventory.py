@@ -100,7 +100,7 @@ def take_inventory(experiment: Experiment, task: str) -> Inventory:
     except UserError as problem:
         counts = kind.counts
         if not {"classes", "train", "test"} <= counts.keys():
-            raise UserError(f"{task}: its size is not known, for it cannot be read: {problem}") from None
+            raise UserError(f"{task}: its size is not known, because it cannot be read: {problem}") from None
         train = _even(counts["train"], counts["classes"])
         return Inventory(task, kind, counts["classes"], train, counts.get("val"), counts["test"], str(problem))
 

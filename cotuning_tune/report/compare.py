@@ -53,7 +53,7 @@ class RunResult:
 def read_runs(runs: list[RunDir]) -> list[RunResult]:
     """The runs by name, by path where two have the same name. Raises UserError for fewer than two different ones."""
     if len({str(run.path) for run in runs}) < max(2, len(runs)):
-        raise UserError("compare needs two different runs at least, each named once")
+        raise UserError("compare needs at least two different runs, each named once")
     names = [run.name for run in runs]
     found = []
     for run in runs:

@@ -41,7 +41,7 @@ def growth(run: RunDir) -> list[dict[str, object]]:
 def extend(run: RunDir, asked: int, more: int) -> int:
     """Give every study ``more`` trials; the new number. A running driver takes it over. UserError below 1."""
     if more < 1:
-        raise UserError(f"--trials {more}: a run grows by at least 1 trial a study")
+        raise UserError(f"--trials {more}: a run grows by at least 1 trial per study")
     before = Budget(run, asked).trials
     step = {"time": time.time(), "from": before, "to": before + more}
     write_json(run.budget, {"trials": before + more, "grown": [*growth(run), step]})

@@ -22,9 +22,7 @@ PAUSE_S = 0.5
 def set_storage(run: RunDir, url: str) -> None:
     """Keep the URL of the run's studies (mode 0600: it may hold a password). UserError for another one."""
     if run.optuna_storage_file.exists() and run.optuna_storage_file.read_text().strip() != url:
-        raise UserError(
-            f"the studies of {run.path} are elsewhere already: leave --optuna-storage away, or start a new run"
-        )
+        raise UserError(f"the studies of {run.path} are elsewhere already: omit --optuna-storage, or start a new run")
     old = os.umask(0o077)
     try:
         write_bytes(run.optuna_storage_file, url.encode())

@@ -123,7 +123,7 @@ def test_mistakes(call: Call, experiment: Path, command: str, mistake: str) -> N
         (["--method", "bsss"], ["'bsss'", "'bss'", "fine_tune"]),
         (["--method", "bss", "--task", "synthetics"], ["'synthetics'", "'synthetic'"]),
         (["--method", "bss", "--rate", "0"], ["rate 0", "above 0"]),
-        (["--method", "bss", "--rate", "1.5"], ["rate 1.5", "not above 1"]),
+        (["--method", "bss", "--rate", "1.5"], ["rate 1.5", "at most 1"]),
         (["--method", "bss", "--set", "optim/rl=1"], ["'optim/rl'", "'optim/lr'", "bss/weight"]),
         (["--method", "bss", "--set", "co_tuning/weight=1"], ["'co_tuning/weight'", "bss/weight"]),
         (["--method", "bss", "--set", "optim/lr"], ["optim/lr", "KEY=VALUE"]),
@@ -203,7 +203,7 @@ def test_options_reach_dotted_keys(experiment: Path, given: str, tmp_path: Path)
     experiment.write_text(f"{given}{keys}[{rest}")
     words = ["run", "x", "--ten-crop", "--source-val", str(tmp_path), "--source-val-images", "9"]
     plain, options = read_experiment(experiment), cli.make_parser().parse_args(words)
-    changed = cli._options.with_options(plain, experiment, options)
+    changed = cli._options.with_options(plain, options)
     wanted = {"test_crops": "ten", "source_val": str(tmp_path), "source_val_images": 9}
     assert changed.config == dataclasses.replace(plain.config, **wanted)
 

@@ -220,14 +220,14 @@ def test_an_open_ssh_port_must_be_asked_for(tmp_path: Path) -> None:
 
 def test_storage_and_names(tmp_path: Path, call: CLI) -> None:
     """A folder is on no two machines; gs:// is not supported, and what is instead is said; names are short."""
-    with pytest.raises(UserError, match=r"is on no two machines of a cloud: name s3:.*gs:// is not supported"):
+    with pytest.raises(UserError, match=r"is not shared by the machines of a cloud: name s3:.*gs:// is not supported"):
         CloudBackend().check(replace(_request(tmp_path), storage="/mnt/runs"))
     code, _, err = call("launch", "cloud", ROOT / "search_spaces" / "tiny.toml", "--storage", "gs://bucket/runs")
     assert (code, len(err)) == (2, 1)
     assert "s3://BUCKET/PREFIX is possible" in err[0]
     assert cluster_name("Cub200_a") == "cub200-a"
     for name in ("a" * 41, "7days", "__"):
-        with pytest.raises(UserError, match="makes no name of a cluster"):
+        with pytest.raises(UserError, match="cannot name a cluster"):
             cluster_name(name)
 
 

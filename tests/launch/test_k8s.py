@@ -241,7 +241,7 @@ def test_a_wrong_token_is_not_told(kube: Kube, tmp_path: Path) -> None:
         _launched(tmp_path)
     assert "wrong-token" not in str(caught.value)
     _config(tmp_path, kube, "wrong\ntoken")
-    with pytest.raises(UserError, match="holds what no token may hold"):
+    with pytest.raises(UserError, match="characters that a token cannot have"):
         _launched(tmp_path)
     _config(tmp_path, kube, f"{TOKEN}\n")
     _launched(tmp_path)
@@ -280,7 +280,7 @@ def test_logs_are_followed_over_retries_and_cuts(kube: Kube, tmp_path: Path) -> 
     ("change", "said"),
     [
         ({"image": ""}, "the profile's image is missing"),
-        ({"claim": ""}, "is a folder of no pod"),
+        ({"claim": ""}, "is not a folder that a pod sees"),
         ({"mount": "/elsewhere"}, "does not lie in /elsewhere"),
         ({"claim_size": "1Gi"}, "a storage_class that offers ReadWriteMany"),
         ({"workers": 0}, "must be at least 1"),

@@ -220,7 +220,7 @@ def test_several_files_are_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ({"server": "https://h"}, {"tokenFile": "none"}, "none of the kubeconfig cannot be read"),
         ({"server": "https://h"}, {"client-certificate-data": "YQ=="}, "without its client-key"),
         ({"server": "https://h"}, {"username": ["me"]}, "is not a kubeconfig: Expected `str | null`, got `array`"),
-        ({"server": "https://h"}, {"auth-provider": {}}, "auth-provider of the kubeconfig is no more"),
+        ({"server": "https://h"}, {"auth-provider": {}}, "auth-provider in the kubeconfig is no longer"),
         ({"server": "https://h"}, {"exec": {"command": "/none"}}, "/none of the kubeconfig cannot be run"),
         ({"server": "https://h"}, {"exec": {"command": "/bin/true"}}, "/bin/true of the kubeconfig gave no Exec"),
     ],

@@ -89,7 +89,7 @@ def test_the_user_decides(tmp_path: Path, call: Callable[..., tuple[int, list[st
     assert ended.read_text().startswith("failed ")
     told = json.loads(run.summary.read_text())
     assert told["state"] == "failed"
-    assert told["reason"] == "tiny_cnn has no weights to read: leave weights away"
+    assert told["reason"] == "tiny_cnn has no weights to read: omit weights"
 
 
 def test_a_launch_keeps_the_decision(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from cotuning_tune.data._task import hold_out
 def own_split(whole: Files, test_fraction: float, seed: int) -> dict[str, Files]:
     """``train`` and ``test`` of a set without splits: a fixed share of each class by the hash of the names."""
     if not 0 < test_fraction < 1:
-        raise UserError(f"test_fraction = {test_fraction:g} must lie between 0 and 1, both excluded")
+        raise UserError(f"test_fraction = {test_fraction:g} must be above 0 and below 1")
     train, test = hold_out(whole, range(len(whole.names)), test_fraction, seed)
     return {"train": whole.some(train), "test": whole.some(test)}
 

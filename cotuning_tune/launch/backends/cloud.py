@@ -62,9 +62,7 @@ def cluster_name(run: str) -> str:
     """The run's name as the clouds take it. Raises UserError."""
     name = dashed(run)
     if not name or not name[0].isalpha() or len(name) > MOST_CHARACTERS:
-        raise UserError(
-            f"'{run}' makes no name of a cluster: a letter first, {MOST_CHARACTERS} characters at most (--name)"
-        )
+        raise UserError(f"'{run}' cannot name a cluster: a letter first, {MOST_CHARACTERS} characters at most (--name)")
     return name
 
 
@@ -166,8 +164,8 @@ class CloudBackend(Backend):
             raise unknown("cloud", profile.provider, PROVIDERS)
         if not request.storage.startswith("s3://"):
             raise UserError(
-                f"{request.storage} is on no two machines of a cloud: name s3://BUCKET/PREFIX (--storage); gs:// is not"
-                " supported, Google's storage is reached as s3:// with AWS_ENDPOINT_URL=https://storage.googleapis.com"
+                f"{request.storage} is not shared by the machines of a cloud: name s3://BUCKET/PREFIX (--storage);"
+                " gs:// is not supported, Google's storage is reached as s3:// with AWS_ENDPOINT_URL=https://storage.googleapis.com"
             )
         if not profile.package:
             raise UserError("the profile's package is missing: a wheel (python -m build), or git+https://...")

@@ -69,7 +69,7 @@ def object_name(run: str) -> str:
     """The run's name as Kubernetes takes it. Raises UserError where KubeRay would refuse it."""
     name = dashed(run)
     if not name or not name[0].isalpha():
-        raise UserError(f"'{run}' makes no name for a RayJob: it must begin with a letter (--name)")
+        raise UserError(f"'{run}' cannot name a RayJob: it must begin with a letter (--name)")
     if len(name) > MOST_CHARACTERS:
         raise UserError(
             f"'{run}' has {len(name)} characters, a RayJob's name at most {MOST_CHARACTERS}: choose another (--name)"
@@ -158,8 +158,8 @@ def _check_storage(request: Request) -> None:
         return
     if not profile.claim:
         raise UserError(
-            f"{request.storage} is a folder of no pod: set the profile's claim (a PersistentVolumeClaim), or name"
-            " s3://BUCKET/PREFIX (--storage)"
+            f"{request.storage} is not a folder that a pod sees: set the profile's claim (a PersistentVolumeClaim),"
+            " or name s3://BUCKET/PREFIX (--storage)"
         )
     if not PurePosixPath(request.storage).is_relative_to(profile.mount):
         raise UserError(f"{request.storage} does not lie in {profile.mount}, where the claim is mounted (--storage)")

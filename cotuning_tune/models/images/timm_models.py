@@ -79,7 +79,7 @@ def _features(network: nn.Module, images: Tensor, name: str) -> Tensor:
     except RuntimeError:
         found = []
     if not found or not all(isinstance(output, Tensor) and output.ndim == 2 for output in found):
-        raise UserError(f"{name} cannot be a backbone: without its head it does not give one vector an image")
+        raise UserError(f"{name} cannot be a backbone: without its head it does not give one vector per image")
     return found[0]
 
 

@@ -22,7 +22,7 @@ def _stage(inputs: int, outputs: int) -> nn.Sequential:
 def build(name: str, weights: str) -> Pretrained:
     """The same weights every time, drawn from a fixed seed."""
     if weights not in ("", "random"):
-        raise UserError("tiny_cnn has no weights to read: leave weights away")
+        raise UserError("tiny_cnn has no weights to read: omit weights")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(20)
         chain = [_stage(3, 16), _stage(16, 32), _stage(32, 64), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
