@@ -14,6 +14,7 @@ from cotuning_tune.run.folder import RunDir
 from tests.browser import resize
 from tests.report.synthetic import write_run
 
+pytestmark = pytest.mark.proof
 WIDTHS = (1280, 390)
 LONG = "a_method_with_a_name_that_is_longer_than_any_column_should_be"
 LOAD_S = 3.0

@@ -19,6 +19,7 @@ from cotuning_tune.run.folder import RunDir
 from tests.search.conftest import call
 from tests.search.kills import kill_all, start, summary, wait_for, write_experiment
 
+pytestmark = pytest.mark.proof
 CHECKS = {"initial_delay_ms": 1000, "period_ms": 1000, "failure_threshold": 3}
 FAST_CHECKS = {f"health_check_{key}": value for key, value in CHECKS.items()}
 
@@ -141,6 +142,7 @@ def test_a_driver_killed_alone(tmp_path: Path, undisturbed: Path) -> None:
 def test_killed_while_retraining_and_reporting(tmp_path: Path, undisturbed: Path) -> None:
     """Killed in a retraining's epoch, with a test split open, while the report is written: the same models."""
     run, path = tmp_path / "kills", write_experiment(tmp_path)
+    shutil.copytree(undisturbed, run, ignore=shutil.ignore_patterns("retrain", "report", "test_ledger.jsonl"))
     moments = {
         "an epoch of a retraining": lambda: list(run.glob("studies/*/retrain/*/state.pt")),
         "an opened test split": lambda: run.joinpath("test_ledger.jsonl").exists(),
