@@ -51,16 +51,14 @@ def cluster(nodes: int, trace: Path) -> Iterator[Any]:
 
 
 def test_a_cluster_that_goes_away(tmp_path: Path, undisturbed: Path) -> None:
-    """The driver ends within a minute with code 85 and the command that resumes, which then works."""
+    """The driver ends by itself (how soon: test_watchdog) with 85 and the command that resumes, which then works."""
     run, log = tmp_path / "kills", tmp_path / "log"
     with cluster(1, tmp_path / "trace") as made:
         driver = start("search", write_experiment(tmp_path), "--storage", tmp_path, "--address", made.address, log=log)
         wait_for(lambda: states(run), driver, "a first epoch")
         for node in made.list_all_nodes():
             node.kill_all_processes(check_alive=False, allow_graceful=False)
-        since = time.monotonic()
         assert driver.wait(120) == 85, log.read_text()
-        assert time.monotonic() - since < 60
     assert f"nothing is lost; to go on: cotuning-tune resume {run}" in log.read_text()
     told = read_json(RunDir(run).summary)
     assert told["state"] == "unfinished"
