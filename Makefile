@@ -1,5 +1,6 @@
 # make demo   the main job on the embedded default: five methods, three seeds, one table
-# make test   every test
+# make test   every feature; its last line counts the tests that are left to the next two
+# make proof  the slow proofs: disasters, kills, PostgreSQL, browsers, every data set; as root installs what they need
 # make cluster-test   launching on several hosts in namespaces: as root, installs Slurm and an SSH server (20 minutes)
 # make check  format, lint, types, import contracts
 # make chaos  kill storms: 40 drivers, 40 workers, 20 nodes (half an hour)
@@ -10,19 +11,26 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: demo test cluster-test check bench chaos recovery setup format clean
+.PHONY: demo test proof proof-packages cluster-test cluster-packages check bench chaos recovery setup format clean
 
 demo: $(STAMP)
 	$(BIN)/cotuning-tune run search_spaces/demo.toml --storage runs
 
 test: $(STAMP)
-	sh scripts/system_packages.sh
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder --durations=20
 
-cluster-test: $(STAMP)
+proof: proof-packages
+	$(BIN)/python -m pytest -q -m proof --durations=20
+
+cluster-test: cluster-packages
+	$(BIN)/python -m pytest -q -m "" tests/hosts tests/launch/test_kube_rules.py
+
+proof-packages: $(STAMP)
+	sh scripts/system_packages.sh
+
+cluster-packages: $(STAMP)
 	sh scripts/system_packages.sh cluster
 	$(BIN)/uv pip install -q --python $(BIN)/python -r requirements-cluster.lock
-	$(BIN)/python -m pytest -q -m "" tests/hosts tests/launch/test_kube_rules.py
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -1,7 +1,12 @@
-"""What tests share: one torch thread, a cache folder of the session, image folders made on the spot."""
+"""What tests share: one torch thread, a cache folder of the session, image folders made on the spot.
 
+With ``-n 2 --dist loadgroup`` the tests of a file, and those of a run that all look at, stay in one process.
+"""
+
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +17,47 @@ from cotuning_tune import cli
 from cotuning_tune.base.files import write_bytes
 from cotuning_tune.run.folder import RunDir
 from tests.browser import browser  # noqa: F401 - a fixture of several folders
+
+RUNS = ("tiny_run", "undisturbed")  # made once in each process that has a test of theirs
+LEFT_TO = {"proof": "'make proof': {} slow proofs", "cluster": "'make cluster-test': {} tests on several hosts"}
+left_out = pytest.StashKey[Counter[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Nothing is left out so far."""
+    config.stash[left_out] = Counter()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What must stay together, said to pytest-xdist."""
+    for item in items:
+        shared = [name for name in RUNS if name in getattr(item, "fixturenames", ())]
+        item.add_marker(pytest.mark.xdist_group(shared[0] if shared else str(item.path)))
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    """Count what has a target of its own."""
+    for item in items:
+        item.config.stash[left_out].update([mark for mark in LEFT_TO if item.get_closest_marker(mark)][-1:])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Each process of pytest-xdist has left out the same."""
+    node.config.stash[left_out] = Counter(getattr(node, "workeroutput", {}).get("left_out", {}))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+    """The last line says what was not run, and what runs it."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = dict(session.config.stash[left_out])
+    yield
+    told = [text.format(count) for mark, text in LEFT_TO.items() if (count := session.config.stash[left_out][mark])]
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if told and reporter:
+        reporter.write_line(f"left to {'; '.join(told)}")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -41,7 +41,7 @@ with connected(num_cpus=1):
 """
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_whose_death_is_a_raylets() -> None:
     """A driver does not take its parent for the raylet, also where one was named before; a worker knows its raylet."""
     env = {**os.environ, "RAY_RAYLET_PID": "1"}

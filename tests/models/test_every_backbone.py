@@ -37,7 +37,7 @@ needs_timm = pytest.mark.skipif(
 BACKBONES = [
     pytest.param("resnet50", 64, ["delta/attention=false"], id="resnet50"),
     pytest.param("densenet121", 64, [], id="densenet121"),
-    pytest.param("vit_b_16", 224, [], id="vit_b_16", marks=pytest.mark.slow),
+    pytest.param("vit_b_16", 224, [], id="vit_b_16", marks=pytest.mark.proof),
     pytest.param("timm/resnet18.a1_in1k", 32, [], id="timm", marks=needs_timm),
 ]
 

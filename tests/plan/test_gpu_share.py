@@ -146,7 +146,7 @@ def fake_gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ray.shutdown()
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_measured_by_ray_tasks(experiment: Experiment, tmp_path: Path, fake_gpus: None) -> None:
     """Each method is measured in a task that holds a GPU; where torch sees none of them, 'auto' is refused."""
     found = ask_cluster(specs_of(experiment), 1)

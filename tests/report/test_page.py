@@ -14,9 +14,10 @@ from cotuning_tune.run.folder import RunDir
 from tests.browser import resize
 from tests.report.synthetic import write_run
 
+pytestmark = pytest.mark.proof
 WIDTHS = (1280, 390)
 LONG = "a_method_with_a_name_that_is_longer_than_any_column_should_be"
-LOAD_S = 3.0
+ELEMENTS, LAYOUTS = 30, 30  # of a large page, at most: elements a study, times that it is laid out
 
 
 def add_importance_and_relations(run: RunDir) -> None:
@@ -314,14 +315,17 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_large_run_opens_at_once(browser: Any, large: Path, record_testsuite_property: Any) -> None:
-    """540 studies: below 10 MB, and drawn in 3 s on an idle machine; three times that is failed."""
+    """540 studies: below 10 MB, few elements a study, laid out as seldom as a small page (3 s on an idle machine)."""
+    browser.execute_cdp_cmd("Performance.enable", {})
     driver = opened(browser, large)
+    done = {m["name"]: m["value"] for m in driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]}
     timing = "return performance.getEntriesByType('navigation')[0].loadEventEnd / 1000"
     seconds = float(driver.execute_script(timing))
     record_testsuite_property("page of 540 studies: seconds to load", seconds)
     record_testsuite_property("page of 540 studies: MB", large.stat().st_size / 1e6)
     assert large.stat().st_size < 10e6
-    assert 0 < seconds < 3 * LOAD_S
+    assert driver.execute_script("return document.querySelectorAll('*').length") < ELEMENTS * 540
+    assert 0 < done["LayoutCount"] < LAYOUTS
     assert figures(driver)["best_by_trials"]["marks"] > 50
     resize(driver, 390)
     assert overflow(driver) == 0

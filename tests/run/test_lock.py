@@ -116,20 +116,24 @@ def test_a_driver_on_another_host(run: RunDir, age: float, alive: bool) -> None:
 
 def test_another_hosts_young_lock_is_outlasted(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cluster that is made again at once waits for its predecessor's lock to age, and takes it over."""
-    monkeypatch.setattr(lock, "DEAD_AFTER_S", 0.3)
-    monkeypatch.setattr(lock, "LOOK_S", 0.01)
+    looks: list[float] = []
+
+    def grow_old(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3:
+            os.utime(run.lock, (0, 0))
+
     _write_owner(run, host="another")
-    start = time.monotonic()
+    monkeypatch.setattr(lock.time, "sleep", grow_old)
     with driver_lock(run) as mine:
         assert holder(run) == mine
-    assert time.monotonic() - start >= 0.2
+    assert looks == [lock.LOOK_S] * 3
 
 
 def test_another_hosts_driver_that_beats_is_left_alone(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     """Touched while it is watched, the lock of another host is a living driver's: refused."""
-    monkeypatch.setattr(lock, "LOOK_S", 0.01)
     _write_owner(run, host="another")
-    threading.Timer(0.2, os.utime, (run.lock, (time.time() + 1,) * 2)).start()
+    monkeypatch.setattr(lock.time, "sleep", lambda _: os.utime(run.lock, (time.time() + 1,) * 2))
     with pytest.raises(UserError, match=r"is being worked on by .* on another"), driver_lock(run):
         pass
 

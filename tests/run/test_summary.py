@@ -74,8 +74,11 @@ def test_the_last_state_is_written(driven: RunDir) -> None:
     assert content["started"] <= content["updated"] <= time.time()
 
 
-def test_many_changes_are_few_writes(driven: RunDir, written: list[dict[str, Any]]) -> None:
-    """A thousand changes in a moment are written once or twice, and the last of them is there at the end."""
+def test_many_changes_are_few_writes(
+    driven: RunDir, written: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand changes within ``EVERY_S`` are written once or twice, and the last of them is there at the end."""
+    monkeypatch.setattr(module, "EVERY_S", 600.0)
     stream = _stream(driven)
     for number in range(1, 1001):
         stream.tell(TrialStarted("study", 0, {}, number))

@@ -24,7 +24,7 @@ EXPERIMENT = """
 tasks = ["synthetic"]
 methods = ["fine_tune", "l2_sp"]
 backbone = "tiny_cnn"
-trials = 5
+trials = {trials}
 sampler = "random"
 seeds = [0, 1]
 [task]
@@ -43,10 +43,10 @@ head_lr_factor = 10
 Driver = subprocess.Popen[bytes]
 
 
-def write_experiment(folder: Path) -> Path:
+def write_experiment(folder: Path, trials: int = 5) -> Path:
     """The file of the search; its run is called ``kills``."""
     path = folder / "kills.toml"
-    path.write_text(EXPERIMENT)
+    path.write_text(EXPERIMENT.format(trials=trials))
     return path
 
 

@@ -19,6 +19,7 @@ from cotuning_tune.run.folder import RunDir
 from tests.search.conftest import call
 from tests.search.kills import kill_all, start, summary, wait_for, write_experiment
 
+pytestmark = pytest.mark.proof
 CHECKS = {"initial_delay_ms": 1000, "period_ms": 1000, "failure_threshold": 3}
 FAST_CHECKS = {f"health_check_{key}": value for key, value in CHECKS.items()}
 
@@ -50,16 +51,14 @@ def cluster(nodes: int, trace: Path) -> Iterator[Any]:
 
 
 def test_a_cluster_that_goes_away(tmp_path: Path, undisturbed: Path) -> None:
-    """The driver ends within a minute with code 85 and the command that resumes, which then works."""
+    """The driver ends by itself (how soon: test_watchdog) with 85 and the command that resumes, which then works."""
     run, log = tmp_path / "kills", tmp_path / "log"
     with cluster(1, tmp_path / "trace") as made:
         driver = start("search", write_experiment(tmp_path), "--storage", tmp_path, "--address", made.address, log=log)
         wait_for(lambda: states(run), driver, "a first epoch")
         for node in made.list_all_nodes():
             node.kill_all_processes(check_alive=False, allow_graceful=False)
-        since = time.monotonic()
         assert driver.wait(120) == 85, log.read_text()
-        assert time.monotonic() - since < 60
     assert f"nothing is lost; to go on: cotuning-tune resume {run}" in log.read_text()
     told = read_json(RunDir(run).summary)
     assert told["state"] == "unfinished"
@@ -141,6 +140,7 @@ def test_a_driver_killed_alone(tmp_path: Path, undisturbed: Path) -> None:
 def test_killed_while_retraining_and_reporting(tmp_path: Path, undisturbed: Path) -> None:
     """Killed in a retraining's epoch, with a test split open, while the report is written: the same models."""
     run, path = tmp_path / "kills", write_experiment(tmp_path)
+    shutil.copytree(undisturbed, run, ignore=shutil.ignore_patterns("retrain", "report", "test_ledger.jsonl"))
     moments = {
         "an epoch of a retraining": lambda: list(run.glob("studies/*/retrain/*/state.pt")),
         "an opened test split": lambda: run.joinpath("test_ledger.jsonl").exists(),

@@ -66,6 +66,7 @@ def test_described(experiment: Path, call: Call, tmp_path: Path, kind: str) -> N
     assert any("train" in line for line in out)
 
 
+@pytest.mark.proof
 def test_searched_retrained_and_tested(experiment: Path, tmp_path: Path) -> None:
     """One run over all of them: two trials each, the better one retrained and tested once."""
     done = call("run", experiment, "--storage", tmp_path, "--num-cpus", 2, timeout=600)

@@ -16,6 +16,8 @@ from tests.search.conftest import call
 from tests.search.kills import kill_all, start, summary, trials_of, wait_for, write_experiment
 from tests.servers import free_port, postgresql_server, wait_for_answer
 
+pytestmark = pytest.mark.proof
+
 
 class Dashboard:
     """A running optuna-dashboard."""
@@ -110,14 +112,18 @@ def test_the_dashboard_on_postgresql(killed: tuple[Path, str]) -> None:
 def test_the_dashboard_on_a_live_journal(tmp_path: Path) -> None:
     """optuna-dashboard reads the journal while a driver writes it, running trials too."""
     run = tmp_path / "kills"
-    driver = start("search", write_experiment(tmp_path), "--storage", tmp_path, "--num-cpus", 2)
+    endless = write_experiment(tmp_path, trials=1000)
+    driver = start("search", endless, "--storage", tmp_path, "--num-cpus", 2)
     try:
-        wait_for(lambda: len(list(run.glob("studies/*/trials/*/result.json"))) >= 2, driver, "two results")
+        wait_for((run / "optuna.journal").exists, driver, "a journal")
         with dashboard(run / "optuna.journal") as board:
-            live = board.trials()
+
+            def states() -> set[str]:
+                return {row[1] for rows in board.trials().values() for row in rows}
+
+            wait_for(lambda: {"Complete", "Running"} <= states(), driver, "a result beside a running trial")
             kill_all(driver)
-            rows = [row for rows in live.values() for row in rows]
-            assert {"Complete", "Running"} <= {row[1] for row in rows} <= {"Complete", "Running", "Fail"}
-            assert board.trials() == expected(run)
+            assert states() <= {"Complete", "Running", "Fail"}
+            wait_for(lambda: board.trials() == expected(run), None, "all that has been written")
     finally:
         kill_all(driver)

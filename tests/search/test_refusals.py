@@ -1,10 +1,13 @@
-"""What a cluster cannot give is refused before anything starts."""
+"""What a cluster or a storage cannot give is refused before anything starts."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.search.conftest import call
+from cotuning_tune.base.errors import UserError
+from cotuning_tune.cluster.connection import find_concurrency
+from cotuning_tune.experiment import Resources
 
 TEXT = """
 [experiment]
@@ -16,24 +19,41 @@ trials = 1
 size = 16
 resize = 16
 [resources]
-{line}
+gpu_per_trial = 64
 """
+Call = Callable[..., tuple[int, list[str], list[str]]]
+
+
+@pytest.fixture
+def greedy(tmp_path: Path) -> Path:
+    """An experiment whose trials take 64 GPUs each."""
+    path = tmp_path / "greedy.toml"
+    path.write_text(TEXT)
+    return path
+
+
+def test_impossible_resources_are_one_line(greedy: Path, call: Call) -> None:
+    """A share of GPUs that no node has: one line, exit code 2, no trial started."""
+    code, _, errors = call("search", greedy, "--storage", greedy.parent, "--num-cpus", 1)
+    assert (code, len(errors)) == (2, 1)
+    assert "largest node has" in errors[0]
+    assert not list(greedy.parent.glob("greedy/studies/*"))
 
 
 @pytest.mark.parametrize(
-    ("line", "words"),
-    [
-        ("gpu_per_trial = 64", "largest node has"),
-        ("cpu_per_trial = 1000", "largest node has"),
-    ],
+    ("wanted", "words"), [({"gpu_per_trial": 3}, "the largest node has 2 GPU"), ({"cpu_per_trial": 9}, "has 8 cores")]
 )
-def test_impossible_resources_are_one_line(tmp_path: Path, line: str, words: str) -> None:
-    """A share of GPUs or cores that no node has: one line, exit code 2, no trial started."""
-    path = tmp_path / "greedy.toml"
-    path.write_text(TEXT.format(line=line))
-    done = call("search", path, "--storage", tmp_path, "--num-cpus", 1)
-    assert done.returncode == 2, done.stderr
-    errors = done.stderr.strip().splitlines()
-    assert len(errors) == 1
-    assert words in errors[0]
-    assert not list(tmp_path.glob("greedy/studies/*"))
+def test_the_largest_node_counts(wanted: dict[str, int], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trial runs on one node that lives: what only all of them have together is refused."""
+    resources = ({"CPU": 8.0}, {"CPU": 4.0, "GPU": 2.0}, {"CPU": 4.0, "GPU": 2.0}, {"CPU": 64.0, "GPU": 64.0})
+    nodes = [{"Alive": number < 3, "Resources": found} for number, found in enumerate(resources)]
+    monkeypatch.setattr("ray.nodes", lambda: nodes)
+    with pytest.raises(UserError, match=words):
+        find_concurrency(Resources(**wanted))
+
+
+def test_a_journal_needs_a_folder(greedy: Path, call: Call) -> None:
+    """Without a database for the studies s3 is refused in one line, before anything is made."""
+    code, _, errors = call("search", greedy, "--storage", "s3://runs/none")
+    assert (code, len(errors)) == (2, 1)
+    assert "name a database for the studies" in errors[0]

@@ -13,6 +13,7 @@ from tests.search.conftest import call
 from tests.search.kills import kill_all, start, summary, wait_for, write_experiment
 from tests.servers import bucket, s3_server
 
+pytestmark = pytest.mark.proof
 RUN = "s3://runs/here/kills"
 
 
@@ -68,11 +69,3 @@ def test_the_summary_is_an_object_too(restored: RunDir) -> None:
     told = read_json(restored.summary)
     assert (told["state"], told["restarts"], told["retrained"], told["running"]) == ("done", 1, 4, 0)
     assert len(told["best"]) == 2
-
-
-def test_a_journal_needs_a_folder(tmp_path: Path) -> None:
-    """Without a database for the studies s3 is refused in one line, before anything is made."""
-    done = call("search", write_experiment(tmp_path), "--storage", "s3://runs/none")
-    assert done.returncode == 2
-    assert "name a database for the studies" in done.stderr
-    assert len(done.stderr.splitlines()) == 1

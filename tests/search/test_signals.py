@@ -10,7 +10,7 @@ from tests.search.conftest import call
 from tests.search.kills import actors, kill_all, start, summary, wait_for, write_experiment
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_a_signal_ends_in_order(tmp_path: Path, undisturbed: Path) -> None:
     """Code 85 and the lock given back; a part of a search selects and retrains nothing; resumed, all is the same."""
     path, log = tmp_path / "kills", tmp_path / "log"

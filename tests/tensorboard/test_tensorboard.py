@@ -230,14 +230,15 @@ def texts(driver: Any, selector: str) -> set[str]:
     return set(driver.execute_script("return arguments[0].map((e) => e.innerText.trim())", shown(driver, selector)))
 
 
+@pytest.mark.proof
 def test_hparams_tab(browser: Any, board: Board) -> None:
     """One row a trial and one for both seeds; every weight can be shown, and has a column then."""
     open_tab(browser, board, "#hparams")
-    board.wait(lambda: "Trial ID" in texts(browser, "vaadin-grid-cell-content"), 30)
+    board.wait(lambda: "Trial ID" in texts(browser, "vaadin-grid-cell-content"))
     show_all = "arguments[0].filter((box) => !box.checked).forEach((box) => box.click())"
     browser.execute_script(show_all, shown(browser, ".hparam-checkbox"))
     expected = {*WEIGHTS, "method", "best validation accuracy (%)", "last validation accuracy (%)"}
-    board.wait(lambda: expected <= texts(browser, "vaadin-grid-cell-content"), 30)
+    board.wait(lambda: expected <= texts(browser, "vaadin-grid-cell-content"))
     (table,) = shown(browser, "vaadin-grid")
     names = browser.execute_script("return arguments[0].items.map((item) => item.name)", table)
     assert len(names) == len(set(names)) == 26
@@ -249,21 +250,23 @@ def drawn_lines(driver: Any) -> list[str]:
     return list(driver.execute_script(colours, shown(driver, "path.line")))
 
 
+@pytest.mark.proof
 def test_custom_scalars_tab(browser: Any, board: Board) -> None:
     """A chart for each study, three lines in each, without any click; the smoothing is off."""
     open_tab(browser, board, CURVES)
-    cards = board.wait(lambda: shown(browser, "tf-custom-scalar-multi-line-chart-card"), 30)
+    cards = board.wait(lambda: shown(browser, "tf-custom-scalar-multi-line-chart-card"))
     assert len(cards) == 2
-    board.wait(lambda: [e.text for e in shown(browser, ".matches-text")] == ["Matches (3)"] * 2, 30)
-    board.wait(lambda: len(drawn_lines(browser)) == 6, 30)
+    board.wait(lambda: [e.text for e in shown(browser, ".matches-text")] == ["Matches (3)"] * 2)
+    board.wait(lambda: len(drawn_lines(browser)) == 6)
     assert len(set(drawn_lines(browser))) == 3  # a colour each, the same one in both charts
 
 
+@pytest.mark.proof
 def test_images_tab(browser: Any, board: Board) -> None:
     """The two images of the retrained model are loaded and drawn."""
     open_tab(browser, board, "#images")
     widths = "return arguments[0].map((image) => image.naturalWidth)"
-    board.wait(lambda: browser.execute_script(widths, shown(browser, "#main-image-container img")) == [900, 908], 30)
+    board.wait(lambda: browser.execute_script(widths, shown(browser, "#main-image-container img")) == [900, 908])
 
 
 def test_a_run_of_an_object_store(tmp_path: Path) -> None:
