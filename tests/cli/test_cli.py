@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 
 from cotuning_tune import __version__, cli
-from cotuning_tune.base import former_names
-from cotuning_tune.base.files import write_bytes
 
 ROOT = Path(__file__).parents[2]
 TINY = str(ROOT / "search_spaces" / "tiny.toml")
@@ -358,63 +356,6 @@ def test_the_command_is_installed() -> None:
     command = [sys.executable, "-m", "cotuning_tune.cli", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["cotuning-tune", __version__]
-
-
-@pytest.mark.parametrize(
-    ("words", "line"),
-    [
-        (["ru"], "cotuning-tune: no command 'ru', did you mean 'run'? there are: compare, completion, "),
-        (
-            ["launch", "slrm"],
-            "cotuning-tune launch: no backend or verb 'slrm', did you mean 'slurm'? there are: cloud, ",
-        ),
-        (["run"], "cotuning-tune run: the following arguments are required: EXPERIMENT (see cotuning-tune run --help)"),
-        (["launch", "slurm"], "cotuning-tune: launch slurm needs an EXPERIMENT: a file of search_spaces/, or your own"),
-        (["run", TINY, "b"], "cotuning-tune: unrecognized arguments: b (see cotuning-tune --help)"),
-        ([], "cotuning-tune: the following arguments are required: COMMAND (see cotuning-tune --help)"),
-    ],
-)
-def test_a_mistyped_command_line(words: list[str], line: str) -> None:
-    """One line, too, without the usage of everything; exit code 2."""
-    command = [sys.executable, "-m", "cotuning_tune.cli", *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(line)
-    assert len(done.stderr.splitlines()) == 1
-
-
-@pytest.mark.parametrize(
-    ("words", "line"),
-    [
-        (["run", TINY, "--studies", "sqlite://"], "the option --studies is called --optuna-storage now"),
-        (["run", TINY, "--studies=sqlite://"], "the option --studies is called --optuna-storage now"),
-        (["export", "made", "--cell", "x"], "the option --cell is called --study now"),
-        (["plan", TINY, "--slots", "2"], "the option --slots is called --concurrent-trials now"),
-    ],
-)
-def test_a_former_option(call: Call, words: list[str], line: str) -> None:
-    """An option that had another name is one line with its present name."""
-    assert call(*words) == (2, [], [f"cotuning-tune: {line}"])
-
-
-def test_a_former_variable(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An environment variable that had another name is refused, not passed over: the studies would go elsewhere."""
-    monkeypatch.setenv("COTUNING_TUNE_STUDIES", "sqlite://")
-    words = ["COTUNING_TUNE_STUDIES is called COTUNING_TUNE_OPTUNA_STORAGE now"]
-    check_one_line(call("list", "data"), words)
-
-
-@pytest.mark.parametrize("name", former_names.FILES)
-@pytest.mark.parametrize("command", ["run", "resume", "retrain", "extend", "report", "status", "compare", "export"])
-def test_a_run_of_a_former_layout(call: Call, tmp_path: Path, command: str, name: str) -> None:
-    """Every command that opens a run refuses it in one line, and writes nothing into its folder."""
-    run = tmp_path / "tiny"
-    write_bytes(run / "experiment.toml", Path(TINY).read_bytes())
-    write_bytes(run / name, b"")
-    more = {"extend": ["--trials", "1"], "export": ["--study", "x", "--format", "onnx"]}.get(command, [])
-    words = [TINY, "--storage", tmp_path] if command == "run" else [run, *more]
-    check_one_line(call(command, *words), [str(run), "an earlier version", f"it holds {name}", "--name"])
-    assert sorted(path.name for path in run.iterdir()) == sorted(["experiment.toml", name])
 
 
 def test_a_profile_is_shown_without_an_experiment() -> None:
