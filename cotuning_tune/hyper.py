@@ -119,7 +119,10 @@ def _options(hint: Any) -> tuple[Any, ...]:
 def _type_name(option: Any) -> str:
     if typing.get_origin(option) is typing.Literal:
         return " or ".join(map(repr, typing.get_args(option)))
-    return "a list" if typing.get_origin(option) is tuple else getattr(option, "__name__", str(option))
+    if typing.get_origin(option) is tuple:
+        return "a list"
+    words = {int: "a whole number", float: "a number", str: "a text in quotes", bool: "true or false"}
+    return words.get(option, str(option))
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,7 @@ def test_weights(tmp_path: Path, given: str, kept: str) -> None:
     ("old", "new", "line", "words"),
     [
         ("trials = 4", "trails = 4", 6, ["'trails'", "'trials'", "backbone", "seeds"]),
-        ("trials = 4", 'trials = "many"', 6, ["experiment.trials", "'many'", "int"]),
+        ("trials = 4", 'trials = "many"', 6, ["experiment.trials", "'many'", "whole number"]),
         ("trials = 4", "trials = 0", 6, ["at least 1"]),
         ("trials = 4", "trials = [4, 8]", 6, ["cannot be searched"]),
         ("trials = 4", "seeds = []", 6, ["experiment.seeds is empty"]),
@@ -184,7 +184,7 @@ def test_weights(tmp_path: Path, given: str, kept: str) -> None:
         ("head_lr_factor = [1, 3]", "head_lr_factor = []", 21, ["empty"]),
         ("head_lr_factor", "momentun", 21, ["[train.optim]", "'momentun'", "'momentum'", "weight_decay"]),
         ("[train.optim]", "[train.optin]", 19, ["'optin'", "'optim'"]),
-        ("k = 2", "k = 2.5", 24, ["methods.bss.k", "2.5", "int"]),
+        ("k = 2", "k = 2.5", 24, ["methods.bss.k", "2.5", "whole number"]),
         ("[methods.bss]", "[methods.bbs]", 23, ["'bbs'", "'bss'"]),
         ("[task]", "[tsak]", 8, ["'tsak'", "'task'", "experiment"]),
         ("size = 16\nresize = 16", "size = 20\nresize = 16", 9, ["task.size = 20"]),
@@ -192,7 +192,7 @@ def test_weights(tmp_path: Path, given: str, kept: str) -> None:
         ("[methods.bss]", "[methods.delta]\nwieght = 1\n[methods.bss]", 24, ["'wieght'", "'weight'"]),
         ("[task]", "[resources]\ncpu_per_trial = 0\n[task]", 9, ["resources.cpu_per_trial = 0"]),
         ("[task]", "[resources]\ngpu_per_trial = 1.5\n[task]", 9, ["resources.gpu_per_trial = 1.5", "'auto'"]),
-        ("[task]", "[resources]\ngpu_per_trial = 'aut'\n[task]", 9, ["'aut': float or 'auto' is needed"]),
+        ("[task]", "[resources]\ngpu_per_trial = 'aut'\n[task]", 9, ["'aut': a number or 'auto' is needed"]),
         ("[task]", "[task", 8, []),
     ],
 )

@@ -13,6 +13,8 @@ from cotuning_tune.cli._options import (
     with_options,
 )
 
+KINDS = {"methods": "method", "data": "data set", "models": "backbone"}
+
 
 def add(commands: Commands) -> None:
     """The parsers of these commands."""
@@ -21,7 +23,7 @@ def add(commands: Commands) -> None:
     space.add_argument("method", metavar="METHOD")
     space.set_defaults(call=_space)
     listing = commands.add_parser("list", help="list the methods, data sets or backbones there are")
-    listing.add_argument("what", choices=["methods", "data", "models"])
+    listing.add_argument("what", choices=list(KINDS))
     listing.add_argument(
         "pattern", nargs="?", default="", help="which names: 'resnet*'; timm's are listed for 'timm/*' only"
     )
@@ -110,20 +112,11 @@ def _list(options: argparse.Namespace) -> int:
     import fnmatch
     import importlib
 
-    if options.what == "models":
-        return _list_models(options.pattern)
     package = importlib.import_module(f"cotuning_tune.{options.what}")
-    for name in fnmatch.filter(package.names(), options.pattern or "*"):
-        print(f"{name:<24}{package.about(name)}".rstrip())
-    return 0
-
-
-def _list_models(pattern: str) -> int:
-    from cotuning_tune import models
-
-    found = models.names(pattern)
+    models = options.what == "models"  # timm's are so many that only a pattern of their own finds them
+    found = package.names(options.pattern) if models else fnmatch.filter(package.names(), options.pattern or "*")
+    if options.pattern and not found:
+        raise UserError(f"no {KINDS[options.what]} matches '{options.pattern}'")
     for name in found:
-        print(name)
-    if pattern and not found:
-        raise UserError(f"no backbone matches '{pattern}'")
+        print(name if models else f"{name:<24}{package.about(name)}".rstrip())
     return 0

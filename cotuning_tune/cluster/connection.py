@@ -5,6 +5,7 @@ Ray is imported inside: importing this module costs nothing. No stage knows anot
 
 import logging
 import os
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import Any
 
 from cotuning_tune.base.errors import UserError, first_line
 from cotuning_tune.cluster.signals import kept_handlers
+from cotuning_tune.cluster.watchdog import answers
 from cotuning_tune.experiment import Resources
 
 QUIET = {
@@ -27,6 +29,7 @@ QUIET = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_RESULT_BUFFER_LENGTH": "1",
 }
+PATIENCE_S = 20.0
 OBJECT_STORE_BYTES = 200_000_000
 
 
@@ -49,14 +52,34 @@ def _local(num_cpus: int | None) -> dict[str, Any]:
     }
 
 
+def _wait_for(address: str) -> None:
+    """Wait until something accepts connections at HOST:PORT; Ray itself tries for minutes, and prints its attempts.
+
+    Raises UserError where nothing does. Of another address ('auto') nothing is known.
+    """
+    host, colon, port = address.rpartition(":")
+    if not (colon and port.isdigit() and "/" not in host):
+        return
+    deadline = time.monotonic() + PATIENCE_S
+    while not answers((host.strip("[]"), int(port))):
+        if time.monotonic() > deadline:
+            raise UserError(f"no Ray cluster answers at {address}: start its head first, or correct --address")
+        time.sleep(0.5)
+
+
 @contextmanager
 def connected(address: str | None = None, num_cpus: int | None = None) -> Iterator[None]:
-    """Connect to the cluster at ``address``, or start one on this machine (bound to 127.0.0.1)."""
+    """Connect to the cluster at ``address``, or start one on this machine (bound to 127.0.0.1).
+
+    Raises UserError where no cluster answers there.
+    """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     # Else a driver whose parent has ended (launch local, nohup) is taken for a worker whose raylet has: it would end
     # with code 1 and without a word where a call to the raylet fails, as while it shuts down.
     os.environ["RAY_RAYLET_PID"] = str(os.getpid())
+    if address:
+        _wait_for(address)
     arguments = {"address": address} if address else _local(num_cpus)
     with kept_handlers():  # Ray's would end the driver with the signal's number
         import ray

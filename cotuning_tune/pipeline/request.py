@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import place
 from cotuning_tune.experiment import Experiment
 from cotuning_tune.run.folder import RunDir, check_optuna_storage, check_searches
@@ -16,13 +17,17 @@ class Cluster:
     """The Ray cluster to work on: the one at ``address``, else one that is started on this machine.
 
     ``cpus``: of this machine (None: all). Of a running cluster, ``nodes`` must have joined before anything starts,
-    and with ``require_token`` it must ask for one.
+    and with ``require_token`` it must ask for one. Raises UserError for less than one core.
     """
 
     address: str | None = None
     cpus: int | None = None
     nodes: int = 0
     require_token: bool = False
+
+    def __post_init__(self) -> None:
+        if self.cpus is not None and self.cpus < 1:
+            raise UserError(f"--num-cpus {self.cpus}: at least 1 core is needed")
 
 
 @dataclass(frozen=True, kw_only=True)

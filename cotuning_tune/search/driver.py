@@ -14,6 +14,7 @@ from cotuning_tune import __version__
 from cotuning_tune.base.cache import cache_root
 from cotuning_tune.base.errors import Unfinished, UserError
 from cotuning_tune.base.files import is_local, read_json, write_bytes, write_json
+from cotuning_tune.base.toml_text import tables_of
 from cotuning_tune.cluster.driver import Driver
 from cotuning_tune.cluster.signals import kept_handlers
 from cotuning_tune.experiment import Experiment, parse
@@ -51,7 +52,10 @@ def create_run(experiment: Experiment, storage: Path, command: Sequence[str], wa
         _check_space(run, experiment)
         return run
     if is_local(run.path):
-        run.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            run.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as problem:
+            raise UserError(f"the folder {run.path} cannot be made: {problem.strerror} (--storage)") from None
     write_json(run.environment, _environment(experiment, command) | older | _calibration(experiment))
     write_bytes(run.space_file, experiment.space_text().encode())
     write_bytes(run.experiment_file, experiment.text.encode())
@@ -91,7 +95,7 @@ def load_experiment(run: RunDir) -> Experiment:
 
 
 def _check_space(run: RunDir, experiment: Experiment) -> None:
-    if experiment.space_text() != run.space_file.read_text():
+    if tables_of(experiment.space_text()) != tables_of(run.space_file.read_text()):
         raise UserError(
             f"{run.space_file} differs from the ranges of this version of cotuning_tune ({__version__}):"
             " continue with the version in env.json, or start a new run"

@@ -96,7 +96,7 @@ MISTAKES = {
     "data set": (spoil_text('"image_folder"', '"folder"'), ["line 12", "'folder'", "image_folder"]),
     "broken TOML": (spoil_text("trials = 2", "trials = = 2"), ["mine.toml", "line 5"]),
     "unknown table": (spoil_text("[train]", "[trian]"), ["line 15", "'trian'", "'train'"]),
-    "wrong type": (spoil_text("trials = 2", 'trials = "many"'), ["line 5", "'many'", "int"]),
+    "wrong type": (spoil_text("trials = 2", 'trials = "many"'), ["line 5", "'many'", "a whole number"]),
     "low > high": (spoil_text("high = 1e-2", "high = 1e-4"), ["line 19", "train.optim.lr", "below"]),
     "log from 0": (spoil_text("low = 1e-3", "low = 0"), ["line 19", "train.optim.lr", "low > 0"]),
     "no weights": (spoil_text("trials = 2", 'weights = "w.pth"'), ["weights"]),

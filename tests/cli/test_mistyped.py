@@ -50,6 +50,28 @@ def test_a_former_option(call: Call, words: list[str], line: str) -> None:
     assert call(*words) == (2, [], [f"cotuning-tune: {line}"])
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--storage", TINY], ["tiny.toml/tiny", "cannot be made", "--storage"]),
+        (["--num-cpus", "0"], ["--num-cpus 0", "at least 1"]),
+        (["--optuna-storage", "nonsense"], ["storage of the studies cannot be opened"]),
+        (["--repeat-search", "0"], ["--repeat-search 0", "1 (no repeat) or more"]),
+    ],
+)
+def test_an_option_that_cannot_be(call: Call, tmp_path: Path, words: list[str], said: list[str]) -> None:
+    """A value that cannot be used is one line that says why, and no trial begins."""
+    storage = [] if "--storage" in words else ["--storage", str(tmp_path)]
+    check_one_line(call("run", TINY, *storage, *words), said)
+    assert not list(tmp_path.rglob("trials"))
+
+
+@pytest.mark.parametrize("what", ["methods", "data", "models"])
+def test_a_pattern_of_nothing(call: Call, what: str) -> None:
+    """A pattern that no name matches is one line."""
+    check_one_line(call("list", what, "zz*"), ["matches 'zz*'"])
+
+
 def test_a_former_variable(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     """An environment variable that had another name is refused, not passed over: the studies would go elsewhere."""
     monkeypatch.setenv("COTUNING_TUNE_STUDIES", "sqlite://")

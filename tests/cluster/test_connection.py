@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from cotuning_tune.base.errors import UserError
+from cotuning_tune.cluster import connection
 from cotuning_tune.cluster.connection import connected
 from cotuning_tune.cluster.signals import ending_cleanly
+from tests.servers import free_port
 
 
 def test_a_signal_while_ray_starts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,6 +30,17 @@ def test_a_signal_while_ray_starts(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(KeyboardInterrupt, match="SIGTERM"), connected():
             raise AssertionError("it goes on")
         assert signal.getsignal(signal.SIGTERM) is mine
+
+
+def test_no_cluster_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address that nothing answers at is one line, before Ray tries for minutes."""
+    import ray
+
+    monkeypatch.setattr(connection, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray tries"))
+    address = f"127.0.0.1:{free_port()}"
+    with pytest.raises(UserError, match=f"no Ray cluster answers at {address}"), connected(address):
+        raise AssertionError("connected")
 
 
 SCRIPT = """

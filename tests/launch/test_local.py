@@ -212,7 +212,7 @@ def test_a_wrong_profile_names_its_line(experiment: Path, call: Call, tmp_path: 
     profile.write_text('python = ""\n\ncpu = 2\n')
     assert f"{profile} line 3: unknown key 'cpu' in [local]; did you mean 'cpus'?" in _refused(call(*arguments))
     profile.write_text('cpus = "two"\n')
-    assert f"{profile} line 1: local.cpus = 'two': int is needed" in _refused(call(*arguments))
+    assert f"{profile} line 1: local.cpus = 'two': a whole number is needed" in _refused(call(*arguments))
     profile.unlink()
     assert "cannot be read" in _refused(call(*arguments))
 
