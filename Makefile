@@ -17,7 +17,7 @@ demo: $(STAMP)
 	$(BIN)/cotuning-tune run search_spaces/demo.toml --storage runs
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder --durations=20
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=20
 
 proof: proof-packages
 	$(BIN)/python -m pytest -q -m proof --durations=20

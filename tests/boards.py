@@ -162,7 +162,7 @@ class Board:
         body = {"allowedStatuses": ALL, "colParams": columns, "startIndex": 0, "sliceSize": 1000}
         return list(self.hparams("session_groups", **body)["sessionGroups"])
 
-    def wait(self, condition: Callable[[], object], seconds: float = 90) -> Any:
+    def wait(self, condition: Callable[[], object], seconds: float = 600) -> Any:
         """What the condition gives once it is true; a server that does not answer yet is waited for."""
         deadline = time.monotonic() + seconds
         while True:

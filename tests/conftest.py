@@ -1,7 +1,4 @@
-"""What tests share: one torch thread, a cache folder of the session, image folders made on the spot.
-
-With ``-n 2 --dist loadgroup`` the tests of a file, and those of a run that all look at, stay in one process.
-"""
+"""What tests share: one torch thread, a cache folder of the session, image folders made on the spot."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,7 +15,6 @@ from cotuning_tune.base.files import write_bytes
 from cotuning_tune.run.folder import RunDir
 from tests.browser import browser  # noqa: F401 - a fixture of several folders
 
-RUNS = ("tiny_run", "undisturbed")  # made once in each process that has a test of theirs
 LEFT_TO = {"proof": "'make proof': {} slow proofs", "cluster": "'make cluster-test': {} tests on several hosts"}
 left_out = pytest.StashKey[Counter[str]]()
 
@@ -26,14 +22,6 @@ left_out = pytest.StashKey[Counter[str]]()
 def pytest_configure(config: pytest.Config) -> None:
     """Nothing is left out so far."""
     config.stash[left_out] = Counter()
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What must stay together, said to pytest-xdist."""
-    for item in items:
-        shared = [name for name in RUNS if name in getattr(item, "fixturenames", ())]
-        item.add_marker(pytest.mark.xdist_group(shared[0] if shared else str(item.path)))
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:

@@ -28,7 +28,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for_answer(url: str, process: subprocess.Popen[bytes], seconds: float = 120) -> None:
+def wait_for_answer(url: str, process: subprocess.Popen[bytes], seconds: float = 600) -> None:
     """Wait until a server answers over HTTP, whatever it says."""
     deadline = time.monotonic() + seconds
     while True:

@@ -62,7 +62,7 @@ def start(*arguments: object, log: Path | None = None, **environment: str) -> Dr
         )
 
 
-def wait_for(condition: Callable[[], object], process: Driver | None, what: str, seconds: float = 180) -> None:
+def wait_for(condition: Callable[[], object], process: Driver | None, what: str, seconds: float = 600) -> None:
     """Wait until the condition holds while the process runs."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -69,7 +69,7 @@ def test_described(experiment: Path, call: Call, tmp_path: Path, kind: str) -> N
 @pytest.mark.proof
 def test_searched_retrained_and_tested(experiment: Path, tmp_path: Path) -> None:
     """One run over all of them: two trials each, the better one retrained and tested once."""
-    done = call("run", experiment, "--storage", tmp_path, "--num-cpus", 2, timeout=600)
+    done = call("run", experiment, "--storage", tmp_path, "--num-cpus", 2, timeout=1800)
     assert done.returncode == 0, done.stdout + done.stderr
     studies = sorted((tmp_path / "miniatures" / "studies").iterdir())
     assert [study.name for study in studies] == sorted(f"{kind}-1.00-fine_tune" for kind in MINIATURES)
