@@ -11,18 +11,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, Protocol, cast
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from cotuning_tune.base import discovery
 from cotuning_tune.base.cache import content_key
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.data import _transforms
 from cotuning_tune.data._images import Images
 from cotuning_tune.data._prefetch import ahead
-from cotuning_tune.hyper import build, hyper, to_flat
+from cotuning_tune.hyper import hyper, to_flat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,34 +226,3 @@ def hold_out(listing: Named, positions: Sequence[int], fraction: float, seed: in
         held += order[:count]
         train += order[count:]
     return sorted(train), sorted(held)
-
-
-def names() -> list[str]:
-    """The data sets there are: the files of ``data/images``."""
-    from cotuning_tune.data import images
-
-    return discovery.module_names(images)
-
-
-def about(name: str) -> str:
-    """What a data set is, in a line: the first one of its file."""
-    from cotuning_tune.data import images
-
-    return discovery.first_line(images, name)
-
-
-def data_set(kind: str) -> type[DataSet]:
-    """The class of a data set; UserError that names all where there is none of that name."""
-    from cotuning_tune.data import images
-
-    return cast(type[DataSet], discovery.find_class(images, kind, DataSet, "data set"))
-
-
-def open_task(
-    name: str, rate: float, config: TaskConfig, options: dict[str, Any] | None = None, kind: str | None = None
-) -> Task:
-    """The task ``name`` (of data set ``kind``, by default the same word) with the data set's options."""
-    found = data_set(kind or name)
-    data = found(build(found.Config, options or {}, f"data.{name}"), config.resize)
-    data.decode = config.decode
-    return Task(name, data, rate, config)

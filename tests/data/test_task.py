@@ -185,8 +185,8 @@ def test_the_split_is_the_same_in_another_process() -> None:
 
 @pytest.mark.parametrize("rate", [0, -0.1, 1.5, float("nan")])
 def test_impossible_rates(rate: float) -> None:
-    """A rate lies above 0 and not above 1."""
-    with pytest.raises(UserError, match="must lie above 0"):
+    """A rate is above 0 and at most 1."""
+    with pytest.raises(UserError, match="must be above 0"):
         make_task([5, 5], rate)
 
 
