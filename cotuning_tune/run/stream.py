@@ -9,7 +9,7 @@ from cotuning_tune.base.errors import first_line
 from cotuning_tune.run.events import Checked, Ended, Event, Notice, RunState, StageStarted, Standing, Waiting, after
 from cotuning_tune.run.folder import RunDir
 
-LAST_S = 10.0  # another thread's observer that hangs does not keep back the last event
+PATIENCE_S = 10.0  # an observer that hangs in one thread does not keep back what another thread tells
 
 
 class Observer(Protocol):
@@ -47,8 +47,8 @@ class Stream:
         return sum(one.search_seconds + one.retrain_seconds for one in list(self.searches.values())) / 3600
 
     def tell(self, event: Event) -> None:
-        """Take an event into account and hand it on, from any thread; one event at a time."""
-        held = self._lock.acquire(timeout=LAST_S if isinstance(event, Ended) else -1)
+        """Take an event into account and hand it on, from any thread; one event at a time unless an observer hangs."""
+        held = self._lock.acquire(timeout=PATIENCE_S)
         try:
             self._take(event)
             failures = [found for observer in list(self.observers) if (found := self._hand(event, observer))]

@@ -15,10 +15,11 @@ from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json, write_json
 from cotuning_tune.run.events import ENDED_AS, Ended, Event, Standing
 from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.stream import LAST_S, Stream
+from cotuning_tune.run.stream import Stream
 
 EVERY_S = 1.0  # at least between two writes
 BEAT_S = 60.0  # at most between two writes
+LAST_S = 10.0  # for the last one: a storage that is away does not keep an ended driver
 
 
 def standing_of(run: RunDir, studies: Iterable[str], trials: int, seeds: Iterable[int]) -> Standing:

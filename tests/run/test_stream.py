@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from cotuning_tune.run import stream as module
 from cotuning_tune.run.events import (
     Checked,
     Ended,
@@ -93,6 +94,26 @@ def test_an_interrupt_is_no_failure(driven: RunDir) -> None:
     other.start()
     other.join(60)
     assert stream.ended
+
+
+def test_a_hanging_observer_holds_up_one_thread(driven: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While an observer hangs in one thread, the last words of another are still told."""
+    monkeypatch.setattr(module, "PATIENCE_S", 0.1)
+    inside, free, heard = threading.Event(), threading.Event(), list[Event]()
+
+    def hangs(event: Event, now: Stream) -> None:
+        if isinstance(event, TrialStarted):
+            inside.set()
+            free.wait()
+
+    stream = _begun(driven, hangs, lambda event, now: heard.append(event))
+    thread = threading.Thread(target=stream.tell, args=(TrialStarted("a", 0, {}, 2),))
+    thread.start()
+    inside.wait()
+    stream.end("unfinished", "the cluster has gone")
+    assert heard[-1] == Ended("unfinished", "the cluster has gone")
+    free.set()
+    thread.join()
 
 
 def test_observers_of_a_while(driven: RunDir) -> None:
