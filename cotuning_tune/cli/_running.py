@@ -139,7 +139,7 @@ def _extend(options: argparse.Namespace) -> int:
     run = RunDir.open(options.run)
     growth = extend(run, options.trials)
     where = f"{run.path} and of its repeats" if run.searches > 1 else run.path
-    print(f"every study of {where} shall have {growth.trials} trials now")
+    print(f"each study of {where} now has a budget of {growth.trials} trials")
     if growth.driven:
         print("the running driver takes them over")
         return 0

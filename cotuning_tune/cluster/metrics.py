@@ -12,9 +12,9 @@ from cotuning_tune.run.stream import Stream
 METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
     "cotuning_tune_trials": ("Trials of a study by state", ("study", "method", "state")),
     "cotuning_tune_best_val_accuracy": ("Best validation accuracy of a study so far (%)", ("study", "method")),
-    "cotuning_tune_trial_budget": ("Trials that all studies of a search shall have", ()),
+    "cotuning_tune_trial_budget": ("Trial budget of all studies of a search", ()),
     "cotuning_tune_retrained": ("Seeds retrained", ()),
-    "cotuning_tune_retrain_budget": ("Seeds that shall be retrained", ()),
+    "cotuning_tune_retrain_budget": ("Seeds to retrain", ()),
     "cotuning_tune_restarts": ("Drivers so far, less one", ()),
     "cotuning_tune_trial_hours": ("Hours of ended trainings", ()),
     "cotuning_tune_gpu_hours": ("GPU-hours of ended trainings", ()),

@@ -191,5 +191,5 @@ def verdict_remarks(studies: list[StudyResult], comparisons: list[Comparison]) -
         differs = budgets_differ(list(studies_of(studies, c.name).values()), base)
         remarks.append(f"WARNING: {c.name} is not judged: {differs} of {BASELINE}, more than 5 % apart.")
     if len(settings_of(studies)) == 1:
-        remarks.append("One study says nothing of other tasks, however many seeds it has.")
+        remarks.append("One study says nothing about other tasks, however many seeds it has.")
     return remarks

@@ -68,7 +68,7 @@ def test_three_seeds_in_one_study_prove_nothing() -> None:
     found = only(base((1.0,)) + method("bss", 30.0, (1.0,)))
     assert (found.p, found.verdict) == (0.25, FEW)
     remarks = verdict_remarks(base((1.0,)) + method("bss", 30.0, (1.0,)), [found])
-    assert any("One study says nothing of other tasks" in remark for remark in remarks)
+    assert any("One study says nothing about other tasks" in remark for remark in remarks)
     assert pairs_remark([found]) == [
         "Smallest p that the pairs of study and seed can reach, before Holm's correction: 3 pairs 0.2500."
     ]
