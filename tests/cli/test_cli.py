@@ -125,7 +125,7 @@ def test_mistakes(call: Call, experiment: Path, command: str, mistake: str) -> N
         (["--method", "bss", "--set", "optim/rl=1"], ["'optim/rl'", "'optim/lr'", "bss/weight"]),
         (["--method", "bss", "--set", "co_tuning/weight=1"], ["'co_tuning/weight'", "bss/weight"]),
         (["--method", "bss", "--set", "optim/lr"], ["optim/lr", "KEY=VALUE"]),
-        (["--method", "bss", "--set", "optim/lr=fast"], ["train.optim.lr", "'fast'", "float"]),
+        (["--method", "bss", "--set", "optim/lr=fast"], ["train.optim.lr", "'fast'", "a number"]),
         (["--method", "bss", "--set", "epochs=0"], ["train.epochs", "at least 1"]),
     ],
 )

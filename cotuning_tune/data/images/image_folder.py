@@ -32,7 +32,7 @@ class ImageFolder(FileDataSet):
             raise UserError(f"test_fraction = {config.test_fraction:g} must be above 0 and below 1")
         self.root = Path(config.root).expanduser().resolve()
         if not self.root.is_dir():
-            raise UserError(f"the folder {self.root} does not exist (root of an image folder)")
+            raise UserError(f"there is no folder {self.root} (root of an image folder)")
         if self._parted and not (self.root / "test").is_dir():
             raise UserError(f"{self.root} has train/ but no test/: add it, or give a folder of classes")
         if self._parted:
