@@ -59,7 +59,7 @@ def test_a_cluster_that_goes_away(tmp_path: Path, undisturbed: Path) -> None:
         for node in made.list_all_nodes():
             node.kill_all_processes(check_alive=False, allow_graceful=False)
         assert driver.wait(600) == 85, log.read_text()
-    assert f"nothing is lost; to go on: cotuning-tune resume {run}" in log.read_text()
+    assert f"nothing is lost, continue with: cotuning-tune resume {run}" in log.read_text()
     told = read_json(RunDir(run).summary)
     assert told["state"] == "unfinished"
     assert told["reason"].startswith("the Ray cluster has gone (")
