@@ -1,4 +1,4 @@
-"""Several runs in one table: accuracies, budgets, statistics where studies and seeds are the same, and what differs."""
+"""Several runs in one table: accuracies, budgets, statistics where data sets are the same, and what differs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.tables import Table
-from cotuning_tune.report.comparison import HEADER, NOTE, Comparison, compare_all, comparison_rows
+from cotuning_tune.report.comparison import compare_pairs
 from cotuning_tune.report.overview import budget_table
 from cotuning_tune.report.results import (
     StudyResult,
@@ -85,14 +85,14 @@ def budgets_table(runs: list[RunResult]) -> Table:
     return Table("compare_budget", "Budgets of the runs", ["run", *tables[0].header], rows, f"Devices: {devices}.")
 
 
-def compare_runs(runs: list[RunResult]) -> list[Comparison]:
-    """Every later run against the first one, method by method, where both have the same studies and seeds."""
+def statistics_table(runs: list[RunResult]) -> Table | None:
+    """Every later run against the first one, method by method, where both have the same studies."""
     first, pairs = runs[0], {}
     for run in runs[1:]:
         for method in methods_of(run.studies):
             name = f"{method}: {run.label} - {first.label}"
             pairs[name] = (studies_of(run.studies, method), studies_of(first.studies, method))
-    return compare_all(pairs)
+    return compare_pairs(pairs)
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -126,13 +126,10 @@ def write_comparison(folder: Path, report: Report) -> None:
 
 def comparison_report(runs: list[RunResult]) -> Report:
     """The tables of several runs, and a warning for whatever they do not share."""
-    tables, comparisons = [compare_table(runs)], compare_runs(runs)
-    if comparisons:
-        rows = comparison_rows(comparisons)
-        tables.append(Table("compare_statistics", "Against the first run", ["pair", *HEADER], rows, NOTE))
-    tables.append(budgets_table(runs))
+    statistics = statistics_table(runs)
+    tables = [compare_table(runs), *([statistics] if statistics else []), budgets_table(runs)]
     remarks = differences(runs)
-    if not comparisons:
-        remarks.append("No statistics: the runs share no method on the same study with the same seed.")
+    if not statistics:
+        remarks.append("No statistics: the runs share no method with results on the same study.")
     remarks.append(f"Runs: {', '.join(run.label for run in runs)}.")
     return Report(" and ".join(run.label for run in runs), tables, remarks)

@@ -1,40 +1,50 @@
-"""Methods against each other on the same studies and seeds; the words follow from the numbers.
+"""Methods against each other: which results are one unit, and the words that the claims allow.
 
-A pair is a task at a rate and a seed for which both methods have a tested model.
+With two data sets or more a unit is a data set (mean over its rates, seeds and searches). With one data set it is a
+whole search. With one data set searched once there is no word about methods.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
 from statistics import fmean
 
 from cotuning_tune.base.tables import Table
-from cotuning_tune.report.results import StudyResult, mean_over, methods_of, settings_of, studies_of
-from cotuning_tune.report.statistics import bootstrap_interval, holm, sign_flip_p, smallest_p
+from cotuning_tune.report.claims import LEAST_UNITS, LEVEL, Claim, Effect, analyse, paired_effects
+from cotuning_tune.report.results import StudyResult, methods_of, studies_of
+from cotuning_tune.report.statistics import sign_flip_p
 
 BASELINE = "fine_tune"
-SIGNIFICANT = 0.05
 TOLERANCE = 0.05
-LEAST_FOR_INTERVAL = 6  # with fewer pairs a bootstrap promises more than it knows
+LEAST_FOR_FLIPS = 8  # with fewer units a sign-flip p is never small enough
 BETTER, WORSE, NOTHING = "better", "worse", "no difference shown"
-FEW, UNEQUAL = "no difference shown (too few pairs)", "not judged (budgets differ)"
+UNEQUAL = "not judged (budgets differ)"
+UNDECIDED = (
+    "This run compares models, not methods: which method is better is open, for one data set searched once is one unit,"
+    " however many seeds and rates it has. To decide: --repeat-search K, or more data sets."
+)
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """One method minus another (points): differences of the pairs, and of the settings' means."""
+class Comparisons:
+    """What a run may say of its methods. ``claim``: None where it may say nothing; then ``why`` says why.
 
-    name: str
-    differences: list[float]
-    settings: int
-    interval: tuple[float, float] | None
-    p: float
-    p_settings: float
-    p_holm: float
-    verdict: str
+    ``scope``: the units in words. ``left_out``: units that some method lacks. ``unequal``: by method, the budget
+    that forbids a word. ``lacking``: methods without any whole unit.
+    """
 
-    @property
-    def difference(self) -> float:
-        return fmean(self.differences)
+    claim: Claim | None
+    scope: str = ""
+    why: str = ""
+    left_out: list[str] = field(default_factory=list)
+    unequal: dict[str, str] = field(default_factory=dict)
+    lacking: list[str] = field(default_factory=list)
+
+    def named(self, word: str) -> list[Effect]:
+        """The effects of one verdict."""
+        return [effect for effect in self.claim.effects if verdict(effect) == word] if self.claim else []
 
 
 def budgets_differ(one: list[StudyResult], other: list[StudyResult]) -> str:
@@ -49,147 +59,191 @@ def budgets_differ(one: list[StudyResult], other: list[StudyResult]) -> str:
     return ""
 
 
-def paired(one: Mapping[str, StudyResult], other: Mapping[str, StudyResult]) -> dict[str, list[float]]:
-    """By setting, the differences (points) of the seeds that both have tested."""
+def verdict(effect: Effect) -> str:
+    """The word for an effect."""
+    if effect.p > LEVEL:
+        return NOTHING
+    return BETTER if effect.difference > 0 else WORSE
+
+
+def _mean(studies: Sequence[StudyResult]) -> float | None:
+    """Mean of the studies' means over their seeds; None where one has no result, or there are none."""
+    found = [study.accuracies for study in studies]
+    return fmean(map(fmean, found)) if found and all(found) else None
+
+
+def _units(searches: Sequence[list[StudyResult]]) -> dict[str, list[StudyResult]]:
+    """The studies of each unit: data sets over all searches, or whole searches of one data set."""
+    tasks: dict[str, list[StudyResult]] = {}
+    for study in (study for studies in searches for study in studies):
+        tasks.setdefault(study.task, []).append(study)
+    if len(tasks) > 1:
+        return tasks
+    return {f"search {number}": studies for number, studies in enumerate(searches, 1)}
+
+
+def unit_table(units: Mapping[str, list[StudyResult]]) -> dict[str, dict[str, float]]:
+    """Method: unit: mean. A method lacks a unit where a study of it that others have is missing or has no result."""
+    table: dict[str, dict[str, float]] = {}
+    for unit, studies in units.items():
+        by_method = {m: [study for study in studies if study.method == m] for m in methods_of(studies)}
+        had = {method: Counter(study.setting for study in mine) for method, mine in by_method.items()}
+        full = reduce(or_, had.values(), Counter[str]())
+        for method, mine in by_method.items():
+            row, mean = table.setdefault(method, {}), _mean(mine)
+            if mean is not None and had[method] == full:
+                row[unit] = mean
+    return table
+
+
+def compare_methods(searches: Sequence[list[StudyResult]]) -> Comparisons:
+    """What the searches of a run, the run's own studies first, say of its methods."""
+    every = [study for studies in searches for study in studies]
+    units, methods = _units(searches), methods_of(every)
+    reference = BASELINE if BASELINE in methods else methods[0]
+    mine = {method: [study for study in every if study.method == method] for method in methods}
+    unequal = {m: differs for m in methods if (differs := budgets_differ(mine[m], mine[reference]))}
+    if len(units) < LEAST_UNITS:
+        return Comparisons(None, why=UNDECIDED, unequal=unequal)
+    table = unit_table(units)
+    lacking = [method for method in methods if not table[method] and method not in unequal]
+    judged = {m: row for m, row in table.items() if row and m not in unequal}
+    claim = analyse(judged, BASELINE)
+    shared = [unit for unit in units if all(unit in row for row in judged.values())]
+    left_out = [unit for unit in units if unit not in shared]
+    why = "" if claim else "No verdict about methods: too few of them, or of their units, can be compared."
+    tasks = list(dict.fromkeys(study.task for study in every))
+    scope = f"on these {len(shared)} data sets"
+    if len(tasks) == 1:
+        scope = f"over {len(shared)} searches of {tasks[0]}, with one validation split"
+    return Comparisons(claim, scope, why, left_out, unequal, lacking)
+
+
+def paired(one: Mapping[str, StudyResult], other: Mapping[str, StudyResult]) -> dict[str, float]:
+    """By data set, the difference of the means over the settings that both have tested."""
     found: dict[str, list[float]] = {}
-    for setting in (p for p in one if p in other):
-        a, b = one[setting].by_seed, other[setting].by_seed
-        if shared := [a[seed] - b[seed] for seed in a if seed in b]:
-            found[setting] = shared
-    return found
-
-
-def verdict(mean: float, p: float, least: float, unequal: str) -> str:
-    """The word for a difference: ``least`` is the smallest corrected p that so few pairs can reach."""
-    if unequal:
-        return UNEQUAL
-    if p <= SIGNIFICANT:
-        return BETTER if mean > 0 else WORSE
-    return FEW if least > SIGNIFICANT else NOTHING
-
-
-def compare_all(pairs: Mapping[str, tuple[Mapping[str, StudyResult], Mapping[str, StudyResult]]]) -> list[Comparison]:
-    """Each named pair of methods compared, with Holm's correction over all of them; those without pairs left out."""
-    found = {name: paired(*sides) for name, sides in pairs.items()}
-    found = {name: by_setting for name, by_setting in found.items() if by_setting}
-    flat = {name: [d for part in by_setting.values() for d in part] for name, by_setting in found.items()}
-    ps = [sign_flip_p(differences) for differences in flat.values()]
-    made = []
-    for (name, differences), p, corrected in zip(flat.items(), ps, holm(ps), strict=True):
-        one, other = ([side[setting] for setting in found[name]] for side in pairs[name])
-        least = min(1.0, len(ps) * smallest_p(len(differences)))
-        made.append(
-            Comparison(
-                name=name,
-                differences=differences,
-                settings=len(found[name]),
-                interval=bootstrap_interval(differences) if len(differences) >= LEAST_FOR_INTERVAL else None,
-                p=p,
-                p_settings=sign_flip_p([fmean(part) for part in found[name].values()]),
-                p_holm=corrected,
-                verdict=verdict(fmean(differences), corrected, least, budgets_differ(one, other)),
-            )
-        )
-    return made
-
-
-def against_baseline(studies: list[StudyResult]) -> list[Comparison]:
-    """Every method against tuned fine-tuning; none where the run has no fine-tuning."""
-    others = [method for method in methods_of(studies) if method != BASELINE]
-    return compare_all({method: (studies_of(studies, method), studies_of(studies, BASELINE)) for method in others})
-
-
-def best_ranked(studies: list[StudyResult]) -> str | None:
-    """The method with the highest mean test accuracy over all settings; None where none has them all."""
-    means = {method: mean for method in methods_of(studies) if (mean := mean_over(studies, method)) is not None}
-    return max(means, key=lambda method: means[method], default=None)
-
-
-def against_best_ranked(studies: list[StudyResult]) -> list[Comparison]:
-    """The best-ranked method of the main table against every other one."""
-    first = best_ranked(studies)
-    others = [method for method in methods_of(studies) if method != first]
-    if first is None:
-        return []
-    return compare_all(
-        {f"{first} - {method}": (studies_of(studies, first), studies_of(studies, method)) for method in others}
-    )
+    for setting in (s for s in one if s in other):
+        a, b = _mean([one[setting]]), _mean([other[setting]])
+        if a is not None and b is not None:
+            found.setdefault(one[setting].task, []).append(a - b)
+    return {task: fmean(differences) for task, differences in found.items()}
 
 
 def _p(value: float) -> str:
-    return f"{value:.4f}" if value >= 0.0001 else f"{value:.1e}"
+    return f"{value:.4f}" if value >= 0.0001 else "< 0.0001"
 
 
-def comparison_rows(comparisons: list[Comparison]) -> list[list[str]]:
-    """A row for each comparison, see ``HEADER``."""
-    return [
-        [
-            c.name,
-            str(len(c.differences)),
-            f"{c.difference:+.2f}",
-            f"{c.interval[0]:+.2f} to {c.interval[1]:+.2f}" if c.interval else "-",
-            _p(c.p),
-            _p(c.p_holm),
-            _p(smallest_p(len(c.differences))),
-            f"{_p(c.p_settings)} ({c.settings})",
-            c.verdict,
-        ]
-        for c in comparisons
+def effect_row(effect: Effect, word: str, *, flips: bool) -> list[str]:
+    """A row of a table of effects, see ``effect_header``; without interval and p of a single unit."""
+    low, high = effect.interval
+    several = len(effect.differences) >= LEAST_UNITS
+    row = [effect.method, str(len(effect.differences)), f"{effect.difference:+.2f}"]
+    row += [f"{low:+.2f} to {high:+.2f}", _p(effect.p)] if several else ["-", "-"]
+    return [*row, *([_p(sign_flip_p(effect.differences))] if flips else []), word]
+
+
+def effect_header(what: str, p: str, *, flips: bool) -> list[str]:
+    """The columns of a table of effects."""
+    return [what, "units", "difference", "95 % interval", p, *(["p (sign flip)"] if flips else []), "verdict"]
+
+
+def bests_table(found: Comparisons) -> Table | None:
+    """Which methods may be the best; heads the comparison. None without a claim."""
+    if found.claim is None:
+        return None
+    means, first = found.claim.means, max(found.claim.means.values())
+    ranked = sorted(means, key=lambda method: -means[method])
+    rows = [
+        [m, f"{means[m]:.2f}", f"{first - means[m]:.2f}", "yes" if m in found.claim.bests else "no"] for m in ranked
     ]
+    note = f"{' '.join(bests_remark(found))} Multiple comparisons with the best (Hsu 1981), at 95 %."
+    header = ["method", "mean over units", "behind the highest", "may be the best"]
+    return Table("possible_bests", "Which methods may be the best", header, rows, note)
 
 
-HEADER = ["pairs", "difference", "95 % interval", "p", "p (Holm)", "least p", "p of means (studies)", "verdict"]
-NOTE = (
-    "Difference in points over pairs of study and seed; two-sided sign-flip permutation test, Holm's correction over"
-    " the rows, BCa bootstrap interval (from 6 pairs on). Least p: the smallest that so many pairs can reach. The"
-    " seeds of a study share its one search, so p is optimistic: beside it stands p over the studies' means. A verdict"
-    " needs p (Holm) of at most 0.05, and finished trials and epochs that differ by at most 5 %."
-)
-
-
-def pairs_remark(comparisons: list[Comparison]) -> list[str]:
-    """The smallest p that the pairs can reach."""
-    counts = sorted({len(c.differences) for c in comparisons})
-    reach = ", ".join(f"{n} pairs {_p(smallest_p(n))}" for n in counts)
-    return (
-        [f"Smallest p that the pairs of study and seed can reach, before Holm's correction: {reach}."] if counts else []
-    )
-
-
-def baseline_table(comparisons: list[Comparison]) -> Table | None:
-    """Every method against tuned fine-tuning; None of none."""
-    if not comparisons:
+def baseline_table(found: Comparisons) -> Table | None:
+    """Every method against tuned fine-tuning; None where nothing may be said of it."""
+    if found.claim is None or not found.claim.effects:
         return None
-    rows = comparison_rows(comparisons)
-    return Table("statistics", "Against tuned fine-tuning", ["method", *HEADER], rows, NOTE)
-
-
-def best_ranked_table(comparisons: list[Comparison]) -> Table | None:
-    """The best-ranked method against the others; None of none."""
-    if not comparisons:
-        return None
-    note = "The best-ranked method was picked by these same test accuracies, which flatters it. Else as above."
-    return Table(
-        "first", "The best-ranked method against the others", ["pair", *HEADER], comparison_rows(comparisons), note
+    flips, wild = len(found.claim.units) >= LEAST_FOR_FLIPS, found.claim.wild
+    rows = [
+        effect_row(e, word if (word := verdict(e)) == NOTHING else f"{word} {found.scope}", flips=flips)
+        for e in found.claim.effects
+    ]
+    blank = ["-"] * (5 if flips else 4)
+    rows += [[method, *blank, UNEQUAL] for method in found.unequal]
+    unit = "data set (mean over its rates, seeds and searches)"
+    if "data sets" not in found.scope:
+        unit = "whole search (mean over its rates and seeds)"
+    test = (
+        "paired t of each method, Holm's correction, Bonferroni's intervals"
+        if wild
+        else "residual of methods and units pooled over the methods, Dunnett's p and simultaneous intervals"
     )
+    note = (
+        f"Difference in points; a unit is a {unit}. Two-way analysis: {test}."
+        " A verdict needs p of at most 0.05, and finished trials and epochs that differ by at most 5 %."
+    )
+    header = effect_header("method", "p (Holm)" if wild else "p (Dunnett)", flips=flips)
+    return Table("statistics", "Against tuned fine-tuning", header, rows, note)
 
 
-def _listed(comparisons: list[Comparison], word: str) -> str:
-    return ", ".join(f"{c.name} {c.difference:+.2f}" for c in comparisons if c.verdict == word)
+def compare_pairs(pairs: Mapping[str, tuple[Mapping[str, StudyResult], Mapping[str, StudyResult]]]) -> Table | None:
+    """Named pairs of methods of two runs, a data set a unit; None where no pair shares a tested setting."""
+    found = {name: differences for name, sides in pairs.items() if (differences := paired(*sides))}
+    several = {name: list(d.values()) for name, d in found.items() if len(d) >= LEAST_UNITS}
+    effects = {effect.method: effect for effect in paired_effects(several)} if several else {}
+    rows = []
+    for name, differences in found.items():
+        shared = [[side[setting] for setting in pairs[name][0] if setting in pairs[name][1]] for side in pairs[name]]
+        effect = effects.get(name, Effect(name, list(differences.values()), (0.0, 0.0), 1.0))
+        word = verdict(effect) if name in effects else "no verdict (one data set)"
+        word = f"{word} on these {len(differences)} data sets" if word in (BETTER, WORSE) else word
+        rows.append(effect_row(effect, UNEQUAL if budgets_differ(*shared) else word, flips=False))
+    note = (
+        "Difference in points; a unit is a data set (mean over rates and seeds). Paired t, Holm's correction over the"
+        " rows, Bonferroni's intervals. A verdict needs two data sets or more, p of at most 0.05, and finished trials"
+        " and epochs that differ by at most 5 %."
+    )
+    header = effect_header("pair", "p (Holm)", flips=False)
+    return Table("compare_statistics", "Against the first run", header, rows, note) if rows else None
 
 
-def verdict_remarks(studies: list[StudyResult], comparisons: list[Comparison]) -> list[str]:
-    """The words in a line; what the pairs cannot show; which budgets forbid a word."""
-    if BASELINE not in methods_of(studies):
-        return [f"WARNING: the run has no {BASELINE}: without a tuned baseline no gain can be stated."]
-    if not comparisons:
+def bests_remark(found: Comparisons) -> list[str]:
+    """The set of possible bests with the least difference that the run could show."""
+    if (claim := found.claim) is None:
         return []
-    words = [f"{w}: {listed}" for w in (BETTER, WORSE, NOTHING, FEW, UNEQUAL) if (listed := _listed(comparisons, w))]
-    remarks = [f"Against tuned fine-tuning, in points: {'; '.join(words)}."]
-    base = list(studies_of(studies, BASELINE).values())
-    for c in (c for c in comparisons if c.verdict == UNEQUAL):
-        differs = budgets_differ(list(studies_of(studies, c.name).values()), base)
-        remarks.append(f"WARNING: {c.name} is not judged: {differs} of {BASELINE}, more than 5 % apart.")
-    if len(settings_of(studies)) == 1:
-        remarks.append("One study says nothing about other tasks, however many seeds it has.")
+    of = f"Of {len(claim.means)} methods, {len(claim.bests)} may be the best {found.scope}: {', '.join(claim.bests)}."
+    must, spread = "Methods must differ", max(claim.means.values()) - min(claim.means.values())
+    if claim.effects:
+        must = f"A method must differ from {BASELINE}"
+        spread = max(abs(effect.difference) for effect in claim.effects)
+    return [f"{of} {must} by {claim.least:.1f} points to be told apart here; these differ by at most {spread:.1f}."]
+
+
+def verdict_remarks(studies: list[StudyResult], found: Comparisons) -> list[str]:
+    """The set of possible bests; the words with their units; what was left out, and which budgets forbid a word."""
+    remarks = bests_remark(found) or [found.why]
+    for word in (BETTER, WORSE):
+        if named := found.named(word):
+            listed = ", ".join(f"{e.method} {e.difference:+.2f}" for e in named)
+            remarks.append(f"{word.capitalize()} than {BASELINE} {found.scope}, in points: {listed}.")
+    if nothing := found.named(NOTHING):
+        listed = ", ".join(f"{e.method} {e.difference:+.2f}" for e in nothing)
+        remarks.append(f"No difference from {BASELINE} shown {found.scope}, in points: {listed}.")
+    if found.claim and found.claim.wild:
+        remarks.append(
+            f"{found.claim.wild} varies more than three times as much as the others: paired t tests with Holm's"
+            " correction in place of one residual for all."
+        )
+    if found.left_out:
+        remarks.append(f"Left out of the comparison, since a method lacks results there: {', '.join(found.left_out)}.")
+    if found.lacking:
+        remarks.append(f"Not compared, since they have no whole unit of results: {', '.join(found.lacking)}.")
+    reference = BASELINE
+    if not studies_of(studies, BASELINE):
+        reference = methods_of(studies)[0]
+        remarks.append(f"WARNING: the run has no {BASELINE}: without a tuned baseline no gain can be stated.")
+    for method, differs in found.unequal.items():
+        remarks.append(f"WARNING: {method} is not judged: {differs} of {reference}, more than 5 % apart.")
     return remarks

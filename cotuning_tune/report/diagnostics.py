@@ -1,6 +1,6 @@
 """Search-space diagnostics: what the trials say of the ranges that they were drawn from.
 
-It looks at validation accuracies and failures; of the test split at the sign of the seeds' differences alone.
+It looks at validation accuracies and failures, never at test results.
 """
 
 import math
@@ -11,8 +11,7 @@ from typing import Any
 
 from cotuning_tune.base.tables import Table
 from cotuning_tune.base.toml_text import format_value, line_of
-from cotuning_tune.report.comparison import BASELINE, paired
-from cotuning_tune.report.results import StudyResult, methods_of, searched_of, studies_of
+from cotuning_tune.report.results import StudyResult, searched_of
 from cotuning_tune.run.folder import RunDir
 
 EDGE = 0.05
@@ -156,22 +155,6 @@ def _flat(space: Space, studies: list[StudyResult]) -> list[Advice]:
     return advice
 
 
-def _negative(space: Space, studies: list[StudyResult]) -> list[Advice]:
-    """Places where a method is below tuned fine-tuning on every shared seed."""
-    base, advice = studies_of(studies, BASELINE), []
-    for method in (m for m in methods_of(studies) if m != BASELINE and base):
-        below = {p: fmean(d) for p, d in paired(studies_of(studies, method), base).items() if max(d) < 0}
-        if not below:
-            continue
-        weights = [k for k, s in space.searched.items() if s["of"] == method and "low" in s and s["low"] > 0]
-        low = {k: widened(space.searched[k], False) for k in weights}
-        worst = min(below, key=lambda setting: below[setting])
-        evidence = f"below tuned fine-tuning on every seed; most on {worst}: {below[worst]:+.2f}"
-        change = "; ".join(space.change(key, value) for key, value in low.items())
-        advice.append(Advice(f"{method}: negative transfer", ", ".join(below), evidence, change))
-    return advice
-
-
 def _diverging(space: Space, studies: list[StudyResult]) -> list[Advice]:
     """A learning rate above which most trials fail, whatever the method; trials of all studies together."""
     search = space.searched.get(RATE)
@@ -201,7 +184,7 @@ def _diverging(space: Space, studies: list[StudyResult]) -> list[Advice]:
 
 def examine(space: Space, studies: list[StudyResult]) -> list[Advice]:
     """All that the search says of its space."""
-    return [a for look in (_edges, _flat, _negative, _diverging) for a in look(space, studies)]
+    return [a for look in (_edges, _flat, _diverging) for a in look(space, studies)]
 
 
 def diagnostics_table(advice: list[Advice]) -> Table | None:

@@ -5,7 +5,7 @@ from statistics import fmean
 from typing import Any
 
 from cotuning_tune.base.tables import Table
-from cotuning_tune.report.comparison import BASELINE, BETTER, Comparison
+from cotuning_tune.report.comparison import BASELINE, BETTER, Comparisons
 from cotuning_tune.report.results import StudyResult, mean_over, mean_std, methods_of, settings_of, studies_of
 
 
@@ -13,10 +13,10 @@ def _seed_counts(studies: list[StudyResult]) -> str:
     return " or ".join(map(str, sorted({len(c.accuracies) for c in studies})))
 
 
-def main_table(studies: list[StudyResult], comparisons: list[Comparison], searches: int = 1) -> Table:
+def main_table(studies: list[StudyResult], comparisons: Comparisons, searches: int = 1) -> Table:
     """Test accuracy, mean +- std over the seeds, method x setting, and the mean over settings.
 
-    Bold: the average (with one setting: its figure) of each method that the paired test calls better.
+    Bold: the average (with one setting: its figure) of each method that is called better.
     ``searches``: how many there shall be; the table is always that of the first.
     """
     settings, methods = settings_of(studies), methods_of(studies)
@@ -25,9 +25,9 @@ def main_table(studies: list[StudyResult], comparisons: list[Comparison], search
         mine, mean = studies_of(studies, method), mean_over(studies, method)
         row = [method, *(mean_std(mine[p].accuracies) if p in mine else "-" for p in settings)]
         rows.append(row + ([f"{mean:.2f}" if mean is not None else "-"] if len(settings) > 1 else []))
-    better = {c.name for c in comparisons if c.verdict == BETTER}
+    better = {effect.method for effect in comparisons.named(BETTER)}
     which = f" Of the first of {searches} searches, not of the best." if searches > 1 else ""
-    bold = " Bold: better than tuned fine-tuning by the paired test over all studies." if better else ""
+    bold = f" Bold: better than tuned fine-tuning {comparisons.scope}." if better else ""
     return Table(
         "main",
         "Test accuracy",

@@ -87,6 +87,21 @@ def comparable(searches: list[Search]) -> list[Search]:
     return ended if len(ended) > 1 and ended[0].number == 1 else []
 
 
+def same_experiment(one: Search, other: Search) -> bool:
+    """Whether two searches differ by their search seed alone."""
+    asked = [s.tables | {"experiment": {**s.tables["experiment"], "search_seed": None}} for s in (one, other)]
+    space = [s.run.space_file.read_text(encoding="utf-8") for s in (one, other)]
+    return asked[0] == asked[1] and space[0] == space[1]
+
+
+def independent(searches: list[Search]) -> list[Search]:
+    """Those of ``comparable`` that are units: of the same experiment, each with a seed of its own."""
+    by_seed: dict[int, Search] = {}
+    for search in comparable(searches):
+        by_seed.setdefault(search.seed, search)
+    return [search for search in by_seed.values() if search.number == 1 or same_experiment(searches[0], search)]
+
+
 def seed_means(studies: list[StudyResult], method: str) -> list[float]:
     """A method's mean over the studies (%) of each seed that every study has."""
     every = [study.by_seed for study in studies_of(studies, method).values()]
@@ -260,9 +275,7 @@ def _differences(searches: list[Search]) -> list[str]:
     if len(set(seeds)) < len(seeds):
         warnings.append(f"{WARNING}searches have the same search seed ({', '.join(map(str, seeds))}): no repeats.")
     for search in searches[1:]:
-        asked = [s.tables | {"experiment": {**s.tables["experiment"], "search_seed": None}} for s in (first, search)]
-        space = [s.run.space_file.read_text(encoding="utf-8") for s in (first, search)]
-        if asked[0] != asked[1] or space[0] != space[1]:
+        if not same_experiment(first, search):
             warnings.append(f"{WARNING}search {search.number} is of another experiment than search 1: no repeat.")
         if not (search.ended and first.ended):
             continue

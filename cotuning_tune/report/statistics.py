@@ -1,18 +1,16 @@
-"""Paired statistics: sign-flip test, Holm's correction, BCa bootstrap. Nothing is assumed to be normal.
+"""Sign-flip test, Holm's correction, Wilson's interval. Nothing is assumed to be normal.
 
-Sources: Fisher 1935 (sign flips); Wilson 1927; Holm 1979; Efron 1987 (BCa). Draws are seeded: a report repeats itself.
+Sources: Fisher 1935 (sign flips); Wilson 1927; Holm 1979. Draws are seeded: a report repeats itself.
 Few pairs are counted in plain Python, since a report shall start at once; many need numpy.
 """
 
 import math
-import random
 from collections.abc import Sequence
-from statistics import NormalDist, fmean
+from statistics import NormalDist
 from typing import Any
 
 EXACT_PAIRS = 16
 FLIPS = 100_000
-RESAMPLES = 10_000
 NORMAL = NormalDist()
 
 
@@ -48,11 +46,6 @@ def sign_flip_p(differences: Sequence[float], seed: int = 0) -> float:
     return (1 + int((_random_sums(differences, seed) >= least).sum())) / (1 + FLIPS)
 
 
-def smallest_p(pairs: int) -> float:
-    """The smallest two-sided p that the test can give with so many pairs: 3 give 0.25, 12 give 0.0005."""
-    return min(1.0, 2.0 ** (1 - pairs)) if pairs <= EXACT_PAIRS else 1 / (1 + FLIPS)
-
-
 def holm(ps: Sequence[float]) -> list[float]:
     """Each p corrected for all of them (Holm 1979), in the order given."""
     corrected, running = [0.0] * len(ps), 0.0
@@ -70,47 +63,3 @@ def wilson_interval(successes: float, trials: int, level: float = 0.95) -> tuple
     centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
     half = math.sqrt(z2 * (share * (1 - share) + z2 / (4 * trials)) / trials) / (1 + z2 / trials)
     return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def _acceleration(values: Sequence[float]) -> float:
-    """BCa's acceleration, from the jackknife; leaving value i out moves the mean by its distance to it."""
-    mean = fmean(values)
-    cubes = math.fsum((v - mean) ** 3 for v in values)
-    squares = math.fsum((v - mean) ** 2 for v in values)
-    return cubes / (6 * squares**1.5) if squares > 0 else 0.0
-
-
-def _resampled_means(values: Sequence[float], seed: int) -> list[float]:
-    """The means of ``RESAMPLES`` draws with replacement, sorted."""
-    n = len(values)
-    if n <= EXACT_PAIRS:
-        rng = random.Random(seed)
-        return sorted(sum(rng.choices(values, k=n)) / n for _ in range(RESAMPLES))
-    import numpy as np
-
-    drawn = np.random.default_rng(seed).integers(0, n, (RESAMPLES, n))
-    return [float(mean) for mean in np.sort(np.array(values)[drawn].mean(1))]
-
-
-def bootstrap_interval(differences: Sequence[float], level: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """BCa interval of the mean over ``RESAMPLES`` seeded resamples (Efron 1987). Rough below ten pairs.
-
-    Raises ValueError for no differences.
-    """
-    if not differences:
-        raise ValueError("no differences, so no interval")
-    mean = fmean(differences)
-    if max(differences) - min(differences) <= 1e-12 * max(1.0, abs(mean)):
-        return mean, mean
-    means = _resampled_means(differences, seed)
-    edge = 1e-12 * max(map(abs, differences))
-    below = sum(m < mean - edge for m in means) + 0.5 * sum(abs(m - mean) <= edge for m in means)
-    shift = NORMAL.inv_cdf(min(max(below, 1.0), RESAMPLES - 1.0) / RESAMPLES)
-    acceleration = _acceleration(differences)
-
-    def end(share: float) -> float:
-        z = shift + NORMAL.inv_cdf(share)
-        place = NORMAL.cdf(shift + z / (1 - acceleration * z))
-        return means[min(RESAMPLES - 1, max(0, round(place * RESAMPLES - 0.5)))]
-
-    return end((1 - level) / 2), end((1 + level) / 2)

@@ -7,31 +7,16 @@ from pathlib import Path
 from cotuning_tune.base.files import read_json, write_bytes
 from cotuning_tune.base.tables import Table
 from cotuning_tune.report.audit import audit_remarks, audit_studies, audit_table
-from cotuning_tune.report.comparison import (
-    against_baseline,
-    against_best_ranked,
-    baseline_table,
-    best_ranked,
-    best_ranked_table,
-    pairs_remark,
-    verdict_remarks,
-)
+from cotuning_tune.report.comparison import baseline_table, bests_table, compare_methods, verdict_remarks
 from cotuning_tune.report.diagnostics import diagnostics_remarks, diagnostics_table, examine, read_space
 from cotuning_tune.report.figures import Figure, build_figures
 from cotuning_tune.report.figures.draw import write_figures
 from cotuning_tune.report.overview import budget_table, configuration_table, gain_table, gap_table, main_table
 from cotuning_tune.report.page import page_html
 from cotuning_tune.report.published import published_remarks, published_table
-from cotuning_tune.report.repeats import of_search, read_searches, searches_remarks, searches_tables
+from cotuning_tune.report.repeats import independent, of_search, read_searches, searches_remarks, searches_tables
 from cotuning_tune.report.reproduce import environment_table, reproduce_table
 from cotuning_tune.report.results import StudyResult, device_of, methods_of, read_studies, read_tables
-from cotuning_tune.report.stability import (
-    expected_best_table,
-    refusal,
-    share_of_first,
-    stability_remarks,
-    stability_table,
-)
 from cotuning_tune.run.folder import RunDir
 
 IN_TERMINAL = ("main", "configurations", "budget", "repeats")
@@ -122,48 +107,37 @@ def _growth_remark(run: RunDir) -> list[str]:
     return [f"The run was extended: {steps} trials per study; every study grew alike."] if grown else []
 
 
-def _seeds_remark(studies: list[StudyResult]) -> str:
-    n = min((len(study.accuracies) for study in studies), default=0)
-    return f"{n} seeds in one study prove nothing alone: read the differences as what this run shows, no more."
-
-
 def build_report(run: RunDir) -> Report:
     """The report of a run whose search has ended; reads files only."""
     asked, studies = read_tables(run), read_studies(run)
     experiment = asked["experiment"]
     environment = read_json(run.environment)
-    comparisons, audits = against_baseline(studies), audit_studies(run, studies)
-    shares = {} if (dependent := refusal(experiment)) else share_of_first(studies)
+    audits = audit_studies(run, studies)
     advice, searches = examine(read_space(run), studies), read_searches(run, studies)
-    repeated = run.searches > 1 or run.first_search is not None
+    comparisons = compare_methods([search.studies for search in independent(searches)] or [studies])
     device = device_of(run)
     remarks = [
         *verdict_remarks(studies, comparisons),
-        *pairs_remark(comparisons),
-        _seeds_remark(studies),
         _equality_remark(studies),
         *searches_remarks(run, searches),
         *audit_remarks(run, studies, audits),
         *_growth_remark(run),
         *published_remarks(asked, studies),
-        *stability_remarks(dependent, shares, best_ranked(studies), repeated=repeated),
         f"Backbone: {experiment['backbone']}, every training from its pre-trained weights.",
         *diagnostics_remarks(advice),
         *_failures(studies),
         *(of_search(search, remark) for search in searches[1:] for remark in _failures(search.studies)),
     ]
     tables = [
+        bests_table(comparisons),
         main_table(studies, comparisons, run.searches),
         gain_table(studies),
         baseline_table(comparisons),
-        best_ranked_table(against_best_ranked(studies)),
         configuration_table(studies),
         budget_table(studies, device),
         gap_table(studies),
         published_table(asked, studies),
         *searches_tables(searches, device),
-        stability_table(studies, shares),
-        expected_best_table(experiment, studies),
         diagnostics_table(advice),
         audit_table(audits),
         reproduce_table(run, studies),

@@ -1,4 +1,4 @@
-"""Several runs in one table, statistics where studies and seeds are the same, a warning for all that differs."""
+"""Several runs in one table, statistics where data sets are the same, a warning for all that differs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -34,9 +34,19 @@ def test_the_table(runs: list[RunDir]) -> None:
 
 
 def test_statistics_where_the_studies_are_the_same(runs: list[RunDir]) -> None:
-    """Two settings with three seeds are six pairs of each shared method, the later run minus the first."""
+    """Two rates of one data set are one unit of each shared method, the later run minus the first: no verdict."""
     statistics = comparison_report(read_runs(runs)).tables[1]
-    assert [row[:2] for row in statistics.rows] == [["fine_tune: two - one", "6"], ["l2_sp: two - one", "6"]]
+    assert [row[:2] for row in statistics.rows] == [["fine_tune: two - one", "1"], ["l2_sp: two - one", "1"]]
+    assert {tuple(row[3:]) for row in statistics.rows} == {("-", "-", "no verdict (one data set)")}
+
+
+def test_verdicts_over_data_sets(tmp_path: Path) -> None:
+    """From two data sets on each pair has a paired t, with an interval and a p."""
+    few = {"rates": (1.0,), "methods": 2, "trials": 6, "epochs": 3, "pruned": 0.0, "files": False}
+    make: Callable[..., RunDir] = write_run
+    report = comparison_report(read_runs([make(tmp_path / f"run{seed}", seed=seed, **few) for seed in range(2)]))
+    assert [row[1] for row in report.tables[1].rows] == ["2", "2"]
+    assert all(" to " in row[3] and row[4] != "-" for row in report.tables[1].rows)
 
 
 def test_equal_settings_are_not_warned_of(runs: list[RunDir]) -> None:

@@ -1,4 +1,4 @@
-"""Words follow from numbers: better only where the paired test says so and the budgets are equal."""
+"""Words follow from the claims: better only with its unit, never from seeds or rates, and at equal budgets."""
 
 from typing import Any
 
@@ -6,27 +6,30 @@ import pytest
 
 from cotuning_tune.report.comparison import (
     BETTER,
-    FEW,
     NOTHING,
+    UNDECIDED,
     UNEQUAL,
     WORSE,
-    Comparison,
-    against_baseline,
-    against_best_ranked,
+    Comparisons,
     baseline_table,
-    best_ranked,
+    bests_table,
     budgets_differ,
-    pairs_remark,
+    compare_methods,
+    verdict,
     verdict_remarks,
 )
 from cotuning_tune.report.overview import gain_table, gap_table, main_table
 from cotuning_tune.report.results import StudyResult
 
 RATES = (0.15, 0.3, 0.5, 1.0)
-WIGGLE = (0.0, 0.3, -0.2)
+TASKS = ("birds", "cars", "planes", "pets")
+WIGGLE = (0.0, 0.3, -0.2, 0.1)
+SHIFT = {"fine_tune": 0, "bss": 1, "delta": 2, "l2_sp": 3, "co_tuning": 3, "lwf": 0}  # no two move alike
 
 
-def study(method: str, rate: float, accuracies: dict[int, float], trials: int = 20, epochs: int = 10) -> StudyResult:
+def study(
+    method: str, task: str, accuracies: dict[int, float], rate: float = 1.0, trials: int = 20, epochs: int = 10
+) -> StudyResult:
     rows: list[dict[str, Any]] = [
         {"number": n, "state": "COMPLETE", "value": 50.0, "values": {}, "epochs": epochs, "seconds": 1.0}
         for n in range(trials)
@@ -35,65 +38,135 @@ def study(method: str, rate: float, accuracies: dict[int, float], trials: int = 
         {"seed": s, "state": "COMPLETE", "test_accuracy": a, "val_accuracy": a + 1, "seconds": 1.0}
         for s, a in accuracies.items()
     ]
-    return StudyResult("birds", rate, method, trials, False, rows, {"val_accuracy": 55.0}, seeds)
+    return StudyResult(task, rate, method, trials, False, rows, {"val_accuracy": 55.0}, seeds)
 
 
-def method(name: str, gain: float, rates: tuple[float, ...] = RATES, **budget: int) -> list[StudyResult]:
-    """Studies whose seeds lie ``gain`` and a little noise above 50."""
+def method(name: str, gain: float, tasks: tuple[str, ...] = TASKS, **budget: int) -> list[StudyResult]:
+    """Studies whose seeds lie ``gain``, and a little luck of the search, above 50."""
     return [
-        study(name, rate, {s: 50.0 + gain + WIGGLE[(s + i) % 3] for s in range(3)}, **budget)
-        for i, rate in enumerate(rates)
+        study(name, task, dict.fromkeys(range(3), 50.0 + gain + WIGGLE[(i + SHIFT[name]) % 4]), **budget)
+        for i, task in enumerate(tasks)
     ]
 
 
-def base(rates: tuple[float, ...] = RATES, **budget: int) -> list[StudyResult]:
-    return [study("fine_tune", rate, dict.fromkeys(range(3), 50.0), **budget) for rate in rates]
+def base(tasks: tuple[str, ...] = TASKS) -> list[StudyResult]:
+    return method("fine_tune", 0.0, tasks)
 
 
-def only(studies: list[StudyResult]) -> Comparison:
-    (comparison,) = against_baseline(studies)
-    return comparison
+def words(found: Comparisons) -> dict[str, str]:
+    assert found.claim is not None
+    return {effect.method: verdict(effect) for effect in found.claim.effects}
 
 
-@pytest.mark.parametrize(("gain", "word"), [(2.0, BETTER), (-2.0, WORSE), (0.0, NOTHING)])
-def test_words(gain: float, word: str) -> None:
-    """Twelve pairs all above or all below give a word; pairs on both sides give none."""
-    found = only(base() + method("bss", gain))
-    assert (found.verdict, len(found.differences), found.settings) == (word, 12, 4)
-    assert found.difference == pytest.approx(gain + 0.1 / 3, abs=1e-9)
+def test_words_with_their_unit() -> None:
+    """Over four data sets two methods are told apart from the baseline, one is not; every sentence has the unit."""
+    studies = base() + method("bss", 2.0) + method("delta", -2.0) + method("l2_sp", 0.1)
+    found = compare_methods([studies])
+    assert words(found) == {"bss": BETTER, "delta": WORSE, "l2_sp": NOTHING}
+    best, better, worse, nothing = verdict_remarks(studies, found)
+    assert best.startswith(
+        "Of 4 methods, 1 may be the best on these 4 data sets: bss. A method must differ from fine_tune by "
+    )
+    assert best.endswith(" points to be told apart here; these differ by at most 2.0.")
+    assert better == "Better than fine_tune on these 4 data sets, in points: bss +2.00."
+    assert worse == "Worse than fine_tune on these 4 data sets, in points: delta -2.00."
+    assert nothing == "No difference from fine_tune shown on these 4 data sets, in points: l2_sp +0.10."
+    table = baseline_table(found)
+    assert table is not None
+    assert [row[-1] for row in table.rows] == [f"{w} on these 4 data sets" for w in (BETTER, WORSE)] + [NOTHING]
 
 
-def test_three_seeds_in_one_study_prove_nothing() -> None:
-    """However far apart, three pairs are too few: p is 0.25."""
-    found = only(base((1.0,)) + method("bss", 30.0, (1.0,)))
-    assert (found.p, found.verdict) == (0.25, FEW)
-    remarks = verdict_remarks(base((1.0,)) + method("bss", 30.0, (1.0,)), [found])
-    assert any("One study says nothing about other tasks" in remark for remark in remarks)
-    assert pairs_remark([found]) == [
-        "Smallest p that the pairs of study and seed can reach, before Holm's correction: 3 pairs 0.2500."
+def test_the_set_heads_the_comparison() -> None:
+    """Methods by their means, and whether each may be the best."""
+    table = bests_table(compare_methods([base() + method("bss", 2.0) + method("co_tuning", 2.1)]))
+    assert table is not None
+    assert [[row[0], row[3]] for row in table.rows] == [["co_tuning", "yes"], ["bss", "yes"], ["fine_tune", "no"]]
+    assert "may be the best on these 4 data sets: bss, co_tuning." in table.note
+
+
+@pytest.mark.parametrize("rates", [(1.0,), RATES])
+def test_one_data_set_searched_once_has_no_verdict(rates: tuple[float, ...]) -> None:
+    """However far apart, however many rates and seeds: the run compares models, and the sentence says what decides."""
+    studies = [
+        study(name, "birds", {s: 50.0 + gain + WIGGLE[s % 4] for s in range(8)}, rate)
+        for name, gain in (("fine_tune", 0.0), ("bss", 30.0))
+        for rate in rates
     ]
+    found = compare_methods([studies])
+    assert (found.claim, baseline_table(found), bests_table(found)) == (None, None, None)
+    assert verdict_remarks(studies, found) == [UNDECIDED]
+    assert main_table(studies, found).bold == frozenset()
 
 
-def test_holm_over_methods_can_take_the_word() -> None:
-    """Six pairs reach 0.03 alone; among eight methods that is too few for a word."""
-    two = (0.15, 1.0)
-    alone = only(base(two) + method("m0", 2.0, two))
-    studies = base(two) + [c for n in range(8) for c in method(f"m{n}", 2.0, two)]
-    assert (alone.p, alone.verdict) == (0.03125, BETTER)
-    assert {(c.p, c.p_holm, c.verdict) for c in against_baseline(studies)} == {(0.03125, 0.25, FEW)}
+def test_whole_searches_are_units_of_one_data_set() -> None:
+    """Two searches of one data set: the words name them; the rates of a search are one unit."""
+    searches = [
+        [
+            study(name, "birds", {0: 50.0 + gain + WIGGLE[(number + SHIFT[name]) % 4]}, rate)
+            for name, gain in (("fine_tune", 0.0), ("bss", 9.0), ("delta", 0.1))
+            for rate in RATES
+        ]
+        for number in range(2)
+    ]
+    found = compare_methods(searches)
+    assert found.scope == "over 2 searches of birds, with one validation split"
+    assert found.claim is not None
+    assert len(found.claim.units) == 2
+    assert words(found) == {"bss": BETTER, "delta": NOTHING}
+
+
+def test_sign_flips_from_eight_units_on() -> None:
+    """The sign-flip p stands beside the others where it can be small."""
+    for count, there in ((7, False), (8, True)):
+        tasks = tuple(f"t{n}" for n in range(count))
+        table = baseline_table(compare_methods([base(tasks) + method("bss", 2.0, tasks)]))
+        assert table is not None
+        assert ("p (sign flip)" in table.header) == there
+        assert len(table.rows[0]) == len(table.header)
+
+
+def test_units_that_a_method_lacks() -> None:
+    """A data set without results of one method takes no part, and is named; so is a method without any."""
+    studies = [*base(), *method("bss", 2.0, TASKS[:3]), study("bss", "pets", {}), *(study("lwf", t, {}) for t in TASKS)]
+    found = compare_methods([studies])
+    assert found.scope == "on these 3 data sets"
+    remarks = verdict_remarks(studies, found)
+    assert "Left out of the comparison, since a method lacks results there: pets." in remarks
+    assert "Not compared, since they have no whole unit of results: lwf." in remarks
+
+
+def test_a_missing_rate_is_a_missing_unit() -> None:
+    """The mean over other rates is not the same figure: a data set counts with all its rates."""
+    studies = [*base(), *method("bss", 2.0), study("fine_tune", "cars", {0: 20.0}, 0.15)]
+    studies.append(study("bss", "cars", {0: 60.0}, 0.3))
+    assert compare_methods([studies]).left_out == ["cars"]
+
+
+def test_a_wild_method_is_told() -> None:
+    """Another test is named where one method's variance is not that of the others."""
+    studies = base() + method("bss", 0.1) + method("delta", 0.2)
+    studies += [study("l2_sp", task, {0: 50.0 + wild}) for task, wild in zip(TASKS, (20, -20, 15, -15), strict=True)]
+    found = compare_methods([studies])
+    assert any(r.startswith("l2_sp varies more than three times") for r in verdict_remarks(studies, found))
+    table = baseline_table(found)
+    assert table is not None
+    assert "p (Holm)" in table.header
 
 
 @pytest.mark.parametrize(
-    ("budget", "word"),
-    [({"trials": 19}, BETTER), ({"trials": 18}, UNEQUAL), ({"epochs": 11}, UNEQUAL), ({"trials": 22}, UNEQUAL)],
+    ("budget", "judged"),
+    [({"trials": 19}, True), ({"trials": 18}, False), ({"epochs": 11}, False), ({"trials": 22}, False)],
 )
-def test_unequal_budgets_refuse_the_word(budget: dict[str, int], word: str) -> None:
-    """Trials or epochs more than 5 % apart, in either direction: no method is called better."""
-    studies = base() + method("bss", 2.0, **budget)
-    found = only(studies)
-    assert found.verdict == word
-    warned = any(r.startswith("WARNING: bss is not judged") for r in verdict_remarks(studies, [found]))
-    assert warned == (word == UNEQUAL)
+def test_unequal_budgets_refuse_the_word(budget: dict[str, int], judged: bool) -> None:
+    """Trials or epochs more than 5 % apart, in either direction: no method is called better, or the best."""
+    studies = base() + method("delta", 0.1) + method("bss", 2.0, **budget)
+    found = compare_methods([studies])
+    assert found.claim is not None
+    assert ("bss" in found.claim.bests, words(found).get("bss")) == ((True, BETTER) if judged else (False, None))
+    warned = any(r.startswith("WARNING: bss is not judged") for r in verdict_remarks(studies, found))
+    table = baseline_table(found)
+    assert table is not None
+    assert (UNEQUAL in table.rows[-1]) == warned == (not judged)
 
 
 def test_failed_trials_are_no_budget() -> None:
@@ -103,50 +176,35 @@ def test_failed_trials_are_no_budget() -> None:
     assert budgets_differ(base(), more) == ""
 
 
-def test_pairs_are_shared_seeds_of_shared_studies() -> None:
-    """A seed or a study that one side lacks is left out."""
-    ours = [study("bss", 0.15, {0: 52.0, 7: 99.0}), study("bss", 0.77, {0: 99.0})]
-    found = only([*base(), *ours])
-    assert (found.differences, found.p_settings) == ([2.0], 1.0)
-
-
 def test_no_baseline() -> None:
-    """A run without fine-tuning is told what it lacks, and has no gains."""
-    studies = method("bss", 1.0)
-    assert against_baseline(studies) == []
-    assert baseline_table([]) is None
+    """A run without fine-tuning is told what it lacks, and has no gains; the set of possible bests stays."""
+    studies = method("bss", 1.0) + method("delta", 3.0)
+    found = compare_methods([studies])
+    assert baseline_table(found) is None
     assert gain_table(studies) is None
-    assert verdict_remarks(studies, [])[0].startswith("WARNING: the run has no fine_tune")
+    best, warning = verdict_remarks(studies, found)
+    assert best.startswith("Of 2 methods, 1 may be the best on these 4 data sets: delta.")
+    assert warning.startswith("WARNING: the run has no fine_tune")
 
 
-def test_the_first_against_the_others() -> None:
-    """The method with the highest mean over the settings is compared with every other one."""
-    studies = base() + method("bss", 1.0) + method("delta", 2.0)
-    assert best_ranked(studies) == "delta"
-    assert [c.name for c in against_best_ranked(studies)] == ["delta - fine_tune", "delta - bss"]
-    assert [c.verdict for c in against_best_ranked(studies)] == [BETTER, BETTER]
-
-
-def test_a_method_with_a_hole_is_not_first() -> None:
-    """The mean over settings needs every setting."""
-    assert best_ranked([*base(), *method("bss", 9.0, RATES[:3])]) == "fine_tune"
-
-
-def test_bold_follows_the_test() -> None:
-    """Bold is the average of a method called better, and nothing else; without the word nothing is bold."""
+def test_bold_follows_the_claim() -> None:
+    """Bold is the average of a method called better, and nothing else; the note says on what."""
     studies = base() + method("bss", 2.0) + method("delta", -2.0)
-    table = main_table(studies, against_baseline(studies))
+    table = main_table(studies, compare_methods([studies]))
     assert table.bold == {(1, 5)}
-    assert "**52.03**" in table.markdown()
-    assert r"\textbf{52.03}" in table.latex()
+    assert "**52.05**" in table.markdown()
+    assert r"\textbf{52.05}" in table.latex()
     assert "*" not in table.csv()
-    few = base((1.0,)) + method("bss", 30.0, (1.0,))
-    assert main_table(few, against_baseline(few)).bold == frozenset()
+    assert table.note.endswith("Bold: better than tuned fine-tuning on these 4 data sets.")
 
 
 def test_gains_by_hand() -> None:
     """52 against 50 is +2 points and +4 %; the average has its own."""
-    studies = [*base(RATES[:2]), study("bss", 0.15, {0: 52.0}), study("bss", 0.3, {0: 49.0, 1: 50.0})]
+    studies = [
+        *(study("fine_tune", task, {0: 50.0}) for task in TASKS[:2]),
+        study("bss", "birds", {0: 52.0}),
+        study("bss", "cars", {0: 49.0, 1: 50.0}),
+    ]
     table = gain_table(studies)
     assert table is not None
     assert table.rows == [["bss", "+2.00 (+4.0 %)", "-0.50 (-1.0 %)", "+0.75 (+1.5 %)"]]
@@ -154,4 +212,6 @@ def test_gains_by_hand() -> None:
 
 def test_gaps_by_hand() -> None:
     """Search 55, retrained 51, tested 50: the choice was worth 4 points, the test lies 1 below validation."""
-    assert gap_table(base()).rows == [["fine_tune", "55.00", "51.00", "50.00", "-4.00", "-1.00"]]
+    assert gap_table([study("fine_tune", "birds", {0: 50.0})]).rows == [
+        ["fine_tune", "55.00", "51.00", "50.00", "-4.00", "-1.00"]
+    ]

@@ -121,14 +121,11 @@ def test_best_near_its_neutral_value() -> None:
     assert table.rows[0][3] == "nothing to change"
 
 
-@pytest.mark.parametrize(("accuracies", "count"), [((49.0, 48.0, 47.0), 1), ((49.0, 51.0, 47.0), 0)])
-def test_negative_transfer(accuracies: tuple[float, ...], count: int) -> None:
-    """Below tuned fine-tuning on every seed is named; below on some is not."""
+def test_test_results_are_not_looked_at() -> None:
+    """Below tuned fine-tuning on every seed: the diagnostics say nothing, and propose no change of the space."""
     base = study("fine_tune", [trial(0, 60.0)], accuracies=(50.0, 50.0, 50.0))
-    mine = study("bss", [trial(0, 60.0, bss_weight=1e-3)], accuracies=accuracies)
-    found = examine(space(), [base, mine])
-    assert [a.finding for a in found] == ["bss: negative transfer"] * count
-    assert all("-2.00" in a.evidence and "low = 1e-06" in a.change for a in found)
+    mine = study("bss", [trial(0, 60.0, bss_weight=1e-3)], accuracies=(49.0, 48.0, 47.0))
+    assert examine(space(), [base, mine]) == []
 
 
 def test_a_diverging_region() -> None:

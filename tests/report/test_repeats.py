@@ -8,12 +8,14 @@ import pytest
 
 from cotuning_tune.base.files import read_json, write_json
 from cotuning_tune.report import build_report
+from cotuning_tune.report.comparison import UNDECIDED
 from cotuning_tune.report.repeats import (
     Search,
     Spread,
     comparable,
     decompose,
     firsts,
+    independent,
     read_searches,
     searches_table,
     seed_means,
@@ -166,22 +168,26 @@ def test_a_whole_report(run: RunDir) -> None:
     assert "from 3 searches" in report.terminal()
 
 
-def test_the_resampled_searches_stay(run: RunDir, tmp_path: Path) -> None:
-    """Of random trials both tables are shown; of TPE's only the real searches, and nothing is refused."""
-    both = {table.name for table in build_report(repeated(tmp_path / "random", "random")).tables}
-    assert {"repeats", "stability"} <= both
+def test_whole_searches_are_the_units(run: RunDir) -> None:
+    """Three searches of one data set give the set of possible bests, with its unit; a seed used twice is one unit."""
     report = build_report(run)
-    assert "stability" not in {table.name for table in report.tables}
-    assert not any("cannot be inferred" in remark for remark in report.remarks)
+    assert report.tables[0].name == "possible_bests"
+    told = "over 3 searches of birds, with one validation split"
+    assert told in report.remarks[0]
+    assert told in report.tables[0].note
+    second, _ = run.repeats()
+    second.experiment_file.write_text(second.experiment_file.read_text().replace("= 101", "= 100"))
+    assert [search.number for search in independent(read_searches(run, read_studies(run)))] == [1, 3]
+    assert "over 2 searches of birds" in build_report(run).remarks[0]
 
 
 def test_a_run_without_repeats_says_nothing_of_them(tmp_path: Path) -> None:
-    """No table, no remark, no note; with TPE the way is named."""
+    """No table, no note, and no verdict: the remark names what would decide."""
     made = write_run(tmp_path / "run", ("birds",), methods=2, trials=4, epochs=2, sampler="tpe")
     report = build_report(made)
     assert not any(table.name.startswith("repeats") for table in report.tables)
     assert "searches" not in report.tables[0].note
-    assert [remark for remark in report.remarks if "--repeat-search K" in remark] != []
+    assert report.remarks[0] == UNDECIDED
 
 
 def test_a_repeat_says_whose_it_is(run: RunDir) -> None:
