@@ -137,10 +137,8 @@ def run_retraining(
     todo = [work for work in every if not work.folder.result.exists()]
     before = stream.searches.get(run.name, Standing())
     standing = with_seeds(replace(before, stage="retrain"), run, dict.fromkeys(w.study.name for w in every), seeds)
-    concurrency = driver.concurrency
-    begun = StageStarted(run.name, str(run.path), driver.number, standing, concurrency.trials, concurrency.gpus)
     with stream.also(RetrainBoard(run, every)):
-        stream.tell(begun)
+        driver.begin(run, standing)
         for work, trained, tested in _executed(run, todo, driver, crops):
             seconds = _write_result(run, work, trained, tested)["seconds"]
             accuracy = tested.get("test_accuracy")

@@ -94,12 +94,11 @@ class Summary:
         if self._thread is None:
             self._thread = threading.Thread(target=self._write_on, args=(now,), daemon=True)
             self._thread.start()
-        last = isinstance(event, Ended)
         if isinstance(event, Ended):
             self.state, self.reason = event.state, event.reason
             self._ended.set()
         self._changed.set()
-        if last:
+        if self._ended.is_set():
             self._thread.join(LAST_S)
 
     def content(self, now: Stream) -> Content:

@@ -18,7 +18,7 @@ from cotuning_tune.base.toml_text import tables_of
 from cotuning_tune.cluster.driver import Driver
 from cotuning_tune.cluster.signals import kept_handlers
 from cotuning_tune.experiment import Experiment, parse
-from cotuning_tune.run.events import ENDED_AS, StageStarted, Standing
+from cotuning_tune.run.events import ENDED_AS, Standing
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.lock import holder
 from cotuning_tune.run.records import Values
@@ -141,12 +141,11 @@ def _warm_start(studies: Studies, source: Path, say: Callable[[str], None]) -> N
 
 def run_search(run: RunDir, experiment: Experiment, driver: Driver) -> bool:
     """Search until every study has its budget; True where all have. Needs the run's lock and a cluster."""
-    concurrency, stream = driver.concurrency, driver.stream
+    stream = driver.stream
     studies = open_studies(run, experiment, stream.notice)
     standing = _standing(run, studies)
-    begun = StageStarted(run.name, str(run.path), driver.number, standing, concurrency.trials, concurrency.gpus)
     with SearchBoard(run, studies) as board, stream.also(board):
-        stream.tell(begun)
+        driver.begin(run, standing)
         if not studies.finished:
             _tune(run, studies, driver)
     for selected in write_selections(run, experiment, studies):

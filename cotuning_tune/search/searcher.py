@@ -138,12 +138,12 @@ class StudySearcher(Searcher):
         else:
             assert value is not None
             study.complete(issue.number, value, seconds)
-        best = study.best()
-        self.recorder.keep_best(issue.study.name, issue.number, best.number if best else None)
         self._tell(issue, state, value, seconds)
 
     def _tell(self, issue: Issue, state: TrialState, value: float | None, seconds: float) -> None:
         best = self.studies.by_name[issue.study.name].best()
+        if state != "LOST":
+            self.recorder.keep_best(issue.study.name, issue.number, best.number if best else None)
         accuracy = accuracy_of(best) if best else None
         self.driver.stream.tell(TrialEnded(issue.study.name, issue.number, state, value, seconds, accuracy))
 

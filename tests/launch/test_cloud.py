@@ -21,9 +21,6 @@ from tests.launch import fake_ray
 from tests.servers import S3_KEYS
 
 ROOT = Path(__file__).parents[2]
-GOLDEN = Path(__file__).parent / "golden"
-AWS = (GOLDEN / "cloud" / "cluster.yaml").read_text()
-GCP = (GOLDEN / "cloud_gcp" / "cluster.yaml").read_text()
 URL = "postgresql://me:pass-word@database/studies"
 CLI = Callable[..., tuple[int, list[str], list[str]]]
 # the head's python: waits for a signal, for the file ``end`` with its exit code, or for the head's end

@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,8 +19,6 @@ ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
 AWS = (GOLDEN / "cloud" / "cluster.yaml").read_text()
 GCP = (GOLDEN / "cloud_gcp" / "cluster.yaml").read_text()
-URL = "postgresql://me:pass-word@database/studies"
-CLI = Callable[..., tuple[int, list[str], list[str]]]
 
 FAULTS = {
     "an unknown key": (AWS, "max_workers: 2", "max_worker: 2", "'max_worker' was unexpected"),
