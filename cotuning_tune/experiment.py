@@ -29,10 +29,13 @@ from cotuning_tune.hyper import (
     hyper,
     read_space,
 )
+from cotuning_tune.run.choice import TOP
 from cotuning_tune.training import TrainConfig, TrainingSpec
 
 TABLES = ("experiment", "task", "data", "train", "methods", "resources")
 SEARCH_SEED = 100
+SEARCHES, LEAST_TRIALS = 8, 4  # with aim = 'methods': how many searches, and trials of each at least
+SPLITS_APART = 1000  # between the validation splits of one search: repeats have those in between
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +52,15 @@ class ExperimentConfig:
     source_val_images: int = hyper(2000, doc="at most so many of them")
     trials: int = hyper(32, doc="for every method alike")
     seeds: tuple[int, ...] = hyper((0, 1, 2), doc="of the retraining")
+    aim: Literal["model", "methods"] = hyper(
+        "model", doc="model: one search, the best model; methods: many small ones, which method is better"
+    )
+    searches: int = hyper(0, doc="with aim = 'methods': how many share the trials; 0: 8, fewer where each had below 4")
+    selection: Literal["confirm", "max", "loss"] = hyper(
+        "confirm", doc="confirm: the three best once more on another split; with aim = 'methods' as max"
+    )
+    val_splits: int = hyper(1, doc="validation splits that every trial is trained and judged on")
+    retrain_on: Literal["train", "trainval"] = hyper("train", doc="trainval: on every label, as published")
     sampler: Literal["tpe", "random", "qmc", "gp"] = hyper(
         "tpe", doc="tpe finds the best fastest; qmc: the same points for every method, the fairest"
     )
@@ -114,6 +126,33 @@ class Experiment:
         return [Study(task, rate, name) for task in c.tasks for rate in c.rates for name in c.methods]
 
     @property
+    def searches(self) -> int:
+        """How many searches share the trials: several with ``aim = 'methods'``."""
+        c = self.config
+        return 1 if c.aim == "model" else c.searches or min(SEARCHES, c.trials // LEAST_TRIALS)
+
+    @property
+    def trials(self) -> int:
+        """Trials of each study in one search."""
+        return self.config.trials // self.searches
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds that a search's choice is retrained with: one where many searches are compared."""
+        return self.config.seeds if self.config.aim == "model" else self.config.seeds[:1]
+
+    @property
+    def rule(self) -> Literal["confirm", "max", "loss"]:
+        """How a study's configuration is chosen; small searches that are compared confirm nothing."""
+        c = self.config
+        return "max" if c.aim == "methods" and c.selection == "confirm" else c.selection
+
+    @property
+    def confirmations(self) -> int:
+        """Trainings of each study on another validation split, at most."""
+        return min(TOP, self.trials) if self.rule == "confirm" else 0
+
+    @property
     def rows(self) -> int:
         """How often a trial of full length reports: once an epoch, or once an interval of iterations."""
         train: TrainConfig = build(TrainConfig, {key: p.first for key, p in self.train.items()}, "train")
@@ -126,8 +165,17 @@ class Experiment:
             train["optim/weight_decay"] = Parameter(0.0)
         return train | {f"{method}/{key}": p for key, p in self.methods[method].items()}
 
-    def spec(self, study: Study, values: Mapping[str, Any], seed: int) -> TrainingSpec:
-        """The training of a study with the searched ``values``; the others are pinned."""
+    def order(self, method: str) -> list[str]:
+        """The searched parameters of a method after all those of the training, which have the same places for all."""
+        searched = [key for key, p in self.train.items() if p.search is not None]
+        own = [f"{method}/{key}" for key, p in self.methods[method].items() if p.search is not None]
+        return [*searched, *own]
+
+    def spec(self, study: Study, values: Mapping[str, Any], seed: int, split: int = 0) -> TrainingSpec:
+        """The training of a study with the searched ``values``; the others are pinned.
+
+        ``split``: 0 for the search's validation split, from 1 for others.
+        """
         known = self.space(study.method)
         every = {key: values.get(key, p.first) for key, p in known.items()}
         prefix = f"{study.method}/"
@@ -141,7 +189,7 @@ class Experiment:
             source_val=self.config.source_val,
             source_val_images=self.config.source_val_images,
             seed=seed,
-            task_config=self.task,
+            task_config=self.task | {"val_seed": self.task["val_seed"] + SPLITS_APART * split},
             data_options=self.data.get(study.task, {}),
             train={k: v for k, v in every.items() if not k.startswith(prefix)},
             method_config={k.removeprefix(prefix): v for k, v in every.items() if k.startswith(prefix)},
@@ -207,11 +255,28 @@ def _check(config: ExperimentConfig) -> None:
             raise unknown("method", name, methods.names(), "experiment.methods")
     models.family_of(config.backbone, "experiment.backbone")
     at_least(config, "experiment", source_val_images=1)
-    if config.trials < 1:
-        raise UserError(f"experiment.trials = {config.trials}: at least 1 is needed", "experiment.trials")
+    at_least(config, "experiment", trials=1, val_splits=1, searches=0)
+    _check_aim(config)
     for name in (config.name, *config.tasks):
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
             raise UserError(f"'{name}' names a folder: letters, digits, '_', '-' and '.' only")
+
+
+def _check_aim(config: ExperimentConfig) -> None:
+    if config.val_splits > 1 and config.pruner != "none":
+        problem = f"experiment.val_splits = {config.val_splits} trains each trial several times: pruner = 'none' then"
+        raise UserError(problem, "experiment.val_splits")
+    if config.aim == "model":
+        if config.searches:
+            raise UserError("experiment.searches counts with aim = 'methods' alone", "experiment.searches")
+        return
+    count = config.searches or min(SEARCHES, config.trials // LEAST_TRIALS)
+    if config.searches == 1 or count < 2 or config.trials < 2 * count:
+        problem = (
+            f"experiment.aim = 'methods' shares {config.trials} trials out over {max(count, 1)} searches: give"
+            f" {2 * LEAST_TRIALS} trials or more, and 2 or more for each search"
+        )
+        raise UserError(problem, "experiment.trials")
 
 
 def _check_resources(resources: Resources) -> None:
@@ -277,6 +342,9 @@ def _parse(tables: dict[str, Any], text: str, name: str, base: Path) -> Experime
     train = _checked_space(TrainConfig, tables.get("train", {}), "train")
     if config.pruner == "median" and train["iterations"].first and not train["interval"].first:
         raise UserError("experiment.pruner = 'median' with train.iterations needs train.interval", "experiment.pruner")
+    if config.retrain_on == "trainval" and set(train["epoch"].extremes) != {"last"}:
+        problem = "experiment.retrain_on = 'trainval' leaves no image to choose an epoch by: train.epoch = 'last' then"
+        raise UserError(problem, "experiment.retrain_on")
     return Experiment(
         name=config.name,
         config=config,

@@ -20,6 +20,7 @@ from cotuning_tune.run.stream import Stream
 from cotuning_tune.run.summary import with_seeds
 from cotuning_tune.tensorboard.events import write_ended
 from cotuning_tune.training import TrainingJob, TrainingSpec
+from cotuning_tune.training.job import kept_row
 from cotuning_tune.training.state import remove_states
 
 PICTURES = ("validation/confusion", "validation/mistakes")
@@ -51,7 +52,7 @@ class Retraining:
 
 
 def _train(spec: Values, folder: str, run: str, incarnation: int, threads: int) -> Trained:
-    """Train one seed to its end, continuing from its state; keep the weights of the best epoch.
+    """Train one seed to its end, continuing from its state; keep the weights of the epoch that ``train.epoch`` names.
 
     Runs in a worker. Returns the history, and ``failed`` with the reason where the method failed. Beside the model
     stand pictures of its mistakes on the validation split.
@@ -79,8 +80,9 @@ def _train(spec: Values, folder: str, run: str, incarnation: int, threads: int) 
     write_bytes(files.model, data)
     if summary := job.trainer.method.summary(job.trainer.task):
         write_json(files.method, summary)
-    for tag, picture in _pictures(job).items():
-        write_bytes(files.picture(tag), picture)
+    if job.spec.task_config["train_on"] == "train":  # else every validation image was trained on
+        for tag, picture in _pictures(job).items():
+            write_bytes(files.picture(tag), picture)
     return {"history": job.history, "failed": ""}
 
 
@@ -194,13 +196,13 @@ def _write_result(run: RunDir, work: Retraining, trained: Trained, tested: Teste
     """Files of an ended retraining; the result is written last, its hash into the ledger. Returns it."""
     history, folder = trained["history"], work.folder
     write_lines(folder.metrics, history)
-    best = max(history, key=lambda row: (row["val_accuracy"], -row["epoch"])) if history else Epoch()
+    kept = kept_row(history, work.spec.train["epoch"]) or Epoch()
     result: SeedResult = {
         "state": "COMPLETE" if tested else "FAIL",
         "seed": work.seed,
         "config": work.config_hash,
-        "val_accuracy": best.get("val_accuracy"),
-        "best_epoch": best.get("epoch"),
+        "val_accuracy": kept.get("val_accuracy"),
+        "kept_epoch": kept.get("epoch"),
         "epochs": len(history),
         "seconds": sum(row["seconds"] for row in history),
         "reason": trained["failed"],

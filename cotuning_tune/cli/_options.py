@@ -34,8 +34,16 @@ def add_calibration(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source-val-images", type=int, metavar="N", help="use at most N of them (default: 2000)")
 
 
+AIM_HELP = "model: one search for the best model; methods: many small ones that tell which method is better"
+
+
+def add_aim(parser: argparse.ArgumentParser) -> None:
+    """The option ``--aim``."""
+    parser.add_argument("--aim", choices=("model", "methods"), help=AIM_HELP)
+
+
 def with_options(experiment: "Experiment", options: argparse.Namespace) -> "Experiment":
-    """The experiment with what ``--source-val`` and ``--ten-crop`` say in its text, so that a resume finds it."""
+    """The experiment with what ``--source-val``, ``--aim`` and others say in its text, so that a resume finds it."""
     from cotuning_tune.base.toml_text import set_key
     from cotuning_tune.experiment import parse
 
@@ -44,8 +52,10 @@ def with_options(experiment: "Experiment", options: argparse.Namespace) -> "Expe
         text = set_key(text, ["experiment", "source_val"], str(Path(options.source_val).expanduser().absolute()))
     if given.get("source_val_images") is not None:
         text = set_key(text, ["experiment", "source_val_images"], options.source_val_images)
-    if given.get("ten_crop") and experiment.config.test_crops != "ten":
-        text = set_key(text, ["experiment", "test_crops"], "ten")
+    crops = "ten" if given.get("ten_crop") else None
+    for key, value in (("test_crops", crops), ("aim", given.get("aim")), ("retrain_on", given.get("retrain_on"))):
+        if value and getattr(experiment.config, key) != value:
+            text = set_key(text, ["experiment", key], value)
     return experiment if text == experiment.text else parse(text, experiment.name, experiment.base)
 
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.cli._options import Commands
+from cotuning_tune.cli._options import Commands, add_aim, with_options
 
 
 def add(commands: Commands) -> None:
@@ -26,6 +26,7 @@ def add(commands: Commands) -> None:
     plan.add_argument(
         "--repeat-search", type=int, default=1, metavar="K", help="plan K searches, as with run --repeat-search"
     )
+    add_aim(plan)
     plan.add_argument("--no-probe", action="store_true", help="do not train: counts and sizes only")
     plan.add_argument("--json", metavar="FILE", help="also write every figure to FILE")
     plan.set_defaults(call=_plan)
@@ -43,8 +44,11 @@ def _plan(options: argparse.Namespace) -> int:
     from cotuning_tune.run.folder import check_searches
 
     check_searches(options.repeat_search)
+    experiment = with_options(read_experiment(options.experiment), options)
+    if experiment.searches > 1 and options.repeat_search > 1:
+        raise UserError("--repeat-search repeats a search for a model; with aim = 'methods' there are many already")
     plan = plan_of(
-        read_experiment(options.experiment),
+        experiment,
         concurrency=options.concurrent_trials,
         gpus=options.gpus,
         images_per_second=options.images_per_second,

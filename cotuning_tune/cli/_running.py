@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cotuning_tune.cli._options import Commands, add_calibration, add_decoding, decoding, with_options
+from cotuning_tune.base.errors import UserError
+from cotuning_tune.cli._options import Commands, add_aim, add_calibration, add_decoding, decoding, with_options
 from cotuning_tune.cli._reading import show
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--from", dest="warm_from", metavar="RUN", help="give the sampler the finished trials of an older run"
     )
-    text = "run K searches, each with its own search seed, to show how stable the ranking of the methods is"
+    add_aim(parser)
+    text = "run K whole searches, each with its own search seed and validation split: what another search would give"
     parser.add_argument("--repeat-search", type=int, metavar="K", help=text)
     add_calibration(parser)
     _add_cluster(parser)
@@ -50,6 +52,8 @@ def add(commands: Commands) -> None:
         if name == "run":
             text = "test on ten crops, as in the paper (experiment.test_crops = 'ten')"
             started.add_argument("--ten-crop", action="store_true", help=text)
+            text = "retrain on the training split alone, or on every label as published (experiment.retrain_on)"
+            started.add_argument("--retrain-on", choices=("train", "trainval"), help=text)
     for name, text in (
         ("resume", "continue an interrupted run, whatever was killed"),
         ("retrain", "retrain the selected configurations over the seeds and test them once"),
@@ -57,11 +61,14 @@ def add(commands: Commands) -> None:
         resumed = commands.add_parser(name, help=text, description=text)
         resumed.add_argument("run", metavar="RUN", help="folder of the run")
         _add_cluster(resumed)
-        resumed.set_defaults(call=_resume)
+        if name == "resume":
+            add_aim(resumed)
+        resumed.set_defaults(call=_resume, trials=None)
     text = "give every study of a run, finished or running, the same number of further trials"
     extend = commands.add_parser("extend", help=text, description=text)
     extend.add_argument("run", metavar="RUN", help="folder of the run")
-    extend.add_argument("--trials", type=int, required=True, help="how many more trials each study gets")
+    extend.add_argument("--trials", type=int, help="how many more trials each study gets")
+    add_aim(extend)
     _add_cluster(extend)
     extend.set_defaults(call=_extend)
 
@@ -121,11 +128,17 @@ def _resume(options: argparse.Namespace) -> int:
     from cotuning_tune.pipeline.request import experiment_of
 
     run, experiment = experiment_of(options.run)
+    small = 0
+    if vars(options).get("aim") and options.aim != experiment.config.aim:
+        if options.aim == "model":
+            raise UserError(f"{run.path} compares methods: for the best model start a new run (--aim model --name NEW)")
+        small = options.trials or experiment.config.trials
     return _carry_out(
         Request(
             experiment=decoding(experiment, options),
             run=run,
             search=options.command != "retrain",
+            small=small,
             cluster=_cluster(options),
             on_end=options.on_end,
         )
@@ -137,6 +150,10 @@ def _extend(options: argparse.Namespace) -> int:
     from cotuning_tune.run.folder import RunDir
 
     run = RunDir.open(options.run)
+    if options.aim:
+        return _resume(options)
+    if options.trials is None:
+        raise UserError("--trials N is needed: how many more trials each study gets")
     growth = extend(run, options.trials)
     where = f"{run.path} and of its repeats" if run.searches > 1 else run.path
     print(f"each study of {where} now has a budget of {growth.trials} trials")

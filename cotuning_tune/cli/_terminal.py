@@ -45,8 +45,9 @@ class Terminal:
         if standing.stage == "report":
             return
         if standing.stage == "search":
-            each = f"{standing.budget // max(studies, 1)} trials"
-            print(f"{event.path}: {studies} studies x {each}, {event.concurrent} at a time", flush=True)
+            print(
+                f"{event.path}: {studies} studies, {standing.budget} trials, {event.concurrent} at a time", flush=True
+            )
         else:
             print(f"{event.path}: {standing.retrain_budget} seeds, {event.concurrent} at a time", flush=True)
         self._line = ProgressLine(sys.stdout, f"{standing.stage}{which}")

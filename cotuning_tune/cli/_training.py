@@ -80,7 +80,10 @@ def _train(options: argparse.Namespace) -> int:
         row = job.advance()
         loss = f"loss {row['train_loss']:.4f}"
         print(f"epoch {row['epoch']}/{job.epochs}  {loss}  validation {row['val_accuracy']:.2f} %", flush=True)
-    print(f"best validation accuracy {job.best:.2f} % ({study.name}, seed {options.seed})")
+    kept = job.kept or {}
+    print(
+        f"validation accuracy {kept['val_accuracy']:.2f} % in epoch {kept['epoch']} ({study.name}, seed {options.seed})"
+    )
     return 0
 
 

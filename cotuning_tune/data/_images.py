@@ -82,3 +82,26 @@ class EachTimeImages:
 
     def fingerprint(self) -> str:
         return self._files.content()
+
+
+class PooledImages:
+    """The images of two collections of one size, one after the other."""
+
+    def __init__(self, one: Images, other: Images) -> None:
+        self._one, self._other = one, other
+
+    def __len__(self) -> int:
+        return len(self._one) + len(self._other)
+
+    def take(self, positions: Sequence[int]) -> Tensor:
+        count = len(self._one)
+        mine = [place for place, p in enumerate(positions) if p < count]
+        theirs = [place for place, p in enumerate(positions) if p >= count]
+        if not theirs or not mine:
+            part, offset = (self._other, count) if theirs else (self._one, 0)
+            return part.take([p - offset for p in positions])
+        parts = [self._one.take([positions[m] for m in mine]), self._other.take([positions[t] - count for t in theirs])]
+        return torch.cat(parts)[torch.tensor(mine + theirs).argsort()]
+
+    def fingerprint(self) -> str:
+        return content_key(self._one.fingerprint(), self._other.fingerprint())

@@ -2,9 +2,11 @@
 
 First the rate is sampled per class (``ceil(rate * n)``), then 20 % of that, stratified, become the
 validation split. Both follow the hash of (split seed, image name): no training seed touches them, and
-the sample of a lower rate is part of the sample of a higher one.
+the sample of a lower rate is part of the sample of a higher one. ``val_seed`` draws other validation splits from the
+same sample: a published validation split is then put back among the images that one is drawn from.
 """
 
+import copy
 import hashlib
 import math
 from abc import ABC, abstractmethod
@@ -19,7 +21,7 @@ from torch import Tensor
 from cotuning_tune.base.cache import content_key
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.data import _transforms
-from cotuning_tune.data._images import Images
+from cotuning_tune.data._images import Images, PooledImages
 from cotuning_tune.data._prefetch import ahead
 from cotuning_tune.hyper import hyper, to_flat
 
@@ -34,6 +36,8 @@ class TaskConfig:
     flip: bool = hyper(True, doc="mirror half of the training images")
     val_fraction: float = hyper(0.2, doc="share of the sampled training images kept for validation")
     split_seed: int = hyper(0, doc="part of the task, not of the training")
+    val_seed: int = hyper(0, doc="another validation split of the same sample; 0: the published one where there is one")
+    train_on: Literal["train", "trainval"] = hyper("train", doc="trainval: no image is kept for validation")
     decode: Literal["once", "each"] = hyper("once", doc="into the cache, or each time: the results are the same")
 
     def __post_init__(self) -> None:
@@ -128,13 +132,24 @@ class Split:
         """The stored images at these places of the split, uint8 [B, 3, S, S]."""
         return self.images.take([self.positions[c] for c in chosen])
 
+    def plus(self, other: "Split") -> "Split":
+        """Every image of both, these first."""
+        both = copy.copy(self)
+        both.images = PooledImages(self.images, other.images)
+        both.positions = self.positions + [len(self.images) + p for p in other.positions]
+        both.names, both.labels_N = self.names + other.names, torch.cat([self.labels_N, other.labels_N])
+        return both
+
     def fingerprint(self) -> str:
         """A key of images, order and labels."""
         return content_key(self.images.fingerprint(), self.positions, self.labels_N.tolist())
 
 
 class Task:
-    """Training and validation split of a data set at a rate; the test split only through ``open_test``."""
+    """Training and validation split of a data set at a rate; the test split only through ``open_test``.
+
+    ``fit``: what is trained on, the training split or both (``TaskConfig.train_on``).
+    """
 
     def __init__(self, name: str, data: DataSet, rate: float, config: TaskConfig) -> None:
         if not 0 < rate <= 1:
@@ -142,15 +157,11 @@ class Task:
         self.name, self.rate, self.config, self._data = name, rate, config, data
         self.class_names = data.class_names
         listing, val = data.train(), data.val()
-        kept = sample(listing, rate, config.split_seed)
-        if val is None:
-            train, held = hold_out(listing, kept, config.val_fraction, config.split_seed)
-            self.train, self.val = Split(listing, train), Split(listing, held)
-        else:
-            self.train, self.val = Split(listing, kept), Split(val, range(len(val.names)))
+        self.train, self.val = _splits(listing, val, rate, config)
         if not len(self.val):
             reason = "every class has a single one" if val is None else "its published split is empty"
             raise UserError(f"{name}: there is no image for validation, {reason}")
+        self.fit = self.train if config.train_on == "train" else self.train.plus(self.val)
 
     @property
     def num_classes(self) -> int:
@@ -163,7 +174,7 @@ class Task:
 
     def training_images(self, chosen: Sequence[int], generator: torch.Generator) -> Tensor:
         """Augmented training images, uint8 [B, 3, C, C]."""
-        return self.augmented(self.train.stored(chosen), generator)
+        return self.augmented(self.fit.stored(chosen), generator)
 
     def augmented(self, stored_B3SS: Tensor, generator: torch.Generator) -> Tensor:
         """Random crops of stored images, uint8 [B, 3, C, C], cut on the device where they are."""
@@ -193,7 +204,26 @@ class Task:
         return content_key(self.train.fingerprint(), self.val.fingerprint(), sizes)
 
 
-def _order(listing: Named, positions: Sequence[int], seed: int, purpose: str) -> list[int]:
+def _pooled(one: Listing, other: Listing) -> Listing:
+    return Listing([*one.names, *other.names], [*one.labels, *other.labels], PooledImages(one.images, other.images))
+
+
+def _splits(listing: Listing, val: Listing | None, rate: float, config: TaskConfig) -> tuple[Split, Split]:
+    """Training and validation split; with a ``val_seed`` a published validation split is drawn anew, equally large."""
+    kept, seed = sample(listing, rate, config.split_seed), config.split_seed
+    again: int | str = f"{seed}/{config.val_seed}" if config.val_seed else seed
+    if val is not None and not config.val_seed:
+        return Split(listing, kept), Split(val, range(len(val.names)))
+    if val is None:
+        train, held = hold_out(listing, kept, config.val_fraction, again)
+        return Split(listing, train), Split(listing, held)
+    pooled, count = _pooled(listing, val), len(val.names)
+    train, held = hold_out(pooled, range(len(pooled.names)), count / len(pooled.names), again)
+    left = Listing([pooled.names[p] for p in train], [pooled.labels[p] for p in train], pooled.images)
+    return Split(pooled, [train[p] for p in sample(left, rate, seed)]), Split(pooled, held)
+
+
+def _order(listing: Named, positions: Sequence[int], seed: int | str, purpose: str) -> list[int]:
     def key(position: int) -> str:
         return hashlib.sha256(f"{purpose}/{seed}/{listing.names[position]}".encode()).hexdigest()
 
@@ -207,7 +237,7 @@ def _by_class(listing: Named, positions: Sequence[int]) -> dict[int, list[int]]:
     return groups
 
 
-def sample(listing: Named, rate: float, seed: int) -> list[int]:
+def sample(listing: Named, rate: float, seed: int | str) -> list[int]:
     """Positions of ``ceil(rate * n)`` images of each class, in the listing's order."""
     kept: list[int] = []
     for group in _by_class(listing, range(len(listing.names))).values():
@@ -216,7 +246,7 @@ def sample(listing: Named, rate: float, seed: int) -> list[int]:
     return sorted(kept)
 
 
-def hold_out(listing: Named, positions: Sequence[int], fraction: float, seed: int) -> tuple[list[int], list[int]]:
+def hold_out(listing: Named, positions: Sequence[int], fraction: float, seed: int | str) -> tuple[list[int], list[int]]:
     """Training and validation positions; of each class the rounded fraction, at least one of two or more."""
     train: list[int] = []
     held: list[int] = []

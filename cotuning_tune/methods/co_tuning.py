@@ -41,7 +41,7 @@ class CoTuning(Method):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        weight: float = hyper(2.3, Range(0.0, 5.0), neutral=0.0, doc="lambda of the paper")
+        weight: float = hyper(2.3, Range(0.02, 5.0, log=True), neutral=0.0, doc="lambda of the paper")
         approach: Literal["reverse", "direct"] = hyper("reverse", doc="how the relationship is learned")
         temperature: float = hyper(0.0, doc="calibration of the source head; 0: fitted or published, else 1")
 

@@ -37,7 +37,7 @@ class LearningWithoutForgetting(TaughtMethod):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        weight: float = hyper(4.0, Range(0.0, 10.0), neutral=0.0, doc="lambda_o of the paper")
+        weight: float = hyper(4.0, Range(0.02, 10.0, log=True), neutral=0.0, doc="lambda_o of the paper")
         temperature: float = hyper(3.0, doc="of the softmax, T of the paper")
 
         def __post_init__(self) -> None:

@@ -20,8 +20,14 @@ class Growth:
 def extend(run: RunDir, more: int) -> Growth:
     """Give every study of a run ``more`` trials, its repeats' too.
 
-    Raises UserError for less than one, for a repeat alone, and where several searches are being worked on.
+    Searches that share trials out take an equal part each. Raises UserError for less than one, for a number that
+    cannot be shared out, for a repeat alone, and where several searches are being worked on.
     """
+    experiment = load_experiment(run)
+    if more % experiment.searches:
+        raise UserError(
+            f"--trials {more}: {experiment.searches} searches share them out: give a multiple of {experiment.searches}"
+        )
     if first := run.first_search:
         raise UserError(f"{run.path} repeats the search of {first.path}, and all grow alike: extend {first.path}")
     if run.searches > 1 and (owner := holder(run)):
@@ -29,5 +35,5 @@ def extend(run: RunDir, more: int) -> Growth:
             f"{run.path} has {run.searches} searches, which grow together between two drivers: wait for the one of"
             f" {owner['user']} on {owner['host']} (process {owner['pid']}) or stop it, then extend"
         )
-    trials = budget.extend(run, load_experiment(run).config.trials, more)
+    trials = budget.extend(run, experiment.trials, more // experiment.searches)
     return Growth(trials, holder(run) is not None)

@@ -52,8 +52,9 @@ class NewRun:
 class Request:
     """All that is asked. Raises UserError where it cannot be done.
 
-    ``run``: where, as a new run or one that exists (``Request.of`` reads its experiment); ``search`` and ``retrain``:
+    ``run``: where, as a new run or one that exists (``experiment_of`` reads its experiment); ``search`` and ``retrain``:
     the stages, the report follows the second; ``searches``: how many searches in all, None as the run has;
+    ``small``: trials that small searches beside an existing run's own share out, to compare its methods;
     ``on_end``: whether the experiment's own command may run at the end.
     """
 
@@ -62,6 +63,7 @@ class Request:
     search: bool = True
     retrain: bool = True
     searches: int | None = None
+    small: int = 0
     cluster: Cluster = field(default_factory=Cluster)
     on_end: bool = False
 

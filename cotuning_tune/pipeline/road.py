@@ -85,7 +85,7 @@ def _work(request: Request, run: RunDir, sizes: dict[str, int] | None, stream: S
     """
     experiment = request.experiment
     with driver_lock(run) as owner, ExitStack() as stack:
-        set_searches(run, request.searches)
+        set_searches(run, experiment, request.searches, request.small)
         searches = [(run, experiment), *prepare_repeats(run, experiment)]
         stream.tell(Checked({one.name: _standing(one, its) for one, its in searches}))
         measured = sizes or check_studies(experiment)  # before a cluster is started
@@ -104,8 +104,12 @@ def _work(request: Request, run: RunDir, sizes: dict[str, int] | None, stream: S
 
 
 def _standing(run: RunDir, experiment: Experiment) -> Standing:
-    config = experiment.config
-    return standing_of(run, [study.name for study in experiment.studies], config.trials, config.seeds)
+    return standing_of(
+        run,
+        [study.name for study in experiment.studies],
+        experiment.trials + experiment.confirmations,
+        experiment.seeds,
+    )
 
 
 def _joined(request: Request, run: RunDir, stream: Stream) -> AbstractContextManager[None]:
@@ -141,7 +145,7 @@ class _Stages:
             complete = run_search(run, experiment, driver)
         if self.request.retrain:
             crops, decode = experiment.config.test_crops, experiment.task["decode"]
-            run_retraining(run, experiment.config.seeds, driver, crops=crops, decode=decode)
+            run_retraining(run, experiment.seeds, driver, crops=crops, decode=decode)
         return complete
 
 

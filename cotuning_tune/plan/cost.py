@@ -59,23 +59,35 @@ class Plan:
 
     @property
     def trials(self) -> int:
-        return len(self.studies) * self.experiment.config.trials
+        """Trials of all studies, in all the searches that share them out."""
+        return len(self.studies) * self.experiment.trials * self.experiment.searches
+
+    @property
+    def searched(self) -> int:
+        """Trainings of a study: its trials on each of their validation splits, and the confirmations."""
+        e = self.experiment
+        return (e.trials * e.config.val_splits + e.confirmations) * e.searches
+
+    @property
+    def retrained(self) -> int:
+        """Trainings of a study's choices, a seed each."""
+        return len(self.experiment.seeds) * self.experiment.searches
 
     @property
     def seeds(self) -> int:
         """Trainings of the retraining."""
-        return len(self.studies) * len(self.experiment.config.seeds)
+        return len(self.studies) * self.retrained
 
     def of(self, method: str) -> list[StudyCost]:
         return [cost for cost in self.studies if cost.study.method == method]
 
     def search_s(self, studies: Iterable[StudyCost]) -> float:
         """Trial-seconds of the search of these studies, the set-ups among them."""
-        return sum(c.trial_s * self.experiment.config.trials + c.setup_s for c in studies)
+        return sum(c.trial_s * self.searched + c.setup_s for c in studies)
 
     def retrain_s(self, studies: Iterable[StudyCost]) -> float:
         """Trial-seconds of the retraining and the tests of these studies."""
-        return sum(c.seed_s * len(self.experiment.config.seeds) for c in studies)
+        return sum(c.seed_s * self.retrained for c in studies)
 
     @property
     def wall_s(self) -> float:
@@ -89,7 +101,7 @@ class Plan:
     @property
     def images(self) -> tuple[int, int]:
         """Images that go forward and back, and forward alone, in search, retraining and tests."""
-        trainings, seeds = self.experiment.config.trials, len(self.experiment.config.seeds)
+        trainings, seeds = self.searched, self.retrained
         trained = sum(c.trained * (trainings + seeds) for c in self.studies)
         return trained, sum(c.validated * (trainings + seeds) + c.tested * seeds for c in self.studies)
 
@@ -97,7 +109,7 @@ class Plan:
     def rows(self) -> tuple[int, int]:
         """Epochs (or intervals) of the search and of the retraining."""
         every = sum(c.rows for c in self.studies)
-        return every * self.experiment.config.trials, every * len(self.experiment.config.seeds)
+        return every * self.searched, every * self.retrained
 
     @property
     def cache(self) -> int:
@@ -112,15 +124,13 @@ class Plan:
 
     @property
     def models(self) -> int:
-        """Bytes of the models kept in the end: the best trial's of each study, and one per seed."""
-        models = sum(self.footprints[c.study.method].model for c in self.studies)
-        return models * (1 + len(self.experiment.config.seeds))
+        """Bytes of the models kept in the end: one per study and seed."""
+        return sum(self.footprints[c.study.method].model for c in self.studies) * self.retrained
 
     @property
     def written(self) -> int:
         """Bytes written as states in all: one a row."""
-        config = self.experiment.config
-        trainings = config.trials + len(config.seeds)
+        trainings = self.searched + self.retrained
         return sum(c.rows * self.footprints[c.study.method].state * trainings for c in self.studies)
 
     @property

@@ -108,10 +108,10 @@ def open_trainings(runs: Sequence[RunDir], experiment: Experiment) -> int:
 
     ``runs``: the run, and those that repeat its search one after the other.
     """
-    studies, config, counts = len(experiment.studies), experiment.config, [1]
+    studies, counts = len(experiment.studies), [1]
     for run in runs:
         trials, seeds = (len(list(run.studies_folder.glob(f"*/{of}/*/result.json"))) for of in ("trials", "retrain"))
-        counts += [studies * Budget(run, config.trials).trials - trials, studies * len(config.seeds) - seeds]
+        counts += [studies * Budget(run, experiment.trials).trials - trials, studies * len(experiment.seeds) - seeds]
     return max(counts)
 
 

@@ -86,7 +86,8 @@ def _some(split: Split, count: int) -> Split:
 def _short(task: Task, train: int) -> Task:
     """The task with a training split of that many images, and a small validation split."""
     short = copy.copy(task)
-    short.train, short.val = _some(task.train, train), _some(task.val, EVALUATED)
+    short.train = short.fit = _some(task.train, train)
+    short.val = _some(task.val, EVALUATED)
     return short
 
 

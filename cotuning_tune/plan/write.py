@@ -24,7 +24,7 @@ def method_table(plan: Plan) -> Table:
     unit, rows = _unit(plan), []
     for name in plan.experiment.config.methods:
         studies, speed = plan.of(name), plan.speeds.get(name)
-        row = [name, str(len(studies) * plan.experiment.config.trials)]
+        row = [name, str(len(studies) * plan.experiment.trials * plan.experiment.searches)]
         if speed is None:
             rows.append([*row, "-", "-", "-", "-", "-"])
             continue
@@ -56,6 +56,26 @@ def _time_lines(plan: Plan) -> list[str]:
     ]
 
 
+def _aim_lines(plan: Plan) -> list[str]:
+    """Which question the run can answer, how many trainings that takes, and what would answer the other one."""
+    e, c, studies = plan.experiment, plan.experiment.config, len(plan.studies)
+    again = f" + {e.confirmations} on another split" if e.confirmations else ""
+    splits = f" on {c.val_splits} splits each" if c.val_splits > 1 else ""
+    each = f"{e.trials} trials{splits}{again} + {len(e.seeds)} retrained"
+    total = plan.searched + plan.retrained
+    many = f"{e.searches} searches x ({each})" if e.searches > 1 else each
+    lines = [f"trainings: {studies} studies x ({many}) = {studies * total}"]
+    if c.aim == "methods":
+        return [
+            *lines,
+            f"answers: which method is better, when searched with {e.trials} trials each; the best model: --aim model",
+        ]
+    answers = "answers: which model to take; which method is better: more data sets, or --aim methods"
+    if len(c.tasks) > 1:
+        answers = f"answers: which model to take, and which method is better on these {len(c.tasks)} data sets"
+    return [*lines, answers]
+
+
 def lines_of(plan: Plan) -> list[str]:
     """The totals, a line each."""
     c = plan.experiment.config
@@ -65,7 +85,7 @@ def lines_of(plan: Plan) -> list[str]:
     free = size(free_bytes(cache_root()))
     lines = [
         f"studies: {len(plan.studies)} ({studies})",
-        f"trainings: {plan.trials} trials ({c.trials} a study) + {plan.seeds} retrainings ({len(c.seeds)} seeds)",
+        *_aim_lines(plan),
         f"epochs, or intervals of iterations: {searched} + {retrained}",
         f"images: {trained:,} in training, {forward:,} in validation and tests",
         *_task_lines(plan),

@@ -4,13 +4,15 @@ Every file that does not fit is named. Damage and careless edits show; whoever r
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from cotuning_tune.base.files import read_json
 from cotuning_tune.base.tables import Table
 from cotuning_tune.report.results import StudyResult
 from cotuning_tune.run import ledger
+from cotuning_tune.run.choice import RULES, choose, judged
 from cotuning_tune.run.folder import RunDir
+from cotuning_tune.run.records import Confirmation, TrialRow
 
 EDITED = "damaged or edited"
 NAMED = 3
@@ -36,20 +38,16 @@ def _name(study: StudyResult) -> str:
     return f"studies/{study.folder.name}"
 
 
-def _best(trials: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The trial that the rule chooses: of full length, else stopped early; the earliest of equals."""
-    done = [t for t in trials if t["state"] == "COMPLETE"]
-    stopped = [t for t in trials if t["state"] == "PRUNED" and _accuracy(t) is not None]
-    return max(done or stopped, key=lambda t: (_accuracy(t), -t["number"]), default=None)
-
-
-def _accuracy(trial: dict[str, Any]) -> Any:
-    return trial["value"] if trial["state"] == "COMPLETE" else trial.get("accuracy", trial["value"])
+def _rule(chosen: dict[str, Any] | None) -> str:
+    """The name of the rule that a selection says it was made by."""
+    return next((name for name, text in RULES.items() if chosen and text == chosen["rule"]), "max")
 
 
 def _selection_problems(study: StudyResult) -> list[str]:
     """``selection.json`` against ``study.json``, its own hash, and the chosen trial's ``result.json``."""
-    chosen, best, where = study.selection, _best(study.trials), f"{_name(study)}/selection.json"
+    chosen, where = study.selection, f"{_name(study)}/selection.json"
+    rows, again, rule = cast(list[TrialRow], study.trials), cast(list[Confirmation], study.confirmations), _rule(chosen)
+    best = choose(rows, again, rule)
     assert study.folder is not None
     if chosen is None:
         return [f"{where} is missing: study.json has a trial to choose"] if best else []
@@ -59,12 +57,12 @@ def _selection_problems(study: StudyResult) -> list[str]:
     if best is None or chosen["trial"] != best["number"]:
         rule = f"trial {best['number']} is the best by the rule" if best else "no trial can be chosen"
         problems.append(f"{where} names trial {chosen['trial']}, but in study.json {rule}")
-    elif chosen["values"] != best["values"] or chosen["val_accuracy"] != _accuracy(best):
+    elif chosen["values"] != best["values"] or chosen["val_accuracy"] != judged(best, again, rows, rule):
         problems.append(f"{where} gives trial {best['number']} other values than study.json: {EDITED}")
     if chosen.get("config") != ledger.config_hash(chosen["spec"]):
         problems.append(f"{where}: its configuration does not have the hash beside it: {EDITED}")
     result = study.folder.trial(chosen["trial"]).result
-    if result.exists() and read_json(result)["value"] != chosen["val_accuracy"]:
+    if best and result.exists() and read_json(result)["value"] != best["accuracy"]:
         problems.append(f"{_name(study)}/trials/{chosen['trial']:04d}/result.json gives another accuracy: {EDITED}")
     return problems
 

@@ -48,14 +48,15 @@ class Comparisons:
 
 
 def budgets_differ(one: list[StudyResult], other: list[StudyResult]) -> str:
-    """What differs by more than 5 %, '' where nothing does: finished trials, or their epochs.
+    """What differs by more than 5 %, '' where nothing does: trials, or the epochs that a trial is given.
 
-    Hours do not count: a method that takes longer for the same epochs is slower, not favoured.
+    Trials that were stopped early or failed by their own fault count as any other: that is how the method was asked
+    to be judged. Hours do not count: a method that takes longer for the same epochs is slower, not favoured.
     """
-    for what in ("finished", "finished_epochs"):
+    for what, name in (("finished", "trials"), ("longest", "epochs a trial")):
         a, b = (sum(getattr(study, what) for study in studies) for studies in (one, other))
-        if abs(a - b) > TOLERANCE * max(a, b):
-            return f"{a} against {b} {'trials' if what == 'finished' else 'epochs'}"
+        if a and b and abs(a - b) > TOLERANCE * max(a, b):
+            return f"{a} against {b} {name}"
     return ""
 
 
@@ -182,7 +183,7 @@ def baseline_table(found: Comparisons) -> Table | None:
     )
     note = (
         f"Difference in points; a unit is a {unit}. Two-way analysis: {test}."
-        " A verdict needs p of at most 0.05, and finished trials and epochs that differ by at most 5 %."
+        " A verdict needs p of at most 0.05, and trials, and epochs a trial, that differ by at most 5 %."
     )
     header = effect_header("method", "p (Holm)" if wild else "p (Dunnett)", flips=flips)
     return Table("statistics", "Against tuned fine-tuning", header, rows, note)
@@ -202,8 +203,8 @@ def compare_pairs(pairs: Mapping[str, tuple[Mapping[str, StudyResult], Mapping[s
         rows.append(effect_row(effect, UNEQUAL if budgets_differ(*shared) else word, flips=False))
     note = (
         "Difference in points; a unit is a data set (mean over rates and seeds). Paired t, Holm's correction over the"
-        " rows, Bonferroni's intervals. A verdict needs two data sets or more, p of at most 0.05, and finished trials"
-        " and epochs that differ by at most 5 %."
+        " rows, Bonferroni's intervals. A verdict needs two data sets or more, p of at most 0.05, and trials, and"
+        " epochs a trial, that differ by at most 5 %."
     )
     header = effect_header("pair", "p (Holm)", flips=False)
     return Table("compare_statistics", "Against the first run", header, rows, note) if rows else None

@@ -72,7 +72,12 @@ def gap_table(studies: list[StudyResult]) -> Table:
     for method in methods_of(studies):
         tested = [c for c in studies if c.method == method and c.selection and c.accuracies]
         chosen = [c.selection["val_accuracy"] for c in tested if c.selection]
-        again = [s["val_accuracy"] for c in tested for s in c.seeds if s["state"] == "COMPLETE" and "val_accuracy" in s]
+        again = [
+            s["val_accuracy"]
+            for c in tested
+            for s in c.seeds
+            if s["state"] == "COMPLETE" and s.get("val_accuracy") is not None
+        ]
         test = [a for c in tested for a in c.accuracies]
         means = [fmean(part) if part else None for part in (chosen, again, test)]
         gaps = [b - a if a is not None and b is not None else None for a, b in pairwise(means)]
@@ -121,12 +126,13 @@ def budget_table(studies: list[StudyResult], device: str) -> Table:
                 method,
                 str(sum(study.budget for study in mine)),
                 *map(str, counts),
+                str(sum(len(study.confirmations) for study in mine)),
                 str(sum(study.search_epochs for study in mine)),
                 _hours(sum(study.search_seconds for study in mine)),
                 str(sum(len(study.accuracies) for study in mine)),
                 _hours(sum(study.retrain_seconds for study in mine)),
             ]
         )
-    header = ["method", "trial budget", "complete", "pruned", "failed", "epochs", f"search {device}-h"]
+    header = ["method", "trial budget", "complete", "pruned", "failed", "confirmed", "epochs", f"search {device}-h"]
     header += ["seeds", f"retrain {device}-h"]
     return Table("budget", "Budgets", header, rows)

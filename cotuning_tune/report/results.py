@@ -14,20 +14,21 @@ from cotuning_tune.run.folder import RunDir, StudyDir
 class StudyResult:
     """A study: its trials, the selection (None: no trial succeeded), the retrained seeds.
 
-    ``name``: of its folder. ``importance``: share of each searched parameter; empty where unknown.
+    ``confirmations``: of the best on another validation split. ``name``: of its folder. ``importance``: share of each
+    searched parameter; empty where unknown.
     """
 
     task: str
     rate: float
     method: str
     budget: int
-    given_up: bool
     trials: list[dict[str, Any]]
     selection: dict[str, Any] | None
     seeds: list[dict[str, Any]]
     name: str = ""
     importance: dict[str, float] = field(default_factory=dict)
     folder: StudyDir | None = None
+    confirmations: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def setting(self) -> str:
@@ -44,11 +45,11 @@ class StudyResult:
 
     @property
     def search_epochs(self) -> int:
-        return sum(trial["epochs"] for trial in self.trials)
+        return sum(trial["epochs"] for trial in [*self.trials, *self.confirmations])
 
     @property
     def search_seconds(self) -> float:
-        return sum(float(trial["seconds"]) for trial in self.trials)
+        return sum(float(trial["seconds"]) for trial in [*self.trials, *self.confirmations])
 
     @property
     def retrain_seconds(self) -> float:
@@ -56,12 +57,13 @@ class StudyResult:
 
     @property
     def finished(self) -> int:
-        """Trials that count against the budget: of full length, or stopped early."""
-        return self.count("COMPLETE") + self.count("PRUNED")
+        """Trials that have ended and count against the budget: also those that failed by their own fault."""
+        return self.count("COMPLETE") + self.count("PRUNED") + self.count("FAIL")
 
     @property
-    def finished_epochs(self) -> int:
-        return sum(trial["epochs"] for trial in self.trials if trial["state"] in ("COMPLETE", "PRUNED"))
+    def longest(self) -> int:
+        """Epochs of the longest trial: how many the experiment gives one."""
+        return max((int(trial["epochs"]) for trial in self.complete), default=0)
 
     @property
     def complete(self) -> list[dict[str, Any]]:
@@ -118,13 +120,13 @@ def _read_study(folder: StudyDir) -> StudyResult:
         rate=study["rate"],
         method=study["method"],
         budget=study["budget"],
-        given_up=study["given_up"],
         trials=study["trials"],
         selection=read_json(folder.selection) if folder.selection.exists() else None,
         seeds=sorted(seeds, key=lambda seed: int(seed["seed"])),
         name=folder.name,
         importance=study.get("importance", {}),
         folder=folder,
+        confirmations=study.get("confirmations", []),
     )
 
 

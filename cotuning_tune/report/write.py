@@ -72,10 +72,8 @@ def _failures(studies: list[StudyResult]) -> list[str]:
         name = where[0] if len(settings) == 1 else f"{method} in {len(settings)} studies"
         remarks.append(f"{name}: {len(where)} trial(s) failed: {reason}")
     for study in studies:
-        if study.given_up:
-            remarks.append(
-                f"WARNING: {study.shown} was given up after too many failed trials: its budget is not filled."
-            )
+        if study.selection is None:
+            remarks.append(f"WARNING: {study.shown}: no trial succeeded, there is nothing to retrain.")
         if study.selection and study.selection.get("state", "COMPLETE") != "COMPLETE":
             remarks.append(f"{study.shown}: no trial ran to its end; the chosen one was stopped early.")
         lost = [seed for seed in study.seeds if seed["state"] != "COMPLETE"]
@@ -84,20 +82,16 @@ def _failures(studies: list[StudyResult]) -> list[str]:
 
 
 def _equality_remark(studies: list[StudyResult]) -> str:
-    """Whether all studies finished the same number of trials and epochs."""
-    trials = {study.finished for study in studies}
-    epochs = {study.finished_epochs for study in studies}
-    if len(trials) == len(epochs) == 1:
-        return f"Equal terms: every study finished {trials.pop()} trials and {epochs.pop()} epochs."
-    if len(trials) == 1 and any(study.count("PRUNED") for study in studies):
+    """Whether all studies had the same number of trials, as long as one another."""
+    trials, longest = {study.finished for study in studies}, {study.longest for study in studies if study.complete}
+    if len(trials) > 1 or len(longest) > 1:
         return (
-            f"Equal trials, not epochs, for some were stopped early: every study finished {trials.pop()} trials, in"
-            f" {min(epochs)} to {max(epochs)} epochs."
+            f"UNEQUAL TERMS: studies had {min(trials)} to {max(trials)} trials of"
+            f" {min(longest, default=0)} to {max(longest, default=0)} epochs; do not compare the methods."
         )
-    return (
-        f"UNEQUAL TERMS: studies finished {min(trials)} to {max(trials)} trials and {min(epochs)} to"
-        f" {max(epochs)} epochs; do not compare the methods."
-    )
+    stopped = [f"{study.method} {n}" for study in studies if (n := study.count("PRUNED"))]
+    early = f"; by the same rule some were stopped early ({', '.join(stopped)})" if stopped else ""
+    return f"Equal terms: every study had {trials.pop()} trials of {max(longest, default=0)} epochs{early}."
 
 
 def _growth_remark(run: RunDir) -> list[str]:

@@ -39,8 +39,8 @@ class Standing:
 
     @property
     def done(self) -> int:
-        """Trials that count towards the budget and have ended."""
-        return self._sum("complete", "pruned")
+        """Trials that have ended: those that failed by their own fault have used their draw up."""
+        return self._sum("complete", "pruned", "failed")
 
     @property
     def failed(self) -> int:

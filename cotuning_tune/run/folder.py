@@ -66,12 +66,16 @@ class TrialDir:
 
     @property
     def best_weights(self) -> Path:
-        """Weights of the epoch with the best validation accuracy so far."""
+        """Weights of the epoch that a retraining keeps, so far."""
         return self.path / "best.pt"
 
     @property
     def model(self) -> Path:
         return self.path / "model.safetensors"
+
+    def split(self, number: int) -> "TrialDir":
+        """Where a trial trains on its further validation splits (from 1)."""
+        return TrialDir(self.path / f"split{number}")
 
     def picture(self, tag: str) -> Path:
         """A picture that TensorBoard shows under ``tag``."""

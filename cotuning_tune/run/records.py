@@ -17,9 +17,9 @@ class Owner(TypedDict):
 
 
 class TrialConfig(TypedDict):
-    """What a worker is given of a trial: its spec, the folders of trial and run, the driver's number, torch threads."""
+    """What a worker is given of a trial: a spec for each validation split, folders, the driver's number, threads."""
 
-    spec: Values
+    specs: list[Values]
     folder: str
     run: str
     incarnation: int
@@ -27,10 +27,14 @@ class TrialConfig(TypedDict):
 
 
 class TrialReport(TypedDict):
-    """What a worker reports after each epoch: all epochs so far, and of how many; ``failed`` with the reason."""
+    """What a worker reports after each epoch: all epochs so far, and of how many; ``failed`` with the reason.
+
+    ``val_accuracy`` and ``val_loss``: of the epoch that is kept, the mean over the validation splits so far.
+    """
 
     history: list[Epoch]
-    best_val_acc: float
+    val_accuracy: float
+    val_loss: float
     epochs: int
     completed: bool
     failed: str
@@ -43,6 +47,39 @@ class TrialResult(TypedDict):
 
     state: str
     value: float | None
+    epochs: int
+    seconds: float
+    reason: str
+
+
+class TrialRow(TypedDict):
+    """A trial in ``study.json``. ``value``: Optuna's, of a stopped trial the last report.
+
+    ``accuracy``, ``loss``: on validation, of the epoch that is kept, the mean over the validation splits.
+    ``fixed``: 'published' defaults, the method 'off', 'weakest', or '' for a drawn one. ``share``: of the method's
+    terms in the cross-entropy, over the whole training.
+    """
+
+    number: int
+    state: str
+    value: float | None
+    accuracy: float | None
+    loss: float | None
+    share: float | None
+    fixed: str
+    values: Values
+    epochs: int
+    seconds: float
+    reason: str
+    reissued: int
+
+
+class Confirmation(TypedDict):
+    """A chosen few's training on another validation split: of which trial, and what came of it."""
+
+    confirms: int
+    state: str
+    accuracy: float | None
     epochs: int
     seconds: float
     reason: str
@@ -63,6 +100,7 @@ class Selection(TypedDict):
     method: str
     trial: int
     val_accuracy: float
+    val_accuracies: list[float]
     values: Values
     hparams: Values
     at_edge: list[str]
@@ -90,7 +128,7 @@ class SeedResult(Tested):
     seed: int
     config: str
     val_accuracy: float | None
-    best_epoch: float | None
+    kept_epoch: float | None
     epochs: int
     seconds: float
     reason: str

@@ -25,8 +25,8 @@ LAST_S = 10.0  # for the last one: a storage that is away does not keep an ended
 def standing_of(run: RunDir, studies: Iterable[str], trials: int, seeds: Iterable[int]) -> Standing:
     """What the files say before this driver has done anything: ended searches, retrained seeds.
 
-    ``trials`` for each study, and the ``seeds`` that are retrained. Of damaged files nothing is said: whoever
-    needs them says so.
+    ``trials`` for each study, confirmations among them, and the ``seeds`` that are retrained. Of damaged files
+    nothing is said: whoever needs them says so.
     """
     names, every = list(studies), list(seeds)
     try:
@@ -39,12 +39,14 @@ def _searched(run: RunDir, studies: list[str], trials_each: int) -> Standing:
     folders = [run.study(name) for name in studies]
     ended = {folder.name: read_json(folder.summary) for folder in folders if folder.summary.exists()}
     chosen = {f.name: read_json(f.selection)["val_accuracy"] for f in folders if f.selection.exists()}
-    counts = {n: Counter(ENDED_AS[t["state"]] for t in s["trials"] if t["state"] in ENDED_AS) for n, s in ended.items()}
+    every = {name: [*study["trials"], *study["confirmations"]] for name, study in ended.items()}
+    counts = {n: Counter(ENDED_AS[t["state"]] for t in ts if t["state"] in ENDED_AS) for n, ts in every.items()}
     return Standing(
         trials=counts,
-        budget=sum(study["budget"] for study in ended.values()) + trials_each * (len(studies) - len(ended)),
+        budget=sum(s["budget"] + len(s["confirmations"]) for s in ended.values())
+        + trials_each * (len(studies) - len(ended)),
         best=chosen,
-        search_seconds=sum(trial["seconds"] for study in ended.values() for trial in study["trials"]),
+        search_seconds=sum(trial["seconds"] for trials in every.values() for trial in trials),
     )
 
 

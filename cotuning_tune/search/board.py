@@ -4,6 +4,8 @@ from contextlib import AbstractContextManager
 from functools import singledispatchmethod
 from types import TracebackType
 
+from optuna.trial import FrozenTrial
+
 from cotuning_tune.base.files import read_lines
 from cotuning_tune.experiment import Experiment, Study
 from cotuning_tune.hyper import Parameter
@@ -12,7 +14,7 @@ from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.records import Values
 from cotuning_tune.run.stream import Stream
 from cotuning_tune.search.curves import Curves
-from cotuning_tune.search.study import OptunaStudy, Studies
+from cotuning_tune.search.study import CONFIRMS, OptunaStudy, Studies, values_of
 from cotuning_tune.tensorboard.dashboard import columns, layout, write_dashboard
 from cotuning_tune.tensorboard.events import STOPPED_EARLY, TrainingEvents, write_ended
 
@@ -37,7 +39,7 @@ def write_overview(run: RunDir, experiment: Experiment) -> None:
     """What TensorBoard needs to know of the run as a whole."""
     c = experiment.config
     fixed = {"task": c.tasks, "rate": [f"{rate:g}" for rate in c.rates], "method": c.methods}
-    fixed |= {"stage": ["search", "retrain"], "run": [run.name]}
+    fixed |= {"stage": ["search", "confirm", "retrain"], "run": [run.name]}
     shown = columns(fixed, columns_of(experiment), stops=c.pruner != "none")
     charts = layout({study.setting: f"{study.task} at {100 * study.rate:g} %" for study in experiment.studies})
     write_dashboard(run.tensorboard, shown, charts)
@@ -66,9 +68,10 @@ class SearchBoard(AbstractContextManager["SearchBoard"]):
 
     @_take.register
     def _(self, event: TrialStarted) -> None:
-        study = self.studies.by_name[event.study].key
+        study = self.studies.by_name[event.study]
         folder = self.run.tensorboard / "search" / event.study / f"{event.trial:04d}"
-        self._open[event.study, event.trial] = TrainingEvents(folder, self._hparams(study, dict(event.values)))
+        hparams = self._hparams(study.key, study.trials()[event.trial])
+        self._open[event.study, event.trial] = TrainingEvents(folder, hparams)
 
     @_take.register
     def _(self, event: EpochEnded) -> None:
@@ -83,26 +86,26 @@ class SearchBoard(AbstractContextManager["SearchBoard"]):
         session.end(*_status(event.state))
         self._curves.add(self.studies.by_name[event.study])
 
-    def _hparams(self, study: Study, values: Values) -> Values:
+    def _hparams(self, study: Study, trial: FrozenTrial) -> Values:
         return {
             "task": study.task,
             "rate": f"{study.rate:g}",
             "method": study.method,
-            "stage": "search",
+            "stage": "confirm" if CONFIRMS in trial.user_attrs else "search",
             "run": self.run.name,
-            **column_values(self.experiment, study, values),
+            **column_values(self.experiment, study, values_of(trial)),
         }
 
     def _write_missing(self, study: OptunaStudy) -> None:
         """The sessions of ended trials whose driver was killed before it had written them."""
-        for trial in study.own_trials():
+        for trial in study.trained():
             folder = self.run.tensorboard / "search" / study.key.name / f"{trial.number:04d}"
             if not trial.state.is_finished() or folder.exists():
                 continue
             history = read_lines(self.run.study(study.key.name).trial(trial.number).metrics)
             status, scalars = _status(trial.state.name)
             whole = [row for row in history if "time" in row]  # a repaired folder's rows are not
-            write_ended(folder, self._hparams(study.key, dict(trial.params)), whole, status, scalars=scalars)
+            write_ended(folder, self._hparams(study.key, trial), whole, status, scalars=scalars)
 
     def __exit__(self, kind: type[BaseException] | None, _e: object, _t: TracebackType | None) -> None:
         """Sessions of trials that did not end stay as running."""

@@ -74,9 +74,8 @@ def keep_sizes(run: RunDir, sizes: Mapping[str, int], concurrent_trials: int) ->
 def disk_line(run: RunDir, experiment: Experiment) -> str:
     """What the checkpoints take now, at most while the run lasts, and at its end; and the room there is.
 
-    A running training has two states (the newest and the one before) and its best weights, which are
-    written beside the old ones; each study keeps the best trial's weights and a model a seed. Repeats of the
-    search count too.
+    A running training has two states (the newest and the one before), a retraining its kept weights too, which are
+    written beside the old ones; each study keeps a model a seed. Repeats of the search count too.
     """
     runs = [run, *run.repeats()]
     folders = [one.studies_folder for one in runs if one.studies_folder.exists()]
@@ -84,7 +83,7 @@ def disk_line(run: RunDir, experiment: Experiment) -> str:
     if not run.sizes.exists():
         return f"checkpoints take {size(now)} now; what they need is known when a driver has started"
     sizes, studies = read_json(run.sizes), len(experiment.studies) * len(runs)
-    end = studies * (1 + len(experiment.config.seeds)) * sizes["weights"]
+    end = studies * len(experiment.seeds) * sizes["weights"]
     most = end + sizes["concurrent_trials"] * 2 * (sizes["state"] + sizes["weights"])
     room = f"; {size(shutil.disk_usage(run.path).free)} free" if is_local(run.path) else ""
     return f"checkpoints take {size(now)} now, {size(most)} at most while it runs, {size(end)} at its end{room}"

@@ -3,10 +3,12 @@
 import platform
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+from typing import cast
 
 import optuna
 
@@ -28,7 +30,7 @@ from cotuning_tune.search.recorder import Recorder
 from cotuning_tune.search.repair import repair
 from cotuning_tune.search.selection import write_selections
 from cotuning_tune.search.storage import mend_journal, open_storage
-from cotuning_tune.search.study import OptunaStudy, Studies, accuracy_of
+from cotuning_tune.search.study import OptunaStudy, Studies
 from cotuning_tune.search.warm_start import warm_start
 from cotuning_tune.training.job import source_of
 
@@ -103,19 +105,20 @@ def _check_space(run: RunDir, experiment: Experiment) -> None:
 
 
 def _ended(study: OptunaStudy) -> dict[str, int]:
-    return {ENDED_AS[state.name]: n for state, n in study.counts().items() if state.name in ENDED_AS}
+    counts = Counter(t.state.name for t in study.trained())
+    return {ENDED_AS[state]: n for state, n in counts.items() if state in ENDED_AS}
 
 
 def _standing(run: RunDir, studies: Studies) -> Standing:
     """Where the search stands before this driver hands out a trial, after the studies themselves."""
     every = studies.by_name.items()
     found = Standing(
-        budget=studies.budget.trials * len(studies.by_name),
+        budget=studies.total,
         trials={name: _ended(study) for name, study in every},
-        best={name: accuracy_of(best) for name, study in every if (best := study.best())},
+        best={name: cast(float, best["accuracy"]) for name, study in every if (best := study.best())},
         search_seconds=sum(study.seconds for _, study in every),
     )
-    return with_seeds(found, run, studies.by_name, studies.experiment.config.seeds)
+    return with_seeds(found, run, studies.by_name, studies.experiment.seeds)
 
 
 def open_studies(run: RunDir, experiment: Experiment, say: Callable[[str], None]) -> Studies:

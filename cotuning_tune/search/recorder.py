@@ -8,16 +8,15 @@ from cotuning_tune.training.state import remove_states
 
 
 class Recorder:
-    """Writes config, metrics and result of trials; of the ended ones the best alone keeps its weights."""
+    """Writes config, metrics and result of trials."""
 
     def __init__(self, run: RunDir) -> None:
         self.run = run
-        self._kept: dict[str, int] = {}
 
-    def start(self, issue: Issue, spec: Values) -> None:
-        """A trial begins, or continues: its config."""
+    def start(self, issue: Issue, specs: list[Values]) -> None:
+        """A trial begins, or continues: its config, with a spec for each validation split."""
         folder = self.run.study(issue.study.name).trial(issue.number)
-        write_json(folder.config, {"trial": issue.number, "values": issue.values, "spec": spec}, durable=False)
+        write_json(folder.config, {"trial": issue.number, "values": issue.values, "specs": specs}, durable=False)
 
     def report(self, issue: Issue, history: list[Epoch]) -> None:
         """The epochs so far."""
@@ -28,10 +27,3 @@ class Recorder:
         folder = self.run.study(issue.study.name).trial(issue.number)
         write_json(folder.result, result)
         remove_states(folder)
-
-    def keep_best(self, study: str, ended: int, best: int | None) -> None:
-        """Of the ended trials of a study the best one alone keeps the weights of its best epoch."""
-        for number in {ended, self._kept.get(study, ended)} - {best}:
-            self.run.study(study).trial(number).best_weights.unlink(missing_ok=True)
-        if best is not None:
-            self._kept[study] = best

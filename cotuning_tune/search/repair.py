@@ -5,7 +5,7 @@ from optuna.trial import FrozenTrial, TrialState
 from cotuning_tune.base.files import move_folder, write_json, write_lines
 from cotuning_tune.run.folder import RunDir, StudyDir
 from cotuning_tune.run.records import Epoch, Values
-from cotuning_tune.search.study import OptunaStudy, Studies, accuracy_of
+from cotuning_tune.search.study import Studies, accuracy_of
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
@@ -19,8 +19,7 @@ def repair(run: RunDir, studies: Studies) -> list[str]:
             f"{name}: trial {n} was being drawn when its driver died: drawn again" for n in study.finish_drawing()
         ]
         notices += _set_aside_strangers(folder, len(study.trials()))
-        _drop_weights(folder, study)
-        notices += [line for trial in study.own_trials() for line in _repair_trial(folder, trial)]
+        notices += [line for trial in study.trained() for line in _repair_trial(folder, trial)]
     return notices
 
 
@@ -35,15 +34,6 @@ def _set_aside_strangers(folder: StudyDir, count: int) -> list[str]:
             move_folder(path, aside)
             notices.append(f"{folder.name}: the study knows no trial {int(path.name)}, its folder is now {aside.name}")
     return notices
-
-
-def _drop_weights(folder: StudyDir, study: OptunaStudy) -> None:
-    """Delete what a driver killed at the wrong moment kept: weights of ended trials that are not the best."""
-    best = study.best()
-    for path in folder.path.glob("trials/[0-9]*/best.pt"):
-        number = int(path.parent.name)
-        if study.ended(number) and not (best and best.number == number):
-            path.unlink(missing_ok=True)
 
 
 def _repair_trial(folder: StudyDir, trial: FrozenTrial) -> list[str]:

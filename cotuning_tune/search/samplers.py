@@ -52,8 +52,8 @@ def place(share: float, distribution: BaseDistribution) -> object:
 class CommonPoints(BaseSampler):
     """Quasi-Monte Carlo: trial n of every study takes point n of one Sobol sequence (Sobol 1967, Owen scrambled).
 
-    Parameters take the coordinates in the order of the space, the training's first: so every method is
-    tried at the same learning rates. The fairest sampler for comparing methods.
+    A parameter's coordinate goes with its name: ``order`` lists those of the training first, also such as the method
+    does not have. So every method is tried at the same learning rates. The fairest sampler for comparing methods.
     """
 
     def __init__(self, seed: int, number: int, order: list[str]) -> None:

@@ -13,7 +13,9 @@ from cotuning_tune.run.events import EpochEnded, TrialEnded, TrialStarted, Trial
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.records import Epoch, TrialReport, Values
 from cotuning_tune.search.recorder import Recorder
-from cotuning_tune.search.study import Issue, Studies, accuracy_of
+from cotuning_tune.search.study import Issue, Studies
+from cotuning_tune.training.job import kept_row
+from cotuning_tune.training.splits import method_share
 
 
 class StudySearcher(Searcher):
@@ -24,7 +26,7 @@ class StudySearcher(Searcher):
     """
 
     def __init__(self, studies: Studies, recorder: Recorder, run: RunDir, driver: Driver) -> None:
-        super().__init__(metric="best_val_acc", mode="max")
+        super().__init__(metric="val_accuracy", mode="max")
         self.studies, self.recorder, self.run, self.driver = studies, recorder, run, driver
         self.issued: dict[str, Issue] = {}
         self.reported: dict[str, int] = {}
@@ -36,16 +38,21 @@ class StudySearcher(Searcher):
         if issue is None:
             return cast(None, Searcher.FINISHED) if self.studies.finished else None  # Tune types it without FINISHED
         self.issued[trial_id] = issue
-        seed = self.studies.experiment.config.search_seed
-        spec = self.studies.experiment.spec(issue.study, issue.values, seed).to_json()
-        self._start(issue, spec)
+        specs = self._specs(issue)
+        self._start(issue, specs)
         return {
-            "spec": spec,
+            "specs": specs,
             "folder": str(self.run.study(issue.study.name).trial(issue.number).path),
             "run": str(self.run.path),
             "incarnation": self.driver.number,
             "threads": self.driver.concurrency.cpus,
         }  # a records.TrialConfig
+
+    def _specs(self, issue: Issue) -> list[Values]:
+        """The trainings of a trial: one on each of its validation splits."""
+        experiment = self.studies.experiment
+        seed = experiment.config.search_seed
+        return [experiment.spec(issue.study, issue.values, seed, split).to_json() for split in issue.splits]
 
     def _check_owner(self) -> None:
         """Before every write: wait for the storage; stop where a newer driver owns the run."""
@@ -61,15 +68,16 @@ class StudySearcher(Searcher):
             if not study.pruning_decided(issue.number):
                 return issue
             history = read_lines(self.run.study(issue.study.name).trial(issue.number).metrics)
-            self._start(issue, {})
+            specs = self._specs(issue)
+            self._start(issue, specs)
             self.recorder.report(issue, history)
-            self._pruned(issue, history)
+            kept = kept_row(history, cast(Values, specs[0]["train"])["epoch"])
+            self._write(issue, "PRUNED", history, "stopped early", kept)
         return None
 
-    def _start(self, issue: Issue, spec: Values) -> None:
-        self.recorder.start(issue, spec)
-        budget = self.studies.budget.trials * len(self.studies.by_name)
-        self.driver.stream.tell(TrialStarted(issue.study.name, issue.number, issue.values, budget))
+    def _start(self, issue: Issue, specs: list[Values]) -> None:
+        self.recorder.start(issue, specs)
+        self.driver.stream.tell(TrialStarted(issue.study.name, issue.number, issue.values, self.studies.total))
 
     def stops(self, trial_id: str, result: TrialReport) -> bool:
         """Take a report, and say whether the pruner ends the trial."""
@@ -108,43 +116,43 @@ class StudySearcher(Searcher):
 
     def _ended(self, issue: Issue, result: TrialReport) -> None:
         study, history = self.studies.by_name[issue.study.name], result["history"]
+        kept = {name: result[name] for name in ("val_accuracy", "val_loss")}  # type: ignore[literal-required]
         if result["failed"]:
-            self._write(issue, "FAIL", None, history, result["failed"])
+            self._write(issue, "FAIL", history, result["failed"])
         elif result["completed"]:
-            self._write(issue, "COMPLETE", result["best_val_acc"], history, "")
+            self._write(issue, "COMPLETE", history, "", kept)
         elif study.pruning_decided(issue.number):  # else Tune was told to end: the trial stays RUNNING
-            self._pruned(issue, history)
-
-    def _pruned(self, issue: Issue, history: list[Epoch]) -> None:
-        best = max((row["val_accuracy"] for row in history), default=None)
-        self._write(issue, "PRUNED", best, history, "stopped early")
+            self._write(issue, "PRUNED", history, "stopped early", kept)
 
     def _lost(self, issue: Issue) -> None:
         if self.studies.by_name[issue.study.name].reissue(issue.number, "the worker or its node died"):
             self._tell(issue, "LOST", None, 0.0)
         else:
-            self._write(issue, "FAIL", None, [], "infrastructure: lost more often than it may be issued again")
+            self._write(issue, "FAIL", [], "infrastructure: lost more often than it may be issued again")
 
-    def _write(self, issue: Issue, state: TrialState, value: float | None, history: list[Epoch], reason: str) -> None:
-        """Files first, then the study, then whoever watches."""
+    def _write(
+        self, issue: Issue, state: TrialState, history: list[Epoch], reason: str, kept: Epoch | None = None
+    ) -> None:
+        """Files first, then the study, then whoever watches. ``kept``: accuracy and loss of the epoch that is kept."""
         study, seconds = self.studies.by_name[issue.study.name], sum(row["seconds"] for row in history)
+        value = kept["val_accuracy"] if kept else None
         self.recorder.finish(
             issue, {"state": state, "value": value, "epochs": len(history), "seconds": seconds, "reason": reason}
         )
+        loss = kept["val_loss"] if kept else None
+        facts = {"seconds": seconds, "loss": loss, "share": method_share(history)}
         if state == "FAIL":
             study.fail(issue.number, reason, seconds)
         elif state == "PRUNED":
-            study.prune(issue.number, seconds)
+            study.prune(issue.number, accuracy=value, **facts)
         else:
             assert value is not None
-            study.complete(issue.number, value, seconds)
+            study.complete(issue.number, value, **facts)
         self._tell(issue, state, value, seconds)
 
     def _tell(self, issue: Issue, state: TrialState, value: float | None, seconds: float) -> None:
         best = self.studies.by_name[issue.study.name].best()
-        if state != "LOST":
-            self.recorder.keep_best(issue.study.name, issue.number, best.number if best else None)
-        accuracy = accuracy_of(best) if best else None
+        accuracy = best["accuracy"] if best else None
         self.driver.stream.tell(TrialEnded(issue.study.name, issue.number, state, value, seconds, accuracy))
 
     def save(self, checkpoint_path: str) -> None:

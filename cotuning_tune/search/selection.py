@@ -1,42 +1,27 @@
 """What the search hands over: each study's study as a file, and the configuration that was chosen."""
 
 import math
+from dataclasses import replace
 from typing import cast
 
 import optuna
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from cotuning_tune.base.files import write_json
-from cotuning_tune.experiment import Experiment
+from cotuning_tune.experiment import Experiment, Study
 from cotuning_tune.hyper import Choice, Range
 from cotuning_tune.run import ledger
+from cotuning_tune.run.choice import choose, confirmed, judged, rule_text
 from cotuning_tune.run.events import Selected
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.records import Values
 from cotuning_tune.search.board import column_values
-from cotuning_tune.search.study import OptunaStudy, Studies, accuracy_of
+from cotuning_tune.search.study import OptunaStudy, Studies, confirmation_of
+from cotuning_tune.training.job import task_of
 
-RULE = "best validation accuracy among trials of full length; the earliest of equals"
-STOPPED_RULE = "no trial ran to its end: best validation accuracy among those stopped early; the earliest of equals"
 EDGE = 0.05
 LEAST_FOR_IMPORTANCE = 8
-
-
-def _row(trial: FrozenTrial) -> Values:
-    """``value`` is Optuna's (of a stopped trial the last report), ``accuracy`` the best reached, None of none."""
-    attrs, best = trial.user_attrs, accuracy_of(trial)
-    return {
-        "number": trial.number,
-        "state": trial.state.name,
-        "value": trial.value,
-        "accuracy": best if math.isfinite(best) else None,
-        "values": dict(trial.params),
-        "epochs": len(trial.intermediate_values),
-        "seconds": attrs.get("seconds", 0.0),
-        "reason": attrs.get("reason", ""),
-        "reissued": attrs.get("reissued", 0),
-    }
 
 
 def at_edge(experiment: Experiment, method: str, values: Values) -> list[str]:
@@ -44,7 +29,7 @@ def at_edge(experiment: Experiment, method: str, values: Values) -> list[str]:
     found = []
     for key, parameter in experiment.space(method).items():
         search = parameter.search
-        if key not in values or search is None:
+        if key not in values or search is None or values[key] == parameter.neutral:
             continue
         if isinstance(search, Choice):
             numbers = [o for o in search.options if isinstance(o, (int, float)) and not isinstance(o, bool)]
@@ -73,36 +58,45 @@ def importance(study: OptunaStudy) -> dict[str, float]:
     return {key: float(share) for key, share in found.items()}
 
 
-def _write_study(run: RunDir, experiment: Experiment, study: OptunaStudy) -> FrozenTrial | None:
-    folder = run.study(study.key.name)
+def _facts(experiment: Experiment, study: Study) -> Values:
+    """How many validation images a study is judged by, and what guessing the most frequent class scores there (%)."""
+    counts = task_of(experiment.spec(study, {}, 0)).val.labels_N.bincount()
+    return {"val_images": int(counts.sum()), "chance": 100.0 * int(counts.max()) / int(counts.sum())}
+
+
+def _write_study(run: RunDir, experiment: Experiment, study: OptunaStudy) -> Selected | None:
+    folder, rows = run.study(study.key.name), study.rows()
+    again = [confirmation_of(trial) for trial in study.confirming()]
     place = {"task": study.key.task, "rate": study.key.rate, "method": study.key.method}
-    rows = [_row(trial) for trial in study.own_trials()]
-    summary = {**place, "budget": study.budget, "given_up": study.given_up, "importance": importance(study)}
-    summary["trials"] = rows
+    summary = {**place, "budget": study.budget, **_facts(experiment, study.key), "importance": importance(study)}
+    summary |= {"trials": rows, "confirmations": again}
     write_json(folder.summary, summary)
-    best = study.best()
+    best = choose(rows, again, experiment.rule)
     if best is None:
         folder.selection.unlink(missing_ok=True)
         return None
-    spec = experiment.spec(study.key, best.params, seed=experiment.config.search_seed)
+    spec = experiment.spec(study.key, best["values"], seed=experiment.config.search_seed)
+    spec = replace(spec, task_config=spec.task_config | {"train_on": experiment.config.retrain_on})
+    accuracy = judged(best, again, rows, experiment.rule)
     selection = {
         **place,
-        "trial": best.number,
-        "val_accuracy": accuracy_of(best),
-        "values": dict(best.params),
-        "hparams": column_values(experiment, study.key, best.params),
-        "at_edge": at_edge(experiment, study.key.method, best.params),
-        "state": best.state.name,
-        "rule": RULE if best.state == TrialState.COMPLETE else STOPPED_RULE,
+        "trial": best["number"],
+        "val_accuracy": accuracy,
+        "val_accuracies": confirmed(rows, again).get(best["number"], [best["accuracy"]]),
+        "values": best["values"],
+        "hparams": column_values(experiment, study.key, best["values"]),
+        "at_edge": at_edge(experiment, study.key.method, best["values"]),
+        "state": best["state"],
+        "rule": rule_text(best, experiment.rule),
         "spec": spec.to_json(),
         "config": ledger.config_hash(spec.to_json()),
         "study_hash": ledger.content_hash(summary),
     }
     write_json(folder.selection, selection)
-    return best
+    return Selected(study.key.name, best["number"], accuracy)
 
 
 def write_selections(run: RunDir, experiment: Experiment, studies: Studies) -> list[Selected]:
     """``study.json`` and ``selection.json`` of every study; what was selected."""
-    chosen = {name: _write_study(run, experiment, study) for name, study in studies.by_name.items()}
-    return [Selected(name, best.number, accuracy_of(best)) for name, best in chosen.items() if best is not None]
+    chosen = [_write_study(run, experiment, study) for study in studies.by_name.values()]
+    return [selected for selected in chosen if selected is not None]

@@ -17,11 +17,12 @@ def status_table(run: RunDir, experiment: Experiment) -> Table:
     for name, study in studies.by_name.items():
         counts, best = study.counts(), study.best()
         states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.FAIL)
-        seeds = [seed for seed in experiment.config.seeds if run.study(name).retrain(seed).result.exists()]
-        accuracy = f"{best.value:.2f}" if best and best.value is not None else "-"
+        seeds = [seed for seed in experiment.seeds if run.study(name).retrain(seed).result.exists()]
+        accuracy = f"{best['accuracy']:.2f}" if best and best["state"] == "COMPLETE" else "-"
         numbers = [str(counts[state]) for state in states]
-        rows.append([name, str(study.budget), *numbers, accuracy, f"{len(seeds)}/{len(experiment.config.seeds)}"])
-    header = ["study", "budget", "complete", "pruned", "running", "failed", "best val. (%)", "retrained"]
+        again = f"{sum(t.state.is_finished() for t in study.confirming())}/{study.total - study.budget}"
+        rows.append([name, str(study.budget), *numbers, again, accuracy, f"{len(seeds)}/{len(experiment.seeds)}"])
+    header = ["study", "budget", "complete", "pruned", "running", "failed", "confirmed", "best val. (%)", "retrained"]
     return Table("status", "Status", header, rows)
 
 

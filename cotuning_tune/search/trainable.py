@@ -9,7 +9,8 @@ from cotuning_tune.base.errors import Fenced
 from cotuning_tune.base.files import place
 from cotuning_tune.run.folder import RunDir, TrialDir
 from cotuning_tune.run.records import TrialConfig, TrialReport, Values
-from cotuning_tune.training import TrainingJob, TrainingSpec
+from cotuning_tune.training import TrainingSpec
+from cotuning_tune.training.splits import SplitJobs
 
 
 class TrainingTrial(tune.Trainable):
@@ -21,11 +22,10 @@ class TrainingTrial(tune.Trainable):
         torch.set_num_threads(given["threads"])
         run, self.failed = RunDir(place(given["run"])), ""
         incarnation = given["incarnation"]
-        self.job: TrainingJob | None = None
-        self.job = TrainingJob(
-            TrainingSpec.from_json(given["spec"]),
+        self.job: SplitJobs | None = None
+        self.job = SplitJobs(
+            [TrainingSpec.from_json(spec) for spec in given["specs"]],
             TrialDir(place(given["folder"])),
-            keep_best=True,
             may_write=lambda size: run.check_writable(incarnation, size),
         )
 
@@ -38,9 +38,11 @@ class TrainingTrial(tune.Trainable):
                 raise
             except Exception as problem:
                 self.failed = f"{type(problem).__name__}: {problem}"
+        accuracy, loss = self.job.kept
         return {
             "history": self.job.history,
-            "best_val_acc": self.job.best,
+            "val_accuracy": accuracy,
+            "val_loss": loss,
             "epochs": self.job.epochs,
             "completed": self.job.finished,
             "failed": self.failed,

@@ -6,7 +6,7 @@ They are marked, count for no budget and are never selected: they only tell TPE 
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from cotuning_tune.search.study import MARK, OptunaStudy, Studies
+from cotuning_tune.search.study import CONFIRMS, MARK, OptunaStudy, Studies
 
 
 def warm_start(studies: Studies, old: list[optuna.Study], source: str) -> int:
@@ -19,7 +19,7 @@ def warm_start(studies: Studies, old: list[optuna.Study], source: str) -> int:
         known = {trial.user_attrs.get(MARK) for trial in study.trials()}
         for trial in by_study[name].get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
             mark = f"{source}/{name}/{trial.number}"
-            if mark in known or MARK in trial.user_attrs:
+            if mark in known or MARK in trial.user_attrs or CONFIRMS in trial.user_attrs:
                 continue
             if copy := _marked(trial, study, mark):
                 study.optuna.add_trial(copy)

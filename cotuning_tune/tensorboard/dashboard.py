@@ -62,6 +62,7 @@ def columns(fixed: Mapping[str, Sequence[str]], parameters: Mapping[str, Sequenc
     infos = [_column(name, values) for name, values in fixed.items()]
     for name, listed in parameters.items():
         pinned = [p.first for p in listed if p.search is None]
+        pinned += [p.neutral for p in listed if isinstance(p.search, Range) and p.neutral is not None]
         infos.append(_column(name, pinned, [p.search for p in listed if p.search is not None]))
     metrics = METRICS | (STOPPED if stops else {})
     shown = [MetricInfo(name=MetricName(tag=tag), display_name=name) for tag, name in metrics.items()]

@@ -88,7 +88,9 @@ class EventFile:
 
 def scalars_of(row: Mapping[str, Any], best: float) -> dict[str, float]:
     """The scalars of an epoch's row, by tag."""
-    tags = {"val/accuracy": row["val_accuracy"], "val/best_accuracy": best, "val/loss": row["val_loss"]}
+    tags: dict[str, float] = {}
+    if "val_accuracy" in row:  # not where every image is trained on
+        tags = {"val/accuracy": row["val_accuracy"], "val/best_accuracy": best, "val/loss": row["val_loss"]}
     for name, value in row.items():
         if name.startswith("train_"):
             tags[f"train/{name.removeprefix('train_')}"] = value
@@ -98,7 +100,7 @@ def scalars_of(row: Mapping[str, Any], best: float) -> dict[str, float]:
 def _write_rows(file: EventFile, rows: list[dict[str, Any]], best: float = float("-inf")) -> float:
     """Write epochs; the best validation accuracy after them (``best``: before them)."""
     for row in rows:
-        best = max(best, row["val_accuracy"])
+        best = max(best, row.get("val_accuracy", best))
         file.write_scalars(scalars_of(row, best), step=row["epoch"], wall=row["time"])
     return best
 

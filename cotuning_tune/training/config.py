@@ -20,7 +20,7 @@ class OptimConfig:
     head_lr_factor: float = hyper(10.0, Choice((1.0, 10.0, 30.0)), doc="new head over backbone")
     momentum: float = hyper(0.9)
     nesterov: bool = hyper(True)
-    weight_decay: float = hyper(5e-4, doc="0 for methods that bring their own")
+    weight_decay: float = hyper(5e-4, Range(1e-6, 1e-2, log=True), doc="0 for methods that bring their own")
 
     def __post_init__(self) -> None:
         at_least(self, "train.optim", lr=0, head_lr_factor=0, momentum=0, weight_decay=0)
@@ -37,6 +37,9 @@ class TrainConfig:
     batch_size: int = hyper(48, doc="images; batches of an epoch differ by one at most, none is dropped")
     schedule: Literal["multistep", "cosine"] = hyper("multistep", doc="multistep: x 0.1 after 2/3")
     batch_norm: Literal["train", "frozen"] = hyper("train", doc="frozen: pre-trained statistics are kept")
+    epoch: Literal["last", "best"] = hyper(
+        "last", doc="whose weights are kept and judged: the last one's, or of the best validation accuracy"
+    )
     precision: Literal["auto", "float32", "bf16"] = hyper("auto", doc="auto: bf16 autocast on a GPU")
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ import math
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,17 @@ def rows_of(spec: TrainingSpec) -> int:
     """How many rows the history of a finished training has: epochs, or intervals of iterations."""
     train = build(TrainConfig, spec.train, "train")
     passes = train.iterations and not train.interval  # else the task need not be opened
-    return train.rows(math.ceil(len(task_of(spec).train) / train.batch_size) if passes else 1)
+    return train.rows(math.ceil(len(task_of(spec).fit) / train.batch_size) if passes else 1)
+
+
+def kept_row(history: Sequence[Row], epoch: object) -> Row | None:
+    """The row of the epoch that a training keeps by ``train.epoch``; None before the first.
+
+    Of epochs with equal accuracy the later one: the first of equals looks better than it is on few images.
+    """
+    if epoch == "best" and history:
+        return max(history, key=lambda row: (row["val_accuracy"], row["epoch"]))
+    return history[-1] if history else None
 
 
 def default_device() -> torch.device:
@@ -126,7 +136,7 @@ class TrainingJob:
     before each write with the number of bytes, and raises where this process must not write any more.
     Of several processes on one folder the one that began last owns it: the others (on a node that was cut
     off and comes back, say) raise Fenced before they write.
-    ``keep_best`` keeps the weights of the epoch with the best validation accuracy (the first of equals).
+    ``keep_best`` keeps the weights of the epoch that ``train.epoch`` names, see ``kept_row``.
     ``notices``: a line for each state file that could not be used.
     """
 
@@ -156,9 +166,9 @@ class TrainingJob:
         return len(self.history) >= self.epochs
 
     @property
-    def best(self) -> float:
-        """The best validation accuracy so far, in percent."""
-        return max((row["val_accuracy"] for row in self.history), default=float("nan"))
+    def kept(self) -> Row | None:
+        """The row of the epoch that is kept, were the training to end now."""
+        return kept_row(self.history, self.spec.train["epoch"])
 
     @property
     def trainer(self) -> Trainer:
@@ -183,23 +193,29 @@ class TrainingJob:
         self._trace("begin")
         try:
             trained = self.trainer.train_epoch()
-            validated = self.trainer.evaluate(self.trainer.task.val)
+            validated = self._validate()
         except torch.OutOfMemoryError as problem:
             raise TrainingFailed(f"out of memory: {first_line(problem)}") from problem
-        improved = not self.history or validated.accuracy > self.best
         row = {
             "epoch": len(self.history) + 1,
-            "val_accuracy": validated.accuracy,
-            "val_loss": validated.loss,
+            **validated,
             **{f"train_{name}": value for name, value in trained.items() if name != "lr"},
             "lr": trained["lr"],
             "seconds": time.time() - start,
             "time": time.time(),
         }
         self.history.append(row)
-        self._keep(improved)
+        self._keep(self.kept is row and (self.finished or self.spec.train["epoch"] == "best"))
         self._trace("end")
         return row
+
+    def _validate(self) -> Row:
+        """Accuracy (%) and loss on the validation split; nothing where every image is trained on."""
+        task = self.trainer.task
+        if task.config.train_on == "trainval":
+            return {}
+        found = self.trainer.evaluate(task.val)
+        return {"val_accuracy": found.accuracy, "val_loss": found.loss}
 
     def _trace(self, event: str) -> None:
         """With ``$COTUNING_TUNE_TRACE`` a line in that file for each epoch begun and kept: the chaos tests count."""
@@ -208,12 +224,12 @@ class TrainingJob:
             with Path(path).open("a") as file:
                 file.write(f"{event} {self.folder.path.parts[-3]} {self.folder.path.name} {epoch}\n")
 
-    def _keep(self, improved: bool) -> None:
+    def _keep(self, weights: bool) -> None:
         if self.folder is None:
             return
         state = {"spec": self._key, "history": self.history, "trainer": self.trainer.state_dict()}
         data, best = packed(state), b""
-        if self.keep_best and improved:
+        if self.keep_best and weights:
             best = packed(self.trainer.model.state_dict())
         self.check_owner(len(data) + len(best))
         if best:
@@ -233,6 +249,10 @@ class TrainingJob:
         self.may_write(size_bytes)
         if self._token and self.folder is not None and _read_text(self.folder.owner) != self._token:
             raise Fenced(f"another process has taken over {self.folder.path}")
+
+    def release(self) -> None:
+        """Let go of model and optimiser; the history stays."""
+        self._trainer = None
 
     def load_best(self) -> None:
         """Put the model at the weights that ``keep_best`` kept."""

@@ -73,6 +73,7 @@ def read_state(path: Path, belongs: str) -> tuple[dict[str, Any] | None, list[st
 
 
 def remove_states(folder: TrialDir) -> None:
-    """Delete the state, the one before it and the owner: the training has ended."""
-    for path in (folder.state, previous(folder.state), folder.owner):
-        path.unlink(missing_ok=True)
+    """Delete the state, the one before it and the owner, on every validation split: the training has ended."""
+    for part in (folder, *map(TrialDir, folder.path.glob("split[0-9]*"))):
+        for path in (part.state, previous(part.state), part.owner):
+            path.unlink(missing_ok=True)

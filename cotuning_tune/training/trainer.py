@@ -44,7 +44,7 @@ class Trainer:
         if not method.uses_source_head:
             model.source_head.requires_grad_(False)
         self.optimiser = optim.make_optimiser(config.optim, model, method)
-        self.batches = math.ceil(len(task.train) / config.batch_size)
+        self.batches = math.ceil(len(task.fit) / config.batch_size)
         self.steps = config.steps(self.batches)
         self.interval = config.interval or self.batches
         self.seed, self.epoch, self.step = seed, 0, 0
@@ -56,7 +56,7 @@ class Trainer:
 
     def _gather(self, chosen: list[int]) -> Tensor:
         """The stored images of these places, in pinned memory where a GPU waits for them."""
-        stored = self.task.train.stored(chosen)
+        stored = self.task.fit.stored(chosen)
         return stored.pin_memory() if self.device.type == "cuda" else stored
 
     def load_batch(self, chosen: list[int], stored: Tensor | None = None) -> Batch:
@@ -65,7 +65,7 @@ class Trainer:
         stored = stored.to(self.device, non_blocking=True)
         generator = seeding.generator_of(self.seed, "augmentation", self.step)
         views = (self.task.augmented(stored, generator) for _ in range(self.method.views))
-        labels = self.task.train.labels_N[chosen].to(self.device)
+        labels = self.task.fit.labels_N[chosen].to(self.device)
         return Batch(tuple(map(self._to_device, views)), labels, torch.tensor(chosen, device=self.device))
 
     def _places(self, first: int, last: int) -> Iterator[list[int]]:
@@ -78,7 +78,7 @@ class Trainer:
             number, batch = divmod(step, self.batches)
             if not order or not batch:
                 generator = seeding.generator_of(self.seed, "order", number)
-                order = torch.randperm(len(self.task.train), generator=generator).tensor_split(self.batches)
+                order = torch.randperm(len(self.task.fit), generator=generator).tensor_split(self.batches)
             yield order[batch].tolist()
 
     def losses(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:

@@ -1,0 +1,60 @@
+"""One configuration trained on several validation splits, one after the other: a job each, judged by their mean."""
+
+import math
+from collections.abc import Callable, Sequence
+from statistics import fmean
+
+from cotuning_tune.run.folder import TrialDir
+from cotuning_tune.training.config import TrainingSpec
+from cotuning_tune.training.job import Row, TrainingJob
+
+
+class SplitJobs:
+    """Looks like one job: its epochs are numbered through. Of one split it is that split's job alone."""
+
+    def __init__(
+        self, specs: Sequence[TrainingSpec], folder: TrialDir, *, may_write: Callable[[int], None] = lambda size: None
+    ) -> None:
+        folders = [folder, *(folder.split(number) for number in range(1, len(specs)))]
+        self.jobs = [TrainingJob(spec, own, may_write=may_write) for spec, own in zip(specs, folders, strict=True)]
+
+    @property
+    def epochs(self) -> int:
+        return sum(job.epochs for job in self.jobs)
+
+    @property
+    def finished(self) -> bool:
+        return all(job.finished for job in self.jobs)
+
+    @property
+    def notices(self) -> list[str]:
+        return [notice for job in self.jobs for notice in job.notices]
+
+    @property
+    def history(self) -> list[Row]:
+        """The rows of all jobs, epochs numbered through."""
+        rows = [row for job in self.jobs for row in job.history]
+        return rows if len(self.jobs) == 1 else [{**row, "epoch": number} for number, row in enumerate(rows, 1)]
+
+    @property
+    def kept(self) -> tuple[float, float]:
+        """Validation accuracy (%) and loss of the epochs that are kept, the mean over the splits so far."""
+        rows = [job.kept for job in self.jobs]
+        found = [(row["val_accuracy"], row["val_loss"]) for row in rows if row]
+        accuracies, losses = zip(*found, strict=True) if found else ((math.nan,), (math.nan,))
+        return fmean(accuracies), fmean(losses)
+
+    def advance(self) -> None:
+        """Train and validate one epoch, as ``TrainingJob.advance``."""
+        job = next(job for job in self.jobs if not job.finished)
+        job.advance()
+        if job.finished and job is not self.jobs[-1]:
+            job.release()
+
+
+def method_share(history: Sequence[Row]) -> float | None:
+    """How large a method's terms are beside the cross-entropy, over the whole training; None where it is not known."""
+    if not history or not all("train_ce" in row and "train_loss" in row for row in history):
+        return None
+    plain = math.fsum(row["train_ce"] for row in history)
+    return math.fsum(row["train_loss"] - row["train_ce"] for row in history) / plain if plain > 0 else None
