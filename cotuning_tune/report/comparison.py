@@ -22,8 +22,7 @@ LEAST_FOR_FLIPS = 8  # with fewer units a sign-flip p is never small enough
 BETTER, WORSE, NOTHING = "better", "worse", "no difference shown"
 UNEQUAL = "not judged (budgets differ)"
 UNDECIDED = (
-    "This run compares models, not methods: which method is better is open, for one data set searched once is one unit,"
-    " however many seeds and rates it has. To decide: --repeat-search K, or more data sets."
+    "Which method is better is open: one data set searched once is one unit, however many seeds and rates it has."
 )
 
 
@@ -116,7 +115,8 @@ def compare_methods(searches: Sequence[list[StudyResult]]) -> Comparisons:
     tasks = list(dict.fromkeys(study.task for study in every))
     scope = f"on these {len(shared)} data sets"
     if len(tasks) == 1:
-        scope = f"over {len(shared)} searches of {tasks[0]}, with one validation split"
+        trials = max(study.budget for study in every)
+        scope = f"on {tasks[0]}, over {len(shared)} searches of {trials} trials, each with its own validation split"
     return Comparisons(claim, scope, why, left_out, unequal, lacking)
 
 
@@ -157,7 +157,7 @@ def bests_table(found: Comparisons) -> Table | None:
     rows = [
         [m, f"{means[m]:.2f}", f"{first - means[m]:.2f}", "yes" if m in found.claim.bests else "no"] for m in ranked
     ]
-    note = f"{' '.join(bests_remark(found))} Multiple comparisons with the best (Hsu 1981), at 95 %."
+    note = "Multiple comparisons with the best (Hsu 1981), at 95 %."
     header = ["method", "mean over units", "behind the highest", "may be the best"]
     return Table("possible_bests", "Which methods may be the best", header, rows, note)
 
@@ -223,8 +223,8 @@ def bests_remark(found: Comparisons) -> list[str]:
 
 
 def verdict_remarks(studies: list[StudyResult], found: Comparisons) -> list[str]:
-    """The set of possible bests; the words with their units; what was left out, and which budgets forbid a word."""
-    remarks = bests_remark(found) or [found.why]
+    """The words with their units; what was left out, and which budgets forbid a word."""
+    remarks: list[str] = []
     for word in (BETTER, WORSE):
         if named := found.named(word):
             listed = ", ".join(f"{e.method} {e.difference:+.2f}" for e in named)

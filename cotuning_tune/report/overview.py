@@ -1,4 +1,4 @@
-"""The tables every report opens with: accuracy, gain, gaps, chosen configurations, budgets."""
+"""The tables every report opens with: accuracy, gaps, chosen configurations, budgets."""
 
 from itertools import pairwise
 from statistics import fmean
@@ -13,11 +13,11 @@ def _seed_counts(studies: list[StudyResult]) -> str:
     return " or ".join(map(str, sorted({len(c.accuracies) for c in studies})))
 
 
-def main_table(studies: list[StudyResult], comparisons: Comparisons, searches: int = 1) -> Table:
+def main_table(studies: list[StudyResult], comparisons: Comparisons, searches: int = 1, pooled: int = 1) -> Table:
     """Test accuracy, mean +- std over the seeds, method x setting, and the mean over settings.
 
     Bold: the average (with one setting: its figure) of each method that is called better.
-    ``searches``: how many there shall be; the table is always that of the first.
+    ``searches``: how many there shall be; the table is that of the first, or of the ``pooled`` small ones, a seed each.
     """
     settings, methods = settings_of(studies), methods_of(studies)
     rows = []
@@ -26,43 +26,16 @@ def main_table(studies: list[StudyResult], comparisons: Comparisons, searches: i
         row = [method, *(mean_std(mine[p].accuracies) if p in mine else "-" for p in settings)]
         rows.append(row + ([f"{mean:.2f}" if mean is not None else "-"] if len(settings) > 1 else []))
     better = {effect.method for effect in comparisons.named(BETTER)}
-    which = f" Of the first of {searches} searches, not of the best." if searches > 1 else ""
+    which = f" Of the first of {searches} searches, not of the best." if searches > 1 and pooled == 1 else ""
+    over = f"{pooled} searches, each retrained once" if pooled > 1 else f"n = {_seed_counts(studies)} retraining seeds"
     bold = f" Bold: better than tuned fine-tuning {comparisons.scope}." if better else ""
     return Table(
         "main",
         "Test accuracy",
         ["method", *settings, *(["average"] if len(settings) > 1 else [])],
         rows,
-        f"Test top-1 accuracy in percent, mean ± sample standard deviation over n = {_seed_counts(studies)} retraining"
-        f" seeds.{which}{bold}",
+        f"Test top-1 accuracy in percent, mean ± sample standard deviation over {over}.{which}{bold}",
         frozenset((row, len(rows[row]) - 1) for row, method in enumerate(methods) if method in better),
-    )
-
-
-def _gain(own: float | None, base: float | None) -> str:
-    if own is None or not base:
-        return "-"
-    return f"{own - base:+.2f} ({100 * (own - base) / base:+.1f} %)"
-
-
-def gain_table(studies: list[StudyResult]) -> Table | None:
-    """Each method's gain over tuned fine-tuning, in points and in percent of it; None without the baseline."""
-    base, settings = studies_of(studies, BASELINE), settings_of(studies)
-    if not base:
-        return None
-
-    def mean_at(of: dict[str, StudyResult], setting: str) -> float | None:
-        return fmean(of[setting].accuracies) if setting in of and of[setting].accuracies else None
-
-    rows = []
-    for method in (m for m in methods_of(studies) if m != BASELINE):
-        mine = studies_of(studies, method)
-        row = [method, *(_gain(mean_at(mine, p), mean_at(base, p)) for p in settings)]
-        average = [_gain(mean_over(studies, method), mean_over(studies, BASELINE))] if len(settings) > 1 else []
-        rows.append(row + average)
-    header = ["method", *settings, *(["average"] if len(settings) > 1 else [])]
-    return (
-        Table("gain", "Gain over tuned fine-tuning", header, rows, "In points, and in percent of it.") if rows else None
     )
 
 

@@ -79,9 +79,14 @@ def _page_data(figures: list[Figure], studies: list[StudyResult]) -> dict[str, A
 
 
 def page_html(
-    title: str, tables: list[Table], remarks: list[str], figures: list[Figure], studies: list[StudyResult]
+    title: str,
+    answer: list[str],
+    tables: list[Table],
+    remarks: list[str],
+    figures: list[Figure],
+    studies: list[StudyResult],
 ) -> str:
-    """The whole page; ``studies``: those that the figures show."""
+    """The whole page; ``answer``: its opening lines, ``studies``: those that the figures show."""
     pages = Environment(
         loader=PackageLoader("cotuning_tune.report", "assets"),
         autoescape=True,
@@ -94,6 +99,7 @@ def page_html(
     pages.policies["json.dumps_kwargs"] = JSON
     return pages.get_template("page.html").render(
         title=title,
+        answer=answer,
         style=_asset("page.css"),
         script=Markup("\n").join(map(_asset, SCRIPTS)),
         tables=tables,

@@ -7,7 +7,7 @@ random effects by the method of moments (Searle, Casella, McCulloch, Variance Co
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean, stdev, variance
 from typing import Any
@@ -39,6 +39,11 @@ class Search:
         """Its experiment file."""
         return read_tables(self.run)
 
+    @property
+    def small(self) -> bool:
+        """One of many that share the trials out, to compare methods."""
+        return bool(self.tables["experiment"].get("aim") == "methods")
+
     @cached_property
     def audits(self) -> list[StudyAudit]:
         """Whether the files of its studies fit together."""
@@ -65,7 +70,7 @@ class Search:
         """Every study is summed up, and every seed of each selection has a result."""
         asked = self.tables["experiment"]
         count = len(asked["tasks"]) * len(asked.get("rates", [1.0])) * len(asked["methods"])
-        seeds = set(asked.get("seeds", [0, 1, 2]))
+        seeds = set(asked.get("seeds", [0, 1, 2])[: 1 if self.small else None])
         retrained = [c.selection is None or seeds <= {s["seed"] for s in c.seeds} for c in self.studies]
         return len(self.studies) == count and all(retrained)
 
@@ -87,19 +92,53 @@ def comparable(searches: list[Search]) -> list[Search]:
     return ended if len(ended) > 1 and ended[0].number == 1 else []
 
 
+def _asked(search: Search) -> tuple[dict[str, Any], str]:
+    """A search's experiment and space, without what repeats differ in: search seed, validation split, its one seed."""
+    tables = search.tables
+    experiment = {**tables["experiment"], "search_seed": None}
+    if search.small:
+        experiment["seeds"] = len(experiment.get("seeds", [0])[:1])
+    task = {**tables.get("task", {}), "val_seed": None}
+    return {**tables, "experiment": experiment, "task": task}, search.run.space_file.read_text(encoding="utf-8")
+
+
 def same_experiment(one: Search, other: Search) -> bool:
-    """Whether two searches differ by their search seed alone."""
-    asked = [s.tables | {"experiment": {**s.tables["experiment"], "search_seed": None}} for s in (one, other)]
-    space = [s.run.space_file.read_text(encoding="utf-8") for s in (one, other)]
-    return asked[0] == asked[1] and space[0] == space[1]
+    """Whether two searches differ by search seed and validation split alone."""
+    return _asked(one) == _asked(other)
 
 
 def independent(searches: list[Search]) -> list[Search]:
-    """Those of ``comparable`` that are units: of the same experiment, each with a seed of its own."""
-    by_seed: dict[int, Search] = {}
-    for search in comparable(searches):
-        by_seed.setdefault(search.seed, search)
-    return [search for search in by_seed.values() if search.number == 1 or same_experiment(searches[0], search)]
+    """The units among the searches that have ended: of one experiment, each with a search seed of its own.
+
+    Beside the search of a run that looks for a model there may be small ones that compare methods: then those.
+    """
+    ended, by_seed = comparable(searches), dict[int, Search]()
+    first = next((search for search in ended if search.small), ended[0] if ended else None)
+    for search in ended:
+        if first and same_experiment(first, search):
+            by_seed.setdefault(search.seed, search)
+    return list(by_seed.values()) if len(by_seed) > 1 else []
+
+
+def pooled(searches: list[Search]) -> list[StudyResult]:
+    """The studies of small searches as one: a seed of each, all their trials, the choice that validation puts first."""
+    found = []
+    for first in searches[0].studies:
+        mine = [s for search in searches for s in search.studies if s.name == first.name]
+        seeds = [{**seed, "seed": number} for number, s in enumerate(mine, 1) for seed in s.seeds[:1]]
+        chosen = [s.selection for s in mine if s.selection]
+        found.append(
+            replace(
+                first,
+                budget=sum(s.budget for s in mine),
+                trials=[trial for s in mine for trial in s.trials],
+                confirmations=[trial for s in mine for trial in s.confirmations],
+                selection=max(chosen, key=lambda c: c["val_accuracy"], default=None),
+                seeds=seeds,
+                folder=None,
+            )
+        )
+    return found
 
 
 def seed_means(studies: list[StudyResult], method: str) -> list[float]:
@@ -275,6 +314,8 @@ def _differences(searches: list[Search]) -> list[str]:
     if len(set(seeds)) < len(seeds):
         warnings.append(f"{WARNING}searches have the same search seed ({', '.join(map(str, seeds))}): no repeats.")
     for search in searches[1:]:
+        if search.small != first.small:
+            continue
         if not same_experiment(first, search):
             warnings.append(f"{WARNING}search {search.number} is of another experiment than search 1: no repeat.")
         if not (search.ended and first.ended):

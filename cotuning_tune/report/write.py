@@ -6,15 +6,23 @@ from pathlib import Path
 
 from cotuning_tune.base.files import read_json, write_bytes
 from cotuning_tune.base.tables import Table
+from cotuning_tune.report.answer import Answer, answer_of
 from cotuning_tune.report.audit import audit_remarks, audit_studies, audit_table
 from cotuning_tune.report.comparison import baseline_table, bests_table, compare_methods, verdict_remarks
 from cotuning_tune.report.diagnostics import diagnostics_remarks, diagnostics_table, examine, read_space
 from cotuning_tune.report.figures import Figure, build_figures
 from cotuning_tune.report.figures.draw import write_figures
-from cotuning_tune.report.overview import budget_table, configuration_table, gain_table, gap_table, main_table
+from cotuning_tune.report.overview import budget_table, configuration_table, gap_table, main_table
 from cotuning_tune.report.page import page_html
 from cotuning_tune.report.published import published_remarks, published_table
-from cotuning_tune.report.repeats import independent, of_search, read_searches, searches_remarks, searches_tables
+from cotuning_tune.report.repeats import (
+    independent,
+    of_search,
+    pooled,
+    read_searches,
+    searches_remarks,
+    searches_tables,
+)
 from cotuning_tune.report.reproduce import environment_table, reproduce_table
 from cotuning_tune.report.results import StudyResult, device_of, methods_of, read_studies, read_tables
 from cotuning_tune.run.folder import RunDir
@@ -27,19 +35,20 @@ WARNINGS = ("WARNING", "UNEQUAL")
 
 @dataclass(frozen=True)
 class Report:
-    """The tables of a run and the remarks that belong to them, the most important first; its studies and figures.
+    """The answer of a run, its tables and the remarks that belong to them, the most important first; its figures.
 
-    Of several runs there are no studies and no figures.
+    Of several runs there are no answer, no studies and no figures.
     """
 
     title: str
     tables: list[Table]
     remarks: list[str]
+    answer: Answer = field(default_factory=lambda: Answer([], {}))
     studies: list[StudyResult] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
 
     def markdown(self) -> str:
-        parts = [f"# {self.title}"]
+        parts = [f"# {self.title}", "\n".join(f"- {line}" for line in self.answer.lines)]
         for table in self.tables:
             parts += [f"## {table.title}", table.markdown()] + ([table.note] if table.note else [])
         parts += ["## Remarks", "\n".join(f"- {remark}" for remark in self.remarks)]
@@ -48,7 +57,8 @@ class Report:
     def terminal(self) -> str:
         """What a terminal shows: a few short tables; every warning, and of the other remarks the first ones."""
         shown = [t for t in self.tables if t.name in IN_TERMINAL and len(t.rows) <= ROWS_IN_TERMINAL]
-        parts = ["\n".join([t.title, t.markdown(), *([t.note] if t.note else [])]) for t in shown]
+        parts = ["\n".join(self.answer.lines)] if self.answer.lines else []
+        parts += ["\n".join([t.title, t.markdown(), *([t.note] if t.note else [])]) for t in shown]
         warnings = [remark for remark in self.remarks if remark.startswith(WARNINGS)]
         others = [remark for remark in self.remarks if remark not in warnings]
         kept = [*warnings, *others[: max(0, REMARKS_IN_TERMINAL - len(warnings))]]
@@ -108,8 +118,10 @@ def build_report(run: RunDir) -> Report:
     environment = read_json(run.environment)
     audits = audit_studies(run, studies)
     advice, searches = examine(read_space(run), studies), read_searches(run, studies)
-    comparisons = compare_methods([search.studies for search in independent(searches)] or [studies])
+    units = independent(searches)
+    comparisons = compare_methods([search.studies for search in units] or [studies])
     device = device_of(run)
+    shown, many = (pooled(units), len(units)) if units and units[0].small else (studies, 1)
     remarks = [
         *verdict_remarks(studies, comparisons),
         _equality_remark(studies),
@@ -124,12 +136,11 @@ def build_report(run: RunDir) -> Report:
     ]
     tables = [
         bests_table(comparisons),
-        main_table(studies, comparisons, run.searches),
-        gain_table(studies),
+        main_table(shown, comparisons, run.searches, many),
         baseline_table(comparisons),
         configuration_table(studies),
-        budget_table(studies, device),
-        gap_table(studies),
+        budget_table(shown, device),
+        gap_table(shown),
         published_table(asked, studies),
         *searches_tables(searches, device),
         diagnostics_table(advice),
@@ -137,12 +148,13 @@ def build_report(run: RunDir) -> Report:
         reproduce_table(run, studies),
         environment_table(environment),
     ]
-    return Report(run.name, [t for t in tables if t is not None], remarks, studies, build_figures(run, studies))
+    answer, kept = answer_of(run, studies, units, comparisons, device), [t for t in tables if t is not None]
+    return Report(run.name, kept, remarks, answer, studies, build_figures(run, studies))
 
 
 def write_files(folder: Path, name: str, report: Report) -> None:
     """The report as Markdown under ``name``, as ``index.html``, CSV and LaTeX per table. Raises OSError."""
-    page = page_html(report.title, report.tables, report.remarks, report.figures, report.studies)
+    page = page_html(report.title, report.answer.lines, report.tables, report.remarks, report.figures, report.studies)
     write_bytes(folder / "index.html", page.encode())
     write_bytes(folder / name, report.markdown().encode(), durable=False)
     for table in report.tables:

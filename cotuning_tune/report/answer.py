@@ -1,0 +1,152 @@
+"""The answer that a report opens with: which model, how good, how sure, at what cost, and what next."""
+
+import math
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from cotuning_tune.report.claims import LEVEL
+from cotuning_tune.report.comparison import Comparisons, bests_remark
+from cotuning_tune.report.models import SettingModels, image_z, read_models
+from cotuning_tune.report.repeats import Search
+from cotuning_tune.report.results import StudyResult, methods_of
+from cotuning_tune.report.statistics import wilson_interval
+from cotuning_tune.run.folder import RunDir
+
+MOST = 3  # data sets whose models are named one by one
+
+
+@dataclass(frozen=True)
+class Pick:
+    """The model to take for a data set: of the study that validation puts first; the test split is not asked.
+
+    ``interval``: where its accuracy on new images lies, at 95 %. ``rival``: the study that validation puts second.
+    """
+
+    run: RunDir
+    study: StudyResult
+    interval: tuple[float, float]
+    rival: StudyResult | None
+    rival_p: float | None
+
+    @property
+    def accuracy(self) -> float:
+        return fmean(self.study.accuracies)
+
+    @property
+    def validation(self) -> float:
+        return float((self.study.selection or {})["val_accuracy"])
+
+    def sentence(self, *, named: bool) -> str:
+        """Which model, how good on new images, and how much its validation accuracy flatters it."""
+        low, high = self.interval
+        where = f" on {self.study.setting}" if named else ""
+        gap, sides = self.validation - self.accuracy, ("flatters", "is below")
+        which = sides[0] if gap >= 0 else sides[1]
+        object_ = "it" if gap >= 0 else "that"
+        return (
+            f"Take {self.study.method}{where}: {self.accuracy:.1f} % on new images like the test split's ({low:.0f} to"
+            f" {high:.0f}); its validation accuracy of {self.validation:.1f} % {which} {object_} by {abs(gap):.1f} points."
+        )
+
+    def surer(self) -> str:
+        """The model against the second best by validation, on the test images."""
+        if self.rival is None or self.rival_p is None:
+            return ""
+        told = "differ" if self.rival_p <= LEVEL else "are not told apart"
+        return f" It and the next model by validation, {self.rival.method}, {told} on such images (p = {self.rival_p:.2g})."
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The opening lines of a report, and what they say as figures for ``summary.json``."""
+
+    lines: list[str]
+    content: dict[str, Any]
+
+
+def _interval(study: StudyResult, models: SettingModels | None) -> tuple[float, float]:
+    if models and study.method in models.models:
+        return models.models[study.method].interval
+    count = min((int(seed.get("test_images", 0)) for seed in study.seeds if seed["state"] == "COMPLETE"), default=0)
+    low, high = wilson_interval(count * fmean(study.accuracies) / 100, count)
+    return 100 * low, 100 * high
+
+
+def _rival_p(one: StudyResult, other: StudyResult, models: SettingModels | None) -> float | None:
+    """Two-sided p of the two models on the test images: the pair was named by validation."""
+    if not models or not {one.method, other.method} <= models.models.keys():
+        return None
+    z = image_z(models.models[one.method].right, models.models[other.method].right)
+    return math.erfc(abs(z) / math.sqrt(2))
+
+
+def picks(searches: Sequence[tuple[RunDir, list[StudyResult]]]) -> list[Pick]:
+    """For each data set, at its highest rate, the model that validation puts first over all searches."""
+    found: list[Pick] = []
+    tasks = dict.fromkeys(study.task for _, studies in searches for study in studies)
+    for task in tasks:
+        mine = [(run, s, studies) for run, studies in searches for s in studies if s.task == task]
+        rate = max(study.rate for _, study, _ in mine)
+        able = [one for one in mine if one[1].rate == rate and one[1].selection and one[1].accuracies]
+        able.sort(key=lambda one: -one[1].selection["val_accuracy"])  # type: ignore[index]  # a stable sort
+        if not able:
+            continue
+        run, study, studies = able[0]
+        rivals = [s for owner, s, _ in able[1:] if owner == run]
+        rival = rivals[0] if rivals else None
+        models = next((m for m in read_models(studies) if m.setting == study.setting), None)
+        p = _rival_p(study, rival, models) if rival else None
+        found.append(Pick(run, study, _interval(study, models), rival, p))
+    return found
+
+
+def _cost(every: Sequence[list[StudyResult]], device: str) -> str:
+    studies = [study for one in every for study in one]
+    trainings = sum(study.finished + len(study.confirmations) + len(study.seeds) for study in studies)
+    hours = sum(study.search_seconds + study.retrain_seconds for study in studies) / 3600
+    return f"It took {trainings} trainings, {hours:.3g} {device}-hours."
+
+
+def _next(run: RunDir, found: list[Pick], comparisons: Comparisons) -> str:
+    """The commands that use the model, and the one that answers the other question."""
+    first = found[0]
+    words = ["cotuning-tune", "export", str(first.run.path), "--study", first.study.name, "--format", "torchscript"]
+    then = f"Next: {shlex.join(words)}; then cotuning-tune predict EXPORT FOLDER."
+    if comparisons.claim is None and not comparisons.unequal:
+        then += f" To compare the methods: {shlex.join(['cotuning-tune', 'resume', str(run.path), '--aim', 'methods'])}."
+    return then
+
+
+def answer_of(
+    run: RunDir, studies: list[StudyResult], units: list[Search], comparisons: Comparisons, device: str
+) -> Answer:
+    """The answer of a run; ``units``: the searches that are compared, none where it has one."""
+    searches = [(search.run, search.studies) for search in units] or [(run, studies)]
+    found = picks(searches)
+    named = len(found) > 1
+    lines = [pick.sentence(named=named) + pick.surer() for pick in found[:MOST]]
+    if len(found) > MOST:
+        lines.append(f"{len(found) - MOST} more data sets: see the table of models.")
+    methods = bests_remark(comparisons) or [comparisons.why]
+    lines += [*methods, _cost([one for _, one in searches], device)]
+    lines += [_next(run, found, comparisons)] if found else []
+    claim = comparisons.claim
+    content = {
+        "take": [
+            {
+                "run": str(pick.run.path),
+                "study": pick.study.name,
+                "test_accuracy": pick.accuracy,
+                "interval": list(pick.interval),
+                "val_accuracy": pick.validation,
+            }
+            for pick in found
+        ],
+        "may_be_best": claim.bests if claim else methods_of(studies),
+        "unit": comparisons.scope if claim else "",
+        "least_difference": claim.least if claim else None,
+    }
+    return Answer(lines, content)
