@@ -37,7 +37,7 @@ class TrainConfig:
     batch_size: int = hyper(48, doc="images; batches of an epoch differ by one at most, none is dropped")
     schedule: Literal["multistep", "cosine"] = hyper("multistep", doc="multistep: x 0.1 after 2/3")
     batch_norm: Literal["train", "frozen"] = hyper("train", doc="frozen: pre-trained statistics are kept")
-    precision: Literal["auto", "float32", "bf16"] = hyper("auto", doc="auto: bf16 autocast on a GPU")
+    precision: Literal["auto", "float32", "bf16"] = hyper("auto", doc="of training; auto: bf16 autocast on a GPU")
 
     def __post_init__(self) -> None:
         at_least(self, "train", epochs=1, iterations=0, interval=0, batch_size=1)

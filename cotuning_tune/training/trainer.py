@@ -162,11 +162,12 @@ class Trainer:
         return predicted_N, probability_N
 
     def _logits(self, stored: Tensor, crops: Crops) -> Tensor:
-        """Logits [B, T] in float64, the mean over the crops of each image."""
+        """Logits [B, T] in float64, the mean over the crops of each image.
+
+        The model computes in float32 whatever it trains in: bfloat16 leaves ties, which the classes' order decides.
+        """
         views = self.task.crops(stored.to(self.device, non_blocking=True), crops)
-        with self.autocast:
-            logits = [self.model(self._to_device(view)).logits.double() for view in views]
-        return torch.stack(logits).mean(0)
+        return torch.stack([self.model(self._to_device(view)).logits.double() for view in views]).mean(0)
 
     def state_dict(self) -> dict[str, Any]:
         """All that changes while training: weights, optimiser, epoch, step, the global random generators."""
