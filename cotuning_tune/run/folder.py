@@ -73,6 +73,11 @@ class TrialDir:
     def model(self) -> Path:
         return self.path / "model.safetensors"
 
+    @property
+    def predictions(self) -> Path:
+        """What the retrained model says of each test image; its hash stands in the result."""
+        return self.path / "predictions.npz"
+
     def picture(self, tag: str) -> Path:
         """A picture that TensorBoard shows under ``tag``."""
         return self.path / f"{tag.replace('/', '_')}.png"

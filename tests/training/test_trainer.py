@@ -305,8 +305,6 @@ def test_evaluation_is_in_float32_whatever_trains():
         for trainer in (coarse, exact):
             assert torch.equal(trainer._logits(stored, "centre"), expected)
     assert coarse.evaluate(coarse.task.val) == exact.evaluate(exact.task.val)
-    for one, other in zip(coarse.predictions(coarse.task.val), exact.predictions(exact.task.val), strict=True):
-        assert torch.equal(one, other)
 
 
 def test_ten_crops_are_judged_by_the_sum_of_their_logits():
