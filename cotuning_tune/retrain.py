@@ -15,6 +15,7 @@ from cotuning_tune.data import Crops
 from cotuning_tune.run import ledger
 from cotuning_tune.run.events import Event, SeedEnded, SeedStarted, StageStarted, Standing
 from cotuning_tune.run.folder import RunDir, StudyDir, TrialDir
+from cotuning_tune.run.predictions import Predictions, file_hash, order_key
 from cotuning_tune.run.records import Epoch, SeedResult, Selection, Tested, Trained, Values
 from cotuning_tune.run.stream import Stream
 from cotuning_tune.run.summary import with_seeds
@@ -96,25 +97,35 @@ def _pictures(job: TrainingJob) -> dict[str, bytes]:
     spec, trainer = job.spec, job.trainer
     title = f"{spec.task} at {100 * spec.rate:g} %, {spec.method}, seed {spec.seed}"
     task = trainer.task
-    judged = Judged(title, task.val, task.class_names, *trainer.predictions(task.val))
+    found = trainer.judge(task.val)
+    judged = Judged(title, task.val, task.class_names, found.predicted_N, found.probability_N)
     return dict(zip(PICTURES, (draw_confusion(judged), draw_mistakes(judged)), strict=True))
 
 
-def _test(spec: Values, folder: str, threads: int, crops: Crops) -> Tested:
-    """Open the test split once with the kept weights. Runs in a worker."""
+def _test(spec: Values, folder: str, run: str, incarnation: int, threads: int, crops: Crops) -> Tested:
+    """Open the test split once with the kept weights; keep what they say of each image. Runs in a worker."""
     import torch
     from safetensors.torch import load
 
     torch.set_num_threads(threads)
-    job = TrainingJob(TrainingSpec.from_json(spec))
-    job.trainer.model.load_state_dict(load(TrialDir(place(folder)).model.read_bytes()))
-    tested = job.trainer.evaluate(job.trainer.task.open_test(), crops)
+    owned, files = RunDir(place(run)), TrialDir(place(folder))
+    trainer = TrainingJob(TrainingSpec.from_json(spec)).trainer
+    trainer.model.load_state_dict(load(files.model.read_bytes()))
+    split, classes = trainer.task.open_test(), tuple(map(str, trainer.task.class_names))
+    judged = trainer.judge(split, crops)
+    tested = trainer.evaluation(judged)
+    found = (judged.labels_N, judged.predicted_N, judged.probability_N, judged.loss_N)
+    labels, predicted, confidence, nll = (part.numpy() for part in found)
+    data = Predictions(labels, predicted, confidence, nll, order_key(split.names), classes).packed()
+    owned.check_writable(incarnation, len(data))
+    write_bytes(files.predictions, data)
     return {
         "test_accuracy": tested.accuracy,
         "test_mean_class_accuracy": tested.class_accuracy,
         "test_loss": tested.loss,
         "test_images": tested.count,
         "test_crops": crops,
+        "predictions": file_hash(data),
     }
 
 
@@ -153,7 +164,8 @@ def _discard_other_configuration(work: Retraining) -> None:
     if folder.config.exists() and read_json(folder.config)["config"] != work.config_hash:
         remove_states(folder)
         pictures = [folder.picture(tag) for tag in PICTURES]
-        for path in (folder.result, folder.best_weights, folder.model, folder.method, folder.metrics, *pictures):
+        files = (folder.best_weights, folder.model, folder.method, folder.metrics, folder.predictions)
+        for path in (folder.result, *files, *pictures):
             path.unlink(missing_ok=True)
     config = {"config": work.config_hash, "seed": work.seed, "spec": work.spec.to_json()}
     write_json(folder.config, config, durable=False)
@@ -168,20 +180,20 @@ def _executed(
     concurrency = driver.concurrency
     options: Values = {"num_cpus": concurrency.cpus, "num_gpus": concurrency.gpus, "max_retries": 3}
     train, test = ray.remote(_train).options(**options), ray.remote(_test).options(**options)
+    ours = (str(run.path), driver.number, concurrency.cpus)
     waiting = list(reversed(todo))
     running: dict[ray.ObjectRef, tuple[Retraining, Trained | None]] = {}
     while waiting or running:
         while waiting and len(running) < concurrency.trials:
             work = waiting.pop()
-            place = (str(work.folder.path), str(run.path), driver.number)
-            running[train.remote(work.spec.to_json(), *place, concurrency.cpus)] = work, None
+            running[train.remote(work.spec.to_json(), str(work.folder.path), *ours)] = work, None
             driver.stream.tell(SeedStarted(work.study.name, work.seed))
         (ended,), _ = ray.wait(list(running), num_returns=1)
         work, trained = running.pop(ended)
         answer = ray.get(ended)
         if trained is None and not answer["failed"]:
             ledger.append(run.ledger, {"event": "test_evaluation", **_entry(work)})
-            running[test.remote(work.spec.to_json(), str(work.folder.path), concurrency.cpus, crops)] = work, answer
+            running[test.remote(work.spec.to_json(), str(work.folder.path), *ours, crops)] = work, answer
         else:
             yield (work, answer, {}) if trained is None else (work, trained, answer)
 

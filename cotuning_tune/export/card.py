@@ -211,5 +211,5 @@ def _of_precision(winner: Winner) -> list[str]:
     precision = winner.spec["train"].get("precision", "auto")
     gpus = read_json(winner.run.environment).get("gpus") if winner.run.environment.exists() else []
     if precision == "bf16" or (precision == "auto" and gpus):
-        return ["It was trained and tested in bfloat16 and computes in float32 here: an image near a tie may change."]
+        return ["It was trained in bfloat16; tests and this model compute in float32: an image near a tie may change."]
     return []

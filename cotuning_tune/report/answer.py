@@ -116,7 +116,9 @@ def _next(run: RunDir, found: list[Pick], comparisons: Comparisons) -> str:
     words = ["cotuning-tune", "export", str(first.run.path), "--study", first.study.name, "--format", "torchscript"]
     then = f"Next: {shlex.join(words)}; then cotuning-tune predict EXPORT FOLDER."
     if comparisons.claim is None and not comparisons.unequal:
-        then += f" To compare the methods: {shlex.join(['cotuning-tune', 'resume', str(run.path), '--aim', 'methods'])}."
+        then += (
+            f" To compare the methods: {shlex.join(['cotuning-tune', 'resume', str(run.path), '--aim', 'methods'])}."
+        )
     return then
 
 

@@ -12,6 +12,7 @@ from cotuning_tune.report.results import StudyResult
 from cotuning_tune.run import ledger
 from cotuning_tune.run.choice import RULES, choose, judged
 from cotuning_tune.run.folder import RunDir
+from cotuning_tune.run.predictions import file_hash
 from cotuning_tune.run.records import Confirmation, TrialRow
 
 EDITED = "damaged or edited"
@@ -81,6 +82,20 @@ def _configuration_problem(study: StudyResult, result: dict[str, Any], where: st
     return "" if fits else f"{where}: config.json beside it does not have the configuration's hash: {EDITED}"
 
 
+def _predictions_problem(study: StudyResult, result: dict[str, Any]) -> str:
+    """``predictions.npz`` against the hash in the result beside it; earlier versions kept none."""
+    assert study.folder is not None
+    file = study.folder.retrain(result["seed"]).predictions
+    where = f"{_name(study)}/retrain/seed{result['seed']}/{file.name}"
+    if "predictions" not in result:
+        return ""
+    try:
+        same = file_hash(file.read_bytes()) == result["predictions"]
+    except FileNotFoundError:
+        return f"{where} is missing: result.json knows its hash"
+    return "" if same else f"{where} does not have the hash that result.json records: {EDITED}"
+
+
 def _result_problems(study: StudyResult, entries: list[tuple[int, dict[str, Any]]]) -> list[str]:
     """Every ``result.json`` against the ledger's line of it; ``entries``: the study's, with their line numbers."""
     problems, name = [], _name(study)
@@ -97,8 +112,8 @@ def _result_problems(study: StudyResult, entries: list[tuple[int, dict[str, Any]
             problems.append(f"{where} has a test accuracy that the test ledger does not know: {EDITED}")
         if result["state"] == "COMPLETE" and key not in tested:
             problems.append(f"{where} was tested without a test evaluation in the test ledger")
-        if problem := _configuration_problem(study, result, where):
-            problems.append(problem)
+        found = (_configuration_problem(study, result, where), _predictions_problem(study, result))
+        problems += [problem for problem in found if problem]
     there = {result["seed"] for result in study.seeds}
     lost = sorted(str(seed) for seed, _ in written if seed not in there)
     problems += [f"{name}/retrain/seed{seed}/result.json is missing: the test ledger knows its test" for seed in lost]

@@ -5,7 +5,7 @@ from statistics import fmean
 from typing import Any
 
 from cotuning_tune.base.tables import Table
-from cotuning_tune.report.comparison import BASELINE, BETTER, Comparisons
+from cotuning_tune.report.comparison import BETTER, Comparisons
 from cotuning_tune.report.results import StudyResult, mean_over, mean_std, methods_of, settings_of, studies_of
 
 

@@ -77,6 +77,11 @@ class TrialDir:
         """Where a trial trains on its further validation splits (from 1)."""
         return TrialDir(self.path / f"split{number}")
 
+    @property
+    def predictions(self) -> Path:
+        """What the retrained model says of each test image; its hash stands in the result."""
+        return self.path / "predictions.npz"
+
     def picture(self, tag: str) -> Path:
         """A picture that TensorBoard shows under ``tag``."""
         return self.path / f"{tag.replace('/', '_')}.png"

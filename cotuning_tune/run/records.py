@@ -112,13 +112,14 @@ class Selection(TypedDict):
 
 
 class Tested(TypedDict, total=False):
-    """What the test split said; empty where the training failed."""
+    """What the test split said; empty where the training failed. ``predictions``: the hash of predictions.npz."""
 
     test_accuracy: float
     test_mean_class_accuracy: float
     test_loss: float
     test_images: int
     test_crops: str
+    predictions: str
 
 
 class SeedResult(Tested):

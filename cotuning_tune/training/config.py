@@ -40,7 +40,7 @@ class TrainConfig:
     epoch: Literal["last", "best"] = hyper(
         "last", doc="whose weights are kept and judged: the last one's, or of the best validation accuracy"
     )
-    precision: Literal["auto", "float32", "bf16"] = hyper("auto", doc="auto: bf16 autocast on a GPU")
+    precision: Literal["auto", "float32", "bf16"] = hyper("auto", doc="of training; auto: bf16 autocast on a GPU")
 
     def __post_init__(self) -> None:
         at_least(self, "train", epochs=1, iterations=0, interval=0, batch_size=1)

@@ -35,6 +35,19 @@ class Evaluation:
     class_accuracy: float
 
 
+@dataclass(frozen=True)
+class Judgement:
+    """What a model says of each image of a split, in its order; on the CPU.
+
+    Label and predicted class int64 [N], that class's probability and the cross-entropy float64 [N].
+    """
+
+    labels_N: Tensor
+    predicted_N: Tensor
+    probability_N: Tensor
+    loss_N: Tensor
+
+
 class Trainer:
     """Trains a model on a task with a method; ``state_dict`` holds all it needs to continue exactly."""
 
@@ -131,42 +144,44 @@ class Trainer:
         if bad := [f"{name} = {value:g}" for name, value in means.items() if not math.isfinite(value)]:
             raise TrainingFailed(f"not finite in epoch {self.epoch}: {', '.join(bad)}")
 
-    @torch.no_grad()
     def evaluate(self, split: Split, crops: Crops = "centre") -> Evaluation:
-        """Accuracy and loss of a split on the centre crops, or by the mean of the logits of the ten crops.
+        """Accuracy and loss of a split: ``evaluation`` of ``judge``."""
+        return self.evaluation(self.judge(split, crops))
+
+    def evaluation(self, judged: Judgement) -> Evaluation:
+        """The figures of a split's images together. Raises TrainingFailed where the loss is not finite."""
+        total = judged.loss_N.sum().item()
+        if not math.isfinite(total):
+            raise TrainingFailed(f"not finite in evaluation after epoch {self.epoch}: loss = {total:g}")
+        right_N, count = judged.predicted_N == judged.labels_N, len(judged.labels_N)
+        hits_T, seen_T = (
+            torch.bincount(labels, minlength=self.task.num_classes)
+            for labels in (judged.labels_N[right_N], judged.labels_N)
+        )
+        shares = (hits_T.double() / seen_T)[seen_T > 0]
+        return Evaluation(100.0 * int(right_N.sum()) / count, total / count, count, 100.0 * shares.mean().item())
+
+    @torch.no_grad()
+    def judge(self, split: Split, crops: Crops = "centre") -> Judgement:
+        """One pass over a split: on the centre crops, or by the mean of the logits of the ten crops.
 
         The mean chooses the same class as the sum, and keeps the scale of the loss.
         """
         self.model.eval()
-        hits_T, seen_T = torch.zeros(2, self.task.num_classes, dtype=torch.int64, device=self.device)
-        loss = torch.zeros((), dtype=torch.float64, device=self.device)
+        found = []
         for stored, labels in self.task.stored_batches(split, max(self.config.batch_size, 64)):
             logits_BT, labels = self._logits(stored, crops), labels.to(self.device)
-            hits_T.index_add_(0, labels, (logits_BT.argmax(1) == labels).long())
-            seen_T.index_add_(0, labels, torch.ones_like(labels))
-            loss += cross_entropy(logits_BT, labels, reduction="sum")
-        if not math.isfinite(loss.item()):
-            raise TrainingFailed(f"not finite in evaluation after epoch {self.epoch}: loss = {loss.item():g}")
-        shares = (hits_T.double() / seen_T)[seen_T > 0]
-        accuracy = 100.0 * int(hits_T.sum()) / len(split)
-        return Evaluation(accuracy, loss.item() / len(split), len(split), 100.0 * shares.mean().item())
-
-    @torch.no_grad()
-    def predictions(self, split: Split) -> tuple[Tensor, Tensor]:
-        """The predicted class [N] int64 of each image of a split in its order, and its probability [N]; on the CPU."""
-        self.model.eval()
-        found = []
-        for stored, _ in self.task.stored_batches(split, max(self.config.batch_size, 64)):
-            found.append(self._logits(stored, "centre").softmax(1).max(1))
-        probability_N, predicted_N = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
-        return predicted_N, probability_N
+            predicted_B, probability_B = logits_BT.argmax(1), logits_BT.softmax(1).amax(1)
+            found.append((labels, predicted_B, probability_B, cross_entropy(logits_BT, labels, reduction="none")))
+        return Judgement(*(torch.cat(parts).cpu() for parts in zip(*found, strict=True)))
 
     def _logits(self, stored: Tensor, crops: Crops) -> Tensor:
-        """Logits [B, T] in float64, the mean over the crops of each image."""
+        """Logits [B, T] in float64, the mean over the crops of each image.
+
+        The model computes in float32 whatever it trains in: bfloat16 leaves ties, which the classes' order decides.
+        """
         views = self.task.crops(stored.to(self.device, non_blocking=True), crops)
-        with self.autocast:
-            logits = [self.model(self._to_device(view)).logits.double() for view in views]
-        return torch.stack(logits).mean(0)
+        return torch.stack([self.model(self._to_device(view)).logits.double() for view in views]).mean(0)
 
     def state_dict(self) -> dict[str, Any]:
         """All that changes while training: weights, optimiser, epoch, step, the global random generators."""

@@ -78,7 +78,7 @@ def retrain(run: RunDir, seeds: tuple[int, ...]) -> None:
         spec, folder = work.spec.to_json(), str(work.folder.path)
         trained = _train(spec, folder, str(run.path), number, 1)
         ledger.append(run.ledger, {"event": "test_evaluation", **_entry(work)})
-        _write_result(run, work, trained, _test(spec, folder, 1, "centre"))
+        _write_result(run, work, trained, _test(spec, folder, str(run.path), number, 1, "centre"))
 
 
 @pytest.fixture(scope="session")

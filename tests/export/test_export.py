@@ -93,7 +93,7 @@ def test_card_of_ten_crops_and_bfloat16(copied: RunDir, call: Call, tmp_path: Pa
     text = (tmp_path / "out" / "README.md").read_text()
     for told in (
         "of ten crops",
-        "trained and tested in bfloat16",
+        "trained in bfloat16",
         "There is one seed alone",
         "1 seed(s) of this configuration failed",
         "the ledger of these test evaluations has been altered",

@@ -109,6 +109,24 @@ def test_an_edited_file(run: RunDir, file: str, change: Callable[[dict[str, Any]
     assert not any(remark.startswith("Audit:") for remark in remarks(run))
 
 
+def test_predictions_of_another_hash(run: RunDir) -> None:
+    """The predictions of each seed belong to its result: an edited file and a missing one are named, each once."""
+    files = [run.study(CELL).retrain(seed).predictions for seed in (0, 1)]
+    files[0].write_bytes(files[1].read_bytes())
+    files[1].unlink()
+    assert [w for w in warnings(run) if "predictions.npz" in w] == warnings(run)
+    edited, missing = warnings(run)
+    assert f"studies/{CELL}/retrain/seed0/predictions.npz does not have the hash" in edited
+    assert f"studies/{CELL}/retrain/seed1/predictions.npz is missing" in missing
+
+
+def test_an_earlier_versions_results(tmp_path: Path) -> None:
+    """Results that name no predictions need none."""
+    old = write_run(tmp_path / "old", ("birds",), (1.0,), methods=2, trials=4, epochs=2, images=0)
+    assert not list(old.path.rglob("predictions.npz"))
+    assert warnings(old) == []
+
+
 def test_a_trial_of_another_accuracy(run: RunDir) -> None:
     """The chosen trial's own result stands against the selection."""
     chosen = json.loads(run.study(CELL).selection.read_text())["trial"]

@@ -1,19 +1,23 @@
 """A whole run of the tiny experiment through Ray: what it leaves behind."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
 from safetensors.torch import save
 
+from cotuning_tune.base.errors import Fenced
 from cotuning_tune.report.audit import audit_remarks, audit_studies
 from cotuning_tune.report.results import read_studies
-from cotuning_tune.retrain import _test
+from cotuning_tune.retrain import Retraining, _discard_other_configuration, _test
 from cotuning_tune.run import ledger
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.run.folder import RunDir, StudyDir, TrialDir
+from cotuning_tune.run.predictions import Predictions, file_hash
 from cotuning_tune.search.storage import open_storage
 from cotuning_tune.training import TrainingSpec
 from cotuning_tune.training.job import make_trainer
@@ -111,6 +115,52 @@ def test_the_result_says_how_it_was_tested(tiny_run: Tiny) -> None:
     assert result["test_mean_class_accuracy"] == pytest.approx(result["test_accuracy"])  # classes of equal size
 
 
+def test_predictions_are_those_of_the_result(tiny_run: Tiny) -> None:
+    """Each seed keeps what it said of each test image: the result's figures follow, and its hash is the file's."""
+    run, orders = RunDir(tiny_run[0]), set()
+    for folder in (run.study(study).retrain(seed) for study in CELLS for seed in (0, 1, 2)):
+        data, result = folder.predictions.read_bytes(), json.loads(folder.result.read_text())
+        assert result["predictions"] == file_hash(data)
+        found = Predictions.unpacked(data)
+        right_N, classes = found.predicted_N == found.labels_N, range(len(found.classes))
+        assert len(right_N) == result["test_images"]
+        assert 100 * right_N.mean() == pytest.approx(result["test_accuracy"])
+        shares = [right_N[found.labels_N == label].mean() for label in classes]
+        assert 100 * sum(shares) / len(shares) == pytest.approx(result["test_mean_class_accuracy"])
+        assert found.nll_N.mean() == pytest.approx(result["test_loss"])
+        assert found.confidence_N[right_N] == pytest.approx(np.exp(-found.nll_N[right_N]), rel=1e-5)
+        orders.add((found.order, tuple(found.labels_N), found.classes))
+    assert len(orders) == 1
+
+
+def test_predictions_of_an_earlier_selection_are_removed(tiny_run: Tiny, tmp_path: Path) -> None:
+    """A retraining whose configuration is another one than the folder's starts afresh, predictions and all."""
+    study = StudyDir(Path(shutil.copytree(RunDir(tiny_run[0]).study(CELLS[0]).path, tmp_path / CELLS[0])))
+    selection = json.loads(study.selection.read_text())
+    work = Retraining(study, 0, selection)
+    _discard_other_configuration(work)
+    assert work.folder.predictions.exists()
+    selection["spec"]["rate"] = 0.5
+    _discard_other_configuration(Retraining(study, 0, selection))
+    assert [path.name for path in work.folder.path.iterdir()] == ["config.json"]
+
+
+def test_an_older_drivers_worker_keeps_nothing(tmp_path: Path) -> None:
+    """A worker whose driver has been followed by another one does not write predictions."""
+    sizes = {"size": 12, "resize": 16}
+    spec = TrainingSpec(task="synthetic", rate=1.0, method="fine_tune", backbone="tiny_cnn", seed=0, task_config=sizes)
+    run, folder = RunDir(tmp_path), TrialDir(tmp_path / "seed0")
+    folder.path.mkdir()
+    folder.model.write_bytes(save({k: v.contiguous() for k, v in make_trainer(spec).model.state_dict().items()}))
+    run.experiment_file.touch()
+    older, newer = run.raise_incarnation(), run.raise_incarnation()
+    with pytest.raises(Fenced):
+        _test(spec.to_json(), str(folder.path), str(run.path), older, 1, "centre")
+    assert not folder.predictions.exists()
+    found = _test(spec.to_json(), str(folder.path), str(run.path), newer, 1, "centre")
+    assert found["predictions"] == file_hash(folder.predictions.read_bytes())
+
+
 def test_tested_on_ten_crops(tmp_path: Path) -> None:
     """With ten crops a retraining's result is what the trainer finds on the ten crops of the test split."""
     sizes = {"size": 12, "resize": 16}
@@ -120,10 +170,11 @@ def test_tested_on_ten_crops(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(
         save({k: v.contiguous() for k, v in trainer.model.state_dict().items()})
     )
-    found = _test(spec.to_json(), str(tmp_path), 1, "ten")
+    RunDir(tmp_path).experiment_file.touch()
+    found, centre = (_test(spec.to_json(), str(tmp_path), str(tmp_path), 0, 1, crops) for crops in ("ten", "centre"))
     assert (found["test_crops"], found["test_accuracy"]) == ("ten", expected.accuracy)
     assert found["test_loss"] == expected.loss
-    assert found["test_loss"] != _test(spec.to_json(), str(tmp_path), 1, "centre")["test_loss"]
+    assert found["test_loss"] != centre["test_loss"]
 
 
 def test_output_ends_in_tables(tiny_run: Tiny) -> None:

@@ -43,11 +43,12 @@ def test_restored_from_objects_alone(restored: RunDir, undisturbed: Path) -> Non
 
 
 def test_retrained_alike(restored: RunDir, undisturbed: Path) -> None:
-    """The retrained models are the same bytes, each test split was opened once, the ledger's chain holds."""
-    models = sorted(path.relative_to(undisturbed) for path in undisturbed.glob("studies/*/retrain/*/model.safetensors"))
-    assert len(models) == 4
-    for model in models:
-        assert restored.path.joinpath(*model.parts).read_bytes() == (undisturbed / model).read_bytes()
+    """Models and predictions are the same bytes, each test split was opened once, the ledger's chain holds."""
+    for name in ("model.safetensors", "predictions.npz"):
+        kept = sorted(path.relative_to(undisturbed) for path in undisturbed.glob(f"studies/*/retrain/*/{name}"))
+        assert len(kept) == 4
+        for path in kept:
+            assert restored.path.joinpath(*path.parts).read_bytes() == (undisturbed / path).read_bytes()
     assert ledger.broken_lines(restored.ledger) == []
     assert sum(entry["event"] == "test_evaluation" for entry in ledger.read(restored.ledger)) == 4
 

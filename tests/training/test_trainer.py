@@ -290,6 +290,23 @@ def test_evaluation_counts_every_image():
     assert result.loss == pytest.approx(nn.functional.cross_entropy(logits, labels).item(), rel=1e-5)
 
 
+def test_evaluation_is_in_float32_whatever_trains():
+    """A model that trains in bfloat16 is evaluated like its equal that trains in float32, bit for bit."""
+    coarse, exact = (make_trainer(spec_of(precision=precision)) for precision in ("bf16", "float32"))
+    coarse.train_epoch()
+    exact.train_epoch()
+    assert not torch.equal(coarse.model.head.weight, exact.model.head.weight)
+    exact.model.load_state_dict(coarse.model.state_dict())
+    for trainer in (coarse, exact):
+        trainer.model.eval()
+    stored = exact.task.val.stored(range(len(exact.task.val)))
+    with torch.no_grad():
+        expected = exact.model(exact._to_device(exact.task.crops(stored)[0])).logits.double()
+        for trainer in (coarse, exact):
+            assert torch.equal(trainer._logits(stored, "centre"), expected)
+    assert coarse.evaluate(coarse.task.val) == exact.evaluate(exact.task.val)
+
+
 def test_ten_crops_are_judged_by_the_sum_of_their_logits():
     """With ten crops the class with the largest sum of the ten logits counts; the loss is that of their mean."""
     trainer = watched_trainer(30, batch_size=50)
