@@ -24,7 +24,7 @@ from cotuning_tune.models import Outputs, Pretrained, TransferModel, source_clas
 from cotuning_tune.relationship import learn_relationship
 
 log = logging.getLogger(__name__)
-VERSION = "relationship 2"
+VERSION = "relationship 3"
 SHOWN = 5  # source classes of each target class in the summary
 
 
