@@ -124,7 +124,9 @@ def learn_relationship(
     validation accuracy (ties go to the larger C), calibrated there by one positive scale; then
     Bayes, p(source class) being the mean of all images. Two classes: the weights are [-w/2, w/2], w
     being scikit-learn's single row, so that their softmax is its `predict_proba` and C means the same.
-    direct: mean source probabilities of each class's images, both splits together.
+    direct: mean source probabilities of each class's images, both splits together. It reads every
+    validation label, so an accuracy on the validation split flatters what is trained with it; reverse
+    reads them for C and the scale alone.
 
     A class without images (reverse: without training images) gets the row p(source class). In
     reverse its logit is left out of every softmax; its validation images count as wrong and are not
@@ -251,7 +253,7 @@ def _marginal(train: _Split, val: _Split) -> Tensor:
 
 
 def _direct(train: _Split, val: _Split, num_classes: int) -> Tensor:
-    """[T, S] mean probabilities of each class's images; p(source class) where it has none."""
+    """[T, S] mean probabilities of each class's images, of both splits; p(source class) where it has none."""
     totals_TS = train.p_BS.new_zeros(num_classes, train.p_BS.shape[1])
     for split in (train, val):
         totals_TS.index_add_(0, split.labels_B, split.p_BS)
