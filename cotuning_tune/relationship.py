@@ -122,9 +122,11 @@ def learn_relationship(
     reverse: multinomial logistic regression from source probabilities to target classes (L2, no
     intercept, scikit-learn's objective), fitted on the training split for 17 values of C, chosen by
     validation accuracy (ties go to the larger C), calibrated there by one positive scale; then
-    Bayes, p(source class) being the mean of all images. Two classes: the weights are [-w, w], w
-    being scikit-learn's single row.
-    direct: mean source probabilities of each class's images, both splits together.
+    Bayes, p(source class) being the mean of all images. Two classes: the weights are [-w/2, w/2], w
+    being scikit-learn's single row, so that their softmax is its `predict_proba` and C means the same.
+    direct: mean source probabilities of each class's images, both splits together. It reads every
+    validation label, so an accuracy on the validation split flatters what is trained with it; reverse
+    reads them for C and the scale alone.
 
     A class without images (reverse: without training images) gets the row p(source class). In
     reverse its logit is left out of every softmax; its validation images count as wrong and are not
@@ -251,7 +253,7 @@ def _marginal(train: _Split, val: _Split) -> Tensor:
 
 
 def _direct(train: _Split, val: _Split, num_classes: int) -> Tensor:
-    """[T, S] mean probabilities of each class's images; p(source class) where it has none."""
+    """[T, S] mean probabilities of each class's images, of both splits; p(source class) where it has none."""
     totals_TS = train.p_BS.new_zeros(num_classes, train.p_BS.shape[1])
     for split in (train, val):
         totals_TS.index_add_(0, split.labels_B, split.p_BS)
@@ -283,7 +285,8 @@ def _choose_classifier(train: _Split, val: _Split) -> _Classifier:
     features_SN = train.p_BS.to(effort.dtype)[:, order_S].T.contiguous()
     images = _Images(features_SN, energies_S, torch.eye(classes).to(features_SN)[train.labels_B])
     ordered_MS = val.p_BS[:, order_S].to(effort.dtype)
-    # scikit-learn fits one row w for two classes; half its C gives two rows -w / 2 and w / 2
+    # For two classes scikit-learn fits one row w. Two rows -w / 2 and w / 2 give the same probabilities, and
+    # the sum of their squares is half of w's: half its C makes c * NLL + ||W||^2 / 2 half its objective.
     halving = 2.0 if classes == 2 else 1.0
 
     def classifier(c: float, start_SK: Tensor, effort: _Effort) -> _Classifier:
@@ -301,7 +304,7 @@ def _choose_classifier(train: _Split, val: _Split) -> _Classifier:
         path = [classifier(point.c, point.weights_SK, _POLISH) for point in finalists]
     best = max(path, key=lambda point: (point.hits, point.c))
     weights_SK = torch.empty_like(best.weights_SK, dtype=torch.float64)
-    weights_SK[order_S] = halving * best.weights_SK.double()
+    weights_SK[order_S] = best.weights_SK.double()
     return _Classifier(best.c, weights_SK, best.hits)
 
 

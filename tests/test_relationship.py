@@ -9,6 +9,7 @@ from scipy.optimize import minimize_scalar
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+from cotuning_tune import relationship
 from cotuning_tune.relationship import Relationship, fit_temperature, learn_relationship
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -70,7 +71,7 @@ def test_float32_logits_give_the_same() -> None:
 
 
 def test_two_classes_equal_scikit_learn() -> None:
-    """With two classes scikit-learn gives one row w; rows [-w, w] and one scale give the same matrix."""
+    """With two classes scikit-learn gives one row w; rows [-w/2, w/2] and one scale give the same matrix."""
     train_NS, train_N, val_MS, val_M = split(2)
     found = learn_relationship(train_NS, train_N, val_MS, val_M, num_classes=2)
     p, q = torch.softmax(train_NS, 1).numpy(), torch.softmax(val_MS, 1).numpy()
@@ -78,11 +79,38 @@ def test_two_classes_equal_scikit_learn() -> None:
     best = max(reversed(fits), key=lambda fit: fit.score(q, val_M))
     assert found.val_accuracy == pytest.approx(best.score(q, val_M))
     assert found.chosen_c == pytest.approx(best.C)
-    rows_2S = np.concatenate([-best.coef_, best.coef_])
+    rows_2S = np.concatenate([-best.coef_, best.coef_]) / 2
     logits_M2 = torch.from_numpy(q @ rows_2S.T)
     scale = 1.0 / fit_temperature(logits_M2, val_M)
+    assert found.scale == pytest.approx(scale, rel=1e-4)
     forward = torch.softmax(scale * torch.from_numpy(rows_2S), 0) * torch.from_numpy(np.concatenate([p, q]).mean(0))
     torch.testing.assert_close(found.matrix_TS, forward / forward.sum(1, keepdim=True), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("c", C_VALUES)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_each_c_gives_scikit_learns_probabilities(classes: int, c: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At every point of the path, with two classes and with more, the softmax is scikit-learn's predict_proba."""
+    train_NS, train_N, val_MS, val_M = split(classes)
+    p, q = torch.softmax(train_NS, 1), torch.softmax(val_MS, 1)
+    fit = LogisticRegression(C=c, fit_intercept=False, tol=1e-10, max_iter=10_000).fit(p.numpy(), train_N)
+    monkeypatch.setattr(relationship, "_C_VALUES", (c,))
+    found = relationship._choose_classifier(relationship._Split(p, train_N), relationship._Split(q, val_M))
+    expected = fit.predict_proba(q.numpy())
+    np.testing.assert_allclose(torch.softmax(q @ found.weights_SK, 1).numpy(), expected, atol=1e-5)
+    rows = fit.coef_ if classes > 2 else np.concatenate([-fit.coef_, fit.coef_]) / 2
+    np.testing.assert_allclose(found.weights_SK.T.numpy(), rows, atol=1e-4 * np.abs(rows).max())
+
+
+def test_two_classes_that_validation_lacks() -> None:
+    """With nothing to calibrate on the scale is 1, and p(target | source) is scikit-learn's at one-hot inputs."""
+    train_NS, train_N, val_MS, val_M = split(2)
+    found = learn_relationship(train_NS, train_N, val_MS, torch.full_like(val_M, 2), num_classes=3)
+    p, q = torch.softmax(train_NS, 1), torch.softmax(val_MS, 1)
+    fit = LogisticRegression(C=1e4, fit_intercept=False, tol=1e-10, max_iter=10_000).fit(p.numpy(), train_N)
+    joint_TS = torch.from_numpy(fit.predict_proba(np.eye(p.shape[1])).T) * torch.cat([p, q]).mean(0)
+    assert (found.scale, found.chosen_c) == (1.0, 1e4)
+    torch.testing.assert_close(found.matrix_TS[:2], joint_TS / joint_TS.sum(1, keepdim=True), atol=1e-4, rtol=0)
 
 
 def test_a_missing_class_shifts_no_row() -> None:

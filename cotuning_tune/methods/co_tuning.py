@@ -24,7 +24,7 @@ from cotuning_tune.models import Outputs, Pretrained, TransferModel, source_clas
 from cotuning_tune.relationship import learn_relationship
 
 log = logging.getLogger(__name__)
-VERSION = "relationship 2"
+VERSION = "relationship 3"
 SHOWN = 5  # source classes of each target class in the summary
 
 
@@ -42,7 +42,9 @@ class CoTuning(Method):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         weight: float = hyper(2.3, Range(0.02, 5.0, log=True), neutral=0.0, doc="lambda of the paper")
-        approach: Literal["reverse", "direct"] = hyper("reverse", doc="how the relationship is learned")
+        approach: Literal["reverse", "direct"] = hyper(
+            "reverse", doc="of the relationship; direct reads the labels of the validation split"
+        )
         temperature: float = hyper(0.0, doc="calibration of the source head; 0: fitted or published, else 1")
 
         def __post_init__(self) -> None:
@@ -60,7 +62,10 @@ class CoTuning(Method):
             log.warning("co_tuning: no calibration temperature is known for %s, 1 is taken", source.name)
 
     def setup(self, preparation: Preparation) -> None:
-        """Learn the relationship, or take it from the cache; shared by all trials of the task."""
+        """Learn the relationship, or take it from the cache; shared by all trials of the task.
+
+        With ``approach = "direct"`` from the labels of the validation split too, see ``learn_relationship``.
+        """
         source, task, config = preparation.source, preparation.task, self.config
         temperature = config.temperature or source.temperature or 1.0
 

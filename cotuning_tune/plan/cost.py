@@ -20,12 +20,13 @@ COUNTING = ("epochs", "iterations", "interval", "batch_size")
 class StudyCost:
     """One study: what a trial, a seed of the retraining and the method's set-up cost, in seconds (0: no speed).
 
-    ``batches``: steps of a pass over the training split. ``steps``: of a whole training. ``rows``: how many
-    times it validates and keeps its state. ``tested``: images that go through the network in a test.
+    ``batches``: steps of a pass over the training split, of ``batch`` images each. ``steps``: of a whole training.
+    ``rows``: how many times it validates and keeps its state. ``tested``: images that go through the network in a test.
     """
 
     study: Study
     parts: Parts
+    batch: int
     batches: int
     steps: int
     rows: int
@@ -37,7 +38,7 @@ class StudyCost:
     @property
     def trained(self) -> int:
         """Images that go forward and back in one training."""
-        return round(self.steps * self.parts.train / self.batches)
+        return self.steps * self.batch
 
     @property
     def validated(self) -> int:
@@ -141,9 +142,9 @@ class Plan:
 
 def _cost(experiment: Experiment, study: Study, parts: Parts, speed: Speed | None) -> StudyCost:
     train = build(TrainConfig, experiment.spec(study, {}, 0).train, "train")
-    batches = -(-parts.train // train.batch_size)
+    batch, batches = train.batch(parts.train), train.batches(parts.train)
     tested = parts.test * CROPS[experiment.config.test_crops]
-    counts = StudyCost(study, parts, batches, train.steps(batches), train.rows(batches), tested)
+    counts = StudyCost(study, parts, batch, batches, train.steps(batches), train.rows(batches), tested)
     if speed is None:
         return counts
     training = counts.trained / speed.batch * speed.step_s + counts.validated * speed.image_s

@@ -1,15 +1,16 @@
 """What K searches that were really made say: who stays first, and how much search and seed each move a result.
 
 The first search is the run itself, and all other tables are its own; the further ones lie in ``repeats/``. Where
-a run has several studies, every figure is of a method's mean over the studies. Decomposition of the variance: one-way
-random effects by the method of moments (Searle, Casella, McCulloch, Variance Components, 1992, section 3.6).
+a run has several studies, every figure is of a method's mean over the studies; the parts of the variance are those of a
+result on one study. They come from a nested analysis of variance, searches and seeds within searches, by the method of
+moments for groups of unequal size (Searle, Casella, McCulloch, Variance Components, 1992, section 3.6).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from statistics import fmean, stdev, variance
+from statistics import fmean, stdev
 from typing import Any
 
 from cotuning_tune.base.errors import UserError
@@ -17,7 +18,15 @@ from cotuning_tune.base.files import read_json
 from cotuning_tune.base.tables import Table
 from cotuning_tune.report.audit import StudyAudit, audit_remarks, audit_studies, audit_table
 from cotuning_tune.report.comparison import budgets_differ
-from cotuning_tune.report.results import StudyResult, mean_over, methods_of, read_studies, read_tables, studies_of
+from cotuning_tune.report.results import (
+    StudyResult,
+    mean_over,
+    methods_of,
+    read_studies,
+    read_tables,
+    settings_of,
+    studies_of,
+)
 from cotuning_tune.report.statistics import wilson_interval
 from cotuning_tune.run import ledger
 from cotuning_tune.run.folder import RunDir
@@ -162,19 +171,40 @@ class Spread:
         return self.search / total if total > 0 else None
 
 
-def decompose(values: Sequence[Sequence[float]]) -> Spread | None:
-    """Split the variance of ``values`` (searches x seeds) into both parts; None where one cannot be told.
+Draws = Sequence[Sequence[float]]  # of a method on a study: the results of each search's seeds
 
-    Within: pooled over the searches. Between: the variance of the searches' means less what the seeds leave
-    in it; a negative one is 0.
+
+def moments(strata: Iterable[Draws]) -> Spread | None:
+    """The variances of a result by nested analysis of variance: searches, seeds within searches.
+
+    ``strata``: a method on a study each, which has a mean of its own and shares both variances with the others. With
+    sums of squares over all strata, ``n`` the seeds of a search and ``N`` of a stratum:
+
+        E[within] = freedom within * seed,  E[between] = freedom between * seed + sum(N - sum(n^2) / N) * search
+
+    (Searle, Casella, McCulloch, *Variance Components*, 1992, section 3.6). Without bias, so that ``search`` may be
+    negative. None where there are no two searches of a stratum, or no two seeds of a search.
     """
-    groups = [group for group in values if group]
-    freedom = sum(len(group) - 1 for group in groups)
-    if len(groups) < 2 or freedom < 1:
+    within = between = weight = 0.0
+    freedom_within = freedom_between = 0
+    for groups in filter(None, ([group for group in stratum if group] for stratum in strata)):
+        total = sum(map(len, groups))
+        mean = math.fsum(x for group in groups for x in group) / total
+        within += math.fsum((x - fmean(group)) ** 2 for group in groups for x in group)
+        between += math.fsum(len(group) * (fmean(group) - mean) ** 2 for group in groups)
+        weight += total - sum(len(group) ** 2 for group in groups) / total
+        freedom_within += total - len(groups)
+        freedom_between += len(groups) - 1
+    if not freedom_between or not freedom_within:
         return None
-    within = math.fsum((len(g) - 1) * variance(g) for g in groups if len(g) > 1) / freedom
-    between = variance([fmean(g) for g in groups]) - within * fmean(1 / len(g) for g in groups)
-    return Spread(max(0.0, between), within)
+    seed = within / freedom_within
+    return Spread((between - freedom_between * seed) / weight, seed)
+
+
+def decompose(strata: Iterable[Draws]) -> Spread | None:
+    """``moments``; a negative variance is 0."""
+    found = moments(strata)
+    return found and Spread(max(0.0, found.search), found.seed)
 
 
 def firsts(searches: list[Search]) -> dict[str, float]:
@@ -188,12 +218,18 @@ def firsts(searches: list[Search]) -> dict[str, float]:
     return wins
 
 
+def _strata(searches: list[Search], method: str) -> list[Draws]:
+    """The results of a method, by study, search and seed."""
+    every = [studies_of(search.studies, method) for search in searches]
+    return [[mine[p].accuracies for mine in every if p in mine] for p in settings_of(searches[0].studies)]
+
+
 def _spreads(searches: list[Search]) -> dict[str, Spread | None]:
-    methods = methods_of(searches[0].studies)
-    return {method: decompose([seed_means(search.studies, method) for search in searches]) for method in methods}
+    return {method: decompose(_strata(searches, method)) for method in methods_of(searches[0].studies)}
 
 
-def _row(method: str, searches: list[Search], spread: Spread | None) -> list[str]:
+def _row(method: str, searches: list[Search]) -> list[str]:
+    spread = decompose([[seed_means(search.studies, method) for search in searches]])
     means = [mean_over(search.studies, method) for search in searches]
     known = [mean for mean in means if mean is not None]
     over_searches = f"{stdev(known):.2f}" if len(known) > 1 else "-"
@@ -203,8 +239,8 @@ def _row(method: str, searches: list[Search], spread: Spread | None) -> list[str
 
 def searches_table(searches: list[Search]) -> Table:
     """Each method's mean test accuracy in each search, both spreads, and how often it was first."""
-    spreads, wins, count = _spreads(searches), firsts(searches), len(searches)
-    rows = [[*_row(m, searches, spread), f"{wins[m]:.3g} of {count}"] for m, spread in spreads.items()]
+    wins, count = firsts(searches), len(searches)
+    rows = [[*_row(m, searches), f"{wins[m]:.3g} of {count}"] for m in methods_of(searches[0].studies)]
     header = ["method", *(f"search {search.number}" for search in searches), "± searches", "± seeds", "first in"]
     note = (
         "Mean test accuracy (%) over the studies, each search's own choices retrained over the same seeds. ± searches:"
@@ -222,9 +258,10 @@ def spread_table(searches: list[Search]) -> Table | None:
         if s
     ]
     note = (
-        "Variances in points squared of one seed's mean over the studies, by the method of moments; takes a seed to do"
-        f" something else to each search's choice. 0: the {len(searches)} searches differ no more than their seeds"
-        f" explain. {len(searches) - 1} degree(s) of freedom between searches: rough."
+        "Variances in points squared of one seed's result on one study, by nested analysis of variance (searches, seeds"
+        " within searches) pooled over the studies; takes a seed to do something else to each search's choice. 0: the"
+        f" {len(searches)} searches differ no more than their seeds explain. {len(searches) - 1} degree(s) of freedom"
+        " between searches per study: rough."
     )
     header = ["method", "due to search", "due to seed", "share of search"]
     return Table("repeats_variance", "Search or seed", header, rows, note) if rows else None
@@ -288,13 +325,14 @@ def stays_first_remark(searches: list[Search]) -> list[str]:
 
 
 def _variance_remark(searches: list[Search]) -> list[str]:
-    known = [spread for spread in _spreads(searches).values() if spread]
-    search, seed = (math.fsum(getattr(spread, part) for spread in known) for part in ("search", "seed"))
-    if search + seed <= 0:
+    """Pooled over all methods and studies before a negative variance becomes 0, lest noise count for a search."""
+    methods = methods_of(searches[0].studies)
+    spread = decompose(stratum for method in methods for stratum in _strata(searches, method))
+    if spread is None or spread.share is None:
         return []
-    share = 100 * search / (search + seed)
     return [
-        f"Over all methods about {share:.0f} % of the variance of a result is due to the search, the rest to the seed."
+        f"Over all methods about {100 * spread.share:.0f} % of the variance of a result is due to the search, the rest"
+        " to the seed."
     ]
 
 

@@ -8,6 +8,7 @@ from cotuning_tune.base.files import read_json, write_bytes
 from cotuning_tune.base.tables import Table
 from cotuning_tune.report.answer import Answer, answer_of
 from cotuning_tune.report.audit import audit_remarks, audit_studies, audit_table
+from cotuning_tune.report.caveats import direct_remarks
 from cotuning_tune.report.comparison import baseline_table, bests_table, compare_methods, verdict_remarks
 from cotuning_tune.report.diagnostics import diagnostics_remarks, diagnostics_table, examine, read_space
 from cotuning_tune.report.figures import Figure, build_figures
@@ -130,6 +131,7 @@ def build_report(run: RunDir) -> Report:
         *_growth_remark(run),
         *published_remarks(asked, studies),
         f"Backbone: {experiment['backbone']}, every training from its pre-trained weights.",
+        *direct_remarks(studies),
         *diagnostics_remarks(advice),
         *_failures(studies),
         *(of_search(search, remark) for search in searches[1:] for remark in _failures(search.studies)),

@@ -31,10 +31,10 @@ class TrainConfig:
     """One training; every field may be searched by an experiment file."""
 
     optim: OptimConfig = OptimConfig()
-    epochs: int = hyper(30, doc="passes over the training split")
+    epochs: int = hyper(30, doc="passes over the training split, each to the nearest whole batch")
     iterations: int = hyper(0, doc="steps in all, instead of epochs; published: 9000; 0: epochs count")
     interval: int = hyper(0, doc="with iterations: steps between validations, each counts as an epoch; 0: a pass")
-    batch_size: int = hyper(48, doc="images; batches of an epoch differ by one at most, none is dropped")
+    batch_size: int = hyper(48, doc="images of every batch; all of a training split that is smaller")
     schedule: Literal["multistep", "cosine"] = hyper("multistep", doc="multistep: x 0.1 after 2/3")
     batch_norm: Literal["train", "frozen"] = hyper("train", doc="frozen: pre-trained statistics are kept")
     epoch: Literal["last", "best"] = hyper(
@@ -46,6 +46,14 @@ class TrainConfig:
         at_least(self, "train", epochs=1, iterations=0, interval=0, batch_size=1)
         if self.interval and not self.iterations:
             raise UserError("train.interval counts with train.iterations alone: give both", "train.interval")
+
+    def batch(self, images: int) -> int:
+        """Images of every batch of a training split of ``images``."""
+        return min(self.batch_size, images)
+
+    def batches(self, images: int) -> int:
+        """Steps of a pass over a training split of ``images``: every batch is full, so the nearest whole number."""
+        return max(1, round(images / self.batch_size))
 
     def steps(self, batches: int) -> int:
         """Steps in all, where a pass has ``batches``."""

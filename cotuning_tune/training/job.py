@@ -4,7 +4,6 @@ import copy
 import functools
 import json
 import logging
-import math
 import os
 import secrets
 import time
@@ -30,7 +29,7 @@ from cotuning_tune.training.trainer import Trainer
 
 Row = dict[str, Any]
 log = logging.getLogger(__name__)
-STATE = "state 2"
+STATE = "state 3"
 
 
 @functools.lru_cache(maxsize=4)
@@ -49,7 +48,7 @@ def rows_of(spec: TrainingSpec) -> int:
     """How many rows the history of a finished training has: epochs, or intervals of iterations."""
     train = build(TrainConfig, spec.train, "train")
     passes = train.iterations and not train.interval  # else the task need not be opened
-    return train.rows(math.ceil(len(task_of(spec).fit) / train.batch_size) if passes else 1)
+    return train.rows(train.batches(len(task_of(spec).fit)) if passes else 1)
 
 
 def kept_row(history: Sequence[Row], epoch: object) -> Row | None:

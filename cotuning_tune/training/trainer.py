@@ -6,7 +6,6 @@ Shapes: B images of a batch, N of the training split, T target classes.
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +19,7 @@ from cotuning_tune.methods import Batch, Method
 from cotuning_tune.models import TransferModel
 from cotuning_tune.training import optim, seeding
 from cotuning_tune.training.config import TrainConfig
+from cotuning_tune.training.order import places
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Trainer:
         if not method.uses_source_head:
             model.source_head.requires_grad_(False)
         self.optimiser = optim.make_optimiser(config.optim, model, method)
-        self.batches = math.ceil(len(task.fit) / config.batch_size)
+        self.batch, self.batches = config.batch(len(task.fit)), config.batches(len(task.fit))
         self.steps = config.steps(self.batches)
         self.interval = config.interval or self.batches
         self.seed, self.epoch, self.step = seed, 0, 0
@@ -80,19 +80,6 @@ class Trainer:
         views = (self.task.augmented(stored, generator) for _ in range(self.method.views))
         labels = self.task.fit.labels_N[chosen].to(self.device)
         return Batch(tuple(map(self._to_device, views)), labels, torch.tensor(chosen, device=self.device))
-
-    def _places(self, first: int, last: int) -> Iterator[list[int]]:
-        """The places of the training split that the steps from ``first`` to before ``last`` see.
-
-        Every pass has its own order; its batches differ by one image at most.
-        """
-        order: tuple[Tensor, ...] = ()
-        for step in range(first, last):
-            number, batch = divmod(step, self.batches)
-            if not order or not batch:
-                generator = seeding.generator_of(self.seed, "order", number)
-                order = torch.randperm(len(self.task.fit), generator=generator).tensor_split(self.batches)
-            yield order[batch].tolist()
 
     def losses(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
         """Every term of the loss by name, and how many images are classified right."""
@@ -117,7 +104,7 @@ class Trainer:
             optim.freeze_statistics(self.model)
 
     def train_epoch(self) -> dict[str, float]:
-        """One pass over the training split, or one interval of iterations.
+        """One pass over the training split (to the nearest whole batch), or one interval of iterations.
 
         Returns the mean over its images of each term, of ``loss`` and ``accuracy`` (%), and the last ``lr``.
         Raises TrainingFailed where a term is not finite.
@@ -127,7 +114,8 @@ class Trainer:
         sums: dict[str, Tensor] = {}
         correct = torch.zeros((), device=self.device)
         last = min(self.step + self.interval, self.steps)
-        for chosen, stored in ahead(self._gather, self._places(self.step, last)):
+        batches = places(self.seed, len(self.task.fit), self.batch, self.step, last)
+        for chosen, stored in ahead(self._gather, batches):
             optim.set_learning_rate(self.optimiser, optim.factor(self.config.schedule, self.step, self.steps))
             terms, right = self.train_step(self.load_batch(chosen, stored))
             self.step, count = self.step + 1, count + len(chosen)

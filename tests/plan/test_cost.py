@@ -12,7 +12,7 @@ from cotuning_tune.plan.speeds import Footprint, Speed, assumed_speeds, ratio_no
 from cotuning_tune.plan.write import lines_of, method_table, plan_json
 from tests.plan.conftest import experiment_text
 
-# 3 classes x 10 images: at 1.0 24 to train (3 steps of 8), 6 to validate; at 0.5 12 (2 steps of 6) and 3.
+# 3 classes x 10 images: at 1.0 24 to train (2 steps of 10 a pass), 6 to validate; at 0.5 12 (1 step of 10) and 3.
 SPEED = Speed(step_s=2.0, batch=8, image_s=0.5, steps=20, start_s=3.0, keep_s=1.0, setup_s=10.0, setup_images=30)
 
 
@@ -31,9 +31,9 @@ def planned(count: int = 4, **experiment: object) -> Plan:
 def test_one_study() -> None:
     """A trial is its start, its steps, its validations and its states; a seed is a trial, a start and a test."""
     cost = planned().studies[2]
-    assert (cost.study.rate, cost.study.method, cost.batches, cost.steps, cost.rows) == (1.0, "fine_tune", 3, 9, 3)
-    assert (cost.trained, cost.validated, cost.tested) == (72, 18, 30)
-    assert cost.trial_s == 3 + 72 / 8 * 2 + 18 * 0.5 + 3 * 1
+    assert (cost.study.rate, cost.study.method, cost.batches, cost.steps, cost.rows) == (1.0, "fine_tune", 2, 6, 3)
+    assert (cost.trained, cost.validated, cost.tested) == (60, 18, 30)
+    assert cost.trial_s == 3 + 60 / 8 * 2 + 18 * 0.5 + 3 * 1
     assert cost.seed_s == cost.trial_s + 3 + 30 * 0.5
     assert cost.setup_s == 10.0
 
@@ -48,20 +48,20 @@ def test_counts_of_the_whole() -> None:
     """Four studies of 2 trials and 3 seeds: trainings, epochs and images by hand."""
     plan = planned()
     assert (plan.trials, plan.seeds, plan.rows) == (8, 12, (24, 36))
-    assert plan.images == (2 * 5 * (36 + 72), 2 * 5 * (9 + 18) + 4 * 3 * 30)
+    assert plan.images == (2 * 5 * (30 + 60), 2 * 5 * (9 + 18) + 4 * 3 * 30)
 
 
 def test_hours_of_the_whole() -> None:
     """Trial-seconds are the sums over the studies; few at a time share them, of many the longest counts."""
     plan = planned()
-    trials = [3 + 9 + 4.5 + 3, 18 + 4.5, 3 + 18 + 9 + 3, 36 + 9]
+    trials = [3 + 7.5 + 4.5 + 3, 15 + 4.5, 3 + 15 + 9 + 3, 30 + 9]
     seeds = [trials[0] + 18, trials[1] + 15, trials[2] + 18, trials[3] + 15]
     assert [cost.trial_s for cost in plan.studies] == trials
     assert [cost.seed_s for cost in plan.studies] == seeds
     search, retrain = 2 * sum(trials) + 15, 3 * sum(seeds)
     assert (plan.search_s(plan.studies), plan.retrain_s(plan.studies)) == (search, retrain)
-    assert plan.wall_s == max(search / 4, 45) + max(retrain / 4, 60)
-    assert planned(1000).wall_s == 45 + 60
+    assert plan.wall_s == max(search / 4, 40) + max(retrain / 4, 54)
+    assert planned(1000).wall_s == 40 + 54
 
 
 def test_ten_crops_cost_ten_passes() -> None:
@@ -77,7 +77,7 @@ def test_iterations_count_in_place_of_epochs() -> None:
     made = parse(text, "made")
     inventories = {"synthetic": take_inventory(made, "synthetic")}
     studies = make_plan(made, inventories, {}, {"fine_tune": Footprint(1, 1)}, ConcurrencyPlan(1, "")).studies
-    assert [(c.steps, c.rows, c.trained, c.validated) for c in studies] == [(100, 4, 600, 12), (100, 4, 800, 24)]
+    assert [(c.steps, c.rows, c.trained, c.validated) for c in studies] == [(100, 4, 1000, 12), (100, 4, 1000, 24)]
 
 
 def test_bytes() -> None:
@@ -103,8 +103,8 @@ def test_without_speeds_there_are_counts() -> None:
 def test_the_table() -> None:
     """By method: trials, steps a second, mean seconds of a trial and a set-up, hours."""
     rows = {row[0]: row[1:] for row in method_table(planned()).rows}
-    assert rows["co_tuning"] == ["4", "0.25", "33.8", "0", "0.0375", "0.0813"]
-    assert rows["fine_tune"][:4] == ["4", "0.5", "26.2", "7.5"]
+    assert rows["co_tuning"] == ["4", "0.25", "29.2", "0", "0.0325", "0.0737"]
+    assert rows["fine_tune"][:4] == ["4", "0.5", "24", "7.5"]
 
 
 @pytest.mark.parametrize(

@@ -72,8 +72,8 @@ def test_a_row_tells_of_each_epoch():
 
 @pytest.mark.parametrize("stops", [[1], [3], [1, 2, 3]], ids=str)
 def test_an_interrupted_training_goes_on(tmp_path, stops):
-    """Taken up from its folder, a training has the history and weights of one that ran through."""
-    spec = spec_of()
+    """Taken up from its folder, a training has the history and weights of one that ran through; 30 images at 7."""
+    spec = spec_of(batch_size=7)
     training = TrainingJob(spec, TrialDir(tmp_path))
     while not training.finished:
         training.advance()

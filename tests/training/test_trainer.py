@@ -17,6 +17,7 @@ from cotuning_tune.models import Outputs, TransferModel, pretrained
 from cotuning_tune.training import OptimConfig, TrainConfig, Trainer, TrainingSpec
 from cotuning_tune.training.job import make_trainer
 from cotuning_tune.training.optim import factor
+from cotuning_tune.training.order import places
 from cotuning_tune.training.seeding import derive_seed, random_state, seed_all, set_random_state
 
 
@@ -83,19 +84,54 @@ def statistics_of(model: nn.Module) -> dict[str, Tensor]:
     [
         (8, 16, [16]),
         (8, 48, [16]),
-        (8, 15, [8, 8]),
+        (8, 15, [15]),
         (8, 8, [8, 8]),
-        (8, 7, [6, 5, 5]),
-        (10, 6, [5, 5, 5, 5]),
-        (7, 4, [4, 4, 3, 3]),
+        (8, 7, [7, 7]),
+        (8, 11, [11]),
+        (8, 10, [10, 10]),
+        (7, 4, [4, 4, 4, 4]),
     ],
 )
-def test_each_image_is_used_once_in_batches_of_one_size(per_class, batch_size, sizes):
-    """An epoch is every image once, in as few batches as may be, whose sizes differ by one at most."""
+def test_every_batch_has_the_size_that_was_asked_for(per_class, batch_size, sizes):
+    """An epoch is the whole number of full batches that is nearest to the images; a smaller split is one batch."""
     trainer = watched_trainer(per_class, batch_size=batch_size)
     trainer.train_epoch()
-    assert sorted(map(len, trainer.method.seen), reverse=True) == sizes
-    assert sorted(place for batch in trainer.method.seen for place in batch) == list(range(2 * per_class))
+    assert list(map(len, trainer.method.seen)) == sizes
+
+
+@pytest.mark.parametrize(
+    ("images", "batch_size", "batch", "batches"),
+    [(49, 48, 48, 1), (100, 24, 24, 4), (5, 48, 5, 1), (47, 48, 47, 1), (73, 48, 48, 2), (1000, 48, 48, 21)],
+)
+def test_steps_of_a_pass(images, batch_size, batch, batches):
+    """49 images at 48 are one step of 48; no number of images makes a batch of another size, or a pass of no step."""
+    config = TrainConfig(batch_size=batch_size)
+    assert (config.batch(images), config.batches(images)) == (batch, batches)
+    assert {len(chosen) for chosen in places(0, images, batch, 0, 5 * batches)} == {batch}
+
+
+@pytest.mark.parametrize(("images", "batch"), [(49, 48), (100, 24), (5, 5), (16, 7)])
+def test_every_image_is_seen_equally_often(images, batch):
+    """Each stretch of the stream as long as the split is one permutation; at no step does a count differ by two."""
+    chosen = list(places(3, images, batch, 0, 4 * images))
+    stream = [place for one in chosen for place in one]
+    assert [len(one) for one in chosen] == [batch] * 4 * images
+    stretches = [stream[start : start + images] for start in range(0, len(stream), images)]
+    assert all(sorted(stretch) == list(range(images)) for stretch in stretches)
+    assert len(set(map(tuple, stretches))) == len(stretches) or images == 5
+    counts = [0] * images
+    for one in chosen:
+        for place in one:
+            counts[place] += 1
+        assert max(counts) - min(counts) <= 1
+
+
+def test_a_step_follows_from_seed_and_number():
+    """Whoever begins at any step gets the batches of whoever came from the start; another seed gives others."""
+    whole = list(places(0, 49, 48, 0, 120))
+    assert [next(places(0, 49, 48, step, step + 1)) for step in range(120)] == whole
+    assert list(places(0, 49, 48, 70, 120)) == whole[70:]
+    assert list(places(1, 49, 48, 0, 120)) != whole
 
 
 def test_every_epoch_has_its_own_order():
@@ -144,7 +180,7 @@ def test_schedules_follow_the_paper(schedule, step, expected):
 
 def test_the_learning_rate_falls_within_an_epoch():
     """The schedule counts steps, not epochs: of 2 epochs of 3 steps, the second has one at the full rate."""
-    trainer = watched_trainer(8, batch_size=7, epochs=2, optim=OptimConfig(lr=0.5))
+    trainer = watched_trainer(8, batch_size=6, epochs=2, optim=OptimConfig(lr=0.5))
     rates = []
     step = trainer.optimiser.step
     trainer.optimiser.step = lambda: (rates.append(trainer.optimiser.param_groups[0]["lr"]), step())
@@ -157,7 +193,7 @@ def test_the_learning_rate_falls_within_an_epoch():
 )
 def test_iterations_count_instead_of_epochs(interval, rows):
     """Nine steps in rows of one pass or of an interval; x 0.1 from step 6 of 9 on, wherever the rows end."""
-    config = {"batch_size": 7, "iterations": 9, "interval": interval, "optim": OptimConfig(lr=0.5)}
+    config = {"batch_size": 6, "iterations": 9, "interval": interval, "optim": OptimConfig(lr=0.5)}
     trainer = watched_trainer(8, **config)
     assert (trainer.batches, trainer.steps, trainer.config.rows(trainer.batches)) == (3, 9, len(rows))
     rates, found = [], []
@@ -169,16 +205,16 @@ def test_iterations_count_instead_of_epochs(interval, rows):
         found.append(len(rates) - before)
     assert found == rows
     assert rates == [0.5] * 6 + [0.05] * 3
-    for first in (0, 3, 6):  # every pass sees each image once, also across rows
-        batches = trainer.method.seen[first : first + 3]
-        assert sorted(place for batch in batches for place in batch) == list(range(16))
+    stream = [place for batch in trainer.method.seen for place in batch]
+    for first in (0, 16, 32):  # every image once before any comes again, also across rows
+        assert sorted(stream[first : first + 16]) == list(range(16))
 
 
 def test_an_interval_reports_means_over_its_own_images():
     """The numbers of an interval are means over the images of its steps, not of a whole pass."""
     config = {"batch_size": 7, "iterations": 2, "interval": 1, "optim": OptimConfig(lr=0.0), "batch_norm": "frozen"}
     trainer = watched_trainer(8, **config)
-    batch = trainer.load_batch(next(trainer._places(0, 1)))
+    batch = trainer.load_batch(next(places(0, 16, 7, 0, 1)))
     trainer._train_mode()
     terms, right = trainer.losses(batch)
     row = trainer.train_epoch()
@@ -268,7 +304,7 @@ def test_divergence_in_the_last_step_is_reported():
 def test_an_epoch_reports_means_over_its_images():
     """Each number of an epoch is a mean over images: with nothing learned, that of one large batch."""
     rows = []
-    for batch_size in (8, 100):
+    for batch_size in (10, 100):
         pins = {"batch_norm": "frozen", "batch_size": batch_size, "optim/lr": 0.0}
         rows.append(make_trainer(spec_of(min_scale=1.0, **pins)).train_epoch())
     assert rows[0] == pytest.approx(rows[1], rel=1e-5)
