@@ -43,12 +43,11 @@ class Pick:
         """Which model, how good on new images, and how much its validation accuracy flatters it."""
         low, high = self.interval
         where = f" on {self.study.setting}" if named else ""
-        gap, sides = self.validation - self.accuracy, ("flatters", "is below")
-        which = sides[0] if gap >= 0 else sides[1]
-        object_ = "it" if gap >= 0 else "that"
+        gap = self.validation - self.accuracy
+        told = f"flatters it by {gap:.1f}" if gap >= 0 else f"is {-gap:.1f} points lower"
         return (
             f"Take {self.study.method}{where}: {self.accuracy:.1f} % on new images like the test split's ({low:.0f} to"
-            f" {high:.0f}); its validation accuracy of {self.validation:.1f} % {which} {object_} by {abs(gap):.1f} points."
+            f" {high:.0f}); its validation accuracy of {self.validation:.1f} % {told}."
         )
 
     def surer(self) -> str:
@@ -56,7 +55,8 @@ class Pick:
         if self.rival is None or self.rival_p is None:
             return ""
         told = "differ" if self.rival_p <= LEVEL else "are not told apart"
-        return f" It and the next model by validation, {self.rival.method}, {told} on such images (p = {self.rival_p:.2g})."
+        p = f"p = {self.rival_p:.2g}"
+        return f" It and the next model by validation, {self.rival.method}, {told} on such images ({p})."
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,8 @@ def _next(run: RunDir, found: list[Pick], comparisons: Comparisons) -> str:
     words = ["cotuning-tune", "export", str(first.run.path), "--study", first.study.name, "--format", "torchscript"]
     then = f"Next: {shlex.join(words)}; then cotuning-tune predict EXPORT FOLDER."
     if comparisons.claim is None and not comparisons.unequal:
-        then += (
-            f" To compare the methods: {shlex.join(['cotuning-tune', 'resume', str(run.path), '--aim', 'methods'])}."
-        )
+        compare = shlex.join(["cotuning-tune", "resume", str(run.path), "--aim", "methods"])
+        then += f" To compare the methods: {compare}."
     return then
 
 
