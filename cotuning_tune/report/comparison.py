@@ -52,8 +52,9 @@ def budgets_differ(one: list[StudyResult], other: list[StudyResult]) -> str:
     Trials that were stopped early or failed by their own fault count as any other: that is how the method was asked
     to be judged. Hours do not count: a method that takes longer for the same epochs is slower, not favoured.
     """
-    for what, name in (("finished", "trials"), ("longest", "epochs a trial")):
-        a, b = (sum(getattr(study, what) for study in studies) for studies in (one, other))
+    trials = [sum(study.finished for study in studies) for studies in (one, other)]
+    epochs = [max((study.longest for study in studies), default=0) for studies in (one, other)]
+    for name, (a, b) in (("trials", trials), ("epochs a trial", epochs)):
         if a and b and abs(a - b) > TOLERANCE * max(a, b):
             return f"{a} against {b} {name}"
     return ""

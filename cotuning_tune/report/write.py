@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json, write_bytes
 from cotuning_tune.base.tables import Table
 from cotuning_tune.report.answer import Answer, answer_of
@@ -112,8 +113,12 @@ def _growth_remark(run: RunDir) -> list[str]:
     return [f"The run was extended: {steps} trials per study; every study grew alike."] if grown else []
 
 
-def build_report(run: RunDir) -> Report:
-    """The report of a run whose search has ended; reads files only."""
+def build_report(run: RunDir, aim: str = "") -> Report:
+    """The report of a run whose search has ended; reads files only.
+
+    ``aim``: which answer leads, 'model' or 'methods' ('': as the run was asked). Raises UserError for 'methods' where
+    the run does not tell methods apart.
+    """
     asked, studies = read_tables(run), read_studies(run)
     experiment = asked["experiment"]
     environment = read_json(run.environment)
@@ -121,6 +126,9 @@ def build_report(run: RunDir) -> Report:
     advice, searches = examine(read_space(run), studies), read_searches(run, studies)
     units = independent(searches)
     comparisons = compare_methods([search.studies for search in units] or [studies])
+    if aim == "methods" and comparisons.claim is None:
+        how = f"cotuning-tune resume {run.path} --aim methods, or more data sets"
+        raise UserError(f"{comparisons.why} To compare them: {how}")
     device = device_of(run)
     shown, many = (pooled(units), len(units)) if units and units[0].small else (studies, 1)
     remarks = [
@@ -150,7 +158,8 @@ def build_report(run: RunDir) -> Report:
         reproduce_table(run, studies),
         environment_table(environment),
     ]
-    answer, kept = answer_of(run, studies, units, comparisons, device), [t for t in tables if t is not None]
+    lead, kept = aim or experiment.get("aim", "model"), [t for t in tables if t is not None]
+    answer = answer_of(run, studies, searches, comparisons, device, lead)
     return Report(run.name, kept, remarks, answer, studies, build_figures(run, studies))
 
 
@@ -164,12 +173,12 @@ def write_files(folder: Path, name: str, report: Report) -> None:
         write_bytes(folder / f"{table.name}.tex", table.latex().encode(), durable=False)
 
 
-def write_report(run: RunDir, *, figures: bool = False) -> Report:
+def write_report(run: RunDir, *, figures: bool = False, aim: str = "") -> Report:
     """Build the report and write it to the run's ``report/``: Markdown, CSV and LaTeX per table, and one page.
 
-    ``figures``: as files of their own too.
+    ``figures``: as files of their own too; ``aim``: as ``build_report``.
     """
-    report = build_report(run)
+    report = build_report(run, aim)
     write_files(run.report, "report.md", report)
     if figures:
         write_figures(run.report, report.figures, methods_of(report.studies))
