@@ -139,7 +139,7 @@ def budget_table(studies: list[StudyResult], device: str) -> Table:
     header = ["method", "trials", "complete", "pruned", "failed", "fixed", "nearly off", "confirmed", "epochs"]
     header += [f"search {device}-h", "seeds", f"retrain {device}-h"]
     note = (
-        "Fixed: the published defaults, and the method off or at its weakest. Nearly off: drawn trials whose terms change"
-        f" the loss by less than {100 * NEARLY_OFF:.0f} % of the cross-entropy."
+        "Fixed: the published defaults, and the method off or at its weakest. Nearly off: drawn trials whose terms"
+        f" change the loss by less than {100 * NEARLY_OFF:.0f} % of the cross-entropy."
     )
     return Table("budget", "Budgets", header, rows, note)
