@@ -197,9 +197,6 @@ def _of_test_evaluations(winner: Winner) -> list[str]:
 def _of_choice(winner: Winner) -> list[str]:
     selection = winner.study.selection or {}
     found = []
-    if selection["at_edge"]:
-        edges = ", ".join(selection["at_edge"])
-        found.append(f"Chosen at the edge of its range: {edges}. Better values may lie beyond.")
     if selection["state"] != "COMPLETE":
         found.append("No trial of the search ran to its end: the configuration was chosen among stopped ones.")
     if winner.study.finished < winner.study.budget:
