@@ -7,7 +7,7 @@ from pathlib import Path
 from cotuning_tune.base.files import read_json, write_bytes
 from cotuning_tune.base.tables import Table
 from cotuning_tune.report.audit import audit_remarks, audit_studies, audit_table
-from cotuning_tune.report.caveats import direct_remarks
+from cotuning_tune.report.caveats import backbone_remarks, direct_remarks
 from cotuning_tune.report.comparison import baseline_table, bests_table, compare_methods, verdict_remarks
 from cotuning_tune.report.diagnostics import diagnostics_remarks, diagnostics_table, examine, read_space
 from cotuning_tune.report.figures import Figure, build_figures
@@ -111,7 +111,6 @@ def _growth_remark(run: RunDir) -> list[str]:
 def build_report(run: RunDir) -> Report:
     """The report of a run whose search has ended; reads files only."""
     asked, studies = read_tables(run), read_studies(run)
-    experiment = asked["experiment"]
     environment = read_json(run.environment)
     audits = audit_studies(run, studies)
     advice, searches = examine(read_space(run), studies), read_searches(run, studies)
@@ -124,7 +123,7 @@ def build_report(run: RunDir) -> Report:
         *audit_remarks(run, studies, audits),
         *_growth_remark(run),
         *published_remarks(asked, studies),
-        f"Backbone: {experiment['backbone']}, every training from its pre-trained weights.",
+        *backbone_remarks(asked["experiment"], environment),
         *direct_remarks(studies),
         *diagnostics_remarks(advice),
         *_failures(studies),
