@@ -9,7 +9,7 @@ from cotuning_tune.base.files import read_json, write_bytes
 from cotuning_tune.base.tables import Table
 from cotuning_tune.report.answer import Answer, answer_of
 from cotuning_tune.report.audit import audit_remarks, audit_studies, audit_table
-from cotuning_tune.report.caveats import direct_remarks
+from cotuning_tune.report.caveats import backbone_remarks, direct_remarks
 from cotuning_tune.report.comparison import baseline_table, bests_table, compare_methods, verdict_remarks
 from cotuning_tune.report.diagnostics import diagnostics_remarks, diagnostics_table, examine, read_space
 from cotuning_tune.report.figures import Figure, build_figures
@@ -120,7 +120,6 @@ def build_report(run: RunDir, aim: str = "") -> Report:
     the run does not tell methods apart.
     """
     asked, studies = read_tables(run), read_studies(run)
-    experiment = asked["experiment"]
     environment = read_json(run.environment)
     audits = audit_studies(run, studies)
     advice, searches = examine(read_space(run), studies), read_searches(run, studies)
@@ -138,7 +137,7 @@ def build_report(run: RunDir, aim: str = "") -> Report:
         *audit_remarks(run, studies, audits),
         *_growth_remark(run),
         *published_remarks(asked, studies),
-        f"Backbone: {experiment['backbone']}, every training from its pre-trained weights.",
+        *backbone_remarks(asked["experiment"], environment),
         *direct_remarks(studies),
         *diagnostics_remarks(advice),
         *_failures(studies),
