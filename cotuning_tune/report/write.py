@@ -11,6 +11,7 @@ from cotuning_tune.report.comparison import baseline_table, bests_table, compare
 from cotuning_tune.report.diagnostics import diagnostics_remarks, diagnostics_table, examine, read_space
 from cotuning_tune.report.figures import Figure, build_figures
 from cotuning_tune.report.figures.draw import write_figures
+from cotuning_tune.report.models import models_tables
 from cotuning_tune.report.overview import budget_table, configuration_table, gain_table, gap_table, main_table
 from cotuning_tune.report.page import page_html
 from cotuning_tune.report.published import published_remarks, published_table
@@ -131,6 +132,7 @@ def build_report(run: RunDir) -> Report:
     tables = [
         bests_table(comparisons),
         main_table(studies, comparisons, run.searches),
+        *models_tables(studies),
         gain_table(studies),
         baseline_table(comparisons),
         configuration_table(studies),
