@@ -14,6 +14,7 @@ from cotuning_tune.report.comparison import baseline_table, bests_table, compare
 from cotuning_tune.report.diagnostics import diagnostics_remarks, diagnostics_table, examine, read_space
 from cotuning_tune.report.figures import Figure, build_figures
 from cotuning_tune.report.figures.draw import write_figures
+from cotuning_tune.report.models import models_tables
 from cotuning_tune.report.overview import budget_table, configuration_table, gap_table, main_table
 from cotuning_tune.report.page import page_html
 from cotuning_tune.report.published import published_remarks, published_table
@@ -123,12 +124,13 @@ def build_report(run: RunDir, aim: str = "") -> Report:
     environment = read_json(run.environment)
     audits = audit_studies(run, studies)
     advice, searches = examine(read_space(run), studies), read_searches(run, studies)
-    units = independent(searches)
+    units, lead = independent(searches), aim or experiment.get("aim", "model")
     comparisons = compare_methods([search.studies for search in units] or [studies])
     if aim == "methods" and comparisons.claim is None:
         how = f"cotuning-tune resume {run.path} --aim methods, or more data sets"
         raise UserError(f"{comparisons.why} To compare them: {how}")
-    device = device_of(run)
+    device, answer = device_of(run), answer_of(run, studies, searches, comparisons, lead)
+    taken = next((s.studies for s in searches if answer.path == str(s.run.path)), studies)
     shown, many = (pooled(units), len(units)) if units and units[0].small else (studies, 1)
     remarks = [
         *verdict_remarks(studies, comparisons),
@@ -146,6 +148,7 @@ def build_report(run: RunDir, aim: str = "") -> Report:
     tables = [
         bests_table(comparisons),
         main_table(shown, comparisons, run.searches, many),
+        *models_tables(taken),
         baseline_table(comparisons),
         configuration_table(studies),
         budget_table(shown, device),
@@ -157,9 +160,7 @@ def build_report(run: RunDir, aim: str = "") -> Report:
         reproduce_table(run, studies),
         environment_table(environment),
     ]
-    lead, kept = aim or experiment.get("aim", "model"), [t for t in tables if t is not None]
-    answer = answer_of(run, studies, searches, comparisons, device, lead)
-    return Report(run.name, kept, remarks, answer, studies, build_figures(run, studies))
+    return Report(run.name, [t for t in tables if t is not None], remarks, answer, studies, build_figures(run, studies))
 
 
 def write_files(folder: Path, name: str, report: Report) -> None:
