@@ -208,7 +208,7 @@ def _write_result(run: RunDir, work: Retraining, trained: Trained, tested: Teste
     """Files of an ended retraining; the result is written last, its hash into the ledger. Returns it."""
     history, folder = trained["history"], work.folder
     write_lines(folder.metrics, history)
-    kept = kept_row(history, work.spec.train["epoch"]) or Epoch()
+    kept = kept_row(history, work.spec.epoch) or Epoch()
     result: SeedResult = {
         "state": "COMPLETE" if tested else "FAIL",
         "seed": work.seed,

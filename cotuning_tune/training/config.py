@@ -86,6 +86,11 @@ class TrainingSpec:
     train: dict[str, Any] = dataclasses.field(default_factory=dict)
     method_config: dict[str, Any] = dataclasses.field(default_factory=dict)
 
+    @property
+    def epoch(self) -> str:
+        """Which epoch is kept (``train.epoch``): the default where the spec does not say."""
+        return str(self.train.get("epoch", TrainConfig.epoch))
+
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 

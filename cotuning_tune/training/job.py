@@ -167,7 +167,7 @@ class TrainingJob:
     @property
     def kept(self) -> Row | None:
         """The row of the epoch that is kept, were the training to end now."""
-        return kept_row(self.history, self.spec.train["epoch"])
+        return kept_row(self.history, self.spec.epoch)
 
     @property
     def trainer(self) -> Trainer:
@@ -204,7 +204,7 @@ class TrainingJob:
             "time": time.time(),
         }
         self.history.append(row)
-        self._keep(self.kept is row and (self.finished or self.spec.train["epoch"] == "best"))
+        self._keep(self.kept is row and (self.finished or self.spec.epoch == "best"))
         self._trace("end")
         return row
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from cotuning_tune import methods
@@ -14,6 +16,7 @@ from cotuning_tune.base.errors import Fenced, TrainingFailed
 from cotuning_tune.models import pretrained
 from cotuning_tune.run.folder import TrialDir
 from cotuning_tune.training import Evaluation, TrainingJob, TrainingSpec, job
+from cotuning_tune.training.job import kept_row
 from cotuning_tune.training.state import packed, remove_states, unpacked
 
 ACCURACIES = [50.0, 75.0, 75.0, 60.0]
@@ -85,7 +88,7 @@ def test_an_interrupted_training_goes_on(tmp_path, stops):
 
 
 def test_a_finished_job_builds_no_model(tmp_path, monkeypatch):
-    """A job whose folder holds all epochs knows its history and its best without making a model."""
+    """A job whose folder holds all epochs knows its history and what it kept without making a model."""
     spec = spec_of(epochs=2)
     first = TrainingJob(spec, TrialDir(tmp_path))
     first.advance()
@@ -99,38 +102,66 @@ def test_a_finished_job_builds_no_model(tmp_path, monkeypatch):
     again = TrainingJob(spec, TrialDir(tmp_path))
     assert again.finished
     assert again.history == first.history
-    assert again.best == first.best == max(row["val_accuracy"] for row in first.history)
+    assert again.kept == first.kept == first.history[-1]
 
 
 def test_a_new_job_makes_no_model_and_no_file(tmp_path):
-    """Before the first epoch nothing is written, and the best accuracy is not a number."""
+    """Before the first epoch nothing is written, and no epoch is kept."""
     training = TrainingJob(spec_of(), TrialDir(tmp_path / "trial"))
     assert not training.finished
-    assert training.best != training.best
+    assert training.kept is None
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("epoch", "kept"), [("last", 4), ("best", 3)])
 @pytest.mark.parametrize("resumed", [False, True], ids=["in one go", "resumed"])
-def test_the_first_best_epoch_is_kept(tmp_path, resumed):
-    """Of epochs with 50, 75, 75 and 60 % the weights of the second are kept, resumed between or not."""
-    spec, folder = spec_of(), TrialDir(tmp_path)
+def test_the_named_epoch_is_kept(tmp_path, resumed, epoch, kept):
+    """Of 50, 75, 75 and 60 % the last epoch's weights are kept, or of the best ones the later; resumed or not."""
+    spec, folder = spec_of(epoch=epoch), TrialDir(tmp_path)
     training, weights = judged(TrainingJob(spec, folder, keep_best=True)), []
     while not training.finished:
         training.advance()
         weights.append(copy_of(training.trainer.model.state_dict()))
         if resumed:
             training = judged(TrainingJob(spec, folder, keep_best=True))
-    assert training.best == 75.0
+    assert (training.kept["epoch"], training.kept["val_accuracy"]) == (kept, ACCURACIES[kept - 1])
     training.load_best()
-    matches = [same_weights(training.trainer.model.state_dict(), kept) for kept in weights]
-    assert matches == [False, True, False, False]
+    matches = [same_weights(training.trainer.model.state_dict(), written) for written in weights]
+    assert matches == [number == kept for number in (1, 2, 3, 4)]
 
 
-@pytest.mark.parametrize(("keep_best", "best"), [(False, []), (True, ["best.pt"])])
-def test_only_what_is_asked_for_is_written(tmp_path, keep_best, best):
-    """A job's folder holds owner and state, and the best weights where they are to be kept; no temporary file."""
-    TrainingJob(spec_of(), TrialDir(tmp_path), keep_best=keep_best).advance()
-    assert sorted(files_in(tmp_path)) == [*best, "owner", "state.pt"]
+def test_the_last_epoch_is_the_default():
+    """A spec that does not say which epoch is kept keeps the last."""
+    assert (spec_of().epoch, spec_of(epoch="best").epoch) == ("last", "best")
+
+
+@given(st.lists(st.sampled_from([10.0, 20.0, 30.0]), max_size=6))
+def test_ties_go_to_the_later_epoch(accuracies):
+    """'best' keeps an epoch that none after it reaches and none before it exceeds; 'last' whatever came last."""
+    history = [{"epoch": number, "val_accuracy": value} for number, value in enumerate(accuracies, 1)]
+    best = kept_row(history, "best")
+    assert kept_row(history, "last") == (history[-1] if history else None)
+    assert (best is None) == (not history)
+    if best:
+        number = best["epoch"]
+        assert max(accuracies[:number]) == best["val_accuracy"] == accuracies[number - 1]
+        assert all(value < best["val_accuracy"] for value in accuracies[number:])
+
+
+@pytest.mark.parametrize(
+    ("epoch", "keep_best", "after"), [("last", False, []), ("best", False, []), ("last", True, [2]), ("best", True, [1])]
+)
+def test_only_what_is_asked_for_is_written(tmp_path, epoch, keep_best, after):
+    """A folder holds owner and state, and the weights from the first epoch that may be kept on; no temporary file."""
+    training, found = TrainingJob(spec_of(epochs=2, epoch=epoch), TrialDir(tmp_path), keep_best=keep_best), []
+    for number in (1, 2):
+        training.advance()
+        files = sorted(files_in(tmp_path))
+        if "best.pt" in files:
+            found.append(number)
+            files.remove("best.pt")
+        assert files == ["owner", *["state.previous.pt"][: number - 1], "state.pt"]
+    assert found[:1] == after
 
 
 @pytest.mark.parametrize("begins", [True, False], ids=["before its first epoch", "later"])
