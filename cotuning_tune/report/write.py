@@ -124,7 +124,7 @@ def build_report(run: RunDir, aim: str = "") -> Report:
     environment = read_json(run.environment)
     audits = audit_studies(run, studies)
     advice, searches = examine(read_space(run), studies), read_searches(run, studies)
-    units, lead = independent(searches), aim or experiment.get("aim", "model")
+    units, lead = independent(searches), aim or asked["experiment"].get("aim", "model")
     comparisons = compare_methods([search.studies for search in units] or [studies])
     if aim == "methods" and comparisons.claim is None:
         how = f"cotuning-tune resume {run.path} --aim methods, or more data sets"
