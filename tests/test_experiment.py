@@ -1,5 +1,6 @@
 """Experiment files: studies, spaces, specs, and every mistake with its line."""
 
+import dataclasses
 import json
 import re
 import tomllib
@@ -96,10 +97,78 @@ def test_space_of_a_study(experiment: Experiment) -> None:
 
 @pytest.mark.parametrize("name", methods.names())
 def test_weight_decay(name: str) -> None:
-    """A method that brings its own penalty gets no weight decay of the optimiser's, others the published."""
+    """A method that brings its own penalty gets no weight decay of the optimiser's; for the others it is searched."""
     text = TEXT.replace('["fine_tune", "bss"]', f'["{name}", "{"bss" if name != "bss" else "l2_sp"}"]')
     own = methods.method(name).replaces_weight_decay
-    assert parse(text, "x").space(name)["optim/weight_decay"] == Parameter(0.0 if own else 5e-4)
+    searched = Parameter(5e-4, Range(1e-6, 1e-2, log=True))
+    assert parse(text, "x").space(name)["optim/weight_decay"] == (Parameter(0.0) if own else searched)
+
+
+def test_shared_parameters_have_the_same_places() -> None:
+    """Every method's searched parameters come after those of the training, pinned or not for that method."""
+    shared = ["optim/lr", "optim/head_lr_factor", "optim/weight_decay"]
+    every = parse(TEXT.replace('["fine_tune", "bss"]', str(methods.names())).replace("'", '"'), "x")
+    for name in methods.names():
+        order = every.order(name)
+        searched = [key for key, parameter in every.space(name).items() if parameter.search is not None]
+        assert order[:3] == shared
+        assert all(key.startswith(f"{name}/") for key in order[3:])
+        assert set(searched) <= set(order)
+
+
+def test_a_search_for_a_model(experiment: Experiment) -> None:
+    """By default one search has all trials, its three best are confirmed, and every seed is retrained."""
+    assert (experiment.config.aim, experiment.searches, experiment.trials) == ("model", 1, 4)
+    assert (experiment.rule, experiment.confirmations, experiment.seeds) == ("confirm", 3, (0, 1, 2))
+    few = parse(TEXT.replace("trials = 4", "trials = 2"), "x")
+    assert few.confirmations == 2
+    for rule in ("max", "loss"):
+        other = parse(TEXT.replace("trials = 4", f'selection = "{rule}"'), "x")
+        assert (other.rule, other.confirmations) == (rule, 0)
+
+
+def _methods(keys: str) -> Experiment:
+    return parse(TEXT.replace("trials = 4", f'aim = "methods"\n{keys}'), "x")
+
+
+@pytest.mark.parametrize(
+    ("keys", "searches", "trials"),
+    [
+        ("", 8, 4),
+        ("trials = 64", 8, 8),
+        ("trials = 35", 8, 4),
+        ("trials = 31", 7, 4),
+        ("trials = 8", 2, 4),
+        ("trials = 32\nsearches = 16", 16, 2),
+        ("trials = 4\nsearches = 2", 2, 2),
+    ],
+)
+def test_a_comparison_shares_the_trials_out(keys: str, searches: int, trials: int) -> None:
+    """With aim = 'methods' small searches share the trials, one seed each, choosing the best without confirmations."""
+    found = _methods(keys)
+    assert (found.searches, found.trials) == (searches, trials)
+    assert (found.rule, found.confirmations, found.seeds) == ("max", 0, (0,))
+    assert _methods(f'{keys}\nselection = "loss"').rule == "loss"
+
+
+@pytest.mark.parametrize(
+    "keys", ["trials = 7", "trials = 1", "searches = 1", "searches = 17", "trials = 3\nsearches = 2"]
+)
+def test_too_few_trials_to_share_out(keys: str) -> None:
+    """Fewer than two searches, or than two trials for each, is one line that says how many are needed."""
+    with pytest.raises(UserError, match=r"give 8 trials or more, and 2 or more for each search") as caught:
+        _methods(keys)
+    assert "\n" not in str(caught.value)
+
+
+def test_confirmations_have_a_split_of_their_own(experiment: Experiment) -> None:
+    """A further split is another validation split of the same sample; all else of a training stays."""
+    study = Study("mine", 0.5, "bss")
+    specs = [experiment.spec(study, {}, 0, split) for split in (0, 1, 2)]
+    assert [spec.task_config["val_seed"] for spec in specs] == [0, 1000, 2000]
+    assert len({str(dataclasses.replace(spec, task_config={}).to_json()) for spec in specs}) == 1
+    other = parse(TEXT.replace("size = 16", "val_seed = 5\nsize = 16", 1), "x")
+    assert [other.spec(study, {}, 0, split).task_config["val_seed"] for split in (0, 1)] == [5, 1005]
 
 
 def test_spec(experiment: Experiment) -> None:
@@ -164,6 +233,13 @@ def test_weights(tmp_path: Path, given: str, kept: str) -> None:
         ("trials = 4", 'trials = "many"', 6, ["experiment.trials", "'many'", "whole number"]),
         ("trials = 4", "trials = 0", 6, ["at least 1"]),
         ("trials = 4", "trials = [4, 8]", 6, ["cannot be searched"]),
+        ("trials = 4", "val_splits = 0", 6, ["val_splits = 0", "at least 1"]),
+        ("trials = 4", "val_splits = 2\npruner = 'asha'", 6, ["val_splits = 2", "pruner = 'none'"]),
+        ("trials = 4", "searches = 4", 6, ["experiment.searches", "aim = 'methods'"]),
+        ("trials = 4", "selection = 'mean'", 6, ["'mean'", "max", "confirm", "loss"]),
+        ("trials = 4", "aim = 'method'", 6, ["'method'", "'methods'"]),
+        ("trials = 4", "aim = 'methods'\ntrials = 7", 7, ["7 trials", "8 trials or more"]),
+        ("epochs = 3", "epoch = 'first'", 17, ["'first'", "last", "best"]),
         ("trials = 4", "seeds = []", 6, ["experiment.seeds is empty"]),
         ("trials = 4", "seeds = [1, 1]", 6, ["twice"]),
         ("trials = 4", 'sampler = "tpes"', 6, ["'tpe'", "random"]),
@@ -319,6 +395,16 @@ def test_median_with_passes_of_unknown_number(written: Callable[..., Path]) -> N
         read_experiment(path)
     path.write_text(path.read_text().replace("iterations = 90", "iterations = 90\ninterval = 9"))
     assert read_experiment(path).rows == 10
+
+
+@pytest.mark.parametrize("epoch", ['"best"', '["last", "best"]'])
+def test_every_label_leaves_no_epoch_to_choose(written: Callable[..., Path], epoch: str) -> None:
+    """Retraining on every label needs the last epoch, pinned: there is no image to choose another by."""
+    path = written("trials = 4", 'retrain_on = "trainval"')
+    assert read_experiment(path).config.retrain_on == "trainval"
+    path.write_text(path.read_text().replace("epochs = 3", f"epoch = {epoch}"))
+    with pytest.raises(UserError, match=r"line 6: .*train\.epoch = 'last' then"):
+        read_experiment(path)
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe[experiment]"], ids=["missing", "no text"])

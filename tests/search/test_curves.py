@@ -11,7 +11,8 @@ from tests.boards import EXPERIMENT
 
 @pytest.fixture
 def study(tmp_path) -> OptunaStudy:
-    experiment = parse(EXPERIMENT.format(methods='["bss"]'), "made", tmp_path)
+    text = EXPERIMENT.format(methods='["bss"]').replace("trials = 4", "trials = 6")
+    experiment = parse(text, "made", tmp_path)
     return next(iter(Studies(experiment, InMemoryStorage()).by_name.values()))
 
 
@@ -20,11 +21,11 @@ def test_the_order_is_that_of_the_ends(study: OptunaStudy) -> None:
     numbers = [study.issue().number for _ in range(6)]
     assert best_curve(study) == []
     study.fail(numbers[1], "nan")
-    study.complete(numbers[3], 50.0, 1.0)
+    study.complete(numbers[3], 50.0, seconds=1.0)
     study.report(numbers[0], [{"epoch": 1, "val_accuracy": 90.0}])
-    study.prune(numbers[0], 1.0)
-    study.complete(numbers[2], 70.0, 1.0)
-    study.complete(numbers[4], 60.0, 1.0)
+    study.prune(numbers[0], accuracy=90.0, seconds=1.0)
+    study.complete(numbers[2], 70.0, seconds=1.0)
+    study.complete(numbers[4], 60.0, seconds=1.0)
     found = best_curve(study)
     assert [point[:2] for point in found] == [(2, 50.0), (3, 50.0), (4, 70.0), (5, 70.0)]
     assert [point[2] for point in found] == sorted(point[2] for point in found)

@@ -37,9 +37,9 @@ def run_trial(study: OptunaStudy, level: float) -> int:
         history.append({"epoch": epoch, "val_accuracy": level})
         study.report(number, history)
         if epoch < 9 and study.stops(number):
-            study.prune(number, 1.0)
+            study.prune(number, accuracy=history[-1]["val_accuracy"], seconds=1.0)
             return epoch
-    study.complete(number, level, 1.0)
+    study.complete(number, level, seconds=1.0)
     return 9
 
 
@@ -96,20 +96,20 @@ def test_a_decision_outlives_its_driver(tmp_path: Path) -> None:
 
 
 def test_stopped_trials_keep_their_reports(tmp_path: Path) -> None:
-    """PRUNED with every report; selection prefers trials of full length, and falls back when there are none."""
+    """PRUNED with every report, judged by the epoch it kept; chosen only where no trial has full length."""
     study = studies(tmp_path, "asha")[0]
     number = study.issue().number
     study.report(number, [{"epoch": 1, "val_accuracy": 90.0}, {"epoch": 2, "val_accuracy": 80.0}])
-    study.prune(number, 1.0)
+    study.prune(number, accuracy=80.0, seconds=1.0)
     pruned = study.trials()[number]
     assert pruned.state == TrialState.PRUNED
     assert pruned.intermediate_values == {1: 90.0, 2: 80.0}
-    assert accuracy_of(pruned) == 90.0
+    assert accuracy_of(pruned) == 80.0
     best = study.best()
     assert best is not None
-    assert best.number == number
+    assert best["number"] == number
     full = study.issue().number
-    study.complete(full, 30.0, 1.0)
+    study.complete(full, 30.0, seconds=1.0)
     best = study.best()
     assert best is not None
-    assert best.number == full
+    assert best["number"] == full

@@ -149,7 +149,8 @@ def test_ties_go_to_the_later_epoch(accuracies):
 
 
 @pytest.mark.parametrize(
-    ("epoch", "keep_best", "after"), [("last", False, []), ("best", False, []), ("last", True, [2]), ("best", True, [1])]
+    ("epoch", "keep_best", "after"),
+    [("last", False, []), ("best", False, []), ("last", True, [2]), ("best", True, [1])],
 )
 def test_only_what_is_asked_for_is_written(tmp_path, epoch, keep_best, after):
     """A folder holds owner and state, and the weights from the first epoch that may be kept on; no temporary file."""
