@@ -15,7 +15,7 @@ from statistics import fmean, variance
 from typing import Any
 
 from cotuning_tune.base.tables import Table
-from cotuning_tune.report.claims import LEAST_FOR_WILD, LEVEL, dunnett_p, wild_method
+from cotuning_tune.report.claims import LEVEL, WILD, dunnett_p
 from cotuning_tune.report.comparison import BASELINE
 from cotuning_tune.report.results import StudyResult, methods_of, settings_of, studies_of
 from cotuning_tune.report.statistics import holm, wilson_interval
@@ -133,31 +133,47 @@ def _welch_p(one: Sequence[float], other: Sequence[float]) -> float:
     return float(2 * stdtr(freedom, -abs(fmean(one) - fmean(other)) / math.sqrt(sum(parts))))
 
 
+def _pooled(accuracies: Mapping[str, Sequence[float]]) -> tuple[str, float, int]:
+    """The configuration whose seeds vary more than those of the others, by an F test ('' for none); pooled squares.
+
+    The squares and their degrees of freedom are those of the others where there is one. Bonferroni over the methods.
+    """
+    from scipy.special import fdtri
+
+    squares = {m: (len(v) - 1) * variance(v) for m, v in accuracies.items() if len(v) > 1}
+    freedom = {m: len(accuracies[m]) - 1 for m in squares}
+    total, free = math.fsum(squares.values()), sum(freedom.values())
+    widest = max(squares, key=lambda m: squares[m] / freedom[m], default="")
+    if len(squares) < 3:
+        return "", total, free
+    rest, others = total - squares[widest], free - freedom[widest]
+    most = float(fdtri(freedom[widest], others, 1 - WILD / len(squares))) * rest / others
+    if rest > 1e-12 * total and squares[widest] / freedom[widest] > most:
+        return widest, rest, others
+    return "", total, free
+
+
 def seed_claim(accuracies: Mapping[str, Sequence[float]], baseline: str = BASELINE) -> dict[str, float]:
     """Claim 2 of a setting: p of each configuration against the baseline's, from the accuracies of their seeds.
 
-    Variance pooled over the methods, Dunnett's p; where, from 4 seeds on, one varies more than three times as much as
-    their median, Welch's t with Holm's correction. Empty without the baseline, or where nothing varies.
+    Variance pooled over the methods, Dunnett's p; pairs with one whose seeds vary more than the others' by Welch's t with
+    Bonferroni's correction. Empty without the baseline, or where nothing varies.
     """
     rivals = [method for method in accuracies if method != baseline]
-    freedom = sum(len(values) - 1 for values in accuracies.values())
-    if baseline not in accuracies or not rivals or freedom < 1:
+    wild, squares, freedom = _pooled(accuracies)
+    if baseline not in accuracies or not rivals or freedom < 1 or squares / freedom < 1e-18:
         return {}
-    base = accuracies[baseline]
-    if min(map(len, accuracies.values())) >= LEAST_FOR_WILD and wild_method(
-        {method: variance(values) for method, values in accuracies.items()}
-    ):
-        return dict(zip(rivals, holm([_welch_p(accuracies[m], base) for m in rivals]), strict=True))
-    squares = math.fsum((len(v) - 1) * variance(v) for v in accuracies.values() if len(v) > 1)
-    error = math.sqrt(squares / freedom)
-    if error < 1e-9:
-        return {}
+    base, error = accuracies[baseline], math.sqrt(squares / freedom)
 
-    def t(method: str) -> float:
-        difference = fmean(accuracies[method]) - fmean(base)
-        return abs(difference) / error / math.sqrt(1 / len(accuracies[method]) + 1 / len(base))
+    def p(method: str) -> float:
+        mine = accuracies[method]
+        if wild in (method, baseline):
+            enough = min(len(mine), len(base)) > 1
+            return min(1.0, len(rivals) * _welch_p(mine, base)) if enough else 1.0
+        t = abs(fmean(mine) - fmean(base)) / error / math.sqrt(1 / len(mine) + 1 / len(base))
+        return dunnett_p(t, len(rivals), freedom)
 
-    return {method: dunnett_p(t(method), len(rivals), freedom) for method in rivals}
+    return {method: p(method) for method in rivals}
 
 
 @dataclass(frozen=True)
