@@ -156,8 +156,8 @@ def _pooled(accuracies: Mapping[str, Sequence[float]]) -> tuple[str, float, int]
 def seed_claim(accuracies: Mapping[str, Sequence[float]], baseline: str = BASELINE) -> dict[str, float]:
     """Claim 2 of a setting: p of each configuration against the baseline's, from the accuracies of their seeds.
 
-    Variance pooled over the methods, Dunnett's p; pairs with one whose seeds vary more than the others' by Welch's t with
-    Bonferroni's correction. Empty without the baseline, or where nothing varies.
+    Variance pooled over the methods, Dunnett's p; pairs with one whose seeds vary more than the others' by Welch's t,
+    corrected by Bonferroni. Empty without the baseline, or where nothing varies.
     """
     rivals = [method for method in accuracies if method != baseline]
     wild, squares, freedom = _pooled(accuracies)
