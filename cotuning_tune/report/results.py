@@ -1,7 +1,9 @@
 """What a run's files say of each study."""
 
+import math
 import statistics
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,12 +11,15 @@ from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json
 from cotuning_tune.run.folder import RunDir, StudyDir
 
+AT_CHANCE = 3.0  # standard errors
+
 
 @dataclass(frozen=True)
 class StudyResult:
     """A study: its trials, the selection (None: no trial succeeded), the retrained seeds.
 
-    ``name``: of its folder. ``importance``: share of each searched parameter; empty where unknown.
+    ``name``: of its folder. ``importance``: share of each searched parameter; empty where unknown. ``val_images``:
+    of its validation split; ``chance``: share (%) of the largest class there; both 0 where unknown.
     """
 
     task: str
@@ -28,6 +33,8 @@ class StudyResult:
     name: str = ""
     importance: dict[str, float] = field(default_factory=dict)
     folder: StudyDir | None = None
+    val_images: int = 0
+    chance: float = 0.0
 
     @property
     def setting(self) -> str:
@@ -67,6 +74,13 @@ class StudyResult:
     def complete(self) -> list[dict[str, Any]]:
         """The trials of full length, by number."""
         return [trial for trial in self.trials if trial["state"] == "COMPLETE"]
+
+    def at_chance(self, trial: Mapping[str, Any]) -> bool:
+        """Whether a trial of full length learned nothing: at most three standard errors above chance."""
+        if not self.val_images or not self.chance or trial["state"] != "COMPLETE":
+            return False
+        error = math.sqrt(self.chance * (100 - self.chance) / self.val_images)
+        return float(trial["value"]) <= self.chance + AT_CHANCE * error
 
     @property
     def by_seed(self) -> dict[int, float]:
@@ -125,6 +139,8 @@ def _read_study(folder: StudyDir) -> StudyResult:
         name=folder.name,
         importance=study.get("importance", {}),
         folder=folder,
+        val_images=study.get("val_images", 0),
+        chance=study.get("chance", 0.0),
     )
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from cotuning_tune.base.files import read_json, write_bytes
 from cotuning_tune.base.tables import Table
+from cotuning_tune.report.advice import read_space
 from cotuning_tune.report.audit import audit_remarks, audit_studies, audit_table
 from cotuning_tune.report.comparison import baseline_table, bests_table, compare_methods, verdict_remarks
-from cotuning_tune.report.diagnostics import diagnostics_remarks, diagnostics_table, examine, read_space
+from cotuning_tune.report.diagnostics import diagnostics_remarks, diagnostics_table, examine, unlike_remarks
 from cotuning_tune.report.figures import Figure, build_figures
 from cotuning_tune.report.figures.draw import write_figures
 from cotuning_tune.report.overview import budget_table, configuration_table, gain_table, gap_table, main_table
@@ -117,6 +118,7 @@ def build_report(run: RunDir) -> Report:
     comparisons = compare_methods([search.studies for search in independent(searches)] or [studies])
     device = device_of(run)
     remarks = [
+        *unlike_remarks(studies),
         *verdict_remarks(studies, comparisons),
         _equality_remark(studies),
         *searches_remarks(run, searches),
