@@ -12,12 +12,16 @@ from cotuning_tune.run.folder import RunDir
 
 @dataclass(frozen=True)
 class Advice:
-    """A finding, where it was made, the figures that show it, and the change ('' where none helps)."""
+    """A finding, where it was made, the figures that show it, and the change ('' where none helps).
+
+    ``wider``: the key whose range the change widens.
+    """
 
     finding: str
     where: str
     evidence: str
     change: str = ""
+    wider: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ most of them, holds mostly for them, and stands out among all the conditions tha
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal
@@ -162,11 +162,14 @@ def _narrowed(search: Mapping[str, Any], condition: Condition) -> Any:
     return {**{k: search[k] for k in ("low", "high", "log")}, "high" if condition.above else "low": limit}
 
 
-def _change(space: Space, condition: Condition, studies: list[StudyResult]) -> str:
-    """The line that avoids it: a shorter range, else one option less; '' where that takes away what was chosen."""
+def _change(space: Space, condition: Condition, studies: list[StudyResult], wider: Collection[str]) -> str:
+    """The line that avoids it: a shorter range, else one option less; '' where that takes away what was chosen.
+
+    What shall grow ``wider`` is not made shorter.
+    """
     chosen = [study.selection["values"] for study in studies if study.selection]
     key = condition.key
-    if key and not any(condition.beyond(values[key]) for values in chosen if key in values):
+    if key and key not in wider and not any(condition.beyond(values[key]) for values in chosen if key in values):
         value = _narrowed(space.searched[key], condition)
         return space.change(key, value) if value is not None else ""
     for name, option in condition.options.items():
@@ -176,8 +179,11 @@ def _change(space: Space, condition: Condition, studies: list[StudyResult]) -> s
     return ""
 
 
-def causes(space: Space, studies: list[StudyResult]) -> list[Advice]:
-    """The common cause of failed trials and of those at chance; of the latter the count where none is found."""
+def causes(space: Space, studies: list[StudyResult], wider: Collection[str] = ()) -> list[Advice]:
+    """The common cause of failed trials and of those at chance; of the latter the count where none is found.
+
+    ``wider``: keys whose ranges other advice widens.
+    """
     rows = _rows(space, studies)
     bad = [row for row in rows if row.end]
     if len(bad) < LEAST:
@@ -189,7 +195,7 @@ def causes(space: Space, studies: list[StudyResult]) -> list[Advice]:
         evidence = (
             f"{cause.hits} of {cause.inside} such trials, {len(bad) - cause.hits} of {len(rows) - cause.inside} others"
         )
-        change = _change(space, cause.condition, studies)
+        change = _change(space, cause.condition, studies, wider)
         return [Advice(f"trials {ends} where {cause.condition}", where, evidence, change)]
     at_chance = sum(row.end == "end at chance" for row in bad)
     if at_chance < LEAST:

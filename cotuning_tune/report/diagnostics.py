@@ -20,7 +20,8 @@ NORMAL = NormalDist()
 
 def examine(space: Space, studies: list[StudyResult]) -> list[Advice]:
     """All that the search says of its space."""
-    return [*edges(space, studies), *causes(space, studies)]
+    found = edges(space, studies)
+    return found + causes(space, studies, {advice.wider for advice in found})
 
 
 def diagnostics_table(advice: list[Advice]) -> Table | None:

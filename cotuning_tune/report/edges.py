@@ -175,5 +175,5 @@ def edges(space: Space, studies: list[StudyResult]) -> list[Advice]:
         finding = f"{key}: accuracy still rises at its {'high' if upwards else 'low'} end"
         evidence = f"{rise / 10:.1f} ± {error / 10:.1f} points per tenth of the range, over {len(slopes)} studies"
         change = space.change(key, widened(space.searched[key], upwards))
-        advice.append(Advice(finding, _where(s.study for s in slopes), evidence, change))
+        advice.append(Advice(finding, _where(s.study for s in slopes), evidence, change, key))
     return advice

@@ -146,3 +146,11 @@ def test_an_option_that_spoils_everything() -> None:
         rows.append({**trial, "values": values, "value": trial["value"] - 50 * frozen})
     (found,) = edges(SPACE, [replace(made, trials=rows)])
     assert found.finding == HIGH
+
+
+def test_no_range_is_to_grow_and_to_shrink() -> None:
+    """Best beyond the end with one option, at chance there with the other: the range grows, the option goes."""
+    grows, avoids = examine(SPACE, _made_up(np.random.default_rng(4), 1, 32, 1.2, cliff=True))
+    assert (grows.finding, grows.change) == (HIGH, "line 2: lr = {low = 0.0001, high = 0.3, log = true}")
+    assert avoids.finding.endswith("and batch_norm = frozen")
+    assert avoids.change == 'under [train]: batch_norm = "train"'
