@@ -7,11 +7,12 @@ from pathlib import Path
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json, write_bytes
 from cotuning_tune.base.tables import Table
+from cotuning_tune.report.advice import read_space
 from cotuning_tune.report.answer import Answer, answer_of
 from cotuning_tune.report.audit import audit_remarks, audit_studies, audit_table
 from cotuning_tune.report.caveats import backbone_remarks, direct_remarks
 from cotuning_tune.report.comparison import baseline_table, bests_table, compare_methods, verdict_remarks
-from cotuning_tune.report.diagnostics import diagnostics_remarks, diagnostics_table, examine, read_space
+from cotuning_tune.report.diagnostics import diagnostics_remarks, diagnostics_table, examine, unlike_remarks
 from cotuning_tune.report.figures import Figure, build_figures
 from cotuning_tune.report.figures.draw import write_figures
 from cotuning_tune.report.models import models_tables
@@ -133,6 +134,7 @@ def build_report(run: RunDir, aim: str = "") -> Report:
     taken = next((s.studies for s in searches if answer.path == str(s.run.path)), studies)
     shown, many = (pooled(units), len(units)) if units and units[0].small else (studies, 1)
     remarks = [
+        *unlike_remarks(studies),
         *verdict_remarks(studies, comparisons),
         _equality_remark(studies),
         *searches_remarks(run, searches),
