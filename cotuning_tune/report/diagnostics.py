@@ -7,7 +7,6 @@ and test disagree: it proposes no change of the space.
 import math
 from statistics import NormalDist, fmean
 
-from cotuning_tune.base.tables import Table
 from cotuning_tune.report.advice import Advice, Space
 from cotuning_tune.report.causes import causes
 from cotuning_tune.report.edges import edges
@@ -22,19 +21,6 @@ def examine(space: Space, studies: list[StudyResult]) -> list[Advice]:
     """All that the search says of its space."""
     found = edges(space, studies)
     return found + causes(space, studies, {advice.wider for advice in found})
-
-
-def diagnostics_table(advice: list[Advice]) -> Table | None:
-    """The findings with their changes; None of none."""
-    if not advice:
-        return None
-    rows = [[a.finding, a.where, a.evidence, a.change or "nothing to change"] for a in advice]
-    note = (
-        "Lines of experiment.toml; a changed space is a new run: --name NEW, with --from RUN its sampler knows the old"
-        " trials. A range of [train] changes for every method alike. Whoever changes a space after seeing test results"
-        " has chosen by them: say so."
-    )
-    return Table("diagnostics", "Search-space diagnostics", ["finding", "where", "figures", "change"], rows, note)
 
 
 def diagnostics_remarks(advice: list[Advice]) -> list[str]:

@@ -78,11 +78,11 @@ class StudyResult:
         return [trial for trial in self.trials if trial["state"] == "COMPLETE"]
 
     def at_chance(self, trial: Mapping[str, Any]) -> bool:
-        """Whether a trial of full length learned nothing: at most three standard errors above chance."""
+        """Whether a trial learned nothing: at most three standard errors, or a tenth of the way up, above chance."""
         if not self.val_images or not self.chance or trial["state"] != "COMPLETE":
             return False
         error = math.sqrt(self.chance * (100 - self.chance) / self.val_images)
-        return float(trial["value"]) <= self.chance + AT_CHANCE * error
+        return float(trial["value"]) <= self.chance + min(AT_CHANCE * error, (100 - self.chance) / 10)
 
     @property
     def by_seed(self) -> dict[int, float]:
