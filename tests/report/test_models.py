@@ -27,6 +27,7 @@ from cotuning_tune.report.models import (
     tukey_p,
 )
 from cotuning_tune.report.results import read_studies
+from cotuning_tune.report.statistics import holm
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.predictions import Predictions
 from tests.report.synthetic import write_predictions, write_run
