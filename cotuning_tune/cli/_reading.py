@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from cotuning_tune.cli._options import Commands
+from cotuning_tune.cli._options import Commands, add_aim
 
 if TYPE_CHECKING:
     from cotuning_tune.report import Report
@@ -19,6 +19,8 @@ def add(commands: Commands) -> None:
         reader = commands.add_parser(name, help=text, description=text)
         reader.add_argument("run", metavar="RUN", help="folder of the run")
         reader.set_defaults(call=call)
+        if name == "report":
+            add_aim(reader)
     text = "show several runs in one table, and how they differ"
     compare = commands.add_parser("compare", help=text, description=text)
     compare.add_argument(
@@ -41,7 +43,7 @@ def _report(options: argparse.Namespace) -> int:
     from cotuning_tune.run.folder import RunDir
 
     run = RunDir.open(options.run)
-    show(run, write_report(run, figures=True))
+    show(run, write_report(run, figures=True, aim=options.aim or ""))
     return 0
 
 

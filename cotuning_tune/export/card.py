@@ -9,6 +9,7 @@ from typing import Any
 from cotuning_tune.base.files import read_json
 from cotuning_tune.base.tables import Table
 from cotuning_tune.export.chosen import Winner
+from cotuning_tune.report.caveats import begins_random
 from cotuning_tune.report.results import mean_std, read_tables
 from cotuning_tune.run import ledger
 
@@ -47,13 +48,19 @@ def card(winner: Winner, description: Mapping[str, Any], facts: Facts) -> str:
 
 
 def _what(winner: Winner, d: Mapping[str, Any]) -> str:
-    known = {"": "from its published weights", "random": "from random weights"}
-    begun = known.get(winner.spec["weights"], f"from the weights {PurePath(winner.spec['weights']).name}")
+    weights = winner.spec["weights"]
+    begun = f"from the weights {PurePath(weights).name}" if weights else "from its published weights"
+    begun = "from random weights" if _begins_random(winner) else begun
     return (
         f"A classifier of images into {len(d['classes'])} classes: {d['backbone']}, {begun}, trained with"
         f" `{d['method']}`, as {d['format']} (`{d['file']}`, float32). It is the target network alone:"
         f" the backbone and the head of these classes. Configuration `{d['config']}`, study `{d['study']}`."
     )
+
+
+def _begins_random(winner: Winner) -> bool:
+    there = winner.run.environment.exists()
+    return begins_random(winner.spec["weights"], read_json(winner.run.environment) if there else {})
 
 
 def _use(d: Mapping[str, Any]) -> str:
@@ -132,7 +139,7 @@ def _hyper_parameters(winner: Winner) -> str:
 
 def _licences(winner: Winner, facts: Facts) -> str:
     spec = winner.spec
-    if spec["weights"] == "random":
+    if _begins_random(winner):
         weights = "There are no pre-trained weights in it: training began at random ones."
     elif spec["weights"] and not facts.licence:
         weights = "It was trained from weights of a file, whose licence this program does not know."
@@ -197,9 +204,6 @@ def _of_test_evaluations(winner: Winner) -> list[str]:
 def _of_choice(winner: Winner) -> list[str]:
     selection = winner.study.selection or {}
     found = []
-    if selection["at_edge"]:
-        edges = ", ".join(selection["at_edge"])
-        found.append(f"Chosen at the edge of its range: {edges}. Better values may lie beyond.")
     if selection["state"] != "COMPLETE":
         found.append("No trial of the search ran to its end: the configuration was chosen among stopped ones.")
     if winner.study.finished < winner.study.budget:

@@ -47,7 +47,7 @@ class BatchSpectralShrinkage(Method):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        weight: float = hyper(1e-3, Range(1e-5, 1e-1, log=True), neutral=0.0, doc="eta of the paper")
+        weight: float = hyper(1e-3, Range(1e-5, 1.0, log=True), neutral=0.0, doc="eta of the paper")
         k: int = hyper(1, doc="how many singular values")
 
         def __post_init__(self) -> None:

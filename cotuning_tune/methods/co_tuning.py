@@ -41,7 +41,7 @@ class CoTuning(Method):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        weight: float = hyper(2.3, Range(0.02, 5.0, log=True), neutral=0.0, doc="lambda of the paper")
+        weight: float = hyper(2.3, Range(1e-3, 5.0, log=True), neutral=0.0, doc="lambda of the paper")
         approach: Literal["reverse", "direct"] = hyper(
             "reverse", doc="of the relationship; direct reads the labels of the validation split"
         )

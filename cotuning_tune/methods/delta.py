@@ -66,7 +66,7 @@ class Delta(TaughtMethod):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        weight: float = hyper(0.01, Range(1e-6, 1e-1, log=True), neutral=0.0, doc="alpha of the paper")
+        weight: float = hyper(0.01, Range(1e-7, 1e-1, log=True), neutral=0.0, doc="alpha of the paper")
         head_weight: float = hyper(0.01, neutral=0.0, doc="beta of the paper, towards zero")
         attention: bool = hyper(True, doc="channel attention; false: every channel counts alike")
 

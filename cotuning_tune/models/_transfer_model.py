@@ -97,8 +97,8 @@ class Pretrained:
 
     ``temperature`` calibrates the head on source data (paper, Algorithm 2); None: not known.
     ``head_is_trained`` is False where the head does not belong to these weights, ``note`` says why.
-    ``is_random``: all weights were drawn at random, as the user asked for. ``sides``: pixels of the images
-    as stored and as cut for these weights, where their owners say so.
+    ``is_random``: all weights were drawn at random, as the user asked for or because there are no others.
+    ``sides``: pixels of the images as stored and as cut for these weights, where their owners say so.
     """
 
     name: str

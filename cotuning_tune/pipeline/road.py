@@ -13,9 +13,10 @@ from cotuning_tune.cluster.watchdog import watchdog
 from cotuning_tune.experiment import Experiment
 from cotuning_tune.pipeline.request import Request
 from cotuning_tune.plan.gpu_share import settled
+from cotuning_tune.plan.write import question_line
 from cotuning_tune.report import Report, write_report
 from cotuning_tune.retrain import run_retraining
-from cotuning_tune.run.events import Checked, Notice, RunState, StageStarted, Standing
+from cotuning_tune.run.events import Checked, Notice, Reported, RunState, StageStarted, Standing
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.lock import driver_lock
 from cotuning_tune.run.on_end import OnEnd
@@ -46,8 +47,9 @@ def carry_out(request: Request, observers: Iterable[Observer] = ()) -> Outcome:
     run, sizes = request.opened()
     experiment = request.experiment
     stream = Stream(run, [Summary(), *observers, OnEnd(experiment.config.on_end, allowed=request.on_end)])
-    if line := calibration_line(experiment):
-        stream.notice(line)
+    for line in (calibration_line(experiment), question_line(experiment)):
+        if line:
+            stream.notice(line)
     with _ending(stream):
         complete = _work(request, run, sizes, stream)
         report = _report(run, stream) if request.retrain else None
@@ -153,4 +155,6 @@ def _report(run: RunDir, stream: Stream) -> Report:
     """Write the report, its figures and its page."""
     standing = replace(stream.searches[run.name], stage="report")
     stream.tell(StageStarted(run.name, str(run.path), stream.driver, standing, gpus=stream.gpus))
-    return write_report(run, figures=True)
+    report = write_report(run, figures=True)
+    stream.tell(Reported(report.answer.content))
+    return report

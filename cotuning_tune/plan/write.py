@@ -7,6 +7,7 @@ from typing import Any
 from cotuning_tune.base.cache import cache_root
 from cotuning_tune.base.console import duration
 from cotuning_tune.base.tables import Table, size
+from cotuning_tune.experiment import Experiment
 from cotuning_tune.plan.cost import Plan
 from cotuning_tune.plan.inventory import free_bytes
 
@@ -65,15 +66,20 @@ def _aim_lines(plan: Plan) -> list[str]:
     total = plan.searched + plan.retrained
     many = f"{e.searches} searches x ({each})" if e.searches > 1 else each
     lines = [f"trainings: {studies} studies x ({many}) = {studies * total}"]
+    return [*lines, question_line(e)]
+
+
+def question_line(experiment: Experiment) -> str:
+    """Which question a run of an experiment can answer, and what would answer the other one."""
+    c = experiment.config
     if c.aim == "methods":
-        return [
-            *lines,
-            f"answers: which method is better, when searched with {e.trials} trials each; the best model: --aim model",
-        ]
-    answers = "answers: which model to take; which method is better: more data sets, or --aim methods"
+        each = f"searched with {experiment.trials} trials, over {experiment.searches} searches"
+        return f"answers which method is better, {each}; for the best model: --aim model"
     if len(c.tasks) > 1:
-        answers = f"answers: which model to take, and which method is better on these {len(c.tasks)} data sets"
-    return [*lines, answers]
+        return f"answers which models to take, and which method is better on these {len(c.tasks)} data sets"
+    if len(c.methods) == 1:
+        return "answers which model to take"
+    return "answers which model to take; which method is better: --aim methods, or more data sets"
 
 
 def lines_of(plan: Plan) -> list[str]:

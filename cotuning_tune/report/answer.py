@@ -11,7 +11,7 @@ from cotuning_tune.report.claims import LEVEL
 from cotuning_tune.report.comparison import Comparisons, bests_remark
 from cotuning_tune.report.models import SettingModels, image_z, read_models
 from cotuning_tune.report.repeats import Search
-from cotuning_tune.report.results import StudyResult, methods_of
+from cotuning_tune.report.results import StudyResult, device_of, methods_of
 from cotuning_tune.report.statistics import wilson_interval
 from cotuning_tune.run.folder import RunDir
 
@@ -65,6 +65,11 @@ class Answer:
 
     lines: list[str]
     content: dict[str, Any]
+
+    @property
+    def path(self) -> str:
+        """The folder of the search that the model is taken from; '' where there is none."""
+        return str(next((taken["run"] for taken in self.content.get("take", [])), ""))
 
 
 def _interval(study: StudyResult, models: SettingModels | None) -> tuple[float, float]:
@@ -122,17 +127,20 @@ def _next(run: RunDir, found: list[Pick], comparisons: Comparisons) -> str:
 
 
 def answer_of(
-    run: RunDir, studies: list[StudyResult], units: list[Search], comparisons: Comparisons, device: str
+    run: RunDir, studies: list[StudyResult], searches: list[Search], comparisons: Comparisons, lead: str
 ) -> Answer:
-    """The answer of a run; ``units``: the searches that are compared, none where it has one."""
-    searches = [(search.run, search.studies) for search in units] or [(run, studies)]
-    found = picks(searches)
-    named = len(found) > 1
-    lines = [pick.sentence(named=named) + pick.surer() for pick in found[:MOST]]
+    """The answer of a run with these ``searches`` (none: it has one). ``lead``: 'model' or 'methods' comes first.
+
+    The model is the first search's, whatever repeats gave; where small searches share the trials, the best of all.
+    """
+    small = [(search.run, search.studies) for search in searches if search.small and searches[0].small]
+    found = picks(small or [(run, studies)])
+    models = [pick.sentence(named=len(found) > 1) + pick.surer() for pick in found[:MOST]]
     if len(found) > MOST:
-        lines.append(f"{len(found) - MOST} more data sets: see the table of models.")
+        models.append(f"{len(found) - MOST} more data sets: see the table of models.")
     methods = bests_remark(comparisons) or [comparisons.why]
-    lines += [*methods, _cost([one for _, one in searches], device)]
+    lines = [*methods, *models] if lead == "methods" else [*models, *methods]
+    lines.append(_cost([search.studies for search in searches] or [studies], device_of(run)))
     lines += [_next(run, found, comparisons)] if found else []
     claim = comparisons.claim
     content = {

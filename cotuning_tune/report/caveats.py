@@ -1,10 +1,32 @@
 """What a run used that its figures do not show by themselves."""
 
+from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 from cotuning_tune.report.results import StudyResult
 
 DIRECT = "direct"
+
+
+def begins_random(weights: str, environment: Mapping[str, Any]) -> bool:
+    """Whether every training began with random weights: asked for, or of a backbone that has no others."""
+    return bool(weights == "random" or environment.get("source", {}).get("random"))
+
+
+def backbone_remarks(experiment: Mapping[str, Any], environment: Mapping[str, Any]) -> list[str]:
+    """What every training began with; where that is random, which methods have no use for it."""
+    name, weights = experiment["backbone"], experiment.get("weights", "")
+    if not begins_random(weights, environment):
+        known = f"the weights of {PurePath(weights).name}" if weights else "its pre-trained weights"
+        return [f"Backbone: {name}, every training from {known}."]
+    remarks = [f"Backbone: {name}, every training from the same random weights: nothing learned before is transferred."]
+    if using := environment.get("source", {}).get("head_used_by", []):
+        named, them = " and ".join(using), "it is" if len(using) == 1 else "they are"
+        remarks.append(
+            f"The source head is random and knows no classes: {named} cannot show here what {them} made for."
+        )
+    return remarks
 
 
 def direct_remarks(studies: list[StudyResult]) -> list[str]:

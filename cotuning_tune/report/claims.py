@@ -15,8 +15,8 @@ from cotuning_tune.report.statistics import holm
 
 LEVEL = 0.05
 LEAST_UNITS = 2
-WILD = 3.0  # times the median of the methods' residual variances: from there on they share none
-LEAST_FOR_WILD = 4  # with fewer units chance alone makes most reports look wild
+WILD = 0.1  # level of the test for a wild method: what chance does to 10 % of reports costs them little
+LEAST_FOR_WILD = 3  # methods, and units: with fewer of either no variance stands out
 
 
 @cache
@@ -76,7 +76,7 @@ class Effect:
 class Claim:
     """What the units show: effects against the baseline, who may be the best, the least difference to be shown.
 
-    ``wild``: the method whose variance is too large to be pooled; '' where the methods share one.
+    ``wild``: the method whose variance is above that of the others; '' where the methods share one.
     """
 
     means: dict[str, float]
@@ -97,10 +97,21 @@ def residual_squares(values: Mapping[str, Sequence[float]]) -> dict[str, float]:
     }
 
 
-def wild_method(squares: Mapping[str, float]) -> str:
-    """The method whose residual variance exceeds three times the median of all; '' for none, or of two methods."""
+def wild_method(squares: Mapping[str, float], units: int) -> tuple[str, float]:
+    """The method whose residual variance is above that of the others by an F test ('' for none), and the sum to pool.
+
+    Exact for equal variances, Bonferroni over the methods. Of a wild one no more is pooled than that test lets pass.
+    """
+    from scipy.special import fdtri
+
+    methods, total = len(squares), math.fsum(squares.values())
     widest = max(squares, key=lambda method: squares[method])
-    return widest if squares[widest] > WILD * median(squares.values()) else ""
+    own = squares[widest] * methods / (methods - 1)  # the rest is the residual of an analysis without that method
+    rest = total - own
+    if min(methods, units) < LEAST_FOR_WILD or rest < 1e-12 * total:
+        return "", total
+    most = float(fdtri(units - 1, (methods - 2) * (units - 1), 1 - WILD / methods)) * rest / (methods - 2)
+    return (widest, rest + most) if own > most else ("", total)
 
 
 def paired_t(differences: Sequence[float]) -> tuple[float, float]:
@@ -130,10 +141,51 @@ def _minus(one: Sequence[float], other: Sequence[float]) -> list[float]:
     return [a - b for a, b in zip(one, other, strict=True)]
 
 
-def _may_be_best(method: str, values: Mapping[str, Sequence[float]]) -> bool:
-    """Whether no other method is above this one by a one-sided paired t, corrected for all of them (Bonferroni)."""
-    above = [_minus(row, values[method]) for name, row in values.items() if name != method]
-    return all(fmean(row) <= 0 or paired_t(row)[1] / 2 * len(above) > LEVEL for row in above)
+@dataclass(frozen=True)
+class _Analysis:
+    """The values of the judged methods over their units, and what the two-way analysis makes of them.
+
+    ``error``: standard error of a difference of two means, pooled over the methods. A pair with the ``wild`` method has
+    its own paired t instead, with Bonferroni's correction for all rivals.
+    """
+
+    values: dict[str, list[float]]
+    error: float
+    wild: str
+
+    @property
+    def others(self) -> int:
+        return len(self.values) - 1
+
+    @property
+    def freedom(self) -> int:
+        return self.others * (len(next(iter(self.values.values()))) - 1)
+
+    def reach(self, pair: tuple[str, str], *, two_sided: bool = True) -> float:
+        """How far chance may move the difference of two methods' means: 95 % for all rivals of one of them together."""
+        from scipy.special import stdtrit
+
+        if self.wild not in pair:
+            return dunnett_critical(self.others, self.freedom, two_sided=two_sided) * self.error
+        series = _minus(*(self.values[method] for method in pair))
+        tail = LEVEL / self.others / (2 if two_sided else 1)
+        return paired_t(series)[0] * float(stdtrit(len(series) - 1, 1 - tail))
+
+    def effect(self, method: str, baseline: str) -> Effect:
+        """A method against the baseline."""
+        series, pair = _minus(self.values[method], self.values[baseline]), (method, baseline)
+        difference, reach = fmean(series), self.reach(pair)
+        if self.wild in pair:
+            p = min(1.0, self.others * paired_t(series)[1])
+        else:
+            p = dunnett_p(abs(difference) / self.error, self.others, self.freedom)
+        return Effect(method, series, (difference - reach, difference + reach), p)
+
+    def may_be_best(self, method: str) -> bool:
+        """Whether no other method lies further above this one than chance may move the two (Hsu)."""
+        mine = fmean(self.values[method])
+        above = {other: fmean(row) - mine for other, row in self.values.items() if fmean(row) > mine}
+        return all(by < self.reach((other, method), two_sided=False) for other, by in above.items())
 
 
 def analyse(table: Mapping[str, Mapping[str, float]], baseline: str) -> Claim | None:
@@ -145,26 +197,13 @@ def analyse(table: Mapping[str, Mapping[str, float]], baseline: str) -> Claim | 
     values = {method: [row[unit] for unit in units] for method, row in table.items()}
     if len(values) < 2 or len(units) < LEAST_UNITS:
         return None
-    squares, others = residual_squares(values), len(values) - 1
-    freedom = others * (len(units) - 1)
-    error = math.sqrt(2 * math.fsum(squares.values()) / freedom / len(units))
-    if error < 1e-9:
+    wild, squares = wild_method(residual_squares(values), len(units))
+    found = _Analysis(values, math.sqrt(2 * squares / (len(values) - 1) / (len(units) - 1) / len(units)), wild)
+    if found.error < 1e-9:
         return None
     means = {method: fmean(row) for method, row in values.items()}
-    rivals = [method for method in values if method != baseline] if baseline in values else []
-    differences = {method: _minus(values[method], values[baseline]) for method in rivals}
-    wild = wild_method(squares) if len(units) >= LEAST_FOR_WILD else ""
-    if wild:
-        effects = paired_effects(differences)
-        bests = [method for method in values if _may_be_best(method, values)]
-        first = max(means, key=lambda method: means[method])
-        shown = effects or paired_effects({m: _minus(values[first], values[m]) for m in values if m != first})
-        return Claim(means, units, effects, bests, median(e.interval[1] - e.difference for e in shown), wild)
-    least = dunnett_critical(others, freedom) * error
-    behind = dunnett_critical(others, freedom, two_sided=False) * error
-    effects = []
-    for method, series in differences.items():
-        difference = fmean(series)
-        p = dunnett_p(abs(difference) / error, others, freedom)
-        effects.append(Effect(method, series, (difference - least, difference + least), p))
-    return Claim(means, units, effects, [m for m in means if max(means.values()) - means[m] < behind], least)
+    centre = baseline if baseline in values else max(means, key=lambda method: means[method])
+    rivals = [method for method in values if method != centre]
+    effects = [found.effect(method, baseline) for method in rivals] if centre == baseline else []
+    least = median(found.reach((method, centre)) for method in rivals)
+    return Claim(means, units, effects, [m for m in values if found.may_be_best(m)], least, wild)

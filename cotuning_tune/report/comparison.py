@@ -52,8 +52,9 @@ def budgets_differ(one: list[StudyResult], other: list[StudyResult]) -> str:
     Trials that were stopped early or failed by their own fault count as any other: that is how the method was asked
     to be judged. Hours do not count: a method that takes longer for the same epochs is slower, not favoured.
     """
-    for what, name in (("finished", "trials"), ("longest", "epochs a trial")):
-        a, b = (sum(getattr(study, what) for study in studies) for studies in (one, other))
+    trials = [sum(study.finished for study in studies) for studies in (one, other)]
+    epochs = [max((study.longest for study in studies), default=0) for studies in (one, other)]
+    for name, (a, b) in (("trials", trials), ("epochs a trial", epochs)):
         if a and b and abs(a - b) > TOLERANCE * max(a, b):
             return f"{a} against {b} {name}"
     return ""
@@ -176,16 +177,13 @@ def baseline_table(found: Comparisons) -> Table | None:
     unit = "data set (mean over its rates, seeds and searches)"
     if "data sets" not in found.scope:
         unit = "whole search (mean over its rates and seeds)"
-    test = (
-        "paired t of each method, Holm's correction, Bonferroni's intervals"
-        if wild
-        else "residual of methods and units pooled over the methods, Dunnett's p and simultaneous intervals"
-    )
+    alone = f", but for pairs with {wild}: paired t, Bonferroni's correction" if wild else ""
     note = (
-        f"Difference in points; a unit is a {unit}. Two-way analysis: {test}."
+        f"Difference in points; a unit is a {unit}. Two-way analysis: residual of methods and units pooled over the"
+        f" methods, Dunnett's p and simultaneous intervals{alone}."
         " A verdict needs p of at most 0.05, and trials, and epochs a trial, that differ by at most 5 %."
     )
-    header = effect_header("method", "p (Holm)" if wild else "p (Dunnett)", flips=flips)
+    header = effect_header("method", "p (adjusted)" if wild else "p (Dunnett)", flips=flips)
     return Table("statistics", "Against tuned fine-tuning", header, rows, note)
 
 
@@ -234,8 +232,8 @@ def verdict_remarks(studies: list[StudyResult], found: Comparisons) -> list[str]
         remarks.append(f"No difference from {BASELINE} shown {found.scope}, in points: {listed}.")
     if found.claim and found.claim.wild:
         remarks.append(
-            f"{found.claim.wild} varies more than three times as much as the others: paired t tests with Holm's"
-            " correction in place of one residual for all."
+            f"{found.claim.wild} varies more from unit to unit than the others do (F test): it is compared by paired t"
+            " tests with Bonferroni's correction, and adds to the common residual no more than chance allows."
         )
     if found.left_out:
         remarks.append(f"Left out of the comparison, since a method lacks results there: {', '.join(found.left_out)}.")

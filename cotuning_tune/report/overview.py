@@ -1,5 +1,6 @@
 """The tables every report opens with: accuracy, gaps, chosen configurations, budgets."""
 
+import math
 from itertools import pairwise
 from statistics import fmean
 from typing import Any
@@ -17,7 +18,7 @@ def main_table(studies: list[StudyResult], comparisons: Comparisons, searches: i
     """Test accuracy, mean +- std over the seeds, method x setting, and the mean over settings.
 
     Bold: the average (with one setting: its figure) of each method that is called better.
-    ``searches``: how many there shall be; the table is that of the first, or of the ``pooled`` small ones, a seed each.
+    ``searches``: how many there shall be; the table is that of the first, or of the ``pooled`` small ones.
     """
     settings, methods = settings_of(studies), methods_of(studies)
     rows = []
@@ -59,7 +60,7 @@ def gap_table(studies: list[StudyResult]) -> Table:
     header = ["method", "search val.", "retrained val.", "test", "retrained - search", "test - val."]
     note = (
         "Mean over studies and seeds (%). Retrained - search: what being chosen as the best of many was worth."
-        " Test - val.: what the best of the epochs was worth, and how the test split differs."
+        " Test - val.: how the test split differs."
     )
     return Table("gap", "Validation against test", header, rows, note)
 
@@ -68,24 +69,51 @@ def _shown(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
+def _precision(study: StudyResult) -> tuple[str, str]:
+    """The standard error of the chosen trial's validation accuracy (points), and how many trials lie within one."""
+    chosen = next((t for t in study.trials if study.selection and t["number"] == study.selection["trial"]), None)
+    if not study.val_images or chosen is None or chosen.get("accuracy") is None:
+        return "-", "-"
+    share = min(max(chosen["accuracy"] / 100, 1 / study.val_images), 1 - 1 / study.val_images)
+    error = 100 * math.sqrt(share * (1 - share) / study.val_images)
+    best = max(t["accuracy"] for t in study.complete or [chosen])
+    return f"{error:.1f}", f"{sum(t['accuracy'] >= best - error for t in study.complete)} of {len(study.complete)}"
+
+
 def configuration_table(studies: list[StudyResult]) -> Table:
-    """The chosen configuration of each study; * marks a value within 5 % of an end of its range."""
+    """The chosen configuration of each study, and how sharply validation could choose it."""
     rows = []
     for study in studies:
         if study.selection is None:
-            rows.append([study.method, study.setting, "-", "-", "no trial succeeded"])
+            rows.append([study.method, study.setting, "-", "-", "-", "-", "no trial succeeded"])
             continue
-        chosen, edge = study.selection, study.selection["at_edge"]
-        values = [f"{k} = {_shown(v)}{'*' if k in edge else ''}" for k, v in chosen["values"].items()]
-        validation = f"{chosen['val_accuracy']:.2f}"
-        rows.append([study.method, study.setting, str(chosen["trial"]), validation, ", ".join(values) or "all pinned"])
-    header = ["method", "study", "trial", "val. acc.", "configuration"]
-    note = "Chosen by the best validation accuracy (%), never by a test split. * at the edge of its range."
+        chosen = study.selection
+        fixed = next((t.get("fixed", "") for t in study.trials if t["number"] == chosen["trial"]), "")
+        trial = f"{chosen['trial']} ({fixed})" if fixed else str(chosen["trial"])
+        values = [f"{key} = {_shown(value)}" for key, value in chosen["values"].items()]
+        row = [study.method, study.setting, trial, f"{chosen['val_accuracy']:.2f}", *_precision(study)]
+        rows.append([*row, ", ".join(values) or "all pinned"])
+    rules = dict.fromkeys(study.selection["rule"] for study in studies if study.selection)
+    counts = sorted({study.val_images for study in studies} - {0})
+    images = f" {' to '.join(map(str, dict.fromkeys([counts[0], counts[-1]])))} validation images." if counts else ""
+    note = f"Chosen by: {'; '.join(rules)}.{images} ±: standard error; within: trials less than one below the best."
+    header = ["method", "study", "trial", "val. acc.", "±", "within", "configuration"]
     return Table("configurations", "Best configurations", header, rows, note)
 
 
 def _hours(seconds: float) -> str:
     return f"{seconds / 3600:.3f}"
+
+
+NEARLY_OFF = 0.05  # of the cross-entropy: a method's terms below that hardly change the training
+
+
+def _nearly_off(studies: list[StudyResult]) -> str:
+    """How many of the drawn trials were fine-tuning with a touch of the method; a dash where it adds nothing."""
+    drawn = [t["share"] for study in studies for t in study.complete if t.get("share") is not None and not t["fixed"]]
+    if not any(drawn):
+        return "-"
+    return f"{100 * sum(abs(share) < NEARLY_OFF for share in drawn) / len(drawn):.0f} %"
 
 
 def budget_table(studies: list[StudyResult], device: str) -> Table:
@@ -94,11 +122,13 @@ def budget_table(studies: list[StudyResult], device: str) -> Table:
     for method in methods_of(studies):
         mine = [study for study in studies if study.method == method]
         counts = [sum(c.count(state) for c in mine) for state in ("COMPLETE", "PRUNED", "FAIL")]
+        fixed = sum(bool(t.get("fixed")) for study in mine for t in study.trials)
         rows.append(
             [
                 method,
                 str(sum(study.budget for study in mine)),
-                *map(str, counts),
+                *map(str, [*counts, fixed]),
+                _nearly_off(mine),
                 str(sum(len(study.confirmations) for study in mine)),
                 str(sum(study.search_epochs for study in mine)),
                 _hours(sum(study.search_seconds for study in mine)),
@@ -106,6 +136,10 @@ def budget_table(studies: list[StudyResult], device: str) -> Table:
                 _hours(sum(study.retrain_seconds for study in mine)),
             ]
         )
-    header = ["method", "trial budget", "complete", "pruned", "failed", "confirmed", "epochs", f"search {device}-h"]
-    header += ["seeds", f"retrain {device}-h"]
-    return Table("budget", "Budgets", header, rows)
+    header = ["method", "trials", "complete", "pruned", "failed", "fixed", "nearly off", "confirmed", "epochs"]
+    header += [f"search {device}-h", "seeds", f"retrain {device}-h"]
+    note = (
+        "Fixed: the published defaults, and the method off or at its weakest. Nearly off: drawn trials whose terms"
+        f" change the loss by less than {100 * NEARLY_OFF:.0f} % of the cross-entropy."
+    )
+    return Table("budget", "Budgets", header, rows, note)

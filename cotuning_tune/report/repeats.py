@@ -27,7 +27,6 @@ from cotuning_tune.report.results import (
     settings_of,
     studies_of,
 )
-from cotuning_tune.report.statistics import wilson_interval
 from cotuning_tune.run import ledger
 from cotuning_tune.run.folder import RunDir
 
@@ -207,17 +206,6 @@ def decompose(strata: Iterable[Draws]) -> Spread | None:
     return found and Spread(max(0.0, found.search), found.seed)
 
 
-def firsts(searches: list[Search]) -> dict[str, float]:
-    """By method, in how many of the searches its mean test accuracy is the highest; equal ones share."""
-    wins = dict.fromkeys(methods_of(searches[0].studies), 0.0) if searches else {}
-    for search in searches:
-        means = {method: mean for method in wins if (mean := mean_over(search.studies, method)) is not None}
-        first = [method for method, mean in means.items() if mean == max(means.values())]
-        for method in first:
-            wins[method] += 1 / len(first)
-    return wins
-
-
 def _strata(searches: list[Search], method: str) -> list[Draws]:
     """The results of a method, by study, search and seed."""
     every = [studies_of(search.studies, method) for search in searches]
@@ -238,16 +226,14 @@ def _row(method: str, searches: list[Search]) -> list[str]:
 
 
 def searches_table(searches: list[Search]) -> Table:
-    """Each method's mean test accuracy in each search, both spreads, and how often it was first."""
-    wins, count = firsts(searches), len(searches)
-    rows = [[*_row(m, searches), f"{wins[m]:.3g} of {count}"] for m in methods_of(searches[0].studies)]
-    header = ["method", *(f"search {search.number}" for search in searches), "± searches", "± seeds", "first in"]
+    """Each method's mean test accuracy in each search, and both spreads."""
+    rows = [_row(method, searches) for method in methods_of(searches[0].studies)]
+    header = ["method", *(f"search {search.number}" for search in searches), "± searches", "± seeds"]
     note = (
-        "Mean test accuracy (%) over the studies, each search's own choices retrained over the same seeds. ± searches:"
-        " sample standard deviation of these means. ± seeds: that of one seed's mean over the studies within a search,"
-        " pooled. Search 1 is the main table: always the first one, never the best of them."
+        "Mean test accuracy (%) over the studies, each search's own choices retrained. ± searches: sample standard"
+        " deviation of these means. ± seeds: that of one seed's mean over the studies within a search, pooled."
     )
-    return Table("repeats", f"If we searched again, from {count} searches", header, rows, note)
+    return Table("repeats", f"The results of {len(searches)} searches", header, rows, note)
 
 
 def spread_table(searches: list[Search]) -> Table | None:
@@ -293,7 +279,7 @@ def repeats_audit_table(searches: list[Search]) -> Table | None:
 
 def searches_tables(searches: list[Search], device: str) -> list[Table | None]:
     """All tables about the repeats; those of results only where two searches or more have ended."""
-    ended = comparable(searches)
+    ended = independent(searches)
     found = [searches_table(ended), spread_table(ended)] if ended else []
     return [*found, *([terms_table(searches, device)] if searches else []), repeats_audit_table(searches)]
 
@@ -302,26 +288,6 @@ def of_search(search: Search, remark: str) -> str:
     """A remark about one search's studies, as one of the whole run; a warning stays one."""
     mark = WARNING if remark.startswith(WARNING) else ""
     return f"{mark}search {search.number}: {remark.removeprefix(WARNING)}"
-
-
-def stays_first_remark(searches: list[Search]) -> list[str]:
-    """In how many of the further searches the main table's best-ranked method was first again, and what that assumes.
-
-    The first search chose the method, so it does not count.
-    """
-    wins, further = firsts(searches[:1]), searches[1:]
-    if not any(wins.values()) or len(wins) < 2:
-        return []
-    first, again = max(wins, key=lambda method: wins[method]), firsts(further)
-    low, high = wilson_interval(again[first], len(further))
-    others = ", ".join(f"{method} in {count:.3g}" for method, count in again.items() if count and method != first)
-    return [
-        f"If we searched again: {first}, first in search 1, was first again in {again[first]:.3g} of {len(further)}"
-        f" further searches{f' ({others})' if others else ''}: it stays first with probability"
-        f" {100 * low:.0f} to {100 * high:.0f} % (Wilson's 95 % interval). Assumes that the searches are independent"
-        " draws that differ by their seed alone; same split and same retraining seeds, so it tells nothing of"
-        f" others; {len(further)} further search(es) are few."
-    ]
 
 
 def _variance_remark(searches: list[Search]) -> list[str]:
@@ -386,8 +352,8 @@ def searches_remarks(run: RunDir, searches: list[Search]) -> list[str]:
         return [f"This is a repeat of a search: its figures belong into the report of {owner.name}, not in its place."]
     if not searches:
         return []
-    ended = comparable(searches)
-    told = [*stays_first_remark(ended), *_variance_remark(ended)] if ended else []
+    ended = independent(searches)
+    told = _variance_remark(ended) if ended else []
     audits = [of_search(s, r) for s in searches[1:] for r in audit_remarks(s.run, s.studies, s.audits)]
     problems = [remark for remark in audits if remark.startswith(WARNING)]
     fits = [] if problems or len(searches) < 2 else ["Audit of the repeats: their files fit together too."]

@@ -29,6 +29,8 @@ class StudyResult:
     importance: dict[str, float] = field(default_factory=dict)
     folder: StudyDir | None = None
     confirmations: list[dict[str, Any]] = field(default_factory=list)
+    val_images: int = 0
+    chance: float = 0.0
 
     @property
     def setting(self) -> str:
@@ -127,6 +129,8 @@ def _read_study(folder: StudyDir) -> StudyResult:
         importance=study.get("importance", {}),
         folder=folder,
         confirmations=study.get("confirmations", []),
+        val_images=study.get("val_images", 0),
+        chance=study.get("chance", 0.0),
     )
 
 

@@ -55,7 +55,7 @@ def holm(ps: Sequence[float]) -> list[float]:
     return corrected
 
 
-def wilson_interval(successes: float, trials: int, level: float = 0.95) -> tuple[float, float]:
+def wilson_interval(successes: float, trials: float, level: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval of a probability (Wilson 1927): holds for few trials too. 0 to 1 of none."""
     if not trials:
         return 0.0, 1.0

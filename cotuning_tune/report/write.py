@@ -4,15 +4,17 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json, write_bytes
 from cotuning_tune.base.tables import Table
 from cotuning_tune.report.answer import Answer, answer_of
 from cotuning_tune.report.audit import audit_remarks, audit_studies, audit_table
-from cotuning_tune.report.caveats import direct_remarks
+from cotuning_tune.report.caveats import backbone_remarks, direct_remarks
 from cotuning_tune.report.comparison import baseline_table, bests_table, compare_methods, verdict_remarks
 from cotuning_tune.report.diagnostics import diagnostics_remarks, diagnostics_table, examine, read_space
 from cotuning_tune.report.figures import Figure, build_figures
 from cotuning_tune.report.figures.draw import write_figures
+from cotuning_tune.report.models import models_tables
 from cotuning_tune.report.overview import budget_table, configuration_table, gap_table, main_table
 from cotuning_tune.report.page import page_html
 from cotuning_tune.report.published import published_remarks, published_table
@@ -112,16 +114,23 @@ def _growth_remark(run: RunDir) -> list[str]:
     return [f"The run was extended: {steps} trials per study; every study grew alike."] if grown else []
 
 
-def build_report(run: RunDir) -> Report:
-    """The report of a run whose search has ended; reads files only."""
+def build_report(run: RunDir, aim: str = "") -> Report:
+    """The report of a run whose search has ended; reads files only.
+
+    ``aim``: which answer leads, 'model' or 'methods' ('': as the run was asked). Raises UserError for 'methods' where
+    the run does not tell methods apart.
+    """
     asked, studies = read_tables(run), read_studies(run)
-    experiment = asked["experiment"]
     environment = read_json(run.environment)
     audits = audit_studies(run, studies)
     advice, searches = examine(read_space(run), studies), read_searches(run, studies)
-    units = independent(searches)
+    units, lead = independent(searches), aim or asked["experiment"].get("aim", "model")
     comparisons = compare_methods([search.studies for search in units] or [studies])
-    device = device_of(run)
+    if aim == "methods" and comparisons.claim is None:
+        how = f"cotuning-tune resume {run.path} --aim methods, or more data sets"
+        raise UserError(f"{comparisons.why} To compare them: {how}")
+    device, answer = device_of(run), answer_of(run, studies, searches, comparisons, lead)
+    taken = next((s.studies for s in searches if answer.path == str(s.run.path)), studies)
     shown, many = (pooled(units), len(units)) if units and units[0].small else (studies, 1)
     remarks = [
         *verdict_remarks(studies, comparisons),
@@ -130,7 +139,7 @@ def build_report(run: RunDir) -> Report:
         *audit_remarks(run, studies, audits),
         *_growth_remark(run),
         *published_remarks(asked, studies),
-        f"Backbone: {experiment['backbone']}, every training from its pre-trained weights.",
+        *backbone_remarks(asked["experiment"], environment),
         *direct_remarks(studies),
         *diagnostics_remarks(advice),
         *_failures(studies),
@@ -139,6 +148,7 @@ def build_report(run: RunDir) -> Report:
     tables = [
         bests_table(comparisons),
         main_table(shown, comparisons, run.searches, many),
+        *models_tables(taken),
         baseline_table(comparisons),
         configuration_table(studies),
         budget_table(shown, device),
@@ -150,8 +160,7 @@ def build_report(run: RunDir) -> Report:
         reproduce_table(run, studies),
         environment_table(environment),
     ]
-    answer, kept = answer_of(run, studies, units, comparisons, device), [t for t in tables if t is not None]
-    return Report(run.name, kept, remarks, answer, studies, build_figures(run, studies))
+    return Report(run.name, [t for t in tables if t is not None], remarks, answer, studies, build_figures(run, studies))
 
 
 def write_files(folder: Path, name: str, report: Report) -> None:
@@ -164,12 +173,12 @@ def write_files(folder: Path, name: str, report: Report) -> None:
         write_bytes(folder / f"{table.name}.tex", table.latex().encode(), durable=False)
 
 
-def write_report(run: RunDir, *, figures: bool = False) -> Report:
+def write_report(run: RunDir, *, figures: bool = False, aim: str = "") -> Report:
     """Build the report and write it to the run's ``report/``: Markdown, CSV and LaTeX per table, and one page.
 
-    ``figures``: as files of their own too.
+    ``figures``: as files of their own too; ``aim``: as ``build_report``.
     """
-    report = build_report(run)
+    report = build_report(run, aim)
     write_files(run.report, "report.md", report)
     if figures:
         write_figures(run.report, report.figures, methods_of(report.studies))

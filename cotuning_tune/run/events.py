@@ -144,6 +144,13 @@ class SeedEnded:
 
 
 @dataclass(frozen=True)
+class Reported:
+    """The report has been written. ``answer``: the models to take, the methods that may be the best, the unit."""
+
+    answer: Mapping[str, object]
+
+
+@dataclass(frozen=True)
 class Notice:
     """One line for the user; ``urgent``: something is wrong."""
 
@@ -175,6 +182,7 @@ Event = (
     | Selected
     | SeedStarted
     | SeedEnded
+    | Reported
     | Notice
     | Waiting
     | Ended

@@ -103,7 +103,6 @@ class Selection(TypedDict):
     val_accuracies: list[float]
     values: Values
     hparams: Values
-    at_edge: list[str]
     state: str
     rule: str
     spec: Values

@@ -7,13 +7,13 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TypedDict
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json, write_json
-from cotuning_tune.run.events import ENDED_AS, Ended, Event, Standing
+from cotuning_tune.run.events import ENDED_AS, Ended, Event, Reported, Standing
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.stream import Stream
 
@@ -76,6 +76,7 @@ class Content(TypedDict):
     started: float
     updated: float
     reason: str
+    answer: Mapping[str, object]
 
 
 class Summary:
@@ -87,6 +88,7 @@ class Summary:
 
     def __init__(self) -> None:
         self.state, self.reason, self.started = "running", "", time.time()
+        self.answer: Mapping[str, object] = {}
         self._changed, self._ended = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -96,6 +98,8 @@ class Summary:
         if self._thread is None:
             self._thread = threading.Thread(target=self._write_on, args=(now,), daemon=True)
             self._thread.start()
+        if isinstance(event, Reported):
+            self.answer = event.answer
         if isinstance(event, Ended):
             self.state, self.reason = event.state, event.reason
             self._ended.set()
@@ -128,6 +132,7 @@ class Summary:
             "started": self.started,
             "updated": time.time(),
             "reason": self.reason,
+            "answer": self.answer,
         }
 
     def _write_on(self, now: Stream) -> None:

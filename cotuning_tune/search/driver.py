@@ -20,6 +20,7 @@ from cotuning_tune.base.toml_text import tables_of
 from cotuning_tune.cluster.driver import Driver
 from cotuning_tune.cluster.signals import kept_handlers
 from cotuning_tune.experiment import Experiment, parse
+from cotuning_tune.methods import method
 from cotuning_tune.run.events import ENDED_AS, Standing
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.lock import holder
@@ -58,17 +59,21 @@ def create_run(experiment: Experiment, storage: Path, command: Sequence[str], wa
             run.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as problem:
             raise UserError(f"the folder {run.path} cannot be made: {problem.strerror} (--storage)") from None
-    write_json(run.environment, _environment(experiment, command) | older | _calibration(experiment))
+    write_json(run.environment, _environment(experiment, command) | older | _source(experiment))
     write_bytes(run.space_file, experiment.space_text().encode())
     write_bytes(run.experiment_file, experiment.text.encode())
     return run
 
 
-def _calibration(experiment: Experiment) -> Values:
-    """The source head's temperature where it was fitted for this experiment."""
-    if not experiment.config.source_val:
-        return {}
-    return {"source_temperature": source_of(experiment.spec(experiment.studies[0], {}, 0)).temperature}
+def _source(experiment: Experiment) -> Values:
+    """Whether the weights that every training begins with are random, and the methods that use the source head.
+
+    Also its temperature where it was fitted for this experiment.
+    """
+    source = source_of(experiment.spec(experiment.studies[0], {}, 0))
+    using = [name for name in experiment.config.methods if method(name).uses_source_head]
+    fitted = {"source_temperature": source.temperature} if experiment.config.source_val else {}
+    return {"source": {"random": source.is_random, "head_used_by": using}, **fitted}
 
 
 def _environment(experiment: Experiment, command: Sequence[str]) -> Values:

@@ -1,8 +1,6 @@
 """What the search hands over: each study's study as a file, and the configuration that was chosen."""
 
-import math
 from dataclasses import replace
-from typing import cast
 
 import optuna
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
@@ -10,7 +8,6 @@ from optuna.trial import TrialState
 
 from cotuning_tune.base.files import write_json
 from cotuning_tune.experiment import Experiment, Study
-from cotuning_tune.hyper import Choice, Range
 from cotuning_tune.run import ledger
 from cotuning_tune.run.choice import choose, confirmed, judged, rule_text
 from cotuning_tune.run.events import Selected
@@ -20,28 +17,7 @@ from cotuning_tune.search.board import column_values
 from cotuning_tune.search.study import OptunaStudy, Studies, confirmation_of
 from cotuning_tune.training.job import task_of
 
-EDGE = 0.05
 LEAST_FOR_IMPORTANCE = 8
-
-
-def at_edge(experiment: Experiment, method: str, values: Values) -> list[str]:
-    """The searched numbers that lie within 5 % of an end of their range (of its logarithm)."""
-    found = []
-    for key, parameter in experiment.space(method).items():
-        search = parameter.search
-        if key not in values or search is None or values[key] == parameter.neutral:
-            continue
-        if isinstance(search, Choice):
-            numbers = [o for o in search.options if isinstance(o, (int, float)) and not isinstance(o, bool)]
-            if len(numbers) > 2 and values[key] in (min(numbers), max(numbers)):
-                found.append(key)
-        elif isinstance(search, Range):
-            low, high, value = search.low, search.high, float(cast(float, values[key]))
-            if search.log:
-                low, high, value = math.log(low), math.log(high), math.log(value)
-            if not EDGE <= (value - low) / (high - low) <= 1 - EDGE:
-                found.append(key)
-    return found
 
 
 def importance(study: OptunaStudy) -> dict[str, float]:
@@ -85,7 +61,6 @@ def _write_study(run: RunDir, experiment: Experiment, study: OptunaStudy) -> Sel
         "val_accuracies": confirmed(rows, again).get(best["number"], [best["accuracy"]]),
         "values": best["values"],
         "hparams": column_values(experiment, study.key, best["values"]),
-        "at_edge": at_edge(experiment, study.key.method, best["values"]),
         "state": best["state"],
         "rule": rule_text(best, experiment.rule),
         "spec": spec.to_json(),

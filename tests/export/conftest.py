@@ -65,7 +65,7 @@ def write_search(run: RunDir, text: str) -> None:
         states = [{}, {"number": 1, "state": "PRUNED", "epochs": 1}, {"number": 2, "state": "FAIL", "epochs": 1}]
         trials = [{**trial, "reason": "", **state} for state in states]
         write_json(run.study(study.name).summary, {**named, "budget": 3, "given_up": False, "trials": trials})
-        selection = {**named, "trial": 0, "val_accuracy": 66.7, "values": values, "hparams": values, "at_edge": []}
+        selection = {**named, "trial": 0, "val_accuracy": 66.7, "values": values, "hparams": values}
         selection |= {"state": "COMPLETE", "rule": "best validation accuracy", "spec": spec.to_json()}
         write_json(run.study(study.name).selection, {**selection, "config": ledger.config_hash(spec.to_json())})
 

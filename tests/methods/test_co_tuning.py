@@ -137,7 +137,7 @@ def test_the_source_head_is_trained(method, trained):
 
 def test_a_head_without_training_is_refused():
     """A head that was not trained with its backbone is refused, with the reason that its file gives."""
-    source = replace(pretrained("tiny_cnn"), head_is_trained=False, note="m.pth is a MoCo file")
+    source = replace(pretrained("tiny_cnn"), is_random=False, note="m.pth is a MoCo file")
     method = CoTuning(CoTuning.Config(), TransferModel(source, 3, torch.Generator()), task_of())
     message = r"co_tuning needs the head that the backbone was trained with \(m.pth is a MoCo file\)"
     with pytest.raises(UserError, match=message):
@@ -146,14 +146,14 @@ def test_a_head_without_training_is_refused():
 
 def test_random_weights_are_warned_of(caplog):
     """Random weights are the user's own choice: they are served, and the log says what they are worth."""
-    source = replace(pretrained("tiny_cnn"), head_is_trained=False, is_random=True, temperature=None)
+    source = replace(pretrained("tiny_cnn"), temperature=None)
     CoTuning(CoTuning.Config(), TransferModel(source, 3, torch.Generator()), task_of()).check(source)
     assert caplog.messages == ["co_tuning: the weights of tiny_cnn are random, its head knows no classes"]
 
 
 def test_an_unknown_temperature_is_said(caplog):
     """Without a published temperature 1 is taken, and the log says so; a given one is taken silently."""
-    source = replace(pretrained("tiny_cnn"), temperature=None)
+    source = replace(pretrained("tiny_cnn"), head_is_trained=True, is_random=False, temperature=None)
     model = TransferModel(source, 3, torch.Generator())
     CoTuning(CoTuning.Config(temperature=1.2), model, task_of()).check(source)
     assert caplog.messages == []

@@ -96,9 +96,9 @@ def lwf_of(source: Pretrained) -> LearningWithoutForgetting:
 
 def test_a_head_without_training_is_refused(caplog):
     """A head that was not trained with its backbone has nothing to forget; random weights are warned of."""
-    source = replace(pretrained("tiny_cnn"), head_is_trained=False)
+    source = replace(pretrained("tiny_cnn"), is_random=False)
     with pytest.raises(UserError, match="lwf needs the head that the backbone was trained with"):
         lwf_of(source).check(source)
-    random = replace(source, is_random=True)
+    random = pretrained("tiny_cnn")
     lwf_of(random).check(random)
     assert caplog.messages == ["lwf: the weights of tiny_cnn are random, its head knows no classes"]

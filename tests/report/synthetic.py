@@ -193,8 +193,8 @@ def predictions_of(study: dict[str, Any], seed: int, accuracy: float, images: in
     labels, hard = np.arange(images) % CLASSES, _normal(CLASSES, "classes", task)
     ease = _normal(images, "images", task) - 0.5 * hard[labels]
     ease += 0.5 * _normal(images, "model", *where) + 0.5 * _normal(images, "seed", *where, seed)
-    right = np.argsort(np.argsort(-ease, kind="stable")) < round(accuracy * images / 100)
-    confidence = 1 / (1 + np.exp(-1.5 - 0.8 * np.abs(ease)))
+    rank = np.argsort(np.argsort(-ease, kind="stable"))
+    right, confidence = rank < round(accuracy * images / 100), 0.97 - 0.6 * rank / images
     other = (labels + 1 + (labels + np.arange(images)) % (CLASSES - 1)) % CLASSES
     names = [f"{task} {position}" for position in range(images)]
     return Predictions(
@@ -310,7 +310,7 @@ def write_run(
     pruned: float = 0.3,
     files: bool = True,
     seed: int = 0,
-    images: int = 2000,
+    images: int = 1980,
 ) -> RunDir:
     """A finished run in ``folder`` (its last part is the name).
 

@@ -1,4 +1,4 @@
-"""What a run used and its figures do not show is told: the direct approach of co-tuning."""
+"""What a run used and its figures do not show is told: random weights, the direct approach of co-tuning."""
 
 from pathlib import Path
 from typing import Any
@@ -6,12 +6,17 @@ from typing import Any
 import pytest
 
 from cotuning_tune.base.files import read_json, write_json
+from cotuning_tune.experiment import read_experiment
 from cotuning_tune.report import build_report
-from cotuning_tune.report.caveats import direct_remarks
+from cotuning_tune.report.caveats import backbone_remarks, direct_remarks
 from cotuning_tune.report.results import StudyResult
+from cotuning_tune.search.driver import create_run
 from tests.report.synthetic import write_run
 
 FLATTERS = "co_tuning approach = direct reads the labels of the validation split: its validation accuracy flatters it"
+
+RANDOM = "Backbone: net, every training from the same random weights: nothing learned before is transferred."
+NO_CLASSES = "The source head is random and knows no classes"
 
 
 def study(chosen: str, tried: tuple[str, ...] = (), method: str = "co_tuning") -> StudyResult:
@@ -38,6 +43,60 @@ def study(chosen: str, tried: tuple[str, ...] = (), method: str = "co_tuning") -
 def test_the_direct_approach_is_told(studies: list[StudyResult], expected: list[str]) -> None:
     """Pinned, chosen or tried; where both were searched, how often it was chosen."""
     assert direct_remarks(studies) == expected
+
+
+@pytest.mark.parametrize(
+    ("weights", "source", "expected"),
+    [
+        ({}, {}, ["Backbone: net, every training from its pre-trained weights."]),
+        (
+            {},
+            {"random": False, "head_used_by": ["lwf"]},
+            ["Backbone: net, every training from its pre-trained weights."],
+        ),
+        ({"weights": "/data/my.pth"}, {}, ["Backbone: net, every training from the weights of my.pth."]),
+        ({"weights": "random"}, {}, [RANDOM]),
+        ({}, {"random": True, "head_used_by": []}, [RANDOM]),
+        (
+            {"weights": "random"},
+            {"random": True, "head_used_by": ["co_tuning"]},
+            [RANDOM, f"{NO_CLASSES}: co_tuning cannot show here what it is made for."],
+        ),
+        (
+            {},
+            {"random": True, "head_used_by": ["co_tuning", "lwf"]},
+            [RANDOM, f"{NO_CLASSES}: co_tuning and lwf cannot show here what they are made for."],
+        ),
+    ],
+)
+def test_what_training_began_with_is_told(weights: dict[str, str], source: dict[str, Any], expected: list[str]) -> None:
+    """Published, a file's, or random, as the run recorded it; an older run without a record as it was asked for."""
+    environment = {"source": source} if source else {}
+    assert backbone_remarks({"backbone": "net", **weights}, environment) == expected
+
+
+@pytest.mark.parametrize(
+    ("backbone", "source"),
+    [
+        ('"tiny_cnn"', {"random": True, "head_used_by": ["co_tuning", "lwf"]}),
+        ('"mnasnet0_5"\nweights = "random"', {"random": True, "head_used_by": ["co_tuning", "lwf"]}),
+    ],
+)
+def test_a_run_records_what_training_begins_with(tmp_path: Path, backbone: str, source: dict[str, Any]) -> None:
+    """A new run's env.json says whether the weights are random, and which of its methods use the source head."""
+    path = tmp_path / "mine.toml"
+    asked = 'tasks = ["synthetic"]\nmethods = ["bss", "co_tuning", "lwf"]\nbackbone = '
+    path.write_text(f"[experiment]\n{asked}{backbone}\n")
+    run = create_run(read_experiment(path), tmp_path / "runs", [])
+    assert read_json(run.environment)["source"] == source
+
+
+def test_published_weights_are_recorded_as_such(tmp_path: Path) -> None:
+    """A backbone with its published weights is not random."""
+    path = tmp_path / "mine.toml"
+    path.write_text('[experiment]\ntasks = ["synthetic"]\nmethods = ["bss"]\nbackbone = "efficientnet_lite0"\n')
+    run = create_run(read_experiment(path), tmp_path / "runs", [])
+    assert read_json(run.environment)["source"] == {"random": False, "head_used_by": []}
 
 
 def test_the_report_tells_of_it(tmp_path: Path) -> None:

@@ -6,7 +6,15 @@ import pytest
 from scipy import stats
 from statsmodels.formula.api import ols
 
-from cotuning_tune.report.claims import Claim, analyse, dunnett_critical, dunnett_p, paired_effects
+from cotuning_tune.report.claims import (
+    Claim,
+    analyse,
+    dunnett_critical,
+    dunnett_p,
+    paired_effects,
+    residual_squares,
+    wild_method,
+)
 from cotuning_tune.report.statistics import holm
 
 REPORTS = 3000
@@ -84,16 +92,55 @@ def test_the_set_is_hsus() -> None:
     assert 1 <= len(claim.bests) < 5
 
 
-def test_one_wild_method_ends_the_pooling() -> None:
-    """Where one variance is far above the others, each method has its own paired t, corrected by Holm."""
+def wild_table() -> np.ndarray:
     values = np.random.default_rng(5).normal(0, 0.3, (5, 6)) + np.array([[0.0], [1.0], [0.1], [0.0], [0.2]])
     values[3] += [6, -6, 5, -5, 4, -4]
-    claim = claim_of(values)
+    return values
+
+
+def test_a_wild_method_is_compared_alone() -> None:
+    """It has a paired t with Bonferroni's correction; of its residual the others bear what the F test allows."""
+    values = wild_table()
+    claim, rest = claim_of(values), np.delete(values, 3, 0)
     assert claim.wild == "m3"
-    ps = [float(stats.ttest_rel(row, values[0]).pvalue) for row in values[1:]]
-    assert [effect.p for effect in claim.effects] == pytest.approx(holm(ps))
-    assert claim.effects == paired_effects({f"m{i}": list(values[i] - values[0]) for i in range(1, 5)})
-    assert {"m1", "m3"} <= set(claim.bests)
+    p = float(stats.ttest_rel(values[3], values[0]).pvalue)
+    assert claim.effects[2].p == pytest.approx(min(1, 4 * p))
+    low, high = stats.ttest_rel(values[3], values[0]).confidence_interval(1 - 0.05 / 4)
+    assert claim.effects[2].interval == pytest.approx((low, high))
+    squares = sum(residual_squares({str(i): list(row) for i, row in enumerate(rest)}).values())
+    pooled = squares * (1 + stats.f.isf(0.1 / 5, 5, 15) / 3) / 20
+    assert claim.least == pytest.approx(dunnett_critical(4, 20) * (2 * pooled / 6) ** 0.5)
+    assert claim.effects[0].p == pytest.approx(dunnett_p(claim.effects[0].difference / (pooled / 3) ** 0.5, 4, 20))
+    assert claim.bests == ["m1", "m3"]
+
+
+def test_pairs_by_themselves() -> None:
+    """Series of differences have a paired t each, corrected by Holm, with Bonferroni's intervals."""
+    values = wild_table()
+    tests = [stats.ttest_rel(row, values[0]) for row in values[1:]]
+    effects = paired_effects({str(i): list(row - values[0]) for i, row in enumerate(values[1:])})
+    assert [effect.p for effect in effects] == pytest.approx(holm([float(t.pvalue) for t in tests]))
+    assert effects[2].interval == pytest.approx(tuple(tests[2].confidence_interval(1 - 0.05 / 4)))
+
+
+def test_a_wild_baseline_is_compared_alone() -> None:
+    """Every comparison with it is a paired t."""
+    values = wild_table()
+    claim = claim_of(values, "m3")
+    ps = [4 * float(stats.ttest_rel(row, values[3]).pvalue) for i, row in enumerate(values) if i != 3]
+    assert [effect.p for effect in claim.effects] == pytest.approx([min(1.0, p) for p in ps])
+
+
+def test_the_wild_test_is_exact() -> None:
+    """Of equal methods one is wild in nearly 10 % of reports; never of two methods or over two units."""
+    rng = np.random.default_rng(12)
+    for methods, units in ((3, 3), (5, 4), (8, 12)):
+        tables = ({str(i): list(row) for i, row in enumerate(t)} for t in rng.normal(size=(REPORTS, methods, units)))
+        share = np.mean([wild_method(residual_squares(table), units)[0] != "" for table in tables])
+        assert 0.085 < share < 0.115, (methods, units)
+    for methods, units in ((2, 6), (5, 2)):
+        assert {claim_of(values).wild for values in rng.normal(size=(300, methods, units))} == {""}
+    assert claim_of(np.array([[0.0, 0, 0, 0], [0, 0, 0, 0], [9, -3, 4, 1]])).wild == ""
 
 
 def test_what_shows_nothing() -> None:

@@ -63,7 +63,7 @@ def write_study(
         best = max(done, key=lambda t: t["value"])
         chosen = {"trial": best["number"], "val_accuracy": best["value"], "values": best["values"]}
         hashes = {"spec": spec, "config": config, "study_hash": ledger.content_hash(summary)}
-        write_json(folder.selection, {**study, **chosen, "state": "COMPLETE", "at_edge": ["optim/lr"], **hashes})
+        write_json(folder.selection, {**study, **chosen, "state": "COMPLETE", **hashes})
     for result in ({**one, "config": config} for one in seeds):
         files, entry = folder.retrain(result["seed"]), {"study": folder.name, "seed": result["seed"], "config": config}
         write_json(files.config, {"config": config, "seed": result["seed"], "spec": spec | {"seed": result["seed"]}})

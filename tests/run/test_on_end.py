@@ -79,10 +79,11 @@ def test_not_for_a_replaced_driver(driven: RunDir) -> None:
 
 def test_the_user_decides(tmp_path: Path, call: Callable[..., tuple[int, list[str], list[str]]]) -> None:
     """The command of a file runs only with --on-end, also where the driver fails; without it a note shows it."""
-    keys = f"on_end = '''{COMMAND}'''\nweights = 'gone.pth'"
+    keys = f"on_end = '''{COMMAND}'''\n"
     path, ended = tmp_path / "tiny.toml", tmp_path / "tiny" / "ended"
     path.write_text(EXPERIMENT.replace("[experiment]", f"[experiment]\n{keys}"))
     run = create_run(read_experiment(path), tmp_path, [])
+    run.experiment_file.write_text(path.read_text().replace("[experiment]", "[experiment]\nweights = 'gone.pth'"))
     code, out, _ = call("resume", run.path)
     assert (code, out) == (2, [f"note: on_end is not run without --on-end: {COMMAND}"])
     assert not ended.exists()

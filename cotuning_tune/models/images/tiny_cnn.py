@@ -1,4 +1,4 @@
-"""A CNN of 30,000 weights with made-up source weights: for tests, where no real network is needed."""
+"""A CNN of 30,000 weights, all of them random: for tests, where no real network is needed."""
 
 import torch
 from torch import nn
@@ -34,4 +34,4 @@ def build(name: str, weights: str) -> Pretrained:
         )
         head = nn.Linear(64, SOURCE_CLASSES)
     nn.init.normal_(head.weight, 0.0, 0.5, generator=torch.Generator().manual_seed(21))
-    return Pretrained(name, backbone, head, temperature=1.0)
+    return Pretrained(name, backbone, head, temperature=1.0, head_is_trained=False, is_random=True)

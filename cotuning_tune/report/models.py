@@ -1,0 +1,301 @@
+"""What the retrained models of a setting let one say: of these models, and of these configurations, never of methods.
+
+Claim 1, these models differ on images like the test split's: a unit is a test image, paired; the seeds of a method are
+averaged. Claim 2, these configurations, retrained, would differ: a unit is a seed. Sources: McNemar 1947, Holm 1979,
+Tukey 1953 (studentised range), Wilson 1927, Dunnett 1955, Welch 1947; calibration error: Guo et al., ICML 2017.
+Reads ``predictions.npz`` alone. Shapes: N test images, T classes.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from statistics import fmean, variance
+from typing import Any
+
+from cotuning_tune.base.tables import Table
+from cotuning_tune.report.claims import LEVEL, WILD, dunnett_p
+from cotuning_tune.report.comparison import BASELINE
+from cotuning_tune.report.results import StudyResult, methods_of, settings_of, studies_of
+from cotuning_tune.report.statistics import holm, wilson_interval
+from cotuning_tune.run.predictions import Predictions, file_hash
+
+BINS = 15
+LISTED = 10  # classes of a setting in the table, where it has more
+
+
+@dataclass(frozen=True)
+class Model:
+    """A method's retrained model on a setting: its seeds, all tested on the same images. Figures in percent."""
+
+    seeds: list[Predictions]
+
+    @cached_property
+    def right(self) -> Any:
+        """Of each image, the share of the seeds that classify it right [N]."""
+        return sum(seed.predicted_N == seed.labels_N for seed in self.seeds) / len(self.seeds)
+
+    @cached_property
+    def accuracies(self) -> list[float]:
+        """Of each seed."""
+        return [100 * float((seed.predicted_N == seed.labels_N).mean()) for seed in self.seeds]
+
+    @cached_property
+    def classes(self) -> dict[int, float]:
+        """The accuracy of each class that has images."""
+        import numpy as np
+
+        labels_N = self.seeds[0].labels_N
+        hits_T, seen_T = np.bincount(labels_N, self.right), np.bincount(labels_N)
+        return {label: float(100 * hits_T[label] / seen_T[label]) for label in map(int, np.flatnonzero(seen_T))}
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Where the accuracy on new images like these lies, at 95 %, by Wilson's score.
+
+        Seeds that err on different images tell more than one of them, at most as much as so many test splits.
+        """
+        count, share = len(self.right), float(self.right.mean())
+        spread, plain = float(self.right.var()), share * (1 - share)
+        worth = min(plain / spread, len(self.seeds)) if spread > 0 else 1.0
+        low, high = wilson_interval(share * count * worth, count * worth)
+        return 100 * low, 100 * high
+
+    @property
+    def calibration_error(self) -> float:
+        """Expected calibration error, the mean over the seeds."""
+        return fmean(calibration_error(seed) for seed in self.seeds)
+
+
+def calibration_error(found: Predictions) -> float:
+    """Expected calibration error in percent: accuracy against confidence in 15 equal-width bins, by their images."""
+    import numpy as np
+
+    confidence_N = found.confidence_N.astype(np.float64)
+    bin_N = np.clip(np.ceil(confidence_N * BINS).astype(int) - 1, 0, BINS - 1)
+    excess_N = (found.predicted_N == found.labels_N) - confidence_N
+    return float(100 * np.abs(np.bincount(bin_N, excess_N)).sum() / len(bin_N))
+
+
+@cache
+def _normal_nodes() -> tuple[Any, Any]:
+    """Values of a standard normal variable and their weights."""
+    import numpy as np
+
+    share, widths = np.polynomial.legendre.leggauss(200)
+    return 9 * share, 9 * widths * np.exp(-((9 * share) ** 2) / 2) / math.sqrt(2 * math.pi)
+
+
+def tukey_p(distance: float, models: int) -> float:
+    """How often the range of ``models`` equal standard normal values reaches ``distance`` (infinite freedom)."""
+    from scipy.special import ndtr
+
+    values, weights = _normal_nodes()
+    inside = ndtr(values) - ndtr(values - abs(distance))
+    return min(1.0, max(0.0, 1 - models * float(weights @ inside ** (models - 1))))
+
+
+def image_z(one_N: Any, other_N: Any) -> float:
+    """z of the mean paired difference with its variance under equality, as McNemar's; 0 where nothing differs."""
+    difference_N = one_N - other_N
+    spread = math.sqrt(float((difference_N * difference_N).sum()))
+    return float(difference_N.sum()) / spread if spread > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class ImageClaim:
+    """Claim 1 of a setting: p of each model against the baseline's (Holm), and against the highest one (Tukey)."""
+
+    p: dict[str, float]
+    highest: str
+    p_highest: dict[str, float]
+
+
+def image_claim(right: Mapping[str, Any], baseline: str = BASELINE) -> ImageClaim:
+    """What test images say of models; ``right``: by method, of each image the share of seeds that are right [N]."""
+    rivals = [method for method in right if method != baseline] if baseline in right else []
+    ps = [math.erfc(abs(image_z(right[method], right[baseline])) / math.sqrt(2)) for method in rivals]
+    highest = max(right, key=lambda method: float(right[method].mean()))
+    below = {method: image_z(right[highest], right[method]) for method in right if method != highest}
+    p_highest = {method: tukey_p(math.sqrt(2) * z, len(right)) for method, z in below.items()}
+    return ImageClaim(dict(zip(rivals, holm(ps), strict=True)), highest, p_highest)
+
+
+def _welch_p(one: Sequence[float], other: Sequence[float]) -> float:
+    """Two-sided p of Welch's t."""
+    from scipy.special import stdtr
+
+    parts = [variance(values) / len(values) for values in (one, other)]
+    if sum(parts) < 1e-18:
+        return 1.0
+    freedom = sum(parts) ** 2 / sum(p**2 / (len(v) - 1) for p, v in zip(parts, (one, other), strict=True))
+    return float(2 * stdtr(freedom, -abs(fmean(one) - fmean(other)) / math.sqrt(sum(parts))))
+
+
+def _pooled(accuracies: Mapping[str, Sequence[float]]) -> tuple[str, float, int]:
+    """The configuration whose seeds vary more than those of the others, by an F test ('' for none); pooled squares.
+
+    The squares and their degrees of freedom are those of the others where there is one. Bonferroni over the methods.
+    """
+    from scipy.special import fdtri
+
+    squares = {m: (len(v) - 1) * variance(v) for m, v in accuracies.items() if len(v) > 1}
+    freedom = {m: len(accuracies[m]) - 1 for m in squares}
+    total, free = math.fsum(squares.values()), sum(freedom.values())
+    widest = max(squares, key=lambda m: squares[m] / freedom[m], default="")
+    if len(squares) < 3:
+        return "", total, free
+    rest, others = total - squares[widest], free - freedom[widest]
+    most = float(fdtri(freedom[widest], others, 1 - WILD / len(squares))) * rest / others
+    if rest > 1e-12 * total and squares[widest] / freedom[widest] > most:
+        return widest, rest, others
+    return "", total, free
+
+
+def seed_claim(accuracies: Mapping[str, Sequence[float]], baseline: str = BASELINE) -> dict[str, float]:
+    """Claim 2 of a setting: p of each configuration against the baseline's, from the accuracies of their seeds.
+
+    Variance pooled over the methods, Dunnett's p; pairs with one whose seeds vary more than the others' by Welch's t,
+    corrected by Bonferroni. Empty without the baseline, or where nothing varies.
+    """
+    rivals = [method for method in accuracies if method != baseline]
+    wild, squares, freedom = _pooled(accuracies)
+    if baseline not in accuracies or not rivals or freedom < 1 or squares / freedom < 1e-18:
+        return {}
+    base, error = accuracies[baseline], math.sqrt(squares / freedom)
+
+    def p(method: str) -> float:
+        mine = accuracies[method]
+        if wild in (method, baseline):
+            enough = min(len(mine), len(base)) > 1
+            return min(1.0, len(rivals) * _welch_p(mine, base)) if enough else 1.0
+        t = abs(fmean(mine) - fmean(base)) / error / math.sqrt(1 / len(mine) + 1 / len(base))
+        return dunnett_p(t, len(rivals), freedom)
+
+    return {method: p(method) for method in rivals}
+
+
+@dataclass(frozen=True)
+class SettingModels:
+    """The models of a setting by method; ``left_out``: seeds without readable predictions of the same images."""
+
+    setting: str
+    models: dict[str, Model]
+    left_out: int = 0
+
+    @property
+    def first(self) -> Model:
+        """Any of them, for what they share: images, labels, classes."""
+        return next(iter(self.models.values()))
+
+
+def _read(study: StudyResult, seed: dict[str, Any]) -> Predictions | None:
+    """A seed's predictions; None where there are none, or not the recorded ones (the audit says so)."""
+    if study.folder is None or "predictions" not in seed:
+        return None
+    try:
+        data = study.folder.retrain(seed["seed"]).predictions.read_bytes()
+        return Predictions.unpacked(data) if file_hash(data) == seed["predictions"] else None
+    except (OSError, ValueError):
+        return None
+
+
+def read_models(studies: list[StudyResult]) -> list[SettingModels]:
+    """The models of each setting that has any with predictions: of the images that most of its seeds were tested on."""
+    settings = []
+    for setting in settings_of(studies):
+        found = [
+            (method, _read(study, seed))
+            for method in methods_of(studies)
+            if (study := studies_of(studies, method).get(setting))
+            for seed in study.seeds
+            if seed["state"] == "COMPLETE"
+        ]
+        keys = [(one.order, one.labels_N.tobytes()) if one else None for _, one in found]
+        counted = Counter(key for key in keys if key)
+        if not counted:
+            continue
+        shared, models = counted.most_common(1)[0][0], dict[str, Model]()
+        for (method, one), key in zip(found, keys, strict=True):
+            if one and key == shared:
+                models.setdefault(method, Model([])).seeds.append(one)
+        settings.append(SettingModels(setting, models, sum(key != shared for key in keys)))
+    return settings
+
+
+def _p(p: float | None) -> str:
+    if p is None:
+        return "-"
+    return f"{p:.4f}" if p >= 0.0001 else "< 0.0001"
+
+
+def _shown(p_images: float | None, p_seeds: float | None) -> str:
+    """What is shown against the baseline, in the words of the two claims."""
+    claims = (("this model", p_images), ("this configuration", p_seeds))
+    named = [what for what, p in claims if p is not None and p <= LEVEL]
+    if not named:
+        return "no difference shown"
+    return f"{' and '.join(named)} differ{'' if len(named) > 1 else 's'}"
+
+
+def _rows(found: SettingModels, settings: int) -> list[list[str]]:
+    """A row per method; p is corrected for ``settings``, the families of comparisons of the table."""
+    models, rows = found.models, []
+    images = image_claim({method: model.right for method, model in models.items()})
+    seeds = seed_claim({method: model.accuracies for method, model in models.items()})
+    base = fmean(models[BASELINE].accuracies) if BASELINE in models else math.nan
+    for method, model in models.items():
+        found_ps = [claim.get(method) for claim in (images.p, seeds, images.p_highest)]
+        ps = [None if p is None else min(1.0, settings * p) for p in found_ps]
+        accuracy, (low, high) = fmean(model.accuracies), model.interval
+        figures = [f"{accuracy:.2f}", f"{low:.1f} to {high:.1f}", f"{fmean(model.classes.values()):.2f}"]
+        figures += [f"{model.calibration_error:.1f}", f"{accuracy - base:+.2f}" if method in images.p else "-"]
+        shown = _shown(*ps[:2]) if method in images.p else "-"
+        rows.append([method, found.setting, *figures, *map(_p, ps), shown])
+    return rows
+
+
+def models_table(settings: list[SettingModels]) -> Table | None:
+    """Every model on new images and as a configuration, against the baseline's; None without predictions."""
+    families = max(1, sum(len(found.models) > 1 for found in settings))
+    rows = [row for found in settings for row in _rows(found, families)]
+    many = f", then for the {families} settings" if families > 1 else ""
+    left = sum(found.left_out for found in settings)
+    note = (
+        "In percent, over the seeds of a method; nothing here speaks of methods. This model differs: on images like the"
+        " test split's; a unit is a test image, paired (p (images): Holm; p (highest), against the highest of the"
+        " setting: Tukey's range). This configuration differs: when retrained; a unit is a seed (p (seeds): Dunnett,"
+        " variance pooled over the methods; where one varies far more, Welch and Holm). p is corrected for the"
+        f" comparisons of its setting{many}. Calibration error: expected, {BINS} bins."
+    )
+    note += f" Left out: {left} seeds without readable predictions of the same images." if left else ""
+    header = ["method", "setting", "test acc.", "95 % on new images", "class mean", "calibration error", "difference"]
+    header += ["p (images)", "p (seeds)", "p (highest)", "shown"]
+    return Table("models", "These models and configurations", header, rows, note) if rows else None
+
+
+def classes_table(settings: list[SettingModels]) -> Table | None:
+    """The accuracy of each class by method, the mean over its seeds; of many classes, those with the lowest mean."""
+    methods = list(dict.fromkeys(method for found in settings for method in found.models))
+    rows, cut = [], False
+    for found in settings:
+        models, first = found.models, found.first
+        means = {label: fmean(model.classes[label] for model in models.values()) for label in first.classes}
+        shown = list(means)
+        if len(shown) > LISTED:
+            shown, cut = sorted(shown, key=lambda label: means[label])[:LISTED], True
+        for label in shown:
+            count = int((first.seeds[0].labels_N == label).sum())
+            figures = [f"{models[method].classes[label]:.1f}" if method in models else "-" for method in methods]
+            rows.append([first.seeds[0].classes[label], found.setting, str(count), *figures])
+    note = "Test accuracy of each class in percent, the mean over a method's seeds."
+    note += f" Of a setting with more than {LISTED} classes, the {LISTED} with the lowest mean." if cut else ""
+    header = ["class", "setting", "test images", *methods]
+    return Table("classes", "Accuracy of the classes", header, rows, note) if rows else None
+
+
+def models_tables(studies: list[StudyResult]) -> list[Table | None]:
+    """Both tables; of runs that kept no predictions, none."""
+    settings = read_models(studies)
+    return [models_table(settings), classes_table(settings)]
