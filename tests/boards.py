@@ -32,11 +32,13 @@ tasks = ["synthetic"]
 rates = [0.5, 1.0]
 methods = {methods}
 backbone = "tiny_cnn"
-trials = 4
+trials = 5
 sampler = "random"
 pruner = "asha"
+selection = "max"
 [train]
 epochs = 4
+epoch = "best"
 batch_norm = ["train", "frozen"]
 """
 ENDS = ("COMPLETE", "FAIL", "PRUNED", "COMPLETE")
@@ -86,9 +88,9 @@ class Made:
         study.report(issue.number, history)
         best = max(row["val_accuracy"] for row in history)
         if end == "COMPLETE":
-            study.complete(issue.number, best, 1.0)
+            study.complete(issue.number, best, seconds=1.0)
         elif end == "PRUNED":
-            study.prune(issue.number, 1.0)
+            study.prune(issue.number, accuracy=best, seconds=1.0)
         elif end == "FAIL":
             study.fail(issue.number, "ce = nan")
         if end != "RUNNING":

@@ -70,6 +70,12 @@ class Plan:
         return (e.trials * e.config.val_splits + e.confirmations) * e.searches
 
     @property
+    def setups(self) -> int:
+        """Set-ups of a study: one for each validation split that it is trained on."""
+        e = self.experiment
+        return (e.config.val_splits + bool(e.confirmations)) * e.searches
+
+    @property
     def retrained(self) -> int:
         """Trainings of a study's choices, a seed each."""
         return len(self.experiment.seeds) * self.experiment.searches
@@ -84,7 +90,7 @@ class Plan:
 
     def search_s(self, studies: Iterable[StudyCost]) -> float:
         """Trial-seconds of the search of these studies, the set-ups among them."""
-        return sum(c.trial_s * self.searched + c.setup_s for c in studies)
+        return sum(c.trial_s * self.searched + c.setup_s * self.setups for c in studies)
 
     def retrain_s(self, studies: Iterable[StudyCost]) -> float:
         """Trial-seconds of the retraining and the tests of these studies."""
@@ -119,7 +125,7 @@ class Plan:
 
     @property
     def running(self) -> int:
-        """Bytes of the states of running trainings: the newest and the one before, and the best weights."""
+        """Bytes of the states of running trainings: the newest and the one before, and a retraining's kept weights."""
         largest = max(2 * f.state + f.model for f in self.footprints.values())
         return largest * min(self.concurrency.trials, self.trials)
 

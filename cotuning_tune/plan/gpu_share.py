@@ -104,14 +104,16 @@ def _kind(node: dict[str, Any]) -> str:
 
 
 def open_trainings(runs: Sequence[RunDir], experiment: Experiment) -> int:
-    """How many trainings wait side by side at most: trials in a search, or seeds after it.
+    """How many trainings wait side by side at most: trials of a search, its confirmations, or seeds after it.
 
     ``runs``: the run, and those that repeat its search one after the other.
     """
     studies, counts = len(experiment.studies), [1]
+    again = studies * experiment.confirmations
     for run in runs:
         trials, seeds = (len(list(run.studies_folder.glob(f"*/{of}/*/result.json"))) for of in ("trials", "retrain"))
-        counts += [studies * Budget(run, experiment.trials).trials - trials, studies * len(experiment.seeds) - seeds]
+        drawn = studies * Budget(run, experiment.trials).trials - trials
+        counts += [drawn, min(again, drawn + again), studies * len(experiment.seeds) - seeds]
     return max(counts)
 
 

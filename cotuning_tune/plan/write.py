@@ -98,7 +98,7 @@ def lines_of(plan: Plan) -> list[str]:
         *_time_lines(plan),
         f"image cache: {size(plan.cache)} in {cache_root()} ({free} free)",
         f"running trials: {size(plan.running)} of states; over the whole run {size(plan.written)} are written",
-        f"kept models, the best of each search and the retrained: {size(plan.models)}",
+        f"kept models, those that are retrained: {size(plan.models)}",
     ]
     if plan.memory:
         lines.append(f"memory of a trial: {size(plan.memory)}")

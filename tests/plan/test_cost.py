@@ -45,10 +45,55 @@ def test_the_setup_grows_with_the_images() -> None:
 
 
 def test_counts_of_the_whole() -> None:
-    """Four studies of 2 trials and 3 seeds: trainings, epochs and images by hand."""
+    """Four studies of 2 trials, both confirmed, and 3 seeds: trainings, epochs and images by hand."""
     plan = planned()
-    assert (plan.trials, plan.seeds, plan.rows) == (8, 12, (24, 36))
-    assert plan.images == (2 * 5 * (30 + 60), 2 * 5 * (9 + 18) + 4 * 3 * 30)
+    assert (plan.trials, plan.seeds, plan.rows) == (8, 12, (48, 36))
+    assert plan.images == (2 * 7 * (30 + 60), 2 * 7 * (9 + 18) + 4 * 3 * 30)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "each", "trials", "trainings", "seeds", "setups"),
+    [
+        ({}, "2 trials + 2 on another split + 3 retrained", 8, 28, 12, 2),
+        ({"trials": 9}, "9 trials + 3 on another split + 3 retrained", 36, 60, 12, 2),
+        ({"selection": "max"}, "2 trials + 3 retrained", 8, 20, 12, 1),
+        ({"val_splits": 3}, "2 trials on 3 splits each + 2 on another split + 3 retrained", 8, 44, 12, 4),
+        ({"aim": "methods", "trials": 9}, "2 searches x (4 trials + 1 retrained)", 32, 40, 8, 2),
+        (
+            {"aim": "methods", "trials": 6, "searches": 3, "val_splits": 2},
+            "3 searches x (2 trials on 2 splits each + 1 retrained)",
+            24,
+            60,
+            12,
+            6,
+        ),
+    ],
+)
+def test_the_line_of_trainings(
+    experiment: dict[str, object], each: str, trials: int, trainings: int, seeds: int, setups: int
+) -> None:
+    """A line counts every training of search and retraining; hours and epochs follow the same numbers."""
+    plan = planned(**experiment)
+    many = f"({each})"
+    assert f"trainings: 4 studies x {many} = {trainings}" in lines_of(plan)
+    assert (plan.trials, plan.seeds, plan.setups) == (trials, seeds, setups)
+    searched, once = trainings - seeds, sum(cost.trial_s for cost in plan.studies)
+    assert plan.search_s(plan.studies) == searched / 4 * once + setups * 15
+    assert sum(plan.rows) == trainings * 3
+    assert [int(row[1]) for row in method_table(plan).rows] == [trials / 2] * 2
+
+
+def test_which_question_is_answered() -> None:
+    """A line says which of both questions the run can answer, and what would answer the other one."""
+
+    def answer(**experiment: object) -> str:
+        (line,) = [line for line in lines_of(planned(**experiment)) if line.startswith("answers: ")]
+        return line
+
+    assert answer().endswith("which method is better: more data sets, or --aim methods")
+    compared = answer(aim="methods", trials=8)
+    assert compared.startswith("answers: which method is better, when searched with 4 trials each")
+    assert compared.endswith("--aim model")
 
 
 def test_hours_of_the_whole() -> None:
@@ -58,7 +103,7 @@ def test_hours_of_the_whole() -> None:
     seeds = [trials[0] + 18, trials[1] + 15, trials[2] + 18, trials[3] + 15]
     assert [cost.trial_s for cost in plan.studies] == trials
     assert [cost.seed_s for cost in plan.studies] == seeds
-    search, retrain = 2 * sum(trials) + 15, 3 * sum(seeds)
+    search, retrain = 4 * sum(trials) + 2 * 15, 3 * sum(seeds)
     assert (plan.search_s(plan.studies), plan.retrain_s(plan.studies)) == (search, retrain)
     assert plan.wall_s == max(search / 4, 40) + max(retrain / 4, 54)
     assert planned(1000).wall_s == 40 + 54
@@ -81,11 +126,11 @@ def test_iterations_count_in_place_of_epochs() -> None:
 
 
 def test_bytes() -> None:
-    """States of running trials (two and the best weights each), models kept, and all that is written."""
+    """States of running trainings (two, and kept weights), the retrained models, and all that is written."""
     plan = planned()
     assert plan.running == 4 * (2 * 200 + 50)
-    assert plan.models == (1 + 3) * 2 * (40 + 50)
-    assert plan.written == 5 * 3 * 2 * (100 + 200)
+    assert plan.models == 3 * 2 * (40 + 50)
+    assert plan.written == 7 * 3 * 2 * (100 + 200)
     assert (plan.cache, plan.memory) == (0, 7)
     assert planned(1000).running == 8 * 450
 
@@ -103,7 +148,7 @@ def test_without_speeds_there_are_counts() -> None:
 def test_the_table() -> None:
     """By method: trials, steps a second, mean seconds of a trial and a set-up, hours."""
     rows = {row[0]: row[1:] for row in method_table(planned()).rows}
-    assert rows["co_tuning"] == ["4", "0.25", "29.2", "0", "0.0325", "0.0737"]
+    assert rows["co_tuning"] == ["4", "0.25", "29.2", "0", "0.065", "0.0737"]
     assert rows["fine_tune"][:4] == ["4", "0.5", "24", "7.5"]
 
 

@@ -74,13 +74,13 @@ def test_the_largest_training_is_measured(experiment: Experiment) -> None:
 
 
 def test_open_trainings_are_counted(experiment: Experiment, tmp_path: Path) -> None:
-    """Trials without a result, or the seeds where fewer trials than those are open."""
+    """Trials without a result, or the confirmations or seeds where fewer trials than those are open."""
     run, studies = RunDir(tmp_path), experiment.studies
     assert open_trainings([run], experiment) == 32
     for study in studies:
         for number in range(3):
             write_json(run.study(study.name).trial(number).result, {})
-    assert open_trainings([run], experiment) == 16
+    assert open_trainings([run], experiment) == 24
     write_json(run.budget, {"trials": 10, "grown": []})
     assert open_trainings([run], experiment) == 80 - 24
     assert open_trainings([run, RunDir(tmp_path / "repeats" / "again")], experiment) == 80 - 24
@@ -88,6 +88,13 @@ def test_open_trainings_are_counted(experiment: Experiment, tmp_path: Path) -> N
         for number in range(3, 10):
             write_json(run.study(study.name).trial(number).result, {})
     assert open_trainings([run, RunDir(tmp_path / "repeats" / "again")], experiment) == 32
+    assert open_trainings([run], experiment) == 24
+    for study in studies:
+        for number in range(10, 13):
+            write_json(run.study(study.name).trial(number).result, {})
+    assert open_trainings([run], experiment) == 16
+    write_json(run.budget, {"trials": 13, "grown": []})
+    assert open_trainings([run], experiment) == 24
 
 
 def _cluster(monkeypatch: pytest.MonkeyPatch, *resources: dict[str, float]) -> None:

@@ -63,7 +63,7 @@ def test_probe(call: Call, write: Callable[[str], Path], tmp_path: Path) -> None
         assert speed["memory_bytes"] > 1e6
     assert found["speeds"]["co_tuning"]["setup_s"] > found["speeds"]["fine_tune"]["setup_s"] == 0
     totals = found["totals"]
-    assert (totals["studies"], totals["trials"], totals["retrainings"], totals["search_epochs"]) == (2, 4, 6, 12)
+    assert (totals["studies"], totals["trials"], totals["retrainings"], totals["search_epochs"]) == (2, 4, 6, 24)
     assert totals["search_s"] > 0
 
 
@@ -73,7 +73,8 @@ def test_footprints_are_those_of_a_training(write: Callable[[str], Path], tmp_pa
     found = measure_footprints(experiment, {"synthetic": take_inventory(experiment, "synthetic")})["delta"]
     folder = TrialDir(tmp_path / "trial")
     job = TrainingJob(experiment.spec(Study("synthetic", 1.0, "delta"), {}, 0), folder, keep_best=True)
-    job.advance()
+    while not job.finished:
+        job.advance()
     assert found.state == pytest.approx(folder.state.stat().st_size, rel=0.03)
     assert found.model == pytest.approx(folder.best_weights.stat().st_size, rel=0.03)
 
@@ -124,12 +125,23 @@ def test_repeated_searches(call: Call, write: Callable[[str], Path], tmp_path: P
     assert "--repeat-search" not in call(path, "--images-per-second", 100)[1]
 
 
+def test_a_comparison_is_planned(call: Call, write: Callable[[str], Path]) -> None:
+    """``--aim methods`` counts the searches that share the trials; to repeat those is refused."""
+    path = write(experiment_text(trials=8))
+    code, out, err = call(path, "--no-probe", "--aim", "methods")
+    assert (code, err) == (0, [])
+    assert "- trainings: 1 studies x (2 searches x (4 trials + 1 retrained)) = 10" in out.splitlines()
+    code, _, err = call(path, "--no-probe", "--aim", "methods", "--repeat-search", 2)
+    assert (code, len(err)) == (2, 1)
+    assert "there are many already" in err[0]
+
+
 def test_no_probe(call: Call, write: Callable[[str], Path]) -> None:
     """``--no-probe`` trains nothing on the data and gives counts and sizes."""
     code, out, err = call(write(experiment_text()), "--no-probe")
     assert (code, err) == (0, [])
     assert "time: not measured" in out
-    assert "images: 300 in training, 180 in validation and tests" in out
+    assert "images: 420 in training, 216 in validation and tests" in out
 
 
 @pytest.mark.parametrize(
@@ -139,6 +151,7 @@ def test_no_probe(call: Call, write: Callable[[str], Path]) -> None:
         (["--concurrent-trials", "0"], "--concurrent-trials 0"),
         (["--concurrent-trials", "1", "--gpus", "1"], "give one"),
         (["--no-probe", "--json", "/proc/none/plan.json"], "cannot be written"),
+        (["--aim", "methods"], "give 8 trials or more"),
     ],
 )
 def test_bad_options(call: Call, write: Callable[[str], Path], options: list[str], words: str) -> None:

@@ -11,7 +11,7 @@ from tests.boards import EXPERIMENT
 
 @pytest.fixture
 def study(tmp_path) -> OptunaStudy:
-    text = EXPERIMENT.format(methods='["bss"]').replace("trials = 4", "trials = 6")
+    text = EXPERIMENT.format(methods='["bss"]').replace("trials = 5", "trials = 6")
     experiment = parse(text, "made", tmp_path)
     return next(iter(Studies(experiment, InMemoryStorage()).by_name.values()))
 

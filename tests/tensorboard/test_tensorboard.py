@@ -70,10 +70,10 @@ def test_a_row_has_its_metrics(board: Board) -> None:
 
 
 def test_columns_know_their_ranges(board: Board) -> None:
-    """A searched weight has its range, a column of words its words; columns that do not differ come last."""
+    """A searched weight has its range and the 0 of its off trial, words their words; equal columns come last."""
     infos = board.hparams("experiment")["hparamInfos"]
     columns = {info["name"]: info for info in infos}
-    assert columns["bss/weight"]["domainInterval"] == {"minValue": 1e-5, "maxValue": 0.1}
+    assert columns["bss/weight"]["domainInterval"] == {"minValue": 0.0, "maxValue": 0.1}
     assert columns["batch_norm"]["domainDiscrete"] == ["frozen", "train"]
     assert columns["optim/head_lr_factor"]["domainDiscrete"] == [1.0, 10.0, 30.0]
     assert [info["name"] for info in infos if not info["differs"]] == [info["name"] for info in infos][-2:]
@@ -129,7 +129,7 @@ def test_it_is_live(tmp_path: Path) -> None:
         tell(EpochEnded(key, 0, rows(0, 4)[:2], 1, 4))
         board.wait(lambda: best(f"{name}.running") == 50.0)
         tell(EpochEnded(key, 0, rows(0, 4), 2, 4))
-        study.complete(issue.number, 60.0, 1.0)
+        study.complete(issue.number, 60.0, seconds=1.0)
         tell(TrialEnded(key, 0, "COMPLETE", 60.0, 1.0, 60.0))
         board.wait(lambda: statuses(board) == {name: "SUCCESS"} and best(name) == 35.0)
         curve = "/data/plugin/scalars/scalars?run=methods/bss&tag=best_val_accuracy/synthetic-0.50"
