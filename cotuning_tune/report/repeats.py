@@ -305,9 +305,8 @@ def _variance_remark(searches: list[Search]) -> list[str]:
 def _test_evaluations_remark(searches: list[Search]) -> str:
     evaluations, models = sum(s.test_evaluations for s in searches), sum(s.models for s in searches)
     return (
-        f"Over {len(searches)} searches there were {evaluations} test evaluations for {models} retrained models. This"
-        " is not a selection on test data: each search made them after its own choice by validation accuracy, and all"
-        " other tables are those of search 1, whatever the others gave."
+        f"Over {len(searches)} searches there were {evaluations} test evaluations for {models} retrained models: each"
+        " search made them after its own choice by validation."
     )
 
 
