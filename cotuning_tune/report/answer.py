@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from cotuning_tune.report.claims import LEVEL
-from cotuning_tune.report.comparison import Comparisons, bests_remark
+from cotuning_tune.report.comparison import Comparisons, bests_remark, verdict_lines
 from cotuning_tune.report.models import SettingModels, image_z, read_models
 from cotuning_tune.report.repeats import Search
 from cotuning_tune.report.results import StudyResult, device_of, methods_of
@@ -138,7 +138,7 @@ def answer_of(
     models = [pick.sentence(named=len(found) > 1) + pick.surer() for pick in found[:MOST]]
     if len(found) > MOST:
         models.append(f"{len(found) - MOST} more data sets: see the table of models.")
-    methods = bests_remark(comparisons) or [comparisons.why]
+    methods = [*(bests_remark(comparisons) or [comparisons.why]), *verdict_lines(comparisons)]
     lines = [*methods, *models] if lead == "methods" else [*models, *methods]
     lines.append(_cost([search.studies for search in searches] or [studies], device_of(run)))
     lines += [_next(run, found, comparisons)] if found else []

@@ -167,7 +167,7 @@ def _ledger_problems(run: RunDir, studies: list[StudyResult]) -> list[str]:
 def audit_remarks(run: RunDir, studies: list[StudyResult], audits: list[StudyAudit]) -> list[str]:
     """How many test evaluations there were and for how many models; a warning for all that does not fit."""
     evaluations, needed = sum(a.evaluations for a in audits), sum(a.needed for a in audits)
-    remarks = [f"Test evaluations: {evaluations} for {needed} retrained models ({run.ledger.name})."]
+    remarks = []
     if often := [a for a in audits if a.too_often]:
         named = [f"{a.study.shown} {a.evaluations} for {a.needed}" for a in often[:NAMED]]
         named += [f"{len(often) - NAMED} more studies (table audit)"] if len(often) > NAMED else []
@@ -176,9 +176,9 @@ def audit_remarks(run: RunDir, studies: list[StudyResult], audits: list[StudyAud
         remarks.append(f"WARNING: there are more test evaluations than models: {'; '.join(named)}: {why}.")
     problems = _ledger_problems(run, studies) + [problem for a in audits for problem in a.problems]
     remarks += [f"WARNING: {problem}." for problem in problems]
-    if not problems:
-        remarks.append("Audit: ledger, selections, configurations and results fit together; no edit was found.")
-    return remarks
+    tests = f"{evaluations} test evaluations for {needed} retrained models ({run.ledger.name})"
+    fits = "" if problems else "; ledger, selections, configurations and results fit together, no edit was found"
+    return [*remarks, f"Audit: {tests}{fits}."]
 
 
 def audit_table(audits: list[StudyAudit]) -> Table:

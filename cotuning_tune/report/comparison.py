@@ -220,16 +220,16 @@ def bests_remark(found: Comparisons) -> list[str]:
     return [f"{of} {must} by {claim.least:.1f} points to be told apart here; these differ by at most {spread:.1f}."]
 
 
-def verdict_remarks(studies: list[StudyResult], found: Comparisons) -> list[str]:
-    """The words with their units; what was left out, and which budgets forbid a word."""
+def verdict_lines(found: Comparisons) -> list[str]:
+    """The words with their unit."""
+    words = ((word, found.named(word)) for word in (BETTER, WORSE))
+    listed = {word: ", ".join(f"{e.method} {e.difference:+.1f}" for e in named) for word, named in words if named}
+    return [f"{word.capitalize()} than {BASELINE} {found.scope}, in points: {of}." for word, of in listed.items()]
+
+
+def comparison_remarks(studies: list[StudyResult], found: Comparisons) -> list[str]:
+    """What stands out, what was left out, and which budgets forbid a word."""
     remarks: list[str] = []
-    for word in (BETTER, WORSE):
-        if named := found.named(word):
-            listed = ", ".join(f"{e.method} {e.difference:+.2f}" for e in named)
-            remarks.append(f"{word.capitalize()} than {BASELINE} {found.scope}, in points: {listed}.")
-    if nothing := found.named(NOTHING):
-        listed = ", ".join(f"{e.method} {e.difference:+.2f}" for e in nothing)
-        remarks.append(f"No difference from {BASELINE} shown {found.scope}, in points: {listed}.")
     if found.claim and found.claim.wild:
         remarks.append(
             f"{found.claim.wild} varies more from unit to unit than the others do (F test): it is compared by paired t"

@@ -263,11 +263,9 @@ def models_table(settings: list[SettingModels]) -> Table | None:
     many = f", then for the {families} settings" if families > 1 else ""
     left = sum(found.left_out for found in settings)
     note = (
-        "In percent, over the seeds of a method; nothing here speaks of methods. This model differs: on images like the"
-        " test split's; a unit is a test image, paired (p (images): Holm; p (highest), against the highest of the"
-        " setting: Tukey's range). This configuration differs: when retrained; a unit is a seed (p (seeds): Dunnett,"
-        " variance pooled over the methods; where one varies far more, Welch and Holm). p is corrected for the"
-        f" comparisons of its setting{many}. Calibration error: expected, {BINS} bins."
+        "In percent, over a method's seeds; of models and configurations, not of methods. This model differs on images"
+        " like the test split's: a unit is an image (Holm; p (highest): Tukey's range). This configuration differs when"
+        f" retrained: a unit is a seed (Dunnett). p is corrected for its setting{many}. Calibration error: {BINS} bins."
     )
     note += f" Left out: {left} seeds without readable predictions of the same images." if left else ""
     header = ["method", "setting", "test acc.", "95 % on new images", "class mean", "calibration error", "difference"]

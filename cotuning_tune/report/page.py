@@ -16,6 +16,7 @@ from cotuning_tune.base.tables import Table
 from cotuning_tune.report.figures import Figure, Series
 from cotuning_tune.report.results import StudyResult, methods_of, settings_of
 
+DETAILS = ("classes", "gap", "repeats_variance", "repeats_terms", "audit", "repeats_audit", "reproduce", "environment")
 SCRIPTS = ("axes.js", "charts.js", "page.js")
 WARNING = re.compile(r"[A-Z]{4,}")
 NUMBER = re.compile(r"[*<>~]*\s*[-+−]?\d|[-–]?$")
@@ -103,6 +104,7 @@ def page_html(
         style=_asset("page.css"),
         script=Markup("\n").join(map(_asset, SCRIPTS)),
         tables=tables,
+        details=DETAILS,
         remarks=remarks,
         warnings_on_top=WARNINGS_ON_TOP,
         figures=figures,

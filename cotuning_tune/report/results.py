@@ -1,7 +1,9 @@
 """What a run's files say of each study."""
 
+import math
 import statistics
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,13 +11,16 @@ from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json
 from cotuning_tune.run.folder import RunDir, StudyDir
 
+AT_CHANCE = 3.0  # standard errors
+
 
 @dataclass(frozen=True)
 class StudyResult:
     """A study: its trials, the selection (None: no trial succeeded), the retrained seeds.
 
     ``confirmations``: of the best on another validation split. ``name``: of its folder. ``importance``: share of each
-    searched parameter; empty where unknown.
+    searched parameter; empty where unknown. ``val_images``: of its validation split; ``chance``: share (%) of the
+    largest class there; both 0 where unknown.
     """
 
     task: str
@@ -71,6 +76,13 @@ class StudyResult:
     def complete(self) -> list[dict[str, Any]]:
         """The trials of full length, by number."""
         return [trial for trial in self.trials if trial["state"] == "COMPLETE"]
+
+    def at_chance(self, trial: Mapping[str, Any]) -> bool:
+        """Whether a trial learned nothing: at most three standard errors, or a tenth of the way up, above chance."""
+        if not self.val_images or not self.chance or trial["state"] != "COMPLETE":
+            return False
+        error = math.sqrt(self.chance * (100 - self.chance) / self.val_images)
+        return float(trial["value"]) <= self.chance + min(AT_CHANCE * error, (100 - self.chance) / 10)
 
     @property
     def by_seed(self) -> dict[int, float]:

@@ -7,16 +7,17 @@ from pathlib import Path
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json, write_bytes
 from cotuning_tune.base.tables import Table
+from cotuning_tune.report.advice import read_space
 from cotuning_tune.report.answer import Answer, answer_of
 from cotuning_tune.report.audit import audit_remarks, audit_studies, audit_table
 from cotuning_tune.report.caveats import backbone_remarks, direct_remarks
-from cotuning_tune.report.comparison import baseline_table, bests_table, compare_methods, verdict_remarks
-from cotuning_tune.report.diagnostics import diagnostics_remarks, diagnostics_table, examine, read_space
+from cotuning_tune.report.comparison import baseline_table, bests_table, compare_methods, comparison_remarks
+from cotuning_tune.report.diagnostics import diagnostics_remarks, examine, unlike_remarks
 from cotuning_tune.report.figures import Figure, build_figures
 from cotuning_tune.report.figures.draw import write_figures
 from cotuning_tune.report.models import models_tables
 from cotuning_tune.report.overview import budget_table, configuration_table, gap_table, main_table
-from cotuning_tune.report.page import page_html
+from cotuning_tune.report.page import DETAILS, page_html
 from cotuning_tune.report.published import published_remarks, published_table
 from cotuning_tune.report.repeats import (
     independent,
@@ -30,7 +31,7 @@ from cotuning_tune.report.reproduce import environment_table, reproduce_table
 from cotuning_tune.report.results import StudyResult, device_of, methods_of, read_studies, read_tables
 from cotuning_tune.run.folder import RunDir
 
-IN_TERMINAL = ("main", "configurations", "budget", "repeats")
+IN_TERMINAL = ("main", "statistics", "configurations", "budget", "repeats")
 ROWS_IN_TERMINAL = 12
 REMARKS_IN_TERMINAL = 12
 WARNINGS = ("WARNING", "UNEQUAL")
@@ -52,9 +53,11 @@ class Report:
 
     def markdown(self) -> str:
         parts = [f"# {self.title}", "\n".join(f"- {line}" for line in self.answer.lines)]
-        for table in self.tables:
+        for table in (table for table in self.tables if table.name not in DETAILS):
             parts += [f"## {table.title}", table.markdown()] + ([table.note] if table.note else [])
         parts += ["## Remarks", "\n".join(f"- {remark}" for remark in self.remarks)]
+        if details := [table.title for table in self.tables if table.name in DETAILS]:
+            parts.append(f"In index.html, and as CSV and LaTeX, also: {', '.join(details)}.")
         return "\n\n".join(parts) + "\n"
 
     def terminal(self) -> str:
@@ -130,10 +133,11 @@ def build_report(run: RunDir, aim: str = "") -> Report:
         how = f"cotuning-tune resume {run.path} --aim methods, or more data sets"
         raise UserError(f"{comparisons.why} To compare them: {how}")
     device, answer = device_of(run), answer_of(run, studies, searches, comparisons, lead)
+    answer.lines[:0] = unlike_remarks(studies)
     taken = next((s.studies for s in searches if answer.path == str(s.run.path)), studies)
     shown, many = (pooled(units), len(units)) if units and units[0].small else (studies, 1)
     remarks = [
-        *verdict_remarks(studies, comparisons),
+        *comparison_remarks(studies, comparisons),
         _equality_remark(studies),
         *searches_remarks(run, searches),
         *audit_remarks(run, studies, audits),
@@ -155,7 +159,6 @@ def build_report(run: RunDir, aim: str = "") -> Report:
         gap_table(shown),
         published_table(asked, studies),
         *searches_tables(searches, device),
-        diagnostics_table(advice),
         audit_table(audits),
         reproduce_table(run, studies),
         environment_table(environment),

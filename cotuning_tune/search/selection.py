@@ -17,16 +17,16 @@ from cotuning_tune.search.board import column_values
 from cotuning_tune.search.study import OptunaStudy, Studies, confirmation_of
 from cotuning_tune.training.job import task_of
 
-LEAST_FOR_IMPORTANCE = 8
+LEAST_FOR_IMPORTANCE = 30  # trials of full length: of 8 its first parameter is chance
 
 
 def importance(study: OptunaStudy) -> dict[str, float]:
     """Share of each searched parameter in what sets the best tenth of the study's trials apart (PED-ANOVA).
 
-    Watanabe, Bansal, Hutter, IJCAI 2023. Empty where too few trials of full length have been told apart.
+    Watanabe, Bansal, Hutter, IJCAI 2023. Empty where too few trials ran to their end, or all are alike.
     """
     done = [t for t in study.own_trials() if t.state == TrialState.COMPLETE]
-    if len({t.value for t in done}) < LEAST_FOR_IMPORTANCE or not study.distributions:
+    if len(done) < LEAST_FOR_IMPORTANCE or len({t.value for t in done}) == 1 or not study.distributions:
         return {}
     copy = optuna.create_study(direction="maximize")
     copy.add_trials(done)
