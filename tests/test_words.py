@@ -20,7 +20,6 @@ WORDS = {  # what is looked for, in any case, also inside identifiers: what to w
     r"smallest_crop": "min_scale",
     r"doctor": "search-space diagnostics",
     r"first method": "best-ranked method",
-    r"weakest": "neutral value, or lower bound",
     r"--studies\b|TUNE_STUDIES|studies\.journal": "--optuna-storage, COTUNING_TUNE_OPTUNA_STORAGE, optuna.journal",
     r"\b(go|goes|going|went) on\b": "continue",
     r"\b(leave|leaves|left) away\b": "leave out",

@@ -147,15 +147,15 @@ def _resume(options: argparse.Namespace) -> int:
 
 def _extend(options: argparse.Namespace) -> int:
     from cotuning_tune.pipeline import extend
-    from cotuning_tune.run.folder import RunDir
+    from cotuning_tune.pipeline.request import experiment_of
 
-    run = RunDir.open(options.run)
-    if options.aim:
+    run, experiment = experiment_of(options.run)
+    if options.aim and options.aim != experiment.config.aim:
         return _resume(options)
     if options.trials is None:
         raise UserError("--trials N is needed: how many more trials each study gets")
     growth = extend(run, options.trials)
-    where = f"{run.path} and of its repeats" if run.searches > 1 else run.path
+    where = f"{run.path} and of its repeats" if growth.repeats else run.path
     print(f"each study of {where} now has a budget of {growth.trials} trials")
     if growth.driven:
         print("the running driver takes them over")

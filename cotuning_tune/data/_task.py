@@ -10,6 +10,7 @@ import copy
 import hashlib
 import math
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -209,7 +210,7 @@ def _pooled(one: Listing, other: Listing) -> Listing:
 
 
 def _splits(listing: Listing, val: Listing | None, rate: float, config: TaskConfig) -> tuple[Split, Split]:
-    """Training and validation split; with a ``val_seed`` a published validation split is drawn anew, equally large."""
+    """Training and validation split; with a ``val_seed`` a published one is drawn anew, as many of each class."""
     kept, seed = sample(listing, rate, config.split_seed), config.split_seed
     again: int | str = f"{seed}/{config.val_seed}" if config.val_seed else seed
     if val is not None and not config.val_seed:
@@ -217,8 +218,10 @@ def _splits(listing: Listing, val: Listing | None, rate: float, config: TaskConf
     if val is None:
         train, held = hold_out(listing, kept, config.val_fraction, again)
         return Split(listing, train), Split(listing, held)
-    pooled, count = _pooled(listing, val), len(val.names)
-    train, held = hold_out(pooled, range(len(pooled.names)), count / len(pooled.names), again)
+    pooled, counts = _pooled(listing, val), Counter(map(int, val.labels))
+    groups = _by_class(pooled, range(len(pooled.names)))
+    held = sorted(p for label, group in groups.items() for p in _validation(pooled, group, again)[: counts[label]])
+    train = sorted(set(range(len(pooled.names))) - set(held))
     left = Listing([pooled.names[p] for p in train], [pooled.labels[p] for p in train], pooled.images)
     return Split(pooled, [train[p] for p in sample(left, rate, seed)]), Split(pooled, held)
 
@@ -228,6 +231,11 @@ def _order(listing: Named, positions: Sequence[int], seed: int | str, purpose: s
         return hashlib.sha256(f"{purpose}/{seed}/{listing.names[position]}".encode()).hexdigest()
 
     return sorted(positions, key=key)
+
+
+def _validation(listing: Named, group: Sequence[int], seed: int | str) -> list[int]:
+    """The images of a class in the order in which they are held out for validation."""
+    return _order(listing, group, seed, "validation")
 
 
 def _by_class(listing: Named, positions: Sequence[int]) -> dict[int, list[int]]:
@@ -252,7 +260,7 @@ def hold_out(listing: Named, positions: Sequence[int], fraction: float, seed: in
     held: list[int] = []
     for group in _by_class(listing, positions).values():
         count = min(max(round(fraction * len(group)), 1), len(group) - 1)
-        order = _order(listing, group, seed, "validation")
+        order = _validation(listing, group, seed)
         held += order[:count]
         train += order[count:]
     return sorted(train), sorted(held)

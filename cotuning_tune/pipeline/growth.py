@@ -7,18 +7,23 @@ from cotuning_tune.run import budget
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.lock import holder
 from cotuning_tune.search.driver import load_experiment
+from cotuning_tune.search.repeats import small_trials
 
 
 @dataclass(frozen=True)
 class Growth:
-    """How many trials each study shall have now; ``driven``: a driver is at work and takes them over."""
+    """How many trials each study shall have now; ``driven``: a driver is at work and takes them over.
+
+    ``repeats``: whether those of the run's repeats have them too: small searches beside it keep theirs.
+    """
 
     trials: int
     driven: bool
+    repeats: bool = False
 
 
 def extend(run: RunDir, more: int) -> Growth:
-    """Give every study of a run ``more`` trials, its repeats' too.
+    """Give every study of a run ``more`` trials, its repeats' too; small searches beside a run stay as they are.
 
     Searches that share trials out take an equal part each. Raises UserError for less than one, for a number that
     cannot be shared out, for a repeat alone, and where several searches are being worked on.
@@ -36,4 +41,4 @@ def extend(run: RunDir, more: int) -> Growth:
             f" {owner['user']} on {owner['host']} (process {owner['pid']}) or stop it, then extend"
         )
     trials = budget.extend(run, experiment.trials, more // experiment.searches)
-    return Growth(trials, holder(run) is not None)
+    return Growth(trials, holder(run) is not None, run.searches > 1 and not small_trials(run))

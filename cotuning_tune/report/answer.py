@@ -61,7 +61,7 @@ class Pick:
 
 @dataclass(frozen=True)
 class Answer:
-    """The opening lines of a report, and what they say as figures for ``summary.json``."""
+    """The first lines of a report, and what they say as figures for ``summary.json``."""
 
     lines: list[str]
     content: dict[str, Any]

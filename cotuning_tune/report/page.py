@@ -87,7 +87,7 @@ def page_html(
     figures: list[Figure],
     studies: list[StudyResult],
 ) -> str:
-    """The whole page; ``answer``: its opening lines, ``studies``: those that the figures show."""
+    """The whole page; ``answer``: its first lines, ``studies``: those that the figures show."""
     pages = Environment(
         loader=PackageLoader("cotuning_tune.report", "assets"),
         autoescape=True,

@@ -34,17 +34,28 @@ def set_searches(run: RunDir, experiment: Experiment, count: int | None = None, 
         )
     if methods and not run.first_search:
         count = experiment.searches
-    if small and not methods:
+    small = 0 if methods else small
+    if small:
         count = 1 + small_searches(experiment, small).searches
-    if count is None or count == run.searches:
+    known = small_trials(run)
+    if count is None or (count == run.searches and small in (0, known)):
         return
     if begun and run.repeats_file.exists():
         raise UserError(
-            f"{run.path} has {run.searches} searches, and what is asked (--repeat-search, --aim) needs {count}: leave"
-            " it out to continue them, or start a new run (--name)"
+            f"{run.path} has {_told(run.searches, known)}, and what is asked (--repeat-search, --aim) needs"
+            f" {_told(count, small)}: leave it out to continue them, or start a new run (--name)"
         )
     kept = {"searches": count, "time": time.time(), "after_tests": run.ledger.exists()}
-    write_json(run.repeats_file, {**kept, "small": small} if small and not methods else kept)
+    write_json(run.repeats_file, {**kept, "small": small} if small else kept)
+
+
+def small_trials(run: RunDir) -> int:
+    """How many trials the small searches beside a run share out; 0 where there are none."""
+    return int(read_json(run.repeats_file).get("small", 0)) if run.repeats_file.exists() else 0
+
+
+def _told(count: int, small: int) -> str:
+    return f"{count} searches" + (f" (small ones beside its own, {small} trials in all)" if small else "")
 
 
 def small_searches(experiment: Experiment, trials: int) -> Experiment:
@@ -74,7 +85,7 @@ def prepare_repeats(run: RunDir, experiment: Experiment) -> list[tuple[RunDir, E
     Raises UserError where a repeat holds another experiment.
     """
     environment, prepared = read_json(run.environment), []
-    small = read_json(run.repeats_file).get("small") if run.repeats_file.exists() else 0
+    small = small_trials(run)
     experiment = small_searches(experiment, small) if small else experiment
     for number, repeat in enumerate(run.repeats(), 2):
         again = repeat_of(experiment, repeat, number)

@@ -8,15 +8,18 @@ import random
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.data import ArrayImages, DataSet, Listing, Task, TaskConfig, open_task
+from cotuning_tune.data._images import PooledImages
 from cotuning_tune.data._task import hold_out, sample
 
 # Published training images at 15, 30, 50 and 100 %, and images a class: (count of classes, images).
@@ -268,3 +271,90 @@ def test_fingerprint(changed: dict[str, object]) -> None:
     plain = {"counts": [10, 10], "rate": 1.0}
     assert make_task(**plain).fingerprint() == make_task(**plain).fingerprint()
     assert make_task(**plain).fingerprint() != make_task(**(plain | changed)).fingerprint()
+
+
+def named(counts: Sequence[int], prefix: str) -> Listing:
+    """A listing whose names begin with a prefix."""
+    found = listing(counts)
+    return Listing([f"{prefix} {name}" for name in found.names], found.labels, found.images)
+
+
+def published_task(rate: float = 1.0, val: Sequence[int] = (3, 4), **config: object) -> Task:
+    """A task whose data set publishes a validation split."""
+    data = FakeData(named([10, 20], "train"), named(val, "val"))
+    return Task("t", data, rate, TaskConfig(size=4, resize=4, **config))
+
+
+@given(st.lists(st.integers(4, 30), min_size=1, max_size=4), st.sampled_from([0.3, 0.5, 1.0]), st.integers(1, 5))
+@settings(max_examples=30, deadline=None)
+def test_another_validation_split_of_the_same_sample(counts: list[int], rate: float, seed: int) -> None:
+    """A ``val_seed`` leaves the sample and the counts of each class as they are, and draws alike each time."""
+    plain, other, again = (make_task([1 + n for n in counts], rate, val_seed=s) for s in (0, seed, seed))
+    assert sorted(plain.train.names + plain.val.names) == sorted(other.train.names + other.val.names)
+    for one, two in ((plain.train, other.train), (plain.val, other.val)):
+        assert per_class(one.labels_N) == per_class(two.labels_N)
+    assert not set(other.train.names) & set(other.val.names)
+    assert (again.train.names, again.val.names) == (other.train.names, other.val.names)
+
+
+def test_validation_seeds_give_different_splits() -> None:
+    """Of fifty images every one of five seeds holds others out; the split seed alone draws the sample."""
+    splits = [frozenset(make_task([20, 30], val_seed=seed).val.names) for seed in (0, 1, 2, 1000, 1001)]
+    assert len(set(splits)) == 5
+    assert make_task([20, 30], 0.5, val_seed=1, split_seed=1).fingerprint() != (
+        make_task([20, 30], 0.5, val_seed=1).fingerprint()
+    )
+
+
+@pytest.mark.parametrize("rate", [0.3, 1.0])
+@pytest.mark.parametrize("seed", [1, 2, 1000])
+def test_another_split_in_place_of_a_published_one(rate: float, seed: int) -> None:
+    """It is drawn from the images of both, of each class as many as published; the rate samples what is left."""
+    plain, other = published_task(rate), published_task(rate, val_seed=seed)
+    for one, two in ((plain.val, other.val), (plain.train, other.train)):
+        assert per_class(one.labels_N) == per_class(two.labels_N)
+    assert not set(other.val.names) & set(other.train.names)
+    assert any(name.startswith("train") for name in other.val.names)
+    again = published_task(rate, val_seed=seed)
+    assert (again.val.names, again.train.names) == (other.val.names, other.train.names)
+    assert other.val.names != published_task(rate, val_seed=seed + 1).val.names
+    if rate == 1.0:
+        assert sorted(other.val.names + other.train.names) == sorted(plain.val.names + plain.train.names)
+    else:
+        whole = published_task(1.0, val_seed=seed)
+        assert set(other.train.names) < set(whole.train.names)
+        assert other.val.names == whole.val.names
+
+
+def test_pooled_images_keep_their_labels_and_pixels() -> None:
+    """An image drawn from the pool of two splits has the pixels and the label of its own listing."""
+    parts = {"train": named([10, 20], "train"), "val": named([3, 4], "val")}
+    task = published_task(val_seed=3)
+    for split in (task.train, task.val):
+        pixels = split.stored(range(len(split)))[:, 0, 0, 0].tolist()
+        for name, label, pixel in zip(split.names, split.labels_N.tolist(), pixels, strict=True):
+            part = parts[name.partition(" ")[0]]
+            assert (part.names[pixel], part.labels[pixel]) == (name, label)
+
+
+@given(st.integers(0, 4), st.integers(0, 4), st.data())
+@settings(deadline=None)
+def test_pooled_images_in_any_order(one: int, other: int, data: st.DataObject) -> None:
+    """Images of two collections come in the order asked for, whichever of both they lie in."""
+    pixels = np.arange(one + other, dtype=np.uint8)[:, None, None, None] * np.ones((1, 3, 2, 2), np.uint8)
+    pooled = PooledImages(ArrayImages(pixels[:one]), ArrayImages(pixels[one:]))
+    assert len(pooled) == one + other
+    asked = data.draw(st.lists(st.integers(0, one + other - 1), max_size=6)) if one + other else []
+    assert pooled.take(asked)[:, 0, 0, 0].tolist() == asked
+
+
+@pytest.mark.parametrize("make", [lambda **c: make_task([20, 30], 0.5, **c), published_task], ids=["split off", "own"])
+def test_every_label_is_trained_on(make: Callable[..., Task]) -> None:
+    """With ``trainval`` training sees the images of both splits, each once with its label; without it the first's."""
+    plain, every = make(), make(train_on="trainval")
+    assert plain.fit is plain.train
+    assert every.fit.names == plain.train.names + plain.val.names
+    assert len(set(every.fit.names)) == len(every.fit)
+    assert torch.equal(every.fit.labels_N, torch.cat([plain.train.labels_N, plain.val.labels_N]))
+    stored = torch.cat([part.stored(range(len(part))) for part in (plain.train, plain.val)])
+    assert torch.equal(every.fit.stored(range(len(every.fit))), stored)

@@ -137,7 +137,7 @@ def _search(plan: Plan, folder: StudyDir, study: dict[str, Any], base: float, ga
         time = history[-1]["time"]
         if plan.files:
             _write_trial(folder, number, row, _spec(study, values, 100), history)
-    summary = {**study, "budget": plan.trials, "given_up": False, "trials": rows}
+    summary = {**study, "budget": plan.trials, "trials": rows, "confirmations": []}
     write_json(folder.summary, summary, durable=False)
     write_json(folder.selection, _selection(study, rows) | {"study_hash": ledger.content_hash(summary)}, durable=False)
 

@@ -30,7 +30,7 @@ def _begun(run: RunDir, *observers: object, **values: object) -> Stream:
 
 
 def test_trials_are_tallied(driven: RunDir) -> None:
-    """As many run as have been handed out and have not ended; a lost one neither runs nor counts."""
+    """As many run as were handed out and have not ended; a failed one is done, a lost one neither runs nor counts."""
     stream = _begun(driven, budget=3, trials={"a": {"complete": 1}}, best={"a": 40.0}, search_seconds=5.0)
     assert (stream.standing.done, stream.standing.running) == (1, 0)
     for trial in (1, 2, 3):
@@ -43,7 +43,7 @@ def test_trials_are_tallied(driven: RunDir) -> None:
     stream.tell(TrialEnded("a", 2, "LOST", None, 0.0, 41.0))
     stream.tell(TrialEnded("a", 3, "FAIL", None, 1.0, 41.0))
     now = stream.standing
-    assert (now.done, now.failed, now.running, now.share, now.search_seconds) == (2, 1, 0, 0, 8.0)
+    assert (now.done, now.failed, now.running, now.share, now.search_seconds) == (3, 1, 0, 0, 8.0)
     assert now.best == {"a": 41.0}
     assert now.trials == {"a": {"complete": 1, "pruned": 1, "failed": 1}}
 

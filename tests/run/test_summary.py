@@ -54,7 +54,7 @@ def test_the_last_state_is_written(driven: RunDir) -> None:
     stream = _stream(driven)
     standing = Standing(
         budget=8,
-        trials={"study": {"complete": 5, "pruned": 3, "failed": 2}},
+        trials={"study": {"complete": 3, "pruned": 3, "failed": 2}},
         best={"study": 81.5},
         retrained=2,
         retrain_budget=2,
@@ -62,10 +62,10 @@ def test_the_last_state_is_written(driven: RunDir) -> None:
         retrain_seconds=3600.0,
     )
     _stage(stream, standing, gpus=0.5)
-    stream.tell(TrialStarted("study", 10, {}, 8))
+    stream.tell(TrialStarted("study", 8, {}, 8))
     _stage(stream, replace(standing, stage="report"), gpus=0.5)
     stream.end("done")
-    stream.tell(TrialStarted("study", 11, {}, 9))
+    stream.tell(TrialStarted("study", 9, {}, 9))
     content = _read(driven)
     assert (content["state"], content["reason"], content["phase"]) == ("done", "", "report")
     assert (content["done"], content["budget"], content["failed"], content["running"]) == (8, 8, 2, 0)
@@ -162,13 +162,28 @@ def test_a_run_tells_where_it_stands(tmp_path: Path) -> None:
     studies = [read_json(study.summary)["trials"] for study in run.study_folders()]
     found = standing_of(run, [*names, "not-yet"], 4, (0, 1))
     assert found.budget == 4 * (len(studies) + 1)
-    assert found.done + found.failed == sum(map(len, studies))
+    assert found.done == sum(map(len, studies))
+    assert found.failed == sum(trial["state"] == "FAIL" for trials in studies for trial in trials)
     assert found.search_seconds == pytest.approx(sum(t["seconds"] for trials in studies for t in trials))
     assert (found.retrained, found.retrain_budget) == (2 * len(studies), 2 * len(studies) + 2)
     assert found.best == {study.name: read_json(study.selection)["val_accuracy"] for study in run.study_folders()}
     run.study(names[0]).summary.write_text("{")
     damaged = standing_of(run, names, 4, (0, 1))
     assert damaged == Standing(budget=4 * len(studies), retrain_budget=2 * len(studies))
+
+
+def test_confirmations_are_counted(tmp_path: Path) -> None:
+    """Ended on another split they are done, use time, and belong to the budget of their study."""
+    run = write_run(tmp_path / "run", methods=2, seeds=2, trials=4)
+    names = [study.name for study in run.study_folders()]
+    before = standing_of(run, [*names, "not-yet"], 7, (0, 1))
+    study = run.study(names[0])
+    again = [{"state": state, "seconds": 60.0} for state in ("COMPLETE", "FAIL")]
+    study.summary.write_text(json.dumps(read_json(study.summary) | {"confirmations": again}))
+    found = standing_of(run, [*names, "not-yet"], 7, (0, 1))
+    assert (before.budget, found.budget) == (4 * len(names) + 7, 4 * len(names) + 7 + 2)
+    assert (found.done - before.done, found.failed - before.failed) == (2, 1)
+    assert found.search_seconds - before.search_seconds == pytest.approx(120)
 
 
 def test_repeats_are_counted_together(driven: RunDir) -> None:

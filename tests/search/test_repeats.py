@@ -37,6 +37,7 @@ methods = ["fine_tune", "bss"]
 backbone = "tiny_cnn"
 trials = 3
 seeds = [0, 1]
+selection = "max"
 [task]
 size = 16
 resize = 16
@@ -136,13 +137,14 @@ def _named(resumed: Resumed, first: Any, second: Any) -> list[tuple[RunDir, Any]
     return [(resumed.run, first), (resumed.run.repeats()[0], second)]
 
 
-def test_both_searches_split_alike(resumed: Resumed) -> None:
-    """The trainings of both searches differ in their seed alone where their values are the same."""
+def test_searches_differ_in_seed_and_validation_split(resumed: Resumed) -> None:
+    """The trainings of both searches differ in nothing else where their values are the same."""
     specs = [
-        json.loads((run.study("synthetic-1.00-bss").trial(0).config).read_text())["spec"]
+        json.loads((run.study("synthetic-1.00-bss").trial(0).config).read_text())["specs"][0]
         for run in (resumed.run, *resumed.run.repeats())
     ]
     assert [spec.pop("seed") for spec in specs] == [SEARCH_SEED, SEARCH_SEED + 1]
+    assert [spec["task_config"].pop("val_seed") for spec in specs] == [0, 1]
     assert specs[0] == specs[1]
 
 
@@ -167,7 +169,7 @@ def test_another_number_is_refused(resumed: Resumed, call: Call) -> None:
     path, storage = resumed.run.path.parent / "again.toml", resumed.run.path.parent
     code, _, errors = call("run", path, "--storage", storage, "--repeat-search", 3)
     assert (code, len(errors)) == (2, 1)
-    assert "has 2 searches, and --repeat-search 3" in errors[0]
+    assert "has 2 searches, and what is asked (--repeat-search, --aim) needs 3" in errors[0]
     assert resumed.run.searches == 2
 
 
@@ -203,7 +205,7 @@ def created(folder: Path, storage: Path) -> tuple[RunDir, Experiment]:
 def test_prepared_alike_however_often(tmp_path: Path) -> None:
     """Three searches: seeds 100, 101, 102, the run's budget and storage of studies, read back the same."""
     run, experiment = created(tmp_path, tmp_path / "runs")
-    set_searches(run, 3)
+    set_searches(run, experiment, 3)
     set_storage(run, "sqlite:///studies.db")
     extend(run, experiment.config.trials, 2)
     for _ in range(2):
@@ -222,7 +224,7 @@ def test_prepared_alike_however_often(tmp_path: Path) -> None:
 def test_a_renamed_run_keeps_its_repeats(tmp_path: Path) -> None:
     """Repeats are found by their number, under the name that their studies have."""
     run, experiment = created(tmp_path, tmp_path / "runs")
-    set_searches(run, 2)
+    set_searches(run, experiment, 2)
     prepare_repeats(run, experiment)
     moved = RunDir(run.path.rename(tmp_path / "moved"))
     assert [repeat.path for repeat in moved.repeats()] == [tmp_path / "moved" / "repeats" / "again-repeat2"]
@@ -230,18 +232,18 @@ def test_a_renamed_run_keeps_its_repeats(tmp_path: Path) -> None:
 
 def test_when_the_number_may_change(tmp_path: Path) -> None:
     """Freely before the first trial, once from none after it, which is written down; then no more."""
-    run, _ = created(tmp_path, tmp_path / "runs")
-    set_searches(run, 3)
-    set_searches(run, 2)
+    run, experiment = created(tmp_path, tmp_path / "runs")
+    set_searches(run, experiment, 3)
+    set_searches(run, experiment, 2)
     assert (run.searches, json.loads(run.repeats_file.read_text())["after_tests"]) == (2, False)
     run.studies_folder.mkdir()
-    set_searches(run, None)
-    set_searches(run, 2)
-    with pytest.raises(UserError, match="asks for another number"):
-        set_searches(run, 1)
+    set_searches(run, experiment)
+    set_searches(run, experiment, 2)
+    with pytest.raises(UserError, match=r"has 2 searches, and what is asked .* needs 1"):
+        set_searches(run, experiment, 1)
     run.repeats_file.unlink()
     ledger.append(run.ledger, {"event": "test_evaluation"})
-    set_searches(run, 2)
+    set_searches(run, experiment, 2)
     assert (run.searches, json.loads(run.repeats_file.read_text())["after_tests"]) == (2, True)
 
 
@@ -255,7 +257,7 @@ def test_when_the_number_may_change(tmp_path: Path) -> None:
     ],
 )
 def test_the_seed_of_a_repeat(tmp_path: Path, text: str) -> None:
-    """A repeat differs in its search seed alone, counted on from the file's own, however the file is written."""
+    """A repeat differs in search seed and validation split, counted on from the file's own, however it is written."""
     path = tmp_path / "mine.toml"
     path.write_text(text)
     experiment = read_experiment(path)
@@ -263,7 +265,8 @@ def test_the_seed_of_a_repeat(tmp_path: Path, text: str) -> None:
     written = parse(again.text, "mine", tmp_path)
     assert written.config == replace(experiment.config, search_seed=SEARCH_SEED + 2)
     assert again.config == replace(written.config, name="mine-repeat3")
-    assert (written.train, written.task, written.data) == (experiment.train, experiment.task, experiment.data)
+    assert (written.train, written.data) == (experiment.train, experiment.data)
+    assert written.task == experiment.task | {"val_seed": 2}
 
 
 def test_repeats_in_an_object_store(tmp_path: Path) -> None:
@@ -271,7 +274,7 @@ def test_repeats_in_an_object_store(tmp_path: Path) -> None:
     with s3_server() as port, bucket(port, "runs"):
         run, experiment = created(tmp_path, place("s3://runs/here"))
         assert (run.searches, run.repeats()) == (1, [])
-        set_searches(run, 2)
+        set_searches(run, experiment, 2)
         for _ in range(2):
             ((repeat, again),) = prepare_repeats(run, experiment)
             assert str(repeat.path) == "s3://runs/here/again/repeats/again-repeat2"

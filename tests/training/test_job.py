@@ -309,6 +309,30 @@ def test_iterations_survive_interruptions(tmp_path, interval, rows):
     assert same_weights(part.trainer.model.state_dict(), weights)
 
 
+def test_every_label_is_trained_on_and_none_validated(tmp_path):
+    """With ``trainval`` a pass takes the images of both splits, and rows know neither accuracy nor loss of any."""
+    spec = spec_of(batch_size=5)
+    every = replace(spec, task_config=spec.task_config | {"train_on": "trainval"})
+    plain, training = TrainingJob(spec), TrainingJob(every, TrialDir(tmp_path), keep_best=True)
+    task = training.trainer.task
+    assert len(task.fit) == len(task.train) + len(task.val)
+    assert (plain.trainer.batches, training.trainer.batches) == (len(task.train) // 5, len(task.fit) // 5)
+    seen = [set(), set()]
+    for one, names in zip((plain, training), seen, strict=True):
+        load, fit = one.trainer.load_batch, one.trainer.task.fit
+        one.trainer.load_batch = lambda chosen, stored=None, load=load, fit=fit, names=names: (
+            names.update(fit.names[place] for place in chosen),
+            load(chosen, stored),
+        )[1]
+        while not one.finished:
+            one.advance()
+    assert seen[0] == set(task.train.names)
+    assert seen[1] == set(task.train.names) | set(task.val.names)
+    assert not [key for row in training.history for key in row if key.startswith("val_")]
+    assert training.kept == training.history[-1]
+    training.load_best()
+
+
 def test_a_state_serves_both_ways_of_decoding(tmp_path):
     """A training goes on from its state when the images are decoded another way: the results are the same."""
     spec, folder = spec_of(), TrialDir(tmp_path / "trial")
@@ -357,7 +381,7 @@ def test_sides_other_than_the_weights_own_are_said(monkeypatch: pytest.MonkeyPat
     """Images of other sides than the weights were made for are allowed, and the log names both."""
     job.check_images(spec_of())
     assert caplog.messages == []
-    source = replace(pretrained("tiny_cnn"), sides=(40, 32))
+    source = replace(pretrained("tiny_cnn"), sides=(40, 32), is_random=False)
     monkeypatch.setattr(job, "source_of", lambda spec: source)
     job.check_images(spec_of())
     expected = "tiny_cnn: its weights were made for task.resize = 40, task.size = 32; here they are 36 and 32"
