@@ -189,13 +189,11 @@ class OptunaStudy:
     def _sampler(self, number: int) -> BaseSampler:
         """For the trial that is number ``number`` of this run: those added from an older one do not count.
 
-        Fixed points use up none of the common points: point 0 is every study's first drawn one.
+        Of every study trial ``number`` takes the common point of that number, unless it is a fixed one.
         """
-        config, drawn = self.experiment.config, max(0, number - len(self.firsts))
-        number = drawn if config.sampler == "qmc" else number
-        return make_sampler(
-            config.sampler, config.search_seed, self.key.name, number, self.experiment.order(self.key.method)
-        )
+        config = self.experiment.config
+        order = self.experiment.order(self.key.method)
+        return make_sampler(config.sampler, config.search_seed, self.key.name, number, order)
 
     def finish_drawing(self) -> list[int]:
         """Draw what a trial lacks whose driver was killed while it asked; the numbers of those trials.
