@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from cotuning_tune.report.claims import LEVEL
-from cotuning_tune.report.comparison import Comparisons, bests_remark, verdict_lines
+from cotuning_tune.report.comparison import UNDECIDED, Comparisons, bests_remark, verdict_lines
 from cotuning_tune.report.models import SettingModels, image_z, read_models
 from cotuning_tune.report.repeats import Search
 from cotuning_tune.report.results import StudyResult, device_of, methods_of
@@ -115,15 +115,20 @@ def _cost(every: Sequence[list[StudyResult]], device: str) -> str:
     return f"It took {trainings} trainings, {hours:.3g} {device}-hours."
 
 
+def open_question(run: RunDir, comparisons: Comparisons) -> str:
+    """The command that would compare the methods; '' where they are compared, or by the searches that are asked for."""
+    if comparisons.why != UNDECIDED or comparisons.unequal or run.searches > 1 or run.first_search:
+        return ""
+    return shlex.join(["cotuning-tune", "resume", str(run.path), "--aim", "methods"])
+
+
 def _next(run: RunDir, found: list[Pick], comparisons: Comparisons) -> str:
     """The commands that use the model, and the one that answers the other question."""
     first = found[0]
     words = ["cotuning-tune", "export", str(first.run.path), "--study", first.study.name, "--format", "torchscript"]
     then = f"Next: {shlex.join(words)}; then cotuning-tune predict EXPORT FOLDER."
-    if comparisons.claim is None and not comparisons.unequal:
-        compare = shlex.join(["cotuning-tune", "resume", str(run.path), "--aim", "methods"])
-        then += f" To compare the methods: {compare}."
-    return then
+    compare = open_question(run, comparisons)
+    return f"{then} To compare the methods: {compare}." if compare else then
 
 
 def answer_of(
@@ -138,7 +143,7 @@ def answer_of(
     models = [pick.sentence(named=len(found) > 1) + pick.surer() for pick in found[:MOST]]
     if len(found) > MOST:
         models.append(f"{len(found) - MOST} more data sets: see the table of models.")
-    methods = [*(bests_remark(comparisons) or [comparisons.why]), *verdict_lines(comparisons)]
+    methods = [*(bests_remark(comparisons) or filter(None, [comparisons.why])), *verdict_lines(comparisons)]
     lines = [*methods, *models] if lead == "methods" else [*models, *methods]
     lines.append(_cost([search.studies for search in searches] or [studies], device_of(run)))
     lines += [_next(run, found, comparisons)] if found else []

@@ -30,6 +30,8 @@ UNDECIDED = (
 class Comparisons:
     """What a run may say of its methods. ``claim``: None where it may say nothing; then ``why`` says why.
 
+    Of a single method there is nothing to say: then ``why`` is empty too.
+
     ``scope``: the units in words. ``left_out``: units that some method lacks. ``unequal``: by method, the budget
     that forbids a word. ``lacking``: methods without any whole unit.
     """
@@ -101,6 +103,8 @@ def compare_methods(searches: Sequence[list[StudyResult]]) -> Comparisons:
     """What the searches of a run, the run's own studies first, say of its methods."""
     every = [study for studies in searches for study in studies]
     units, methods = _units(searches), methods_of(every)
+    if len(methods) < 2:
+        return Comparisons(None)
     reference = BASELINE if BASELINE in methods else methods[0]
     mine = {method: [study for study in every if study.method == method] for method in methods}
     unequal = {m: differs for m in methods if (differs := budgets_differ(mine[m], mine[reference]))}

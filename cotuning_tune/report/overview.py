@@ -80,8 +80,8 @@ def _precision(study: StudyResult) -> tuple[str, str]:
     return f"{error:.1f}", f"{sum(t['accuracy'] >= best - error for t in study.complete)} of {len(study.complete)}"
 
 
-def configuration_table(studies: list[StudyResult]) -> Table:
-    """The chosen configuration of each study, and how sharply validation could choose it."""
+def configuration_table(studies: list[StudyResult], source: str = "") -> Table:
+    """The chosen configuration of each study, and how sharply validation could choose it; ``source``: whose it is."""
     rows = []
     for study in studies:
         if study.selection is None:
@@ -97,6 +97,7 @@ def configuration_table(studies: list[StudyResult]) -> Table:
     counts = sorted({study.val_images for study in studies} - {0})
     images = f" {' to '.join(map(str, dict.fromkeys([counts[0], counts[-1]])))} validation images." if counts else ""
     note = f"Chosen by: {'; '.join(rules)}.{images} ±: standard error; within: trials less than one below the best."
+    note += source
     header = ["method", "study", "trial", "val. acc.", "±", "within", "configuration"]
     return Table("configurations", "Best configurations", header, rows, note)
 

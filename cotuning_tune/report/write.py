@@ -8,10 +8,16 @@ from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json, write_bytes
 from cotuning_tune.base.tables import Table
 from cotuning_tune.report.advice import read_space
-from cotuning_tune.report.answer import Answer, answer_of
+from cotuning_tune.report.answer import Answer, answer_of, open_question
 from cotuning_tune.report.audit import audit_remarks, audit_studies, audit_table
 from cotuning_tune.report.caveats import backbone_remarks, direct_remarks
-from cotuning_tune.report.comparison import baseline_table, bests_table, compare_methods, comparison_remarks
+from cotuning_tune.report.comparison import (
+    Comparisons,
+    baseline_table,
+    bests_table,
+    compare_methods,
+    comparison_remarks,
+)
 from cotuning_tune.report.diagnostics import diagnostics_remarks, examine, unlike_remarks
 from cotuning_tune.report.figures import Figure, build_figures
 from cotuning_tune.report.figures.draw import write_figures
@@ -20,6 +26,7 @@ from cotuning_tune.report.overview import budget_table, configuration_table, gap
 from cotuning_tune.report.page import DETAILS, page_html
 from cotuning_tune.report.published import published_remarks, published_table
 from cotuning_tune.report.repeats import (
+    Search,
     independent,
     of_search,
     pooled,
@@ -52,7 +59,7 @@ class Report:
     figures: list[Figure] = field(default_factory=list)
 
     def markdown(self) -> str:
-        parts = [f"# {self.title}", "\n".join(f"- {line}" for line in self.answer.lines)]
+        parts = [f"# {self.title}", *(["\n".join(f"- {x}" for x in self.answer.lines)] if self.answer.lines else [])]
         for table in (table for table in self.tables if table.name not in DETAILS):
             parts += [f"## {table.title}", table.markdown()] + ([table.note] if table.note else [])
         parts += ["## Remarks", "\n".join(f"- {remark}" for remark in self.remarks)]
@@ -76,8 +83,8 @@ class Report:
         return "\n\n".join([*parts, "\n".join(remarks)])
 
 
-def _failures(studies: list[StudyResult]) -> list[str]:
-    """Failed trials by method and reason; studies without their budget; failed seeds."""
+def _failed_trials(studies: list[StudyResult]) -> list[str]:
+    """Failed trials by method and reason, over all searches."""
     failed: dict[tuple[str, str], list[str]] = {}
     for study in studies:
         for trial in (t for t in study.trials if t["state"] == "FAIL"):
@@ -87,6 +94,12 @@ def _failures(studies: list[StudyResult]) -> list[str]:
         settings = Counter(where)
         name = where[0] if len(settings) == 1 else f"{method} in {len(settings)} studies"
         remarks.append(f"{name}: {len(where)} trial(s) failed: {reason}")
+    return remarks
+
+
+def _lost(studies: list[StudyResult]) -> list[str]:
+    """Studies without a choice, or with one among stopped trials; failed seeds."""
+    remarks = []
     for study in studies:
         if study.selection is None:
             remarks.append(f"WARNING: {study.shown}: no trial succeeded, there is nothing to retrain.")
@@ -97,16 +110,18 @@ def _failures(studies: list[StudyResult]) -> list[str]:
     return remarks
 
 
-def _equality_remark(studies: list[StudyResult]) -> str:
-    """Whether all studies had the same number of trials, as long as one another."""
+def _equality_remark(studies: list[StudyResult], rule: str) -> str:
+    """Whether all studies had the same number of trials, as long as one another; ``rule``: the early stopping's."""
     trials, longest = {study.finished for study in studies}, {study.longest for study in studies if study.complete}
     if len(trials) > 1 or len(longest) > 1:
         return (
             f"UNEQUAL TERMS: studies had {min(trials)} to {max(trials)} trials of"
             f" {min(longest, default=0)} to {max(longest, default=0)} epochs; do not compare the methods."
         )
-    stopped = [f"{study.method} {n}" for study in studies if (n := study.count("PRUNED"))]
-    early = f"; by the same rule some were stopped early ({', '.join(stopped)})" if stopped else ""
+    counts = {m: sum(s.count("PRUNED") for s in studies if s.method == m) for m in methods_of(studies)}
+    stopped = ", ".join(f"{method} {count}" for method, count in counts.items() if count)
+    named = f" ({rule})" if rule else ""
+    early = f"; by the same rule{named} some were stopped early ({stopped})" if stopped else ""
     return f"Equal terms: every study had {trials.pop()} trials of {max(longest, default=0)} epochs{early}."
 
 
@@ -115,6 +130,14 @@ def _growth_remark(run: RunDir) -> list[str]:
     grown = read_json(run.budget)["grown"] if run.budget.exists() else []
     steps = " -> ".join([str(grown[0]["from"]), *(str(step["to"]) for step in grown)]) if grown else ""
     return [f"The run was extended: {steps} trials per study; every study grew alike."] if grown else []
+
+
+def _no_methods(run: RunDir, comparisons: Comparisons) -> str:
+    """Why the methods cannot lead a report, and what to do."""
+    if not comparisons.why:
+        return f"{run.path} has one method: there is nothing to compare"
+    how = f"{open_question(run, comparisons) or 'cotuning-tune resume ' + str(run.path)}, or more data sets"
+    return f"{comparisons.why} To compare them: {how}"
 
 
 def build_report(run: RunDir, aim: str = "") -> Report:
@@ -130,15 +153,15 @@ def build_report(run: RunDir, aim: str = "") -> Report:
     units, lead = independent(searches), aim or asked["experiment"].get("aim", "model")
     comparisons = compare_methods([search.studies for search in units] or [studies])
     if aim == "methods" and comparisons.claim is None:
-        how = f"cotuning-tune resume {run.path} --aim methods, or more data sets"
-        raise UserError(f"{comparisons.why} To compare them: {how}")
+        raise UserError(_no_methods(run, comparisons))
     device, answer = device_of(run), answer_of(run, studies, searches, comparisons, lead)
     answer.lines[:0] = unlike_remarks(studies)
-    taken = next((s.studies for s in searches if answer.path == str(s.run.path)), studies)
+    taken = next((s for s in searches if answer.path == str(s.run.path)), Search(1, run, studies))
+    source = "" if taken.run is run else f" Of search {taken.number}, whose model is the one to take."
     shown, many = (pooled(units), len(units)) if units and units[0].small else (studies, 1)
     remarks = [
         *comparison_remarks(studies, comparisons),
-        _equality_remark(studies),
+        _equality_remark(shown, asked["experiment"].get("pruner", "")),
         *searches_remarks(run, searches),
         *audit_remarks(run, studies, audits),
         *_growth_remark(run),
@@ -146,21 +169,23 @@ def build_report(run: RunDir, aim: str = "") -> Report:
         *backbone_remarks(asked["experiment"], environment),
         *direct_remarks(studies),
         *diagnostics_remarks(advice),
-        *_failures(studies),
-        *(of_search(search, remark) for search in searches[1:] for remark in _failures(search.studies)),
+        *_failed_trials([study for one in [studies, *(s.studies for s in searches[1:])] for study in one]),
+        *_lost(studies),
+        *(of_search(search, remark) for search in searches[1:] for remark in _lost(search.studies)),
     ]
+    remarks.sort(key=lambda remark: not remark.startswith(WARNINGS))
     tables = [
         bests_table(comparisons),
         main_table(shown, comparisons, run.searches, many),
-        *models_tables(taken),
+        *models_tables(taken.studies, source),
         baseline_table(comparisons),
-        configuration_table(studies),
+        configuration_table(taken.studies, source),
         budget_table(shown, device),
         gap_table(shown),
         published_table(asked, studies),
         *searches_tables(searches, device),
         audit_table(audits),
-        reproduce_table(run, studies),
+        reproduce_table(taken.run, taken.studies),
         environment_table(environment),
     ]
     return Report(run.name, [t for t in tables if t is not None], remarks, answer, studies, build_figures(run, studies))

@@ -14,15 +14,18 @@ import tomlkit
 from cotuning_tune.base.files import write_bytes, write_json, write_lines
 from cotuning_tune.base.toml_text import inline
 from cotuning_tune.run import ledger
+from cotuning_tune.run.choice import choose, confirmed, judged, rule_text, to_confirm
 from cotuning_tune.run.folder import RunDir, StudyDir, TrialDir
 from cotuning_tune.run.predictions import Predictions, file_hash, order_key
+from cotuning_tune.run.records import Confirmation, TrialRow
 
 METHODS = ("fine_tune", "l2_sp", "delta", "bss", "co_tuning", "stochnorm", "bi_tuning", "lwf", "spd")
 GAINS = (0.0, 0.6, 1.0, 0.8, 2.5, 0.4, 2.0, 1.2, 0.5)  # points over fine-tuning at the best weight
 LR = {"low": 1e-4, "high": 3e-2, "log": True, "first": 1e-3}
 WEIGHT = {"low": 1e-5, "high": 1e-1, "log": True, "first": 1e-3}
 STARTED = 1_750_000_000.0
-CLASSES = 20
+CLASSES, VAL_IMAGES = 20, 400
+SEARCH_SEED, SEARCHES = 100, 8
 
 
 @dataclass(frozen=True)
@@ -37,21 +40,34 @@ class Plan:
     pruned: float
     files: bool
     images: int
+    aim: str
+    rule: str
+    search: int
+
+    @property
+    def first_seed(self) -> int:
+        """Small searches are retrained with a seed of their own each."""
+        return self.search - 1 if self.aim == "methods" else 0
 
 
 def _place(share: float, where: dict[str, Any]) -> float:
     return float(where["low"] * (where["high"] / where["low"]) ** share)
 
 
-def _values(rng: random.Random, method: str, number: int) -> dict[str, Any]:
-    """Trial 0 the defaults, trial 1 the neutral values, then draws."""
+def _fixed(plan: Plan, method: str, number: int) -> str:
+    """Trial 0 the published defaults, trial 1 the method at its weakest; small searches have drawn trials alone."""
+    names = ["published", *(["weakest"] if method != "fine_tune" else [])] if plan.aim == "model" else []
+    return names[number] if number < len(names) else ""
+
+
+def _values(rng: random.Random, method: str, fixed: str) -> dict[str, Any]:
     values: dict[str, Any] = {
-        "optim/lr": _place(rng.random(), LR) if number > 1 else LR["first"],
-        "optim/head_lr_factor": rng.choice([1.0, 10.0, 30.0]) if number > 1 else 10.0,
+        "optim/lr": LR["first"] if fixed else _place(rng.random(), LR),
+        "optim/head_lr_factor": 10.0 if fixed else rng.choice([1.0, 10.0, 30.0]),
     }
     if method != "fine_tune":
-        drawn = [WEIGHT["first"], WEIGHT["low"]][number] if number < 2 else _place(rng.random(), WEIGHT)
-        values[f"{method}/weight"] = drawn
+        known = {"published": WEIGHT["first"], "weakest": WEIGHT["low"]}
+        values[f"{method}/weight"] = known[fixed] if fixed else _place(rng.random(), WEIGHT)
     return values
 
 
@@ -77,22 +93,20 @@ def _curve(rng: random.Random, final: float, epochs: int, start: float) -> list[
     return rows
 
 
-def _state(rng: random.Random, plan: Plan, number: int, values: dict[str, Any], final: float, base: float) -> str:
+def _state(rng: random.Random, plan: Plan, fixed: str, values: dict[str, Any], final: float, base: float) -> str:
     """High learning rates often fail; of the poor ones some are stopped."""
     if values["optim/lr"] > 1.5e-2 and rng.random() < 0.6:
         return "FAIL"
-    poor = number > 1 and final < base - 4 and rng.random() < plan.pruned
+    poor = not fixed and final < base - 4 and rng.random() < plan.pruned
     return "PRUNED" if poor else "COMPLETE"
 
 
-def _write_trial(
-    folder: StudyDir, number: int, row: dict[str, Any], spec: dict[str, Any], history: list[dict[str, Any]]
-) -> None:
-    files = folder.trial(number)
-    write_json(files.config, {"trial": number, "values": row["values"], "spec": spec}, durable=False)
+def _write_trial(folder: StudyDir, row: TrialRow, spec: dict[str, Any], history: list[dict[str, Any]]) -> None:
+    files = folder.trial(row["number"])
+    write_json(files.config, {"trial": row["number"], "values": row["values"], "spec": spec}, durable=False)
     write_lines(files.metrics, history)
-    kept = {key: row[key] for key in ("state", "epochs", "seconds", "reason")}
-    write_json(files.result, {**kept, "value": row["accuracy"] if row["state"] != "FAIL" else None}, durable=False)
+    result = {"state": row["state"], "epochs": row["epochs"], "seconds": row["seconds"], "reason": row["reason"]}
+    write_json(files.result, {**result, "value": row["accuracy"]}, durable=False)
 
 
 def _spec(study: dict[str, Any], values: dict[str, Any], seed: int) -> dict[str, Any]:
@@ -110,64 +124,79 @@ def _spec(study: dict[str, Any], values: dict[str, Any], seed: int) -> dict[str,
     }
 
 
+def _row(
+    number: int, state: str, fixed: str, values: dict[str, Any], method: str, history: list[dict[str, Any]]
+) -> TrialRow:
+    failed, weight = state == "FAIL", values.get(f"{method}/weight")
+    return {
+        "number": number,
+        "state": state,
+        "value": None if failed else history[-1]["val_accuracy"],
+        "accuracy": None if failed else history[-1]["val_accuracy"],
+        "loss": None if failed else history[-1]["val_loss"],
+        "share": 0.0 if weight is None else 10 * weight,
+        "fixed": fixed,
+        "values": values,
+        "epochs": len(history),
+        "seconds": sum(row["seconds"] for row in history),
+        "reason": "TrainingFailed: not finite in epoch 1: ce = nan" if failed else "",
+        "reissued": 0,
+    }
+
+
+def _confirmations(plan: Plan, rows: list[TrialRow], rng: random.Random) -> list[Confirmation]:
+    """The three best once more, on another validation split: there the luck of being chosen is gone."""
+    again: list[Confirmation] = []
+    for number in to_confirm(rows) if plan.rule == "confirm" else []:
+        found = round((rows[number]["accuracy"] or 0.0) - 0.5 + rng.gauss(0, 0.7), 4)
+        ended = {"accuracy": found, "epochs": plan.epochs, "seconds": rows[number]["seconds"], "reason": ""}
+        again.append({"confirms": number, "state": "COMPLETE", **ended})  # type: ignore[typeddict-item]
+    return again
+
+
 def _search(plan: Plan, folder: StudyDir, study: dict[str, Any], base: float, gain: float, rng: random.Random) -> None:
-    """``study.json``, ``selection.json`` and the trials; a FAIL is followed by one more trial."""
-    rows: list[dict[str, Any]] = []
-    time = STARTED
-    while sum(row["state"] != "FAIL" for row in rows) < plan.trials:
-        number = len(rows)
-        values = _values(rng, study["method"], number)
-        final = _accuracy(values, study["method"], base, gain) + rng.gauss(0, 0.5)
-        state = _state(rng, plan, number, values, final, base)
+    """``study.json``, ``selection.json`` and the trials; a FAIL uses up its draw."""
+    rows: list[TrialRow] = []
+    time, method = STARTED, study["method"]
+    for number in range(plan.trials):
+        fixed = _fixed(plan, method, number)
+        values = _values(rng, method, fixed)
+        final = _accuracy(values, method, base, gain) + rng.gauss(0, 0.5)
+        state = _state(rng, plan, fixed, values, final, base)
         epochs = plan.epochs if state == "COMPLETE" else rng.randint(1, max(1, plan.epochs // 2))
         history = _curve(rng, final, plan.epochs, time)[:epochs]
-        best = max(row["val_accuracy"] for row in history)
-        row = {
-            "number": number,
-            "state": state,
-            "value": {"COMPLETE": best, "PRUNED": history[-1]["val_accuracy"], "FAIL": None}[state],
-            "accuracy": best,
-            "values": values,
-            "epochs": epochs,
-            "seconds": sum(r["seconds"] for r in history),
-            "reason": "TrainingFailed: not finite in epoch 1: ce = nan" if state == "FAIL" else "",
-            "reissued": 0,
-        }
-        rows.append(row)
+        rows.append(_row(number, state, fixed, values, method, history))
         time = history[-1]["time"]
         if plan.files:
-            _write_trial(folder, number, row, _spec(study, values, 100), history)
-    summary = {**study, "budget": plan.trials, "trials": rows, "confirmations": []}
+            _write_trial(folder, rows[-1], _spec(study, values, SEARCH_SEED), history)
+    facts = {"budget": plan.trials, "val_images": VAL_IMAGES, "chance": 100 / CLASSES, "importance": {}}
+    again = _confirmations(plan, rows, rng)
+    summary = {**study, **facts, "trials": rows, "confirmations": again}
     write_json(folder.summary, summary, durable=False)
-    write_json(folder.selection, _selection(study, rows) | {"study_hash": ledger.content_hash(summary)}, durable=False)
+    choice = choice_of(study, rows, again, plan.rule)
+    if choice is not None:
+        write_json(folder.selection, choice | {"study_hash": ledger.content_hash(summary)}, durable=False)
 
 
-def _edge(values: dict[str, Any]) -> list[str]:
-    """As the search marks them: within 5 % of an end of a logarithmic range."""
-    found = []
-    for key, value in values.items():
-        where = LR if key == "optim/lr" else WEIGHT
-        if key.endswith(("lr", "weight")):
-            share = math.log(value / where["low"]) / math.log(where["high"] / where["low"])
-            if not 0.05 <= share <= 0.95:
-                found.append(key)
-    return found
-
-
-def _selection(study: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
-    done = [row for row in rows if row["state"] == "COMPLETE"]
-    best = max(done, key=lambda row: (row["value"], -row["number"]))
+def choice_of(
+    study: dict[str, Any], rows: list[TrialRow], again: list[Confirmation], rule: str
+) -> dict[str, Any] | None:
+    """The selection of a study but for the hash of its file; None where no trial can be chosen."""
+    best = choose(rows, again, rule)
+    if best is None:
+        return None
+    spec = _spec(study, dict(best["values"]), SEARCH_SEED)
     return {
         **study,
         "trial": best["number"],
-        "val_accuracy": best["value"],
+        "val_accuracy": judged(best, again, rows, rule),
+        "val_accuracies": confirmed(rows, again).get(best["number"], [best["accuracy"]]),
         "values": best["values"],
         "hparams": best["values"],
-        "at_edge": _edge(best["values"]),
-        "state": "COMPLETE",
-        "rule": "best validation accuracy among trials of full length; the earliest of equals",
-        "spec": _spec(study, best["values"], 100),
-        "config": ledger.config_hash(_spec(study, best["values"], 100)),
+        "state": best["state"],
+        "rule": rule_text(best, rule),
+        "spec": spec,
+        "config": ledger.config_hash(spec),
     }
 
 
@@ -219,19 +248,20 @@ def write_predictions(files: TrialDir, found: Predictions) -> dict[str, Any]:
 
 def _retrain(plan: Plan, folder: StudyDir, study: dict[str, Any], rng: random.Random, book: _Book) -> None:
     """Every seed's files, and its two ledger lines."""
+    if not folder.selection.exists():
+        return
     selection = json.loads(folder.selection.read_text(encoding="utf-8"))
     config = ledger.config_hash(selection["spec"])
-    for seed in range(plan.seeds):
+    for seed in range(plan.first_seed, plan.first_seed + plan.seeds):
         files, entry = folder.retrain(seed), {**study, "study": folder.name, "seed": seed, "config": config}
         history = _curve(rng, selection["val_accuracy"] - 0.5 + rng.gauss(0, 0.5), plan.epochs, STARTED)
-        best = max(history, key=lambda row: (row["val_accuracy"], -row["epoch"]))
         accuracy = round(selection["val_accuracy"] - 1.2 + rng.gauss(0, 0.6), 4)
         result = {
             "state": "COMPLETE",
             "seed": seed,
             "config": config,
-            "val_accuracy": best["val_accuracy"],
-            "best_epoch": best["epoch"],
+            "val_accuracy": history[-1]["val_accuracy"],
+            "kept_epoch": history[-1]["epoch"],
             "epochs": len(history),
             "seconds": sum(row["seconds"] for row in history),
             "reason": "",
@@ -263,11 +293,13 @@ def _write_head(plan: Plan, tasks: Sequence[str], rates: Sequence[float], sample
         "rates": list(rates),
         "methods": list(plan.methods),
         "backbone": "resnet50",
-        "trials": plan.trials,
-        "seeds": list(range(plan.seeds)),
+        "trials": plan.trials * (SEARCHES if plan.aim == "methods" else 1),
+        "seeds": list(range(plan.first_seed, plan.first_seed + plan.seeds)),
         "sampler": sampler,
         "pruner": "asha" if plan.pruned else "none",
+        "selection": plan.rule,
     }
+    experiment |= {"aim": plan.aim, "search_seed": SEARCH_SEED + plan.search - 1}
     spaces: dict[str, dict[str, Any]] = {
         "train": {
             "optim/lr": LR,
@@ -279,7 +311,7 @@ def _write_head(plan: Plan, tasks: Sequence[str], rates: Sequence[float], sample
     spaces["methods"] = {m: {"weight": WEIGHT} if m in searching else {} for m in plan.methods}
     train = {"epochs": plan.epochs, "optim": {"lr": inline(_asked(LR))}}
     asked = {method: {"weight": inline(_asked(WEIGHT))} for method in searching}
-    tables = {"experiment": experiment, "train": train, "methods": asked}
+    tables = {"experiment": experiment, "task": {"val_seed": plan.search - 1}, "train": train, "methods": asked}
     write_bytes(plan.run.experiment_file, tomlkit.dumps(tables).encode())
     write_bytes(plan.run.space_file, tomlkit.dumps(spaces).encode())
     environment = {
@@ -311,14 +343,19 @@ def write_run(
     files: bool = True,
     seed: int = 0,
     images: int = 1980,
+    aim: str = "model",
+    selection: str = "confirm",
+    search: int = 1,
 ) -> RunDir:
     """A finished run in ``folder`` (its last part is the name).
 
     ``pruned``: share of the poor trials that end PRUNED (0: no early stopping). ``files``: also every
     trial's own folder. ``images``: of the test split (0: no predictions, as earlier versions kept none). Co-tuning is
-    best, fine-tuning last, as far as the noise lets them.
+    best, fine-tuning last, as far as the noise lets them. ``search``: its number, where it is one of several.
+    ``aim`` 'methods': one of eight small searches, each with ``trials`` trials.
     """
-    plan = Plan(RunDir(folder), METHODS[:methods], seeds, trials, epochs, pruned, files, images)
+    rule = "max" if aim == "methods" and selection == "confirm" else selection
+    plan = Plan(RunDir(folder), METHODS[:methods], seeds, trials, epochs, pruned, files, images, aim, rule, search)
     _write_head(plan, tasks, rates, sampler)
     book = _Book()
     for position, task in enumerate(tasks):
@@ -332,3 +369,22 @@ def write_run(
                 _retrain(plan, setting, study, rng, book)
     write_bytes(plan.run.ledger, ("\n".join(book.lines) + "\n").encode())
     return plan.run
+
+
+def write_searches(folder: Path, small: int = 0, repeats: int = 0, **shape: Any) -> RunDir:
+    """A run with further searches of it in ``repeats/``, each with search seed, split and noise of its own.
+
+    ``small``: searches of four trials that compare methods: all of the run's (``aim`` 'methods'), or beside its own
+    search. ``repeats``: further whole ones.
+    """
+    alone = shape.get("aim") == "methods"
+    own = shape | ({"trials": 4, "seeds": 1} if alone else {})
+    run = write_run(folder, **own)
+    count = repeats or (small - 1 if alone else small)
+    for number in range(2, 2 + count):
+        again = shape | ({"trials": 4, "seeds": 1, "aim": "methods"} if small else {})
+        name = folder / "repeats" / f"{folder.name}-repeat{number}"
+        write_run(name, **again | {"seed": shape.get("seed", 0) + number - 1, "search": number})
+    kept: dict[str, Any] = {"searches": 1 + count, "time": 0.0, "after_tests": False}
+    write_json(run.repeats_file, kept | ({"small": 32} if small and not alone else {}))
+    return run

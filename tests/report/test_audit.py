@@ -50,8 +50,8 @@ def edit_line(run: RunDir, number: int, old: str, new: str) -> None:
 def test_an_untouched_run_fits(run: RunDir) -> None:
     """Nothing is named, and the report says that it looked."""
     assert remarks(run) == [
-        "Test evaluations: 12 for 12 retrained models (test_ledger.jsonl).",
-        "Audit: ledger, selections, configurations and results fit together; no edit was found.",
+        "Audit: 12 test evaluations for 12 retrained models (test_ledger.jsonl); ledger, selections, configurations and"
+        " results fit together, no edit was found."
     ]
 
 
@@ -89,7 +89,7 @@ def test_a_ledger_cut_short(run: RunDir) -> None:
     [
         ("retrain/seed1/result.json", lambda c: c.update(test_accuracy=99.0), "is not what line"),
         ("retrain/seed1/result.json", lambda c: c.update(state="FAIL", reason=""), "is not what line"),
-        ("retrain/seed1/result.json", lambda c: c.update(best_epoch=1, val_accuracy=1.0), "is not what line"),
+        ("retrain/seed1/result.json", lambda c: c.update(kept_epoch=1, val_accuracy=1.0), "is not what line"),
         ("retrain/seed1/result.json", lambda c: c.update(config="0" * 16), "another configuration"),
         ("retrain/seed1/config.json", lambda c: c["spec"]["train"].update(epochs=99), "configuration's hash"),
         ("selection.json", lambda c: c.update(val_accuracy=99.0), "other values than study.json"),
@@ -106,7 +106,8 @@ def test_an_edited_file(run: RunDir, file: str, change: Callable[[dict[str, Any]
     found = warnings(run)
     assert any(named in w and f"studies/{CELL}/" in w for w in found)
     assert [w for w in found if "studies/" in w and CELL not in w] == []
-    assert not any(remark.startswith("Audit:") for remark in remarks(run))
+    assert remarks(run)[-1].startswith("Audit: 12 test evaluations for 1")
+    assert remarks(run)[-1].endswith(" retrained models (test_ledger.jsonl).")
 
 
 def test_predictions_of_another_hash(run: RunDir) -> None:

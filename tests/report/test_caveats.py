@@ -23,7 +23,7 @@ def study(chosen: str, tried: tuple[str, ...] = (), method: str = "co_tuning") -
     """A study that chose an approach, pinned or tried among others."""
     trials: list[dict[str, Any]] = [{"state": "COMPLETE", "values": {f"{method}/approach": one}} for one in tried]
     trials.append({"state": "COMPLETE", "values": {}})
-    return StudyResult("birds", 1.0, method, 1, False, trials, {"spec": {"method_config": {"approach": chosen}}}, [])
+    return StudyResult("birds", 1.0, method, 1, trials, {"spec": {"method_config": {"approach": chosen}}}, [])
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def retrained(
     rows = [{"number": n, "state": "COMPLETE", "value": 60.0, "values": {}, "epochs": 10} for n in range(trials)]
     return [
         StudyResult(
-            *("fruit", 1.0, method, trials, False, rows, None),
+            *("fruit", 1.0, method, trials, rows, None),
             [{"seed": 0, "state": "COMPLETE", "val_accuracy": v, "test_accuracy": t, "test_images": test_images}],
             val_images=val_images,
         )
@@ -101,18 +101,20 @@ def test_a_chosen_model_does_not_alarm() -> None:
 def test_of_a_whole_run(tmp_path: Path) -> None:
     """A made-up run in which high learning rates fail: the line is that of its experiment file."""
     run = write_run(tmp_path / "run", ("birds",), (0.15, 1.0), methods=3, files=False)
-    changes = [row[3] for table in build_report(run).tables if table.name == "diagnostics" for row in table.rows]
     lines = run.experiment_file.read_text().splitlines()
     number = 1 + next(n for n, line in enumerate(lines) if line.startswith("lr ="))
-    assert any(change.startswith(f"line {number}: lr = ") for change in changes)
+    found = [remark for remark in build_report(run).remarks if remark.startswith("trials fail where optim/lr")]
+    assert [remark.split("; ")[1].startswith(f"line {number}: lr = {{low = 0.0001") for remark in found] == [True]
     assert read_space(run).searched["l2_sp/weight"]["of"] == "l2_sp"
 
 
 def test_the_warning_comes_first(tmp_path: Path) -> None:
-    """A report of files that know their validation split opens with the warning."""
+    """A report of models that are unlike their validation opens with the warning, before its answer, once."""
     run = write_run(tmp_path / "run", ("birds",), (1.0,), methods=2, files=False)
     for folder in run.study_folders():
-        write_json(folder.summary, {**read_json(folder.summary), "val_images": 300, "chance": 2.5}, durable=False)
         for path in folder.path.glob("retrain/seed*/result.json"):
             write_json(path, {**read_json(path), "test_accuracy": 20.0}, durable=False)
-    assert build_report(run).remarks[0].startswith("WARNING: validation is unlike test on birds 100 %")
+    report = build_report(run)
+    assert report.answer.lines[0].startswith("WARNING: validation is unlike test on birds 100 %")
+    assert report.answer.lines[1].startswith("Take ")
+    assert report.markdown().count("validation is unlike test") == 1

@@ -64,7 +64,7 @@ def _made_up(rng: Any, settings: int, trials: int, best_rate: float | None, *, c
                 }
                 for number, (point, seen) in enumerate(zip(points_TP, seen_T, strict=True))
             ]
-            place = (f"task{setting}", 1.0, method, trials, False, rows)
+            place = (f"task{setting}", 1.0, method, trials, rows)
             studies.append(StudyResult(*place, None, [], val_images=VAL_IMAGES, chance=CHANCE))
     return studies
 
@@ -100,7 +100,7 @@ def rising(method: str, key: str, end: float, count: int = 20) -> StudyResult:
         accuracy = 70 - 30 * abs(share - end) + math.sin(7 * number)
         values = {key: _value(key, share)}
         rows.append({"number": number, "state": "COMPLETE", "value": accuracy, "values": values})
-    return StudyResult("birds", 1.0, method, count, False, rows, None, [])
+    return StudyResult("birds", 1.0, method, count, rows, None, [])
 
 
 def test_the_line_that_widens_a_range() -> None:

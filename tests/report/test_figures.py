@@ -22,13 +22,13 @@ def trial(number: int, value: float | None, state: str = "COMPLETE", weight: flo
 
 
 def study(trials: list[dict[str, Any]], task: str = "birds", method: str = "bss") -> StudyResult:
-    return StudyResult(task, 0.15, method, len(trials), False, trials, None, [], f"{task}-0.15-{method}")
+    return StudyResult(task, 0.15, method, len(trials), trials, None, [], f"{task}-0.15-{method}")
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     """Two tasks at two rates with three methods."""
-    return write_run(tmp_path_factory.mktemp("figures") / "made", methods=3, trials=12, files=False)
+    return write_run(tmp_path_factory.mktemp("figures") / "made", methods=3, trials=12, files=False, selection="max")
 
 
 @pytest.fixture(scope="module")

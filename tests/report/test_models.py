@@ -103,7 +103,7 @@ def test_claim_over_images() -> None:
 
 def test_claim_over_seeds_as_scipy() -> None:
     """In the layout that scipy knows, p is scipy's Dunnett test's; some methods may have lost a seed."""
-    values = np.random.default_rng(3).normal(70, 1, (4, 3)) + np.array([[0.0], [0.5], [4.0], [1.0]])
+    values = np.random.default_rng(3).normal(70, 1, (4, 3)) + np.array([[0.0], [0.5], [6.0], [1.0]])
     found = seed_claim(dict(zip(NAMES, values.tolist(), strict=False)))
     expected = stats.dunnett(*values[1:], control=values[0], rng=np.random.default_rng(0)).pvalue
     assert list(found.values()) == pytest.approx(expected, abs=1e-3)
@@ -240,7 +240,7 @@ def test_the_table_of_a_run(run: RunDir) -> None:
         assert (entry["shown"] == "-") == (entry["method"] == "fine_tune")
     assert not table.bold
     assert not [word for word in ("better", "worse", "best") if word in table.markdown() + table.note]
-    assert "test image" in table.note
+    assert "on images like the test split's: a unit is an image" in table.note
     assert "a unit is a seed" in table.note
 
 

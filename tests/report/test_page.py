@@ -266,7 +266,7 @@ def test_long_names_and_failed_studies(browser: Any, tmp_path: Path) -> None:
     folder = run.study("birds-1.00-l2_sp")
     study = read_json(folder.summary)
     failed = [{**trial, "state": "FAIL", "value": None, "reason": "<b>no</b>"} for trial in study["trials"]]
-    write_json(folder.summary, {**study, "method": LONG, "given_up": True, "trials": failed})
+    write_json(folder.summary, {**study, "method": LONG, "trials": failed})
     folder.selection.unlink()
     write_report(run)
     for width in WIDTHS:

@@ -14,7 +14,7 @@ from cotuning_tune.run.folder import RunDir
 
 def study(method: str = "bss", rate: float = 0.15, accuracies: tuple[float, ...] = (50.0, 52.0)) -> StudyResult:
     seeds = [{"seed": n, "state": "COMPLETE", "test_accuracy": a, "seconds": 1.0} for n, a in enumerate(accuracies)]
-    return StudyResult("birds", rate, method, 2, False, [], None, seeds)
+    return StudyResult("birds", rate, method, 2, [], None, seeds)
 
 
 def tables(format: str = "cub200", **experiment: str) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def test_nothing_matches(tables_: dict[str, Any], own: StudyResult) -> None:
 
 def test_a_task_named_after_its_data_set() -> None:
     """Without [data.NAME] the task's name is the format."""
-    own = StudyResult("cub200", 1.0, "co_tuning", 2, False, [], None, [])
+    own = StudyResult("cub200", 1.0, "co_tuning", 2, [], None, [])
     table = published_table({"experiment": {"backbone": "resnet50"}}, [own])
     assert table is not None
     assert table.rows[0][3] == "81.24"
@@ -106,7 +106,7 @@ def test_the_report_shows_them(tmp_path: Path) -> None:
         '[experiment]\ntasks = ["birds"]\nmethods = ["bss"]\nbackbone = "resnet50"\n[data.birds]\nformat = "cub200"\n'
     )
     folder, key = run.study("birds-0.15-bss"), {"task": "birds", "rate": 0.15, "method": "bss"}
-    write_json(folder.summary, {**key, "budget": 1, "given_up": False, "trials": []})
+    write_json(folder.summary, {**key, "budget": 1, "trials": []})
     assert "published" in [table.name for table in build_report(run).tables]
     write_report(run)
     assert (run.report / "published.csv").read_text().splitlines()[1] == "bss,birds 15 %,-,47.74,-,53.40,-"

@@ -19,20 +19,18 @@ from cotuning_tune.report.repeats import (
     _variance_remark,
     comparable,
     decompose,
-    firsts,
     independent,
     moments,
     read_searches,
     searches_table,
     seed_means,
     spread_table,
-    stays_first_remark,
 )
 from cotuning_tune.report.results import StudyResult, read_studies
 from cotuning_tune.report.statistics import wilson_interval
 from cotuning_tune.run import ledger
 from cotuning_tune.run.folder import RunDir
-from tests.report.synthetic import write_run
+from tests.report.synthetic import write_run, write_searches
 
 # By method: searches x seeds, at one setting.
 FINE_TUNE = [[60.0, 62.0], [64.0, 66.0], [62.0, 64.0]]
@@ -42,7 +40,7 @@ BSS = [[70.0, 71.0], [60.0, 61.0], [65.0, 66.0]]
 def study(method: str, accuracies: list[float], rate: float = 1.0) -> StudyResult:
     seeds = [{"seed": n, "state": "COMPLETE", "test_accuracy": a} for n, a in enumerate(accuracies)]
     trials: list[dict[str, Any]] = [{"state": "COMPLETE", "epochs": 2, "seconds": 1.0}]
-    return StudyResult("birds", rate, method, 1, False, trials, {"val_accuracy": 1.0}, seeds)
+    return StudyResult("birds", rate, method, 1, trials, {"val_accuracy": 1.0}, seeds)
 
 
 def searches(**methods: list[list[float]]) -> list[Search]:
@@ -166,13 +164,13 @@ def test_wilson_solves_its_equation() -> None:
 
 
 def test_the_table_by_hand() -> None:
-    """Means of each search, their deviation, the seeds' deviation, and how often each was first."""
+    """Means of each search, their deviation, and the seeds' deviation."""
     table = searches_table(searches(fine_tune=FINE_TUNE, bss=BSS))
-    assert table.title == "If we searched again, from 3 searches"
-    assert table.header == ["method", "search 1", "search 2", "search 3", "± searches", "± seeds", "first in"]
+    assert table.title == "The results of 3 searches"
+    assert table.header == ["method", "search 1", "search 2", "search 3", "± searches", "± seeds"]
     assert table.rows == [
-        ["fine_tune", "61.00", "65.00", "63.00", "2.00", "1.41", "1 of 3"],
-        ["bss", "70.50", "60.50", "65.50", "5.00", "0.71", "2 of 3"],
+        ["fine_tune", "61.00", "65.00", "63.00", "2.00", "1.41"],
+        ["bss", "70.50", "60.50", "65.50", "5.00", "0.71"],
     ]
     variances = spread_table(searches(fine_tune=FINE_TUNE, bss=BSS))
     assert variances is not None
@@ -188,41 +186,17 @@ def test_the_remark_pools_before_it_cuts() -> None:
     assert "about 92 % of" in remark  # 13.875 of 15.125
 
 
-def test_equal_ones_share_the_first_place() -> None:
-    """A tie counts half for both; a method without a result in a search is not first there."""
-    assert firsts(searches(fine_tune=[[1.0], [3.0]], bss=[[1.0], [2.0]])) == {"fine_tune": 1.5, "bss": 0.5}
-    assert firsts(searches(fine_tune=[[1.0], [3.0]], bss=[[2.0], []])) == {"fine_tune": 1.0, "bss": 1.0}
-
-
 def test_several_studies_are_averaged_seed_by_seed() -> None:
     """A seed counts where every study has it: its mean over the studies."""
     studies = [study("bss", [50.0, 60.0, 70.0], 0.15), study("bss", [70.0, 90.0])]
     assert seed_means(studies, "bss") == [60.0, 75.0]
 
 
-def test_the_first_search_does_not_vouch_for_itself() -> None:
-    """BSS, first in search 1, was first again in one of two: Wilson's interval of 1 of 2."""
-    (remark,) = stays_first_remark(searches(fine_tune=FINE_TUNE, bss=BSS))
-    assert "bss, first in search 1, was first again in 1 of 2 further searches (fine_tune in 1)" in remark
-    assert "with probability 9 to 91 %" in remark
-    assert stays_first_remark(searches(bss=BSS)) == []
-
-
 @pytest.fixture
 def run(tmp_path: Path) -> RunDir:
     """Three methods on two studies, three searches of tpe, three seeds; search k has the noise of seed k."""
-    return repeated(tmp_path / "run", "tpe")
-
-
-def repeated(folder: Path, sampler: str) -> RunDir:
     shape: dict[str, Any] = {"tasks": ("birds",), "methods": 3, "trials": 4, "epochs": 2, "pruned": 0.0}
-    made = write_run(folder, **shape, sampler=sampler, seed=1)
-    for number in (2, 3):
-        repeat = write_run(folder / "repeats" / f"run-repeat{number}", **shape, sampler=sampler, seed=number)
-        text = repeat.experiment_file.read_text()
-        repeat.experiment_file.write_text(text.replace("[experiment]", f"[experiment]\nsearch_seed = {99 + number}"))
-    write_json(made.repeats_file, {"searches": 3, "time": 0.0, "after_tests": False})
-    return made
+    return write_searches(tmp_path / "run", repeats=2, **shape, sampler="tpe", seed=1)
 
 
 def mean_of(run: RunDir, method: str) -> float:
@@ -249,29 +223,31 @@ def test_a_whole_report(run: RunDir) -> None:
     assert any("there were 54 test evaluations for 54 retrained models" in remark for remark in report.remarks)
     assert "Audit of the repeats: their files fit together too." in report.remarks
     assert warnings(run) == []
-    assert "from 3 searches" in report.terminal()
+    assert "The results of 3 searches" in report.terminal()
 
 
 def test_whole_searches_are_the_units(run: RunDir) -> None:
     """Three searches of one data set give the set of possible bests, with its unit; a seed used twice is one unit."""
     report = build_report(run)
     assert report.tables[0].name == "possible_bests"
-    told = "over 3 searches of birds, with one validation split"
-    assert told in report.remarks[0]
-    assert told in report.tables[0].note
+    told = "on birds, over 3 searches of 4 trials, each with its own validation split"
+    assert report.answer.lines[1].startswith("Of 3 methods, ")
+    assert told in report.answer.lines[1]
+    assert report.answer.content["unit"] == told
     second, _ = run.repeats()
     second.experiment_file.write_text(second.experiment_file.read_text().replace("= 101", "= 100"))
     assert [search.number for search in independent(read_searches(run, read_studies(run)))] == [1, 3]
-    assert "over 2 searches of birds" in build_report(run).remarks[0]
+    assert "on birds, over 2 searches of 4 trials" in build_report(run).answer.lines[1]
 
 
 def test_a_run_without_repeats_says_nothing_of_them(tmp_path: Path) -> None:
-    """No table, no note, and no verdict: the remark names what would decide."""
+    """No table, no note, and no verdict: the answer says what is open, and the command that decides it."""
     made = write_run(tmp_path / "run", ("birds",), methods=2, trials=4, epochs=2, sampler="tpe")
     report = build_report(made)
     assert not any(table.name.startswith("repeats") for table in report.tables)
     assert "searches" not in report.tables[0].note
-    assert report.remarks[0] == UNDECIDED
+    assert UNDECIDED in report.answer.lines
+    assert report.answer.lines[-1].endswith(f"To compare the methods: cotuning-tune resume {made.path} --aim methods.")
 
 
 def test_a_repeat_says_whose_it_is(run: RunDir) -> None:

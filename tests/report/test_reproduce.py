@@ -36,7 +36,7 @@ def test_the_command_trains_the_chosen_configuration(tmp_path: Path) -> None:
     experiment = read_experiment(run.experiment_file)
     spec = experiment.spec(Study("synthetic", 1.0, "bss"), values, 100).to_json()
     chosen = {"values": values, "config": config_hash(spec), "spec": spec}
-    study = StudyResult("synthetic", 1.0, "bss", 1, False, [], chosen, [{"seed": 2}])
+    study = StudyResult("synthetic", 1.0, "bss", 1, [], chosen, [{"seed": 2}])
     options = cli.make_parser().parse_args(shlex.split(train_command(run, study))[1:])
     given = cli._training.parse_values(options.set, "")
     again = read_experiment(options.experiment).spec(Study(options.task, options.rate, options.method), given, 100)
@@ -47,7 +47,7 @@ def test_the_command_trains_the_chosen_configuration(tmp_path: Path) -> None:
 
 def test_a_study_without_selection() -> None:
     """Nothing was chosen, so there is nothing to make again."""
-    study = StudyResult("synthetic", 1.0, "bss", 1, False, [], None, [])
+    study = StudyResult("synthetic", 1.0, "bss", 1, [], None, [])
     assert reproduce_table(RunDir(Path("run")), [study]).rows == [["bss", "synthetic 100 %", "-", "-"]]
 
 
