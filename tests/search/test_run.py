@@ -56,7 +56,8 @@ def test_first_points_are_defaults_and_off(tiny_run: Tiny) -> None:
     first = load(tiny_run[0], "synthetic-1.00-co_tuning").trials[:2]
     published = {"optim/lr": 1e-3, "optim/head_lr_factor": 10.0, "co_tuning/weight": 2.3}
     assert {key: first[0].params[key] for key in published} == published
-    assert first[1].params == {**first[0].params, "co_tuning/weight": 0.02}
+    low = first[1].distributions["co_tuning/weight"].low  # type: ignore[attr-defined]
+    assert first[1].params == {**first[0].params, "co_tuning/weight": low}
     folder = RunDir(tiny_run[0]).study("synthetic-1.00-co_tuning")
     rows = json.loads(folder.summary.read_text())["trials"]
     assert rows[1]["values"] == {**first[0].params, "co_tuning/weight": 0.0}
@@ -96,7 +97,9 @@ def test_the_audit_finds_no_fault(tiny_run: Tiny) -> None:
     studies = read_studies(run)
     audits = audit_studies(run, studies)
     assert [(audit.evaluations, audit.needed, audit.problems) for audit in audits] == [(3, 3, [])] * 3
-    assert audit_remarks(run, studies, audits)[1].startswith("Audit: ledger, selections")
+    (line,) = audit_remarks(run, studies, audits)
+    assert line.startswith("Audit: 9 test evaluations for 9 retrained models")
+    assert line.endswith("fit together, no edit was found.")
 
 
 def test_each_seed_has_one_test_evaluation(tiny_run: Tiny) -> None:
@@ -193,7 +196,7 @@ def test_output_ends_in_tables(tiny_run: Tiny) -> None:
     for method in ("fine_tune", "bss", "co_tuning"):
         assert f"| {method} " in output
     assert output.count(" ± ") >= 3
-    assert "Equal terms: every study finished 4 trials and 12 epochs" in output
+    assert "Equal terms: every study had 4 trials of 3 epochs" in output
     assert str(path / "report" / "report.md") in output
     assert "Traceback" not in output
 
