@@ -6,12 +6,13 @@
 # make chaos  kill storms: 40 drivers, 40 workers, 20 nodes (half an hour)
 # make recovery   what survives which failure, and how long until work continues: the table of docs/durability.md (five minutes)
 # make bench  every speed figure, as ratios of two things run in turn
+# make calibration   how often the report is wrong, over made-up runs (ten minutes; ARGS=--short: one)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: demo test proof proof-packages cluster-test cluster-packages check bench chaos recovery setup format clean
+.PHONY: demo test proof proof-packages cluster-test cluster-packages check bench calibration chaos recovery setup format clean
 
 demo: $(STAMP)
 	$(BIN)/cotuning-tune run search_spaces/demo.toml --storage runs
@@ -41,6 +42,9 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run_all.py
+
+calibration: $(STAMP)
+	@$(BIN)/python -m benchmarks.calibration $(ARGS)
 
 chaos: $(STAMP)
 	$(BIN)/python -m tests.chaos.storm --drivers 40 --workers 40 --nodes 20 --trials 40 --json benchmarks/results/chaos.json

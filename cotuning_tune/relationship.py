@@ -1,5 +1,4 @@
 """p(source class | target class), and the temperature of the source network before it.
-
 Source: You, Kou, Long, Wang, "Co-Tuning for Transfer Learning", NeurIPS 2020: Algorithm 1
 (relationship) and Algorithm 2 (calibration). Works on the device of the logits it is given.
 
@@ -124,9 +123,8 @@ def learn_relationship(
     validation accuracy (ties go to the larger C), calibrated there by one positive scale; then
     Bayes, p(source class) being the mean of all images. Two classes: the weights are [-w/2, w/2], w
     being scikit-learn's single row, so that their softmax is its `predict_proba` and C means the same.
-    direct: mean source probabilities of each class's images, both splits together. It reads every
-    validation label, so an accuracy on the validation split flatters what is trained with it; reverse
-    reads them for C and the scale alone.
+    direct: mean source probabilities of each class's images, both splits together: validation
+    accuracy flatters it, for it reads every validation label; reverse, for C and the scale alone.
 
     A class without images (reverse: without training images) gets the row p(source class). In
     reverse its logit is left out of every softmax; its validation images count as wrong and are not
@@ -285,8 +283,8 @@ def _choose_classifier(train: _Split, val: _Split) -> _Classifier:
     features_SN = train.p_BS.to(effort.dtype)[:, order_S].T.contiguous()
     images = _Images(features_SN, energies_S, torch.eye(classes).to(features_SN)[train.labels_B])
     ordered_MS = val.p_BS[:, order_S].to(effort.dtype)
-    # For two classes scikit-learn fits one row w. Two rows -w / 2 and w / 2 give the same probabilities, and
-    # the sum of their squares is half of w's: half its C makes c * NLL + ||W||^2 / 2 half its objective.
+    # For two classes scikit-learn fits one row w: rows -w / 2 and w / 2 have the same probabilities and half its
+    # penalty, so that half its C makes c * NLL + ||W||^2 / 2 half its objective.
     halving = 2.0 if classes == 2 else 1.0
 
     def classifier(c: float, start_SK: Tensor, effort: _Effort) -> _Classifier:

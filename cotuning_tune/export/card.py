@@ -109,14 +109,19 @@ def _choice(winner: Winner) -> str:
 def _accuracy(winner: Winner) -> str:
     rows = [_seed_row(seed, seed["seed"] == winner.seed) for seed in winner.seeds]
     done = [seed for seed in winner.seeds if seed["state"] == "COMPLETE"]
-    means = [mean_std([seed[key] for seed in done]) for key in ("val_accuracy", "test_accuracy")]
+    means = [mean_std([s[key] for s in done if s[key] is not None]) for key in ("val_accuracy", "test_accuracy")]
     rows.append(["mean ± sample std", *means, "", ""])
     header = ["seed", "validation (%)", "test (%)", "test, mean over classes (%)", "test images"]
     crops = "ten crops" if winner.result["test_crops"] == "ten" else "the centre crop"
-    return Table("seeds", "Accuracy", header, rows).markdown() + (
-        f"\n\nTop-1; tested on {crops}. Validation accuracy chose the configuration and the epoch of each seed, so it"
-        " is too high a guess."
-    )
+    return Table("seeds", "Accuracy", header, rows).markdown() + (f"\n\nTop-1; tested on {crops}. {_flattery(winner)}")
+
+
+def _flattery(winner: Winner) -> str:
+    """What the validation accuracy is worth."""
+    if winner.spec["task_config"].get("train_on") == "trainval":
+        return "It was trained on every label: the validation images are among its training images."
+    chose = "the configuration and the epoch of each seed" if winner.spec["train"].get("epoch") == "best" else ""
+    return f"Validation accuracy chose {chose or 'the configuration'}, so it is too high a guess."
 
 
 def _seed_row(seed: Mapping[str, Any], exported: bool) -> list[str]:
@@ -124,7 +129,8 @@ def _seed_row(seed: Mapping[str, Any], exported: bool) -> list[str]:
     if seed["state"] != "COMPLETE":
         return [name, "failed", "-", "-", "-"]
     kinds = ("val_accuracy", "test_accuracy", "test_mean_class_accuracy")
-    return [name, *(f"{seed[key]:.2f}" if key in seed else "-" for key in kinds), str(seed["test_images"])]
+    figures = [seed.get(key) for key in kinds]
+    return [name, *("-" if figure is None else f"{figure:.2f}" for figure in figures), str(seed["test_images"])]
 
 
 def _hyper_parameters(winner: Winner) -> str:

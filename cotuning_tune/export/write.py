@@ -176,7 +176,7 @@ def _facts(winner: Winner, reference: Trainer, check: Check) -> Facts:
     """What the model card tells that the run's files do not."""
     task, spec = reference.task, winner.spec
     return Facts(
-        training_images=len(task.train),
+        training_images=len(task.fit),
         validation_images=len(task.val),
         from_files=issubclass(data_set(spec["format"] or spec["task"]), FileDataSet),
         licence=models.licence_of(spec["backbone"], spec["weights"]),

@@ -47,9 +47,8 @@ def carry_out(request: Request, observers: Iterable[Observer] = ()) -> Outcome:
     run, sizes = request.opened()
     experiment = request.experiment
     stream = Stream(run, [Summary(), *observers, OnEnd(experiment.config.on_end, allowed=request.on_end)])
-    for line in (calibration_line(experiment), question_line(experiment)):
-        if line:
-            stream.notice(line)
+    if line := calibration_line(experiment):
+        stream.notice(line)
     with _ending(stream):
         complete = _work(request, run, sizes, stream)
         report = _report(run, stream) if request.retrain else None
@@ -91,6 +90,7 @@ def _work(request: Request, run: RunDir, sizes: dict[str, int] | None, stream: S
         searches = [(run, experiment), *prepare_repeats(run, experiment)]
         stream.tell(Checked({one.name: _standing(one, its) for one, its in searches}))
         measured = sizes or check_studies(experiment)  # before a cluster is started
+        stream.notice(question_line(experiment))
         stack.enter_context(connected(request.cluster.address, request.cluster.cpus))
         stack.enter_context(watchdog(lambda reason: _cluster_lost(stream, reason)))
         stack.enter_context(run.watched_storage(measured["state"] + measured["weights"], stream.waiting))

@@ -31,6 +31,10 @@ SHARED = {
     "sampler": "tpe",
     "pruner": "none",
     "test_crops": "centre",
+    "aim": "model",
+    "selection": "confirm",
+    "val_splits": 1,
+    "retrain_on": "train",
 }
 
 

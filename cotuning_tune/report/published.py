@@ -154,11 +154,13 @@ def _shown(crops: str) -> str:
     return {"ten": "ten crops", "centre": "centre crop"}[crops]
 
 
+def _every_label(tables: Mapping[str, Any]) -> bool:
+    return bool(tables["experiment"].get("retrain_on") == "trainval")
+
+
 def _own_protocol(tables: Mapping[str, Any]) -> str:
-    return (
-        f"own: {_shown(_crops(tables))}, mean over the seeds, configuration and epoch chosen on the validation split,"
-        " which takes its share of each rate's images unless it is published"
-    )
+    on = "trained on every label" if _every_label(tables) else "not trained on the validation images"
+    return f"own: {_shown(_crops(tables))}, mean over the seeds, configuration chosen on validation, {on}"
 
 
 def published_remarks(tables: Mapping[str, Any], studies: list[StudyResult]) -> list[str]:
@@ -171,6 +173,10 @@ def published_remarks(tables: Mapping[str, Any], studies: list[StudyResult]) -> 
             remarks.append(f"WARNING: own models were {differ}: the differences to it mix both.")
         if source.caution:
             remarks.append(f"WARNING: {source.name}: {source.caution}.")
+    if shown and not _every_label(tables):
+        remarks.append(
+            "Published models were trained on every label, own without the validation images: --retrain-on trainval."
+        )
     weights = tables["experiment"].get("weights", "")
     if shown and weights != WEIGHTS:
         own = f"'{weights}'" if weights else "torchvision's newest"

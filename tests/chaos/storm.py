@@ -34,6 +34,7 @@ methods = ["fine_tune", "bss", "l2_sp"]
 backbone = "tiny_cnn"
 trials = {trials}
 sampler = "random"
+selection = "max"
 [task]
 size = 32
 resize = 32

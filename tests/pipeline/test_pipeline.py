@@ -12,12 +12,14 @@ from cotuning_tune.experiment import Experiment, parse
 from cotuning_tune.pipeline import Cluster, NewRun, Request, carry_out, extend
 from cotuning_tune.pipeline import road as module
 from cotuning_tune.pipeline.request import experiment_of
+from cotuning_tune.plan.write import question_line
 from cotuning_tune.run.events import (
     Checked,
     Ended,
     EpochEnded,
     Event,
     Notice,
+    Reported,
     SeedEnded,
     SeedStarted,
     Selected,
@@ -36,6 +38,7 @@ backbone = "tiny_cnn"
 trials = 2
 seeds = [0, 1]
 sampler = "random"
+selection = "max"
 [data.synthetic]
 images = 32
 [task]
@@ -85,8 +88,19 @@ def test_a_whole_run_without_a_terminal(
     assert outcome.report is not None
     assert (outcome.run.report / "index.html").exists()
     kinds = [type(event) for event in heard.events]
-    assert (kinds[0], kinds[-1], kinds.count(Ended)) == (Checked, Ended, 1)
-    counts = {Checked: 1, StageStarted: 3, TrialStarted: 4, TrialEnded: 4, Selected: 2, SeedStarted: 4, SeedEnded: 4}
+    assert heard.events[0] == Notice(question_line(experiment))
+    assert (kinds[1], kinds[-1], kinds.count(Ended)) == (Checked, Ended, 1)
+    assert kinds.index(Reported) > kinds.index(StageStarted)
+    counts = {
+        Checked: 1,
+        Reported: 1,
+        StageStarted: 3,
+        TrialStarted: 4,
+        TrialEnded: 4,
+        Selected: 2,
+        SeedStarted: 4,
+        SeedEnded: 4,
+    }
     assert {kind: kinds.count(kind) for kind in counts} == counts
     assert [event.standing.stage for event in heard.events if isinstance(event, StageStarted)] == [
         "search",
@@ -175,9 +189,9 @@ def test_a_lost_cluster_is_the_last_word(driven: RunDir) -> None:
 
 
 def test_the_set_of_events_is_closed() -> None:
-    """Every event is a frozen record of the eleven that there are."""
+    """Every event is a frozen record of the twelve that there are."""
     kinds = get_args(Event)
-    assert len(kinds) == 11
+    assert len(kinds) == 12
     for kind in kinds:
         assert kind.__dataclass_params__.frozen
         assert fields(kind)

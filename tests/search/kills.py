@@ -18,7 +18,7 @@ from tests.search.conftest import command
 
 __all__ = ["actors", "kill_all", "start", "summary", "trials_of", "wait_for", "write_experiment"]
 
-# lr 1e30 gives NaN: those trials must FAIL with the reason, and successors must fill the budget.
+# lr 1e30 gives NaN: those trials must FAIL with the reason, and use up their draws.
 EXPERIMENT = """
 [experiment]
 tasks = ["synthetic"]
@@ -26,6 +26,7 @@ methods = ["fine_tune", "l2_sp"]
 backbone = "tiny_cnn"
 trials = {trials}
 sampler = "random"
+selection = "max"
 seeds = [0, 1]
 [task]
 size = 32

@@ -17,6 +17,7 @@ tasks = {tasks}
 methods = ["fine_tune"]
 backbone = "tiny_cnn"
 trials = 2
+selection = "max"
 seeds = [0]
 [task]
 size = 16

@@ -42,7 +42,7 @@ def run(tmp_path: Path) -> RunDir:
     study = studies_of(made).by_name[CELL]
     first, second = study.issue(), study.issue()
     study.report(first.number, [{"epoch": 1, "val_accuracy": 40.0}, {"epoch": 2, "val_accuracy": 60.0}])
-    study.complete(first.number, 60.0, 2.5)
+    study.complete(first.number, 60.0, seconds=2.5)
     write_json(made.study(CELL).trial(0).result, {"state": "COMPLETE"})
     study.report(second.number, [{"epoch": 1, "val_accuracy": 30.0}])
     write_json(made.study(CELL).trial(1).config, {})
@@ -133,7 +133,7 @@ def test_any_optuna_storage_serves(tmp_path: Path) -> None:
     set_storage(run, url)
     assert stat.S_IMODE(run.optuna_storage_file.stat().st_mode) == 0o600
     study = studies_of(run).by_name[CELL]
-    study.complete(study.issue().number, 50.0, 1.0)
+    study.complete(study.issue().number, 50.0, seconds=1.0)
     assert studies_of(run).by_name[CELL].counts()[TrialState.COMPLETE] == 1
     assert not run.journal.exists()
     with pytest.raises(UserError, match="elsewhere already"):

@@ -28,7 +28,7 @@ def gap_figure(studies: list[StudyResult]) -> Figure:
     return Figure(
         name="validation_test_gap",
         title="Validation and test accuracy",
-        caption="A point is a retrained seed at the best of its epochs. All studies: a point is a study, mean over its"
+        caption="A point is a retrained seed. All studies: a point is a study, mean over its"
         " seeds. Below the dashed line the test split was harder than the validation split.",
         kind="points",
         x=Axis("validation accuracy (%)"),
