@@ -284,8 +284,8 @@ def _grown(folder: Path) -> RunDir:
 
 
 def _faulty(folder: Path) -> RunDir:
-    """Validation unlike test, a seed lost, an edited ledger, no baseline."""
-    run = write_run(folder, **{**SMALL, "tasks": DATA_SETS[:2]}, trials=4)
+    """Validation unlike test at two rates, edited results, a seed lost, an edited ledger."""
+    run = write_run(folder, **{**SMALL, "tasks": DATA_SETS[:2], "rates": (0.15, 1.0)}, trials=4)
     for path in run.path.glob("studies/birds-*/retrain/seed*/result.json"):
         write_json(path, {**read_json(path), "test_accuracy": 20.0}, durable=False)
     path = run.study("cars-1.00-bss").retrain(1).result
