@@ -33,8 +33,13 @@ def _asset(name: str) -> Markup:
 
 
 def _bold(text: str) -> Markup:
-    """A text, escaped; ``**bold**`` and code as Markdown has them, and no option of a command broken up."""
-    shown = CODE.sub(r"<code>\1</code>", BOLD.sub(r"<strong>\1</strong>", str(escape(text))))
+    """A table's or remark's text, escaped; ``**bold**`` as Markdown has it."""
+    return Markup(BOLD.sub(r"<strong>\1</strong>", str(escape(text))))
+
+
+def _sentence(text: str) -> Markup:
+    """An answer or a remark: code as Markdown has it too, and no option of a command broken up."""
+    shown = CODE.sub(r"<code>\1</code>", _bold(text))
     return Markup(OPTION.sub(r'<span class="option">\g<0></span>', shown))
 
 
@@ -98,7 +103,7 @@ def page_html(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pages.filters.update(bold=_bold, column_classes=_column_classes)
+    pages.filters.update(bold=_bold, sentence=_sentence, column_classes=_column_classes)
     pages.tests.update(warning=WARNING.match)
     pages.policies["json.dumps_kwargs"] = JSON
     return pages.get_template("page.html").render(

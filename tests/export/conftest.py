@@ -14,6 +14,7 @@ from cotuning_tune.experiment import parse
 from cotuning_tune.export import FORMATS
 from cotuning_tune.retrain import _discard_other_configuration, _entry, _test, _train, _write_result, planned
 from cotuning_tune.run import ledger
+from cotuning_tune.run.choice import RULES
 from cotuning_tune.run.folder import RunDir
 
 METHODS = ("fine_tune", "co_tuning")
@@ -64,9 +65,10 @@ def write_search(run: RunDir, text: str) -> None:
         trial = {"number": 0, "state": "COMPLETE", "accuracy": 66.7, "values": values, "epochs": 3, "seconds": 1.0}
         states = [{}, {"number": 1, "state": "PRUNED", "epochs": 1}, {"number": 2, "state": "FAIL", "epochs": 1}]
         trials = [{**trial, "reason": "", **state} for state in states]
-        write_json(run.study(study.name).summary, {**named, "budget": 3, "given_up": False, "trials": trials})
+        facts = {"budget": 3, "val_images": 6, "chance": 100 / 3, "trials": trials, "confirmations": []}
+        write_json(run.study(study.name).summary, named | facts)
         selection = {**named, "trial": 0, "val_accuracy": 66.7, "values": values, "hparams": values}
-        selection |= {"state": "COMPLETE", "rule": "best validation accuracy", "spec": spec.to_json()}
+        selection |= {"state": "COMPLETE", "rule": RULES["max"], "spec": spec.to_json()}
         write_json(run.study(study.name).selection, {**selection, "config": ledger.config_hash(spec.to_json())})
 
 
