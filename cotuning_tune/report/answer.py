@@ -42,11 +42,11 @@ class Pick:
     def sentence(self, *, named: bool) -> str:
         """Which model, how good on new images, and how much its validation accuracy flatters it."""
         low, high = self.interval
-        where = f" on {self.study.setting}" if named else ""
+        which = self.study.shown if named else self.study.method
         gap = self.validation - self.accuracy
         told = f"flatters it by {gap:.1f}" if gap >= 0 else f"is {-gap:.1f} points lower"
         return (
-            f"Take {self.study.method}{where}: {self.accuracy:.1f} % on new images like the test split's ({low:.0f} to"
+            f"Take {which}: {self.accuracy:.1f} % on new images like the test split's ({low:.0f} to"
             f" {high:.0f}); its validation accuracy of {self.validation:.1f} % {told}."
         )
 
@@ -114,6 +114,13 @@ def _cost(run: RunDir, every: Sequence[list[StudyResult]]) -> str:
     trainings = sum(study.finished * splits + len(study.confirmations) + len(study.seeds) for study in studies)
     hours = sum(study.search_seconds + study.retrain_seconds for study in studies) / 3600
     return f"It took {trainings} trainings, {hours:.3g} {device_of(run)}-hours."
+
+
+def open_question(run: RunDir, comparisons: Comparisons) -> str:
+    """The command that would compare the methods; '' where they are compared, or by the searches that are asked for."""
+    if comparisons.why != UNDECIDED or comparisons.unequal or run.searches > 1 or run.first_search:
+        return ""
+    return shlex.join(["cotuning-tune", "resume", str(run.path), "--aim", "methods"])
 
 
 def _next(run: RunDir, found: list[Pick], comparisons: Comparisons) -> str:
