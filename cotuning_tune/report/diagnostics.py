@@ -15,6 +15,10 @@ from cotuning_tune.report.results import StudyResult, settings_of
 UNLIKE_LEVEL = 0.01
 UNLIKE_LEAST = 3.0  # points: a smaller gap stands in the table of gaps
 NORMAL = NormalDist()
+CAUSES = (
+    "Usual causes: photos of one visit, camera or patient in both training and validation (split by it);"
+    " near-duplicates (`cotuning-tune data verify` finds equal files)."
+)
 
 
 def examine(space: Space, studies: list[StudyResult]) -> list[Advice]:
@@ -58,7 +62,10 @@ def _unlike(studies: list[StudyResult], level: float) -> tuple[float, float, flo
 
 
 def unlike_remarks(studies: list[StudyResult]) -> list[str]:
-    """A warning for each setting whose validation split is unlike its test split; one in a hundred reports errs."""
+    """A warning for each setting whose validation split is unlike its test split; one in a hundred reports errs.
+
+    The last one tells the usual causes.
+    """
     settings, remarks = settings_of(studies), []
     for setting in settings:
         found = _unlike([study for study in studies if study.setting == setting], UNLIKE_LEVEL / len(settings))
@@ -66,7 +73,5 @@ def unlike_remarks(studies: list[StudyResult]) -> list[str]:
             remarks.append(
                 f"WARNING: validation is unlike test on {setting}: the retrained models reach {found[0]:.1f} % on"
                 f" validation, {found[1]:.1f} % on test; choosing and sampling explain at most {found[2]:.1f} points."
-                " Usual causes: photos of one visit, camera or patient in both training and validation (split by it);"
-                " near-duplicates (`cotuning-tune data verify` finds equal files)."
             )
-    return remarks
+    return [*remarks[:-1], *(f"{remark} {CAUSES}" for remark in remarks[-1:])]

@@ -256,7 +256,7 @@ def _rows(found: SettingModels, settings: int) -> list[list[str]]:
     return rows
 
 
-def models_table(settings: list[SettingModels], source: str = "") -> Table | None:
+def models_table(settings: list[SettingModels], search: int = 1) -> Table | None:
     """Every model on new images and as a configuration, against the baseline's; None without predictions."""
     families = max(1, sum(len(found.models) > 1 for found in settings))
     rows = [row for found in settings for row in _rows(found, families)]
@@ -268,7 +268,7 @@ def models_table(settings: list[SettingModels], source: str = "") -> Table | Non
         f" retrained: a unit is a seed (Dunnett). p is corrected for its setting{many}. Calibration error: {BINS} bins."
     )
     note += f" Left out: {left} seeds without readable predictions of the same images." if left else ""
-    note += source
+    note += f" Of search {search}, whose model is the one to take." if search > 1 else ""
     header = ["method", "setting", "test acc.", "95 % on new images", "class mean", "calibration error", "difference"]
     header += ["p (images)", "p (seeds)", "p (highest)", "shown"]
     return Table("models", "These models and configurations", header, rows, note) if rows else None
@@ -294,7 +294,7 @@ def classes_table(settings: list[SettingModels]) -> Table | None:
     return Table("classes", "Accuracy of the classes", header, rows, note) if rows else None
 
 
-def models_tables(studies: list[StudyResult], source: str = "") -> list[Table | None]:
-    """Both tables; of runs that kept no predictions, none. ``source``: a sentence that says whose models they are."""
+def models_tables(studies: list[StudyResult], search: int = 1) -> list[Table | None]:
+    """Both tables; of runs that kept no predictions, none. ``search``: of which one the studies are."""
     settings = read_models(studies)
-    return [models_table(settings, source), classes_table(settings)]
+    return [models_table(settings, search), classes_table(settings)]

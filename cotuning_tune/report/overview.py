@@ -80,8 +80,8 @@ def _precision(study: StudyResult) -> tuple[str, str]:
     return f"{error:.1f}", f"{sum(t['accuracy'] >= best - error for t in study.complete)} of {len(study.complete)}"
 
 
-def configuration_table(studies: list[StudyResult], source: str = "") -> Table:
-    """The chosen configuration of each study, and how sharply validation could choose it; ``source``: whose it is."""
+def configuration_table(studies: list[StudyResult], search: int = 1) -> Table:
+    """The chosen configuration of each study, and how sharply validation could choose it; ``search``: of which one."""
     rows = []
     for study in studies:
         if study.selection is None:
@@ -96,8 +96,10 @@ def configuration_table(studies: list[StudyResult], source: str = "") -> Table:
     rules = dict.fromkeys(study.selection["rule"] for study in studies if study.selection)
     counts = sorted({study.val_images for study in studies} - {0})
     images = f" {' to '.join(map(str, dict.fromkeys([counts[0], counts[-1]])))} validation images." if counts else ""
-    note = f"Chosen by: {'; '.join(rules)}.{images} ±: standard error; within: trials less than one below the best."
-    note += source
+    where = f" in search {search}" if search > 1 else ""
+    note = (
+        f"Chosen{where} by: {'; '.join(rules)}.{images} ±: standard error; within: trials less than one below the best."
+    )
     header = ["method", "study", "trial", "val. acc.", "±", "within", "configuration"]
     return Table("configurations", "Best configurations", header, rows, note)
 

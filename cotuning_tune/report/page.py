@@ -23,6 +23,8 @@ NUMBER = re.compile(r"[*<>~]*\s*[-+−]?\d|[-–]?$")
 LONG = 40
 WARNINGS_ON_TOP = 6
 BOLD = re.compile(r"\*\*(.+?)\*\*")
+CODE = re.compile(r"`([^`]+)`")
+OPTION = re.compile(r"(?<!\S)--[a-z][a-z-]*")
 JSON = {"separators": (",", ":"), "allow_nan": False}
 
 
@@ -31,8 +33,9 @@ def _asset(name: str) -> Markup:
 
 
 def _bold(text: str) -> Markup:
-    """A table's or remark's text, escaped; ``**bold**`` as Markdown has it."""
-    return Markup(BOLD.sub(r"<strong>\1</strong>", str(escape(text))))
+    """A text, escaped; ``**bold**`` and code as Markdown has them, and no option of a command broken up."""
+    shown = CODE.sub(r"<code>\1</code>", BOLD.sub(r"<strong>\1</strong>", str(escape(text))))
+    return Markup(OPTION.sub(r'<span class="option">\g<0></span>', shown))
 
 
 def _column_classes(table: Table) -> list[str]:

@@ -157,7 +157,6 @@ def build_report(run: RunDir, aim: str = "") -> Report:
     device, answer = device_of(run), answer_of(run, studies, searches, comparisons, lead)
     answer.lines[:0] = unlike_remarks(studies)
     taken = next((s for s in searches if answer.path == str(s.run.path)), Search(1, run, studies))
-    source = "" if taken.run is run else f" Of search {taken.number}, whose model is the one to take."
     shown, many = (pooled(units), len(units)) if units and units[0].small else (studies, 1)
     remarks = [
         *comparison_remarks(studies, comparisons),
@@ -177,9 +176,9 @@ def build_report(run: RunDir, aim: str = "") -> Report:
     tables = [
         bests_table(comparisons),
         main_table(shown, comparisons, run.searches, many),
-        *models_tables(taken.studies, source),
+        *models_tables(taken.studies, taken.number),
         baseline_table(comparisons),
-        configuration_table(taken.studies, source),
+        configuration_table(taken.studies, taken.number),
         budget_table(shown, device),
         gap_table(shown),
         published_table(asked, studies),

@@ -74,6 +74,14 @@ def test_photos_of_one_visit_in_both_splits() -> None:
     assert examine(Space({}, ""), made) == []
 
 
+def test_the_usual_causes_are_told_once() -> None:
+    """Two settings have a warning each; the last one tells the causes for both."""
+    made = retrained([81.0], [44.0])
+    one, other = unlike_remarks([*made, *(replace(study, rate=0.15) for study in made)])
+    assert ("Usual causes" in one, "Usual causes" in other) == (False, True)
+    assert one.startswith("WARNING: validation is unlike test on fruit 100 %")
+
+
 def test_an_unknown_split_is_not_judged() -> None:
     """Without the number of validation or test images, or a retrained model, there is no warning."""
     made = retrained([81.0], [44.0])

@@ -156,7 +156,7 @@ def test_numbers_with_deviations_sort_by_value(browser: Any, tmp_path: Path) -> 
     texts = ["77.03 ± 0.74", "-", "9.10 ± 2.00", "**80.00** ± 1.00", "-3.5", "< 0.01", "1e-5"]
     table = Table("made", "Made", ["method", "value"], [[f"m{n}", text] for n, text in enumerate(texts)])
     page = tmp_path / "index.html"
-    page.write_text(page_html("made", [table], [], [], []), encoding="utf-8")
+    page.write_text(page_html("made", [], [table], [], [], []), encoding="utf-8")
     driver = opened(browser, page)
     press = "document.querySelectorAll('#table-made thead button')[1].click()"
     upwards = ["-3.5", "1e-5", "< 0.01", "9.10 ± 2.00", "77.03 ± 0.74", "80.00 ± 1.00", "-"]
@@ -339,5 +339,5 @@ def test_a_large_run_opens_at_once(browser: Any, large: Path, record_testsuite_p
 
 def test_no_warnings_no_box_for_them() -> None:
     """The list on top is there with a warning, and not there without one."""
-    assert 'class="remarks top"' not in page_html("made", [], ["plain"], [], [])
-    assert 'class="remarks top"' in page_html("made", [], ["WARNING: look"], [], [])
+    assert 'class="remarks top"' not in page_html("made", [], [], ["plain"], [], [])
+    assert 'class="remarks top"' in page_html("made", [], [], ["WARNING: look"], [], [])

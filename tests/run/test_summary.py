@@ -157,7 +157,7 @@ def test_a_copy_writes_nothing(driven: RunDir) -> None:
 
 def test_a_run_tells_where_it_stands(tmp_path: Path) -> None:
     """Of an ended search and its retraining the figures are those of the files; damaged ones tell nothing."""
-    run = write_run(tmp_path / "run", methods=2, seeds=2, trials=4)
+    run = write_run(tmp_path / "run", methods=2, seeds=2, trials=4, selection="max")
     names = [study.name for study in run.study_folders()]
     studies = [read_json(study.summary)["trials"] for study in run.study_folders()]
     found = standing_of(run, [*names, "not-yet"], 4, (0, 1))
@@ -174,7 +174,7 @@ def test_a_run_tells_where_it_stands(tmp_path: Path) -> None:
 
 def test_confirmations_are_counted(tmp_path: Path) -> None:
     """Ended on another split they are done, use time, and belong to the budget of their study."""
-    run = write_run(tmp_path / "run", methods=2, seeds=2, trials=4)
+    run = write_run(tmp_path / "run", methods=2, seeds=2, trials=4, selection="max")
     names = [study.name for study in run.study_folders()]
     before = standing_of(run, [*names, "not-yet"], 7, (0, 1))
     study = run.study(names[0])
