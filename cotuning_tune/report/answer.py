@@ -11,7 +11,7 @@ from cotuning_tune.report.claims import LEVEL
 from cotuning_tune.report.comparison import UNDECIDED, Comparisons, bests_remark, verdict_lines
 from cotuning_tune.report.models import SettingModels, image_z, read_models
 from cotuning_tune.report.repeats import Search
-from cotuning_tune.report.results import StudyResult, device_of, methods_of
+from cotuning_tune.report.results import StudyResult, device_of, methods_of, read_tables
 from cotuning_tune.report.statistics import wilson_interval
 from cotuning_tune.run.folder import RunDir
 
@@ -42,11 +42,11 @@ class Pick:
     def sentence(self, *, named: bool) -> str:
         """Which model, how good on new images, and how much its validation accuracy flatters it."""
         low, high = self.interval
-        where = f" on {self.study.setting}" if named else ""
+        which = self.study.shown if named else self.study.method
         gap = self.validation - self.accuracy
         told = f"flatters it by {gap:.1f}" if gap >= 0 else f"is {-gap:.1f} points lower"
         return (
-            f"Take {self.study.method}{where}: {self.accuracy:.1f} % on new images like the test split's ({low:.0f} to"
+            f"Take {which}: {self.accuracy:.1f} % on new images like the test split's ({low:.0f} to"
             f" {high:.0f}); its validation accuracy of {self.validation:.1f} % {told}."
         )
 
@@ -108,11 +108,12 @@ def picks(searches: Sequence[tuple[RunDir, list[StudyResult]]]) -> list[Pick]:
     return found
 
 
-def _cost(every: Sequence[list[StudyResult]], device: str) -> str:
-    studies = [study for one in every for study in one]
-    trainings = sum(study.finished + len(study.confirmations) + len(study.seeds) for study in studies)
+def _cost(run: RunDir, every: Sequence[list[StudyResult]]) -> str:
+    """Trainings and hours of all searches; a trial trains once on each of its validation splits."""
+    studies, splits = [study for one in every for study in one], read_tables(run)["experiment"].get("val_splits", 1)
+    trainings = sum(study.finished * splits + len(study.confirmations) + len(study.seeds) for study in studies)
     hours = sum(study.search_seconds + study.retrain_seconds for study in studies) / 3600
-    return f"It took {trainings} trainings, {hours:.3g} {device}-hours."
+    return f"It took {trainings} trainings, {hours:.3g} {device_of(run)}-hours."
 
 
 def open_question(run: RunDir, comparisons: Comparisons) -> str:
@@ -145,7 +146,7 @@ def answer_of(
         models.append(f"{len(found) - MOST} more data sets: see the table of models.")
     methods = [*(bests_remark(comparisons) or filter(None, [comparisons.why])), *verdict_lines(comparisons)]
     lines = [*methods, *models] if lead == "methods" else [*models, *methods]
-    lines.append(_cost([search.studies for search in searches] or [studies], device_of(run)))
+    lines.append(_cost(run, [search.studies for search in searches] or [studies]))
     lines += [_next(run, found, comparisons)] if found else []
     claim = comparisons.claim
     content = {

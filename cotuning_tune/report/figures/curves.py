@@ -84,7 +84,7 @@ def _seed_curves(run: RunDir, study: StudyResult) -> list[list[float]]:
     """The validation accuracies (%) by epoch of each retrained seed."""
     folder = run.study(study.name)
     found = [read_lines(folder.retrain(int(seed["seed"])).metrics) for seed in study.seeds]
-    return [[row["val_accuracy"] for row in rows] for rows in found if rows]
+    return [[row["val_accuracy"] for row in rows] for rows in found if rows and "val_accuracy" in rows[0]]
 
 
 def _mean_rows(curves: list[list[float]]) -> list[float]:
