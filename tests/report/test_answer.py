@@ -106,7 +106,7 @@ def test_a_line_a_data_set_up_to_three(tmp_path: Path, count: int, lines: int) -
     shape = {**SMALL, "tasks": DATA_SETS[:count], "methods": 2}
     answer = build_report(write_run(tmp_path / "run", **shape, trials=3)).answer
     taken = [line for line in answer.lines if line.startswith("Take ")]
-    named = [task for line in taken for task in DATA_SETS if f" on {task} 100 %" in line]
+    named = [task for line in taken for task in DATA_SETS if f" on {task} at 100 %: " in line]
     assert (len(taken), len(named)) == (lines, lines if count > 1 else 0)
     assert (answer.lines[3] == "3 more data sets: see the table of models.") == (count == 6)
     assert len(answer.content["take"]) == count
