@@ -25,11 +25,14 @@ import scipy
 
 import cotuning_tune
 from benchmarks.calibration_claims import claim_parts
+from benchmarks.calibration_models import model_parts
 from benchmarks.calibration_page import page, tables
 from benchmarks.calibration_searches import alarm_parts
+from benchmarks.calibration_surfaces import surface_parts
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "benchmarks" / "results" / "calibration.json", ROOT / "docs" / "calibration.md"
+KINDS = ("false_verdict", "coverage", "alarms", "power", "regret", "best_in_set")
 LONG, SHORT, CHUNK = 6000, 300, 50
 
 
@@ -68,7 +71,7 @@ class Row:
 
 def parts() -> list[Part]:
     """Every row of the calibration: add what else the report claims here."""
-    return [*claim_parts(), *alarm_parts()]
+    return [*model_parts(), *claim_parts(), *surface_parts(), *alarm_parts()]
 
 
 def _chunk(task: tuple[Part, int, int]) -> list[Mapping[str, float]]:
@@ -111,12 +114,17 @@ def _collect(found: dict[str, list[Any]], tasks: Sequence[tuple[Part, int, int]]
 
 
 def flat(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
-    """Measure: part: figure; the standard errors under their own key, as measure/part."""
+    """Measure: part: figure; the standard errors under their own key, as measure/part.
+
+    What a measure has besides its kind ("regret_max") goes to the part's name.
+    """
     shown: dict[str, dict[str, float]] = {}
     for row in rows:
         for measure, figure in row.figures.items():
-            shown.setdefault(measure, {})[row.name] = round(figure.mean, 5)
-            shown.setdefault("standard_error", {})[f"{measure}/{row.name}"] = round(figure.error, 5)
+            kind = next((kind for kind in KINDS if measure.startswith(kind)), measure)
+            name = row.name + measure.removeprefix(kind)
+            shown.setdefault(kind, {})[name] = round(figure.mean, 5)
+            shown.setdefault("standard_error", {})[f"{kind}/{name}"] = round(figure.error, 5)
     return shown
 
 
@@ -132,6 +140,13 @@ def results(rows: Sequence[Row]) -> dict[str, Any]:
     }
     head = {"machine": machine, "date": time.strftime("%Y-%m-%d"), "processor_seconds": round(sum(os.times()[:4]))}
     return {**head, "rows": [asdict(row) for row in rows]}
+
+
+def kept(found: Mapping[str, Any]) -> str:
+    """The results as they are written: a row per line."""
+    head = json.dumps({key: value for key, value in found.items() if key != "rows"}, indent=1)
+    lines = ",\n".join(json.dumps(row) for row in found["rows"])
+    return f'{head[:-2]},\n "rows": [\n{lines}\n]}}\n'
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -156,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         text = json.dumps(flat(rows), indent=2) + "\n"
         sys.stdout.write(text) if options.json == "-" else Path(options.json).write_text(text)
     if not (options.short or options.only):
-        RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+        RESULTS.write_text(kept(found))
         PAGE.write_text(page(found))
 
 

@@ -8,7 +8,7 @@ from statistics import fmean
 
 import numpy as np
 
-from benchmarks.calibration_runs import TRIALS, World, make_run, seeds_as_data_sets
+from benchmarks.calibration_runs import TRIALS, World, as_data_sets, make_run
 from cotuning_tune.base.files import read_json, write_json
 from cotuning_tune.base.tables import Table
 from cotuning_tune.report import build_report
@@ -25,12 +25,20 @@ from cotuning_tune.report.results import StudyResult
 from cotuning_tune.run.folder import RunDir
 from tests.report.synthetic import write_run
 
+EQUAL = "Equal methods (claim 4; a unit is a data set; claim 3: a whole search)"
+NOISY, POWER = "One noisy method", "What is found"
+
 Judge = Callable[[list[list[StudyResult]]], Comparisons]
 
 
 def compare_seeds(searches: list[list[StudyResult]]) -> Comparisons:
-    """The wrong way: seeds at every rate as units."""
-    return compare_methods(seeds_as_data_sets(searches))
+    """A wrong way: seeds of every setting as units."""
+    return compare_methods(as_data_sets(searches, seeds=True))
+
+
+def compare_settings(searches: list[list[StudyResult]]) -> Comparisons:
+    """Another wrong way: settings (rates of one data set) as units."""
+    return compare_methods(as_data_sets(searches, seeds=False))
 
 
 def measures(found: Comparisons, world: World) -> dict[str, float]:
@@ -45,7 +53,7 @@ def measures(found: Comparisons, world: World) -> dict[str, float]:
     if len(found.claim.means) < world.methods:
         return record
     record["coverage"] = float(all(e.interval[0] <= truth[e.method] <= e.interval[1] for e in effects))
-    record["set_holds_best"] = fmean(method in found.claim.bests for method in bests)
+    record["best_in_set"] = fmean(method in found.claim.bests for method in bests)
     record["set_size"] = float(len(found.claim.bests))
     return record | ({"power": float(words[bests[0]] == BETTER)} if world.effect else {})
 
@@ -57,7 +65,7 @@ class ClaimPart:
     name: str
     title: str
     world: World
-    section: str = "Equal methods"
+    section: str = EQUAL
     weight: float = 1.0
     bounded: bool = True
     exact: bool = True
@@ -130,6 +138,8 @@ def _null() -> list[ClaimPart]:
         "1datasets": ("1 data set searched once", World(data_sets=1)),
         "1datasets_4rates_8seeds": ("1 data set searched once, 4 rates, 8 seeds", World(1, rates=4, seeds=8)),
         "4datasets_2rates": ("4 data sets, 2 rates", World(rates=2)),
+        "2datasets_4rates": ("2 data sets, 4 rates", World(2, rates=4)),
+        "6datasets_3rates": ("6 data sets, 3 rates", World(6, rates=3)),
         "3datasets_4rates_own_effects": (
             "3 data sets, 4 rates, own effects on each data set",
             World(3, rates=4, own=0.7),
@@ -148,7 +158,7 @@ def _null() -> list[ClaimPart]:
     uneven = World(8, uneven=True)
     parts.append(ClaimPart("claim4_8datasets_uneven", "8 data sets, half of them calm", uneven, exact=False))
     searched = World(data_sets=1)
-    for count in (2, 4, 8):
+    for count in (2, 3, 4, 6, 8):
         world, title = replace(searched, searches=count), f"1 data set, {count} searches, a split for each"
         parts.append(ClaimPart(f"claim3_{count}searches", title, world))
     return parts
@@ -164,32 +174,40 @@ def _hard() -> list[ClaimPart]:
                 title = f"{units} data sets, the luck of {'the baseline' if number == 0 else 'a rival'} times {factor}"
                 world = World(units, noisy=(number, float(factor)))
                 kept = units >= 6 and (units, who, factor) != (6, "baseline", 3)
-                parts.append(ClaimPart(name, title, world, "One noisy method", bounded=kept, exact=False))
+                parts.append(ClaimPart(name, title, world, NOISY, bounded=kept, exact=False))
+    for who, number in (("rival", 1), ("baseline", 0)):
+        for factor in (3, 5):
+            name = f"claim3_8searches_noisy_{who}_x{factor}"
+            title = f"1 data set, 8 searches, the luck of {'a rival' if number else 'the baseline'} times {factor}"
+            world = World(1, searches=8, noisy=(number, float(factor)))
+            parts.append(ClaimPart(name, title, world, NOISY, exact=False))
     one = World(1, searches=8, luck=0.67, split=0.2)
     title = "1 data set, 8 searches, one split for all"
     parts.append(ClaimPart("claim3_8searches_one_split", title, one, "Known limits", bounded=False, exact=False))
     stopped = World(stopped=True)
     parts.append(ClaimPart("claim4_4datasets_early_stopping", "4 data sets, early stopping", stopped, "Early stopping"))
+    stopped = World(1, searches=8, stopped=True)
+    title = "1 data set, 8 searches, early stopping"
+    parts.append(ClaimPart("claim3_8searches_early_stopping", title, stopped, "Early stopping"))
     return parts
 
 
 def _power() -> list[ClaimPart]:
     """The last method is better by one point, or by two."""
     parts = []
-    for units in (2, 3, 4, 6, 8, 12):
-        for points in (1, 2):
-            world, title = World(units, effect=float(points)), f"{units} data sets, one method {points} points better"
-            parts.append(ClaimPart(f"claim4_{units}datasets_plus{points}", title, world, "Power"))
-    for count in (4, 8):
-        for points in (1, 2):
-            world = World(1, searches=count, effect=float(points))
-            title = f"1 data set, {count} searches, one method {points} points better"
-            parts.append(ClaimPart(f"claim3_{count}searches_plus{points}", title, world, "Power"))
+    cases = [(4, units, 1) for units in (2, 3, 4, 6, 8, 12)] + [(3, 1, searches) for searches in (2, 4, 8)]
+    for claim, units, searches in cases:
+        for points in (1, 2, 3) if max(units, searches) < 5 else (1, 2):
+            world = World(units, searches=searches, effect=float(points))
+            where = f"{units} data sets" if claim == 4 else f"1 data set, {searches} searches"
+            name = f"claim{claim}_{units}datasets" if claim == 4 else f"claim3_{searches}searches"
+            title = f"{where}, one method {points} point{'s' if points > 1 else ''} better"
+            parts.append(ClaimPart(f"{name}_plus{points}", title, world, POWER, weight=0.3))
     for units in (4, 6, 12):
         world = World(units, effect=2.0, noisy=(1, 5.0))
         title = f"{units} data sets, one method 2 points better, the luck of another times 5"
         name = f"claim4_{units}datasets_noisy_rival_x5_plus2"
-        parts.append(ClaimPart(name, title, world, "Power", bounded=units >= 6, exact=False))
+        parts.append(ClaimPart(name, title, world, POWER, 0.3, bounded=units >= 6, exact=False))
     return parts
 
 

@@ -4,7 +4,7 @@ A result is the data set's level + the method's effect + luck of the validation 
 the seed. Random generators come from outside: a report repeats itself.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -85,20 +85,24 @@ def _seeds(values: Any) -> list[dict[str, Any]]:
     ]
 
 
+def study(task: str, rate: float, method: str, rows: list[Any], tested: Any) -> StudyResult:
+    """One study: its trials, and the test accuracies of its seeds."""
+    selection = {"val_accuracy": 60.0, "values": {}, "at_edge": [], "trial": 0}
+    return StudyResult(task, rate, method, len(rows), rows, selection, _seeds(tested))
+
+
 def make_run(world: World, rng: np.random.Generator) -> list[list[StudyResult]]:
     """The studies of each search, as the report reads them from files."""
     y = accuracies(world, rng)
     rows = _trials(World(), rng)
     return [
         [
-            StudyResult(
-                task=f"set{d}",
-                rate=(r + 1) / world.rates,
-                method=method,
-                budget=TRIALS,
-                trials=_trials(world, rng) if world.stopped else rows,
-                selection={"val_accuracy": 60.0, "values": {}, "at_edge": [], "trial": 0},
-                seeds=_seeds(y[d, r, k, m]),
+            study(
+                f"set{d}",
+                (r + 1) / world.rates,
+                method,
+                _trials(world, rng) if world.stopped else rows,
+                y[d, r, k, m],
             )
             for d in range(world.data_sets)
             for r in range(world.rates)
@@ -108,21 +112,11 @@ def make_run(world: World, rng: np.random.Generator) -> list[list[StudyResult]]:
     ]
 
 
-def seeds_as_data_sets(searches: list[list[StudyResult]]) -> list[list[StudyResult]]:
-    """What reports did before: every seed at every rate taken for a unit of its own. A calibration must catch it."""
-    return [
-        [
-            StudyResult(
-                f"{study.setting} {seed['seed']}",
-                1.0,
-                study.method,
-                TRIALS,
-                study.trials,
-                study.selection,
-                [seed],
-            )
-            for study in studies
-            for seed in study.seeds
-        ]
-        for studies in searches
-    ]
+def as_data_sets(searches: list[list[StudyResult]], *, seeds: bool) -> list[list[StudyResult]]:
+    """What reports did before: every setting, or seed of one, is a unit of its own. A calibration must catch it."""
+
+    def split(one: StudyResult) -> list[StudyResult]:
+        groups = [[seed] for seed in one.seeds] if seeds else [one.seeds]
+        return [replace(one, task=f"{one.setting} {n}", rate=1.0, seeds=group) for n, group in enumerate(groups)]
+
+    return [[unit for one in studies for unit in split(one)] for studies in searches]

@@ -5,12 +5,14 @@ own; a trial's validation accuracy is counted on few images. All methods see the
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from cotuning_tune.report.diagnostics import Space, examine
+from benchmarks.calibration_runs import study
+from benchmarks.calibration_surfaces import Surface, trial_rows
+from cotuning_tune.report.diagnostics import Space, examine, unlike_remarks
 from cotuning_tune.report.results import StudyResult
 from tests.report.synthetic import METHODS
 
@@ -20,17 +22,22 @@ LOW = np.array([-4.0, -6.0, -5.0])
 EDGE = 0.05
 BUMPS = 0.6  # standard deviation in points
 SEED = 0.5
+TEST_IMAGES = 1000
 
 
 @dataclass(frozen=True)
 class Searched:
-    """A run's search. ``fault``: 'edge' (best learning rate beyond its range), 'diverging' (high ones fail) or none."""
+    """A run's search. ``fault``: 'edge' (best learning rate beyond its range), 'diverging' (high ones fail) or none.
+
+    ``stray``: share of the trials that fail wherever they lie.
+    """
 
     data_sets: int = 1
     trials: int = 32
     images: int = 200
     methods: int = 5
     fault: str = ""
+    stray: float = 0.0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -66,6 +73,7 @@ def _study(world: Searched, task: str, method: str, best: Any, x: Any, rng: np.r
     reached = np.clip(true + SEED * rng.normal(size=len(x)), 0, 100) / 100
     seen = 100 * rng.binomial(world.images, reached) / world.images
     fails = (rng.random(len(x)) < 0.8) & (x[:, 0] > 0.7) & (world.fault == "diverging")
+    fails |= rng.random(len(x)) < world.stray
     rows = [
         {
             "number": n,
@@ -108,28 +116,88 @@ class AlarmPart:
     title: str
     world: Searched
     section: str = "Search-space diagnostics"
-    weight: float = 0.5
+    weight: float = 0.15
 
     def once(self, rng: np.random.Generator) -> Mapping[str, float]:
         """One report."""
-        findings = [advice.finding for advice in examine(space_of(self.world), search(self.world, rng))]
+        advice = examine(space_of(self.world), search(self.world, rng))
         if not self.world.fault:
-            return {"alarms": float(bool(findings))}
-        word = {"edge": "optim/lr", "diverging": "trials fail where optim/lr is at least"}[self.world.fault]
-        return {"found": float(any(word in finding for finding in findings))}
+            ends = [one for one in advice if "still rises" in one.finding]
+            return {
+                "alarms": float(bool(advice)),
+                "alarms_edge": float(bool(ends)),
+                "alarms_cause": float(len(advice) > len(ends)),
+            }
+        told = {
+            "edge": "optim/lr: accuracy still rises at its high end",
+            "diverging": "trials fail where optim/lr is at least",
+        }[self.world.fault]
+        return {"power": float(any(one.finding.startswith(told) for one in advice))}
 
 
-def alarm_parts() -> list[AlarmPart]:
+def _retrained(surface: Surface, trials: int, settings: int, leak: float) -> list[StudyResult]:
+    """Studies of which the retrained seeds have validation accuracies; a split is harder or easier for all methods."""
+    rng, studies = surface.rng, []
+    for d in range(settings):
+        x, split, (val, test) = surface.points(trials), surface.split(), rng.normal(size=2)
+        true = surface.true(x)
+        seen = surface.seen(x, split) + leak + surface.error * val
+        tested = 100 * (0.21 / TEST_IMAGES) ** 0.5 * test
+        for m, method in enumerate(METHODS[: surface.methods]):
+            top = int(seen[m].argmax())
+            made = study(f"set{d}", 1.0, method, trial_rows(seen[m]), true[m, top] + SEED * rng.normal(size=3) + tested)
+            own = SEED * rng.normal(size=3)  # a retraining has the luck of its own seed, and the split's again
+            told = [
+                {**seed, "val_accuracy": float(seen[m, top] + luck), "test_images": TEST_IMAGES}
+                for seed, luck in zip(made.seeds, own, strict=True)
+            ]
+            studies.append(replace(made, seeds=told, val_images=surface.images))
+    return studies
+
+
+@dataclass(frozen=True)
+class UnlikePart:
+    """The warning that validation is unlike test; ``leak``: points by which validation looks too good."""
+
+    name: str
+    title: str
+    settings: int
+    trials: int
+    images: int = 200
+    leak: float = 0.0
+    section: str = "Validation unlike test"
+    weight: float = 0.2
+
+    def once(self, rng: np.random.Generator) -> Mapping[str, float]:
+        """One report."""
+        studies = _retrained(Surface(rng, self.images), self.trials, self.settings, self.leak)
+        return {"power" if self.leak else "alarms": float(bool(unlike_remarks(studies)))}
+
+
+SHAPES = {"1dataset_8trials": (1, 8), "1dataset_32trials": (1, 32), "4datasets_8trials": (4, 8)}
+SHAPES["4datasets_32trials"] = (4, 32)
+
+
+def _shape(data_sets: int, trials: int) -> str:
+    return f"{data_sets} data set{'s' if data_sets > 1 else ''}, {trials} trials"
+
+
+def alarm_parts() -> list[AlarmPart | UnlikePart]:
     """Searches in which nothing is wrong, and searches with a fault."""
-    shapes = {"1dataset_8trials": (1, 8), "1dataset_32trials": (1, 32), "4datasets_32trials": (4, 32)}
-    made = []
-    for fault, words in (
-        ("", "nothing wrong"),
-        ("edge", "best learning rate beyond its range"),
-        ("diverging", "high learning rates fail"),
+    made: list[AlarmPart | UnlikePart] = []
+    for name, words, fault, stray in (
+        ("healthy", "nothing wrong", "", 0.0),
+        ("stray", "one trial in ten fails, anywhere", "", 0.1),
+        ("edge", "best learning rate beyond its range", "edge", 0.0),
+        ("diverging", "high learning rates fail", "diverging", 0.0),
     ):
-        for name, (data_sets, trials) in shapes.items():
-            title = f"{data_sets} data set{'s' if data_sets > 1 else ''}, {trials} trials, {words}"
-            world = Searched(data_sets, trials, fault=fault)
-            made.append(AlarmPart(f"{fault or 'healthy'}_{name}", title, world))
+        for shape, (data_sets, trials) in SHAPES.items():
+            world, title = Searched(data_sets, trials, fault=fault, stray=stray), _shape(data_sets, trials)
+            weight = 0.3 if data_sets * trials < 128 else 0.1
+            made.append(AlarmPart(f"{name}_{shape}", f"{title}, {words}", world, weight=weight))
+    for leak in (0.0, 10.0, 20.0):
+        for shape, (data_sets, trials) in SHAPES.items():
+            words = f"validation {leak:.0f} points too good" if leak else "nothing wrong"
+            name = f"unlike{leak:.0f}_{shape}" if leak else f"alike_{shape}"
+            made.append(UnlikePart(name, f"{_shape(data_sets, trials)}, {words}", data_sets, trials, leak=leak))
     return made

@@ -136,7 +136,7 @@ def _welch_p(one: Sequence[float], other: Sequence[float]) -> float:
 def _pooled(accuracies: Mapping[str, Sequence[float]]) -> tuple[str, float, int]:
     """The configuration whose seeds vary more than those of the others, by an F test ('' for none); pooled squares.
 
-    The squares and their degrees of freedom are those of the others where there is one. Bonferroni over the methods.
+    Of such a one no more is pooled than the test lets pass. Bonferroni over the methods.
     """
     from scipy.special import fdtri
 
@@ -149,7 +149,7 @@ def _pooled(accuracies: Mapping[str, Sequence[float]]) -> tuple[str, float, int]
     rest, others = total - squares[widest], free - freedom[widest]
     most = float(fdtri(freedom[widest], others, 1 - WILD / len(squares))) * rest / others
     if rest > 1e-12 * total and squares[widest] / freedom[widest] > most:
-        return widest, rest, others
+        return widest, rest + most * freedom[widest], free
     return "", total, free
 
 
