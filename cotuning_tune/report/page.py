@@ -39,7 +39,7 @@ def _bold(text: str) -> Markup:
 
 def _sentence(text: str) -> Markup:
     """An answer or a remark: code as Markdown has it too, and no option of a command broken up."""
-    shown = CODE.sub(r"<code>\1</code>", _bold(text))
+    shown = CODE.sub(r"<code>\1</code>", str(_bold(text)))
     return Markup(OPTION.sub(r'<span class="option">\g<0></span>', shown))
 
 

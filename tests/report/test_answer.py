@@ -17,6 +17,7 @@ from cotuning_tune.pipeline.road import _report
 from cotuning_tune.report import build_report
 from cotuning_tune.report.answer import picks
 from cotuning_tune.report.models import image_z, read_models
+from cotuning_tune.report.page import page_html
 from cotuning_tune.report.results import StudyResult, read_studies
 from cotuning_tune.run.events import Checked, Ended, Standing
 from cotuning_tune.run.folder import RunDir
@@ -292,6 +293,13 @@ def _faulty(folder: Path) -> RunDir:
     write_json(path, {**read_json(path), "state": "FAIL", "reason": "not finite"})
     write_bytes(run.ledger, run.ledger.read_bytes().replace(b'"rate": 1.0', b'"rate": 0.5', 1))
     return run
+
+
+def test_the_page_marks_what_the_answer_says() -> None:
+    """A warning in the answer looks like one; code and options are elements; signs of a name stay text."""
+    page = page_html("made", ["WARNING: see `data verify`", "Take <b>: export --format x"], [], [], [], [])
+    assert '<li class="warning">WARNING: see <code>data verify</code></li>' in page
+    assert '<li class="plain">Take &lt;b&gt;: export <span class="option">--format</span> x</li>' in page
 
 
 MADE: dict[str, Callable[[Path], RunDir]] = {

@@ -19,7 +19,7 @@ def study(method: str = "bss", rate: float = 0.15, accuracies: tuple[float, ...]
 
 def tables(format: str = "cub200", **experiment: str) -> dict[str, Any]:
     """An experiment file's tables that match the paper; keywords change its [experiment]."""
-    given = {"backbone": "resnet50", "weights": "IMAGENET1K_V1", "test_crops": "ten"}
+    given = {"backbone": "resnet50", "weights": "IMAGENET1K_V1", "test_crops": "ten", "retrain_on": "trainval"}
     return {"experiment": given | experiment, "data": {"birds": {"format": format, "root": "x"}}}
 
 
@@ -82,6 +82,8 @@ def test_protocols_are_named_and_differences_warned_of() -> None:
     assert [source.protocol for source in SOURCES if source.protocol not in table.note] == []
     same = published_remarks(tables(), [study("l2_sp")])
     assert same == []
+    (fewer,) = published_remarks(tables(retrain_on="train"), [study("l2_sp")])
+    assert fewer.endswith("own without the validation images: --retrain-on trainval.")
     centre = published_remarks(tables(test_crops="centre", weights=""), [study("l2_sp")])
     assert [("ten crops" in line, "IMAGENET1K_V1" in line) for line in centre] == [(True, False), (False, True)]
     library = published_remarks(tables(), [study("lwf")])
