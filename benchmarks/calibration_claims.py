@@ -83,11 +83,8 @@ def _save(folder: Path, searches: list[list[StudyResult]], world: World) -> RunD
     run = RunDir(folder / "run")
     for number, studies in enumerate(searches, 1):
         at = run.path if number == 1 else run.path / "repeats" / f"run-repeat{number}"
-        made = write_run(
-            at, tasks, (1.0,), world.methods, world.seeds, TRIALS, epochs=2, pruned=0.0, files=False, seed=number
-        )
-        text = made.experiment_file.read_text()
-        made.experiment_file.write_text(text.replace("[experiment]", f"[experiment]\nsearch_seed = {99 + number}"))
+        shape = (world.methods, world.seeds, TRIALS)
+        made = write_run(at, tasks, (1.0,), *shape, epochs=2, pruned=0.0, files=False, seed=number, search=number)
         for study in studies:
             files = made.study(f"{study.task}-1.00-{study.method}")
             summary = read_json(files.summary)  # failed trials would make budgets unequal

@@ -22,6 +22,7 @@ tasks = ["synthetic"]
 methods = ["fine_tune"]
 backbone = "tiny_cnn"
 trials = 6
+selection = "max"
 seeds = [0]
 [task]
 size = 16

@@ -88,8 +88,8 @@ def test_a_whole_run_without_a_terminal(
     assert outcome.report is not None
     assert (outcome.run.report / "index.html").exists()
     kinds = [type(event) for event in heard.events]
-    assert heard.events[0] == Notice(question_line(experiment))
-    assert (kinds[1], kinds[-1], kinds.count(Ended)) == (Checked, Ended, 1)
+    assert heard.events[1] == Notice(question_line(experiment))
+    assert (kinds[0], kinds[-1], kinds.count(Ended)) == (Checked, Ended, 1)
     assert kinds.index(Reported) > kinds.index(StageStarted)
     counts = {
         Checked: 1,

@@ -85,12 +85,11 @@ def test_the_user_decides(tmp_path: Path, call: Callable[..., tuple[int, list[st
     run = create_run(read_experiment(path), tmp_path, [])
     run.experiment_file.write_text(path.read_text().replace("[experiment]", "[experiment]\nweights = 'gone.pth'"))
     code, out, _ = call("resume", run.path)
-    question = "note: answers which model to take"
-    assert (code, out) == (2, [question, f"note: on_end is not run without --on-end: {COMMAND}"])
+    assert (code, out) == (2, [f"note: on_end is not run without --on-end: {COMMAND}"])
     assert not ended.exists()
     code, out, _ = call("resume", run.path, "--on-end")
     announced = f"note: on_end, run when this ends: {COMMAND}"
-    assert (code, out) == (2, [question, announced, f"note: the run is failed; on_end: {COMMAND}"])
+    assert (code, out) == (2, [announced, f"note: the run is failed; on_end: {COMMAND}"])
     assert ended.read_text().startswith("failed ")
     told = json.loads(run.summary.read_text())
     assert told["state"] == "failed"

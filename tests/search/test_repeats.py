@@ -158,7 +158,7 @@ def test_the_report_shows_both(resumed: Resumed) -> None:
             results = run.path.glob(f"studies/*-{row['method']}/retrain/*/result.json")
             found = [json.loads(path.read_text())["test_accuracy"] for path in results]
             assert row[f"search {number}"] == f"{sum(found) / 2:.2f}"
-    assert "If we searched again, from 2 searches" in resumed.output
+    assert "The results of 2 searches" in resumed.output
     assert "Of the first of 2 searches, not of the best." in resumed.output
     assert "Over 2 searches there were 8 test evaluations for 8 retrained models." in resumed.output
     assert "WARNING" not in resumed.output

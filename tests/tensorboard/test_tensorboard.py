@@ -73,7 +73,7 @@ def test_columns_know_their_ranges(board: Board) -> None:
     """A searched weight has its range and the 0 of its off trial, words their words; equal columns come last."""
     infos = board.hparams("experiment")["hparamInfos"]
     columns = {info["name"]: info for info in infos}
-    assert columns["bss/weight"]["domainInterval"] == {"minValue": 0.0, "maxValue": 0.1}
+    assert columns["bss/weight"]["domainInterval"] == {"minValue": 0.0, "maxValue": 1.0}
     assert columns["batch_norm"]["domainDiscrete"] == ["frozen", "train"]
     assert columns["optim/head_lr_factor"]["domainDiscrete"] == [1.0, 10.0, 30.0]
     assert [info["name"] for info in infos if not info["differs"]] == [info["name"] for info in infos][-2:]
