@@ -88,8 +88,10 @@ def _save(folder: Path, searches: list[list[StudyResult]], world: World) -> RunD
         for study in studies:
             files = made.study(f"{study.task}-1.00-{study.method}")
             summary = read_json(files.summary)  # failed trials would make budgets unequal
+            seen = [row["accuracy"] if row["accuracy"] is not None else 50.0 for row in summary["trials"][:TRIALS]]
             rows = [
-                row | {"state": "COMPLETE", "value": row["accuracy"], "epochs": 2} for row in summary["trials"][:TRIALS]
+                row | {"state": "COMPLETE", "value": accuracy, "accuracy": accuracy, "epochs": 2}
+                for row, accuracy in zip(summary["trials"], seen, strict=False)
             ]
             write_json(files.summary, summary | {"trials": rows}, durable=False)
             for seed in study.seeds:
