@@ -22,7 +22,7 @@ from cotuning_tune.report.statistics import holm, wilson_interval
 from cotuning_tune.run.predictions import Predictions, file_hash
 
 BINS = 15
-LISTED = 10  # classes of a setting in the table, where it has more
+LISTED, ROWS = 10, 100  # classes of a setting in the table, where it has more; of many settings fewer, so many in all
 
 
 @dataclass(frozen=True)
@@ -277,19 +277,19 @@ def models_table(settings: list[SettingModels], search: int = 1) -> Table | None
 def classes_table(settings: list[SettingModels]) -> Table | None:
     """The accuracy of each class by method, the mean over its seeds; of many classes, those with the lowest mean."""
     methods = list(dict.fromkeys(method for found in settings for method in found.models))
-    rows, cut = [], False
+    rows, cut, listed = [], False, max(1, min(LISTED, ROWS // max(1, len(settings))))
     for found in settings:
         models, first = found.models, found.first
         means = {label: fmean(model.classes[label] for model in models.values()) for label in first.classes}
         shown = list(means)
-        if len(shown) > LISTED:
-            shown, cut = sorted(shown, key=lambda label: means[label])[:LISTED], True
+        if len(shown) > listed:
+            shown, cut = sorted(shown, key=lambda label: means[label])[:listed], True
         for label in shown:
             count = int((first.seeds[0].labels_N == label).sum())
             figures = [f"{models[method].classes[label]:.1f}" if method in models else "-" for method in methods]
             rows.append([first.seeds[0].classes[label], found.setting, str(count), *figures])
     note = "Test accuracy of each class in percent, the mean over a method's seeds."
-    note += f" Of a setting with more than {LISTED} classes, the {LISTED} with the lowest mean." if cut else ""
+    note += f" Of a setting with more than {listed} classes, the {listed} with the lowest mean." if cut else ""
     header = ["class", "setting", "test images", *methods]
     return Table("classes", "Accuracy of the classes", header, rows, note) if rows else None
 

@@ -17,7 +17,7 @@ from tests.report.synthetic import write_run
 pytestmark = pytest.mark.proof
 WIDTHS = (1280, 390)
 LONG = "a_method_with_a_name_that_is_longer_than_any_column_should_be"
-ELEMENTS, LAYOUTS = 30, 30  # of a large page, at most: elements a study, times that it is laid out
+ELEMENTS, LAYOUTS = 40, 30  # of a large page, at most: elements a study, times that it is laid out
 
 
 def add_importance_and_relations(run: RunDir) -> None:
