@@ -27,6 +27,7 @@ tasks = ["synthetic"]
 methods = ["fine_tune"]
 backbone = "tiny_cnn"
 trials = {trials}
+selection = "max"
 seeds = [0]
 [task]
 size = 16

@@ -26,6 +26,7 @@ tasks = ["synthetic"]
 methods = ["fine_tune", "l2_sp"]
 backbone = "tiny_cnn"
 trials = 4
+selection = "max"
 seeds = [0]
 [task]
 size = 32

@@ -24,6 +24,7 @@ tasks = ["synthetic"]
 methods = ["fine_tune"]
 backbone = "tiny_cnn"
 trials = {TRIALS}
+selection = "max"
 sampler = "random"
 seeds = [0]
 [task]
