@@ -160,7 +160,7 @@ def test_the_report_shows_both(resumed: Resumed) -> None:
             assert row[f"search {number}"] == f"{sum(found) / 2:.2f}"
     assert "The results of 2 searches" in resumed.output
     assert "Of the first of 2 searches, not of the best." in resumed.output
-    assert "Over 2 searches there were 8 test evaluations for 8 retrained models." in resumed.output
+    assert "Over 2 searches there were 8 test evaluations for 8 retrained models: each search" in resumed.output
     assert "WARNING" not in resumed.output
 
 
