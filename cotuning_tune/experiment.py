@@ -128,8 +128,7 @@ class Experiment:
     @property
     def searches(self) -> int:
         """How many searches share the trials: several with ``aim = 'methods'``."""
-        c = self.config
-        return 1 if c.aim == "model" else c.searches or min(SEARCHES, c.trials // LEAST_TRIALS)
+        return _searches(self.config)
 
     @property
     def trials(self) -> int:
@@ -254,12 +253,15 @@ def _check(config: ExperimentConfig) -> None:
         if name not in methods.names():
             raise unknown("method", name, methods.names(), "experiment.methods")
     models.family_of(config.backbone, "experiment.backbone")
-    at_least(config, "experiment", source_val_images=1)
-    at_least(config, "experiment", trials=1, val_splits=1, searches=0)
+    at_least(config, "experiment", source_val_images=1, trials=1, val_splits=1, searches=0)
     _check_aim(config)
     for name in (config.name, *config.tasks):
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
             raise UserError(f"'{name}' names a folder: letters, digits, '_', '-' and '.' only")
+
+
+def _searches(config: ExperimentConfig) -> int:
+    return 1 if config.aim == "model" else config.searches or min(SEARCHES, config.trials // LEAST_TRIALS)
 
 
 def _check_aim(config: ExperimentConfig) -> None:
@@ -270,7 +272,7 @@ def _check_aim(config: ExperimentConfig) -> None:
         if config.searches:
             raise UserError("experiment.searches counts with aim = 'methods' alone", "experiment.searches")
         return
-    count = config.searches or min(SEARCHES, config.trials // LEAST_TRIALS)
+    count = _searches(config)
     if config.searches == 1 or count < 2 or config.trials < 2 * count:
         problem = (
             f"experiment.aim = 'methods' shares {config.trials} trials out over {max(count, 1)} searches: give"

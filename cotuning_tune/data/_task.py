@@ -211,12 +211,12 @@ def _pooled(one: Listing, other: Listing) -> Listing:
 
 def _splits(listing: Listing, val: Listing | None, rate: float, config: TaskConfig) -> tuple[Split, Split]:
     """Training and validation split; with a ``val_seed`` a published one is drawn anew, as many of each class."""
-    kept, seed = sample(listing, rate, config.split_seed), config.split_seed
+    seed = config.split_seed
     again: int | str = f"{seed}/{config.val_seed}" if config.val_seed else seed
     if val is not None and not config.val_seed:
-        return Split(listing, kept), Split(val, range(len(val.names)))
+        return Split(listing, sample(listing, rate, seed)), Split(val, range(len(val.names)))
     if val is None:
-        train, held = hold_out(listing, kept, config.val_fraction, again)
+        train, held = hold_out(listing, sample(listing, rate, seed), config.val_fraction, again)
         return Split(listing, train), Split(listing, held)
     pooled, counts = _pooled(listing, val), Counter(map(int, val.labels))
     groups = _by_class(pooled, range(len(pooled.names)))
@@ -245,7 +245,7 @@ def _by_class(listing: Named, positions: Sequence[int]) -> dict[int, list[int]]:
     return groups
 
 
-def sample(listing: Named, rate: float, seed: int | str) -> list[int]:
+def sample(listing: Named, rate: float, seed: int) -> list[int]:
     """Positions of ``ceil(rate * n)`` images of each class, in the listing's order."""
     kept: list[int] = []
     for group in _by_class(listing, range(len(listing.names))).values():

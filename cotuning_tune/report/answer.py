@@ -1,6 +1,5 @@
 """The answer that a report opens with: which model, how good, how sure, at what cost, and what next."""
 
-import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from typing import Any
 
 from cotuning_tune.report.claims import LEVEL
 from cotuning_tune.report.comparison import UNDECIDED, Comparisons, bests_remark, verdict_lines
-from cotuning_tune.report.models import SettingModels, image_z, read_models
+from cotuning_tune.report.models import SettingModels, image_p, read_models
 from cotuning_tune.report.repeats import Search
 from cotuning_tune.report.results import StudyResult, device_of, methods_of, read_tables
 from cotuning_tune.report.statistics import wilson_interval
@@ -84,8 +83,7 @@ def _rival_p(one: StudyResult, other: StudyResult, models: SettingModels | None)
     """Two-sided p of the two models on the test images: the pair was named by validation."""
     if not models or not {one.method, other.method} <= models.models.keys():
         return None
-    z = image_z(models.models[one.method].right, models.models[other.method].right)
-    return math.erfc(abs(z) / math.sqrt(2))
+    return image_p(models.models[one.method].right, models.models[other.method].right)
 
 
 def picks(searches: Sequence[tuple[RunDir, list[StudyResult]]]) -> list[Pick]:
@@ -93,16 +91,15 @@ def picks(searches: Sequence[tuple[RunDir, list[StudyResult]]]) -> list[Pick]:
     found: list[Pick] = []
     tasks = dict.fromkeys(study.task for _, studies in searches for study in studies)
     for task in tasks:
-        mine = [(run, s, studies) for run, studies in searches for s in studies if s.task == task]
-        rate = max(study.rate for _, study, _ in mine)
+        mine = [(run, study) for run, studies in searches for study in studies if study.task == task]
+        rate = max(study.rate for _, study in mine)
         able = [one for one in mine if one[1].rate == rate and one[1].selection and one[1].accuracies]
         able.sort(key=lambda one: -one[1].selection["val_accuracy"])  # type: ignore[index]  # a stable sort
         if not able:
             continue
-        run, study, studies = able[0]
-        rivals = [s for owner, s, _ in able[1:] if owner == run]
-        rival = rivals[0] if rivals else None
-        models = next((m for m in read_models(studies) if m.setting == study.setting), None)
+        run, study = able[0]
+        rival = next((other for owner, other in able[1:] if owner == run), None)
+        models = next(iter(read_models([s for owner, s in mine if owner == run and s.rate == rate])), None)
         p = _rival_p(study, rival, models) if rival else None
         found.append(Pick(run, study, _interval(study, models), rival, p))
     return found

@@ -135,7 +135,10 @@ def paired(one: Mapping[str, StudyResult], other: Mapping[str, StudyResult]) -> 
     return {task: fmean(differences) for task, differences in found.items()}
 
 
-def _p(value: float) -> str:
+def shown_p(value: float | None) -> str:
+    """A p as tables show it; a dash of none."""
+    if value is None:
+        return "-"
     return f"{value:.4f}" if value >= 0.0001 else "< 0.0001"
 
 
@@ -144,8 +147,8 @@ def effect_row(effect: Effect, word: str, *, flips: bool) -> list[str]:
     low, high = effect.interval
     several = len(effect.differences) >= LEAST_UNITS
     row = [effect.method, str(len(effect.differences)), f"{effect.difference:+.2f}"]
-    row += [f"{low:+.2f} to {high:+.2f}", _p(effect.p)] if several else ["-", "-"]
-    return [*row, *([_p(sign_flip_p(effect.differences))] if flips else []), word]
+    row += [f"{low:+.2f} to {high:+.2f}", shown_p(effect.p)] if several else ["-", "-"]
+    return [*row, *([shown_p(sign_flip_p(effect.differences))] if flips else []), word]
 
 
 def effect_header(what: str, p: str, *, flips: bool) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from cotuning_tune.base.tables import Table
 from cotuning_tune.report.claims import LEVEL, WILD, dunnett_p
-from cotuning_tune.report.comparison import BASELINE
+from cotuning_tune.report.comparison import BASELINE, shown_p
 from cotuning_tune.report.results import StudyResult, methods_of, settings_of, studies_of
 from cotuning_tune.report.statistics import holm, wilson_interval
 from cotuning_tune.run.predictions import Predictions, file_hash
@@ -103,6 +103,11 @@ def image_z(one_N: Any, other_N: Any) -> float:
     return float(difference_N.sum()) / spread if spread > 0 else 0.0
 
 
+def image_p(one_N: Any, other_N: Any) -> float:
+    """Two-sided p of ``image_z``."""
+    return math.erfc(abs(image_z(one_N, other_N)) / math.sqrt(2))
+
+
 @dataclass(frozen=True)
 class ImageClaim:
     """Claim 1 of a setting: p of each model against the baseline's (Holm), and against the highest one (Tukey)."""
@@ -115,7 +120,7 @@ class ImageClaim:
 def image_claim(right: Mapping[str, Any], baseline: str = BASELINE) -> ImageClaim:
     """What test images say of models; ``right``: by method, of each image the share of seeds that are right [N]."""
     rivals = [method for method in right if method != baseline] if baseline in right else []
-    ps = [math.erfc(abs(image_z(right[method], right[baseline])) / math.sqrt(2)) for method in rivals]
+    ps = [image_p(right[method], right[baseline]) for method in rivals]
     highest = max(right, key=lambda method: float(right[method].mean()))
     below = {method: image_z(right[highest], right[method]) for method in right if method != highest}
     p_highest = {method: tukey_p(math.sqrt(2) * z, len(right)) for method, z in below.items()}
@@ -224,12 +229,6 @@ def read_models(studies: list[StudyResult]) -> list[SettingModels]:
     return settings
 
 
-def _p(p: float | None) -> str:
-    if p is None:
-        return "-"
-    return f"{p:.4f}" if p >= 0.0001 else "< 0.0001"
-
-
 def _shown(p_images: float | None, p_seeds: float | None) -> str:
     """What is shown against the baseline, in the words of the two claims."""
     claims = (("this model", p_images), ("this configuration", p_seeds))
@@ -252,7 +251,7 @@ def _rows(found: SettingModels, settings: int) -> list[list[str]]:
         figures = [f"{accuracy:.2f}", f"{low:.1f} to {high:.1f}", f"{fmean(model.classes.values()):.2f}"]
         figures += [f"{model.calibration_error:.1f}", f"{accuracy - base:+.2f}" if method in images.p else "-"]
         shown = _shown(*ps[:2]) if method in images.p else "-"
-        rows.append([method, found.setting, *figures, *map(_p, ps), shown])
+        rows.append([method, found.setting, *figures, *map(shown_p, ps), shown])
     return rows
 
 

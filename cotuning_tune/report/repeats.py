@@ -1,4 +1,4 @@
-"""What K searches that were really made say: who stays first, and how much search and seed each move a result.
+"""What K searches that were really made say: how much search and seed each move a result.
 
 The first search is the run itself, and all other tables are its own; the further ones lie in ``repeats/``. Where
 a run has several studies, every figure is of a method's mean over the studies; the parts of the variance are those of a

@@ -287,10 +287,6 @@ class OptunaStudy:
         self.orphans.append(number)
         return True
 
-    def ended(self, number: int) -> bool:
-        """Whether a trial is COMPLETE, PRUNED or FAIL."""
-        return self.trials()[number].state.is_finished()
-
     def rows(self) -> list[TrialRow]:
         """The drawn trials as ``study.json`` has them."""
         return [row_of(t) for t in self.own_trials()]
