@@ -14,6 +14,7 @@ from cotuning_tune.launch.record import private_folder
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.lock import started_at
 from tests.launch.guides import ROOT, commands_of
+from tests.moments import at, reached
 from tests.search.conftest import call as run_command
 
 EXPERIMENT = """
@@ -59,9 +60,12 @@ def stopped(experiment: Path) -> Iterator[None]:
     run_command("launch", "stop")
 
 
-def _wait_for_a_trial(run: RunDir) -> None:
-    """Until the run's summary tells of a finished trial."""
-    while not (run.summary.exists() and json.loads(run.summary.read_text())["done"]):
+THIRD_TRIAL = 3
+
+
+def _wait_for_the_third_trial(moment: Path) -> None:
+    """Until the driver is about to hand it out: there it waits."""
+    while reached(moment) < THIRD_TRIAL:
         assert state_of(find_launch("tiny")) == "running"
         time.sleep(0.2)
 
@@ -70,14 +74,20 @@ def _state_in(output: str) -> str:
     return output.splitlines()[0].split()[1]
 
 
-def test_the_guide_works(tmp_path: Path, experiment: Path, stopped: None, call: Call) -> None:
+def test_the_guide_works(
+    tmp_path: Path, experiment: Path, stopped: None, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Followed word by word: launched, running, stopped, unfinished, resumed, followed to the end, done, listed."""
-    run = RunDir(tmp_path / "runs" / "tiny")
+    run, moment = RunDir(tmp_path / "runs" / "tiny"), tmp_path / "moment"
+    for name, value in at(moment, "cotuning_tune.search.study:OptunaStudy.issue", "wait", THIRD_TRIAL).items():
+        monkeypatch.setenv(name, value)
     places = {"search_spaces/tiny.toml": str(experiment), "runs": str(run.path.parent)}
     shown: list[tuple[str, str]] = []
     for words in commands_of("launch-local.md", places):
         if words[1] == "stop":
-            _wait_for_a_trial(run)
+            _wait_for_the_third_trial(moment)
+        if words[1] == "resume":
+            (moment / "go").touch()
         if words[1] in ("local", "resume"):  # as a user does: what they start outlives them
             done = run_command(*words)
             assert done.returncode == 0, done.stderr
