@@ -23,6 +23,7 @@ from cotuning_tune.run.stream import Stream
 from cotuning_tune.search.board import SearchBoard, column_values
 from cotuning_tune.search.study import OptunaStudy, Studies
 from tests.search.conftest import command
+from tests.search.ends import complete, fail, prune
 from tests.servers import free_port
 
 ALL = ["STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING", "STATUS_UNKNOWN"]
@@ -88,11 +89,11 @@ class Made:
         study.report(issue.number, history)
         best = max(row["val_accuracy"] for row in history)
         if end == "COMPLETE":
-            study.complete(issue.number, best, seconds=1.0)
+            complete(study, issue.number, best, seconds=1.0)
         elif end == "PRUNED":
-            study.prune(issue.number, accuracy=best, seconds=1.0)
+            prune(study, issue.number, accuracy=best, seconds=1.0)
         elif end == "FAIL":
-            study.fail(issue.number, "ce = nan")
+            fail(study, issue.number, "ce = nan")
         if end != "RUNNING":
             self.stream.tell(TrialEnded(name, number, cast(TrialState, end), best, 1.0, best))
         return number

@@ -1,11 +1,23 @@
 """Who works on a search."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+from cotuning_tune.base.errors import Fenced, Unfinished
 from cotuning_tune.cluster.connection import Concurrency
 from cotuning_tune.run.events import StageStarted, Standing
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.stream import Stream
+
+
+@contextmanager
+def stopping_where_fenced() -> Iterator[None]:
+    """Raises Unfinished where another driver works on the run now: this one has nothing to write any more."""
+    try:
+        yield
+    except Fenced as problem:
+        raise Unfinished(str(problem)) from None
 
 
 @dataclass(frozen=True)
@@ -22,3 +34,8 @@ class Driver:
         self.stream.tell(
             StageStarted(run.name, str(run.path), self.number, standing, concurrency.trials, concurrency.gpus)
         )
+
+    def check_owner(self, run: RunDir) -> None:
+        """Before every write: wait for the storage. Raises Unfinished where a newer driver owns the run."""
+        with stopping_where_fenced():
+            run.check_writable(self.number, 0)

@@ -158,6 +158,11 @@ class RunDir:
         return self.path / "env.json"
 
     @property
+    def identity(self) -> Path:
+        """Which run this is, whatever its folder is called."""
+        return self.path / "run.json"
+
+    @property
     def journal(self) -> Path:
         return self.path / "optuna.journal"
 
@@ -220,7 +225,13 @@ class RunDir:
 
     @property
     def lock(self) -> Path:
+        """Who drives the run."""
         return self.path / "driver.lock"
+
+    @property
+    def beat(self) -> Path:
+        """Signs of life of the lock's owner, for observers on other machines."""
+        return self.path / "driver.beat"
 
     @property
     def ledger(self) -> Path:

@@ -5,12 +5,19 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import TypedDict, cast
 
 from cotuning_tune.base.files import append_line
 from cotuning_tune.run.records import Values
 
 START = "0" * 64
+
+
+class Head(TypedDict):
+    """How far a ledger goes: the number of its lines, and the hash of the last one."""
+
+    lines: int
+    hash: str
 
 
 def line_hash(line: str) -> str:
@@ -35,14 +42,23 @@ def _lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
-def append(path: Path, entry: Mapping[str, object]) -> None:
+def append(path: Path, entry: Mapping[str, object]) -> Head:
     """Add a line durably; ``time``, ``previous`` (the hash of the line before) and its own ``hash`` are filled in.
 
-    A half-written last line, left by a kill, is completed to a line of its own and stays in the chain.
+    A half-written last line, left by a kill, is completed to a line of its own and stays in the chain. Returns how
+    far the ledger goes now.
     """
     lines = _lines(path)
     previous = line_hash(lines[-1]) if lines else START
-    append_line(path, chained_line({**entry, "time": time.time(), "previous": previous}))
+    line = chained_line({**entry, "time": time.time(), "previous": previous})
+    append_line(path, line)
+    return {"lines": len(lines) + 1, "hash": line_hash(line)}
+
+
+def is_cut(path: Path, head: Head) -> bool:
+    """Whether the ledger lacks lines that it had, or has others, up to where it went when ``head`` was kept."""
+    lines = _lines(path)
+    return len(lines) < head["lines"] or line_hash(lines[head["lines"] - 1]) != head["hash"]
 
 
 def chained_line(entry: Mapping[str, object]) -> str:

@@ -1,6 +1,6 @@
 """What the files of a run hold, as types. Accuracies in percent, times in seconds."""
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 Epoch = dict[str, float]  # a row of metrics.jsonl: epoch, val_accuracy, val_loss, train_*, lr, seconds, time
 Values = dict[str, object]  # of hyper-parameters, by flat key; of a training, as TrainingSpec.to_json writes them
@@ -43,13 +43,18 @@ class TrialReport(TypedDict):
 
 
 class TrialResult(TypedDict):
-    """``result.json`` of a trial that has ended."""
+    """``result.json`` of a trial that has ended. ``value``: the validation accuracy (%) of the epoch that is kept.
+
+    ``loss`` there, and ``share``, as in ``TrialRow``: None of one that failed.
+    """
 
     state: str
     value: float | None
     epochs: int
     seconds: float
     reason: str
+    loss: NotRequired[float | None]
+    share: NotRequired[float | None]
 
 
 class TrialRow(TypedDict):

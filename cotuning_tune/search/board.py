@@ -70,7 +70,7 @@ class SearchBoard(AbstractContextManager["SearchBoard"]):
     def _(self, event: TrialStarted) -> None:
         study = self.studies.by_name[event.study]
         folder = self.run.tensorboard / "search" / event.study / f"{event.trial:04d}"
-        hparams = self._hparams(study.key, study.trials()[event.trial])
+        hparams = self._hparams(study.key, study.stored.trial(event.trial))
         self._open[event.study, event.trial] = TrainingEvents(folder, hparams)
 
     @_take.register

@@ -10,8 +10,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import cast
 
-import optuna
-
 from cotuning_tune import __version__
 from cotuning_tune.base.cache import cache_root
 from cotuning_tune.base.errors import Unfinished, UserError
@@ -23,6 +21,7 @@ from cotuning_tune.experiment import Experiment, parse
 from cotuning_tune.methods import method
 from cotuning_tune.run.events import ENDED_AS, Standing
 from cotuning_tune.run.folder import RunDir
+from cotuning_tune.run.identity import make_identity, studies_prefix
 from cotuning_tune.run.lock import holder
 from cotuning_tune.run.records import Values
 from cotuning_tune.run.summary import with_seeds
@@ -30,7 +29,8 @@ from cotuning_tune.search.board import SearchBoard
 from cotuning_tune.search.recorder import Recorder
 from cotuning_tune.search.repair import repair
 from cotuning_tune.search.selection import write_selections
-from cotuning_tune.search.storage import mend_journal, open_storage
+from cotuning_tune.search.storage import mend_journal, open_storage, read_storage
+from cotuning_tune.search.stored import find_study
 from cotuning_tune.search.study import OptunaStudy, Studies
 from cotuning_tune.search.warm_start import warm_start
 from cotuning_tune.training.job import source_of
@@ -59,6 +59,7 @@ def create_run(experiment: Experiment, storage: Path, command: Sequence[str], wa
             run.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as problem:
             raise UserError(f"the folder {run.path} cannot be made: {problem.strerror} (--storage)") from None
+    make_identity(run, experiment.name)
     write_json(run.environment, _environment(experiment, command) | older | _source(experiment))
     write_bytes(run.space_file, experiment.space_text().encode())
     write_bytes(run.experiment_file, experiment.text.encode())
@@ -131,7 +132,8 @@ def open_studies(run: RunDir, experiment: Experiment, say: Callable[[str], None]
     if is_local(run.journal):
         for notice in mend_journal(run.journal):
             say(notice)
-    studies = Studies(experiment, open_storage(run), run)
+    studies = Studies(experiment, open_storage(run), run, say=say)
+    studies.claim()
     if source := read_json(run.environment).get("from"):
         _warm_start(studies, Path(source), say)
     for notice in repair(run, studies):
@@ -141,8 +143,10 @@ def open_studies(run: RunDir, experiment: Experiment, say: Callable[[str], None]
 
 def _warm_start(studies: Studies, source: Path, say: Callable[[str], None]) -> None:
     old = RunDir.open(source)
-    storage = open_storage(old)
-    found = [optuna.load_study(study_name=n, storage=storage) for n in optuna.get_all_study_names(storage)]
+    storage = read_storage(old)
+    prefix = studies_prefix(old) or old.name
+    looked = {name: find_study(storage, f"{prefix}/{name}") for name in studies.by_name} if storage else {}
+    found = {name: one.trials for name, one in looked.items() if one}
     if added := warm_start(studies, found, old.name):
         say(f"{added} finished trials of {old.path} lie inside the new ranges: the sampler knows them")
 

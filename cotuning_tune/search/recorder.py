@@ -14,16 +14,21 @@ class Recorder:
         self.run = run
 
     def start(self, issue: Issue, specs: list[Values]) -> None:
-        """A trial begins, or continues: its config, with a spec for each validation split."""
+        """A trial begins, or continues: its config, with a spec for each validation split and what its study knows."""
         folder = self.run.study(issue.study.name).trial(issue.number)
-        write_json(folder.config, {"trial": issue.number, "values": issue.values, "specs": specs}, durable=False)
+        known = {"params": issue.params, "attrs": issue.attrs}
+        write_json(
+            folder.config, {"trial": issue.number, "values": issue.values, **known, "specs": specs}, durable=False
+        )
 
     def report(self, issue: Issue, history: list[Epoch]) -> None:
         """The epochs so far."""
         write_lines(self.run.study(issue.study.name).trial(issue.number).metrics, history)
 
     def finish(self, issue: Issue, result: TrialResult) -> None:
-        """The result, written last; after it the state that resumes the trial is not needed."""
-        folder = self.run.study(issue.study.name).trial(issue.number)
-        write_json(folder.result, result)
-        remove_states(folder)
+        """The result, written last."""
+        write_json(self.run.study(issue.study.name).trial(issue.number).result, result)
+
+    def release(self, issue: Issue) -> None:
+        """The study knows the result: the state that resumes the trial is not needed any more."""
+        remove_states(self.run.study(issue.study.name).trial(issue.number))

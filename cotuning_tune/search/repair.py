@@ -1,26 +1,87 @@
-"""What a kill may leave behind between the studies and the folders: found, told, put right."""
+"""What a kill, or a damaged journal, leaves between the studies and the folders: found, told, put right.
 
-from optuna.trial import FrozenTrial, TrialState
+The studies are the truth. Where they have lost trials (a journal that was emptied, damaged, or restored from an older
+copy), these are written again from their folders, which hold all that a study knows.
+"""
 
-from cotuning_tune.base.files import move_folder, write_json, write_lines
-from cotuning_tune.run.folder import RunDir, StudyDir
-from cotuning_tune.run.records import Epoch, Values
-from cotuning_tune.search.study import Studies, accuracy_of
+from collections.abc import Iterator
+from typing import cast
+
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from cotuning_tune.base.errors import UserError
+from cotuning_tune.base.files import move_folder, read_json, read_lines, write_json, write_lines
+from cotuning_tune.run.folder import RunDir, StudyDir, TrialDir
+from cotuning_tune.run.records import Epoch, TrialResult, Values
+from cotuning_tune.search.study import RESULT, OptunaStudy, Studies, accuracy_of, facts_of, result_of
+from cotuning_tune.training.state import remove_states
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 def repair(run: RunDir, studies: Studies) -> list[str]:
-    """Bring the trial folders into line with the studies, the only truth; a line for each repair."""
+    """Bring studies and trial folders into line; a line for each repair."""
+    notices = adopt_lost(run, studies)
+    for name, study in studies.by_name.items():
+        folder = run.study(name)
+        notices += _set_aside_strangers(folder, len(study.trials()))
+        strange = [t.number for t in study.trials() if study.is_strange(t)]
+        notices += [f"{name}: trial {n} was begun by another program, it is left alone" for n in strange]
+        notices += [line for trial in study.trained() for line in _repair_trial(folder, trial)]
+    return notices
+
+
+def adopt_lost(run: RunDir, studies: Studies) -> list[str]:
+    """Give the studies what the folders know and they do not: trials, and results. Writes no file.
+
+    A reader does it too, to show what the next driver will find.
+    """
     notices: list[str] = []
     for name, study in studies.by_name.items():
         folder = run.study(name)
-        notices += [
-            f"{name}: trial {n} was being drawn when its driver died: drawn again" for n in study.finish_drawing()
-        ]
-        notices += _set_aside_strangers(folder, len(study.trials()))
-        notices += [line for trial in study.trained() for line in _repair_trial(folder, trial)]
+        if lost := [study.adopt(trial) for trial in _lost_trials(folder, study)]:
+            numbers = f"{lost[0]} to {lost[-1]}" if len(lost) > 1 else f"{lost[0]}"
+            notices.append(f"{name}: its study had lost trial {numbers}: written again from the folders")
+        for number in list(study.orphans):
+            files = folder.trial(number)
+            if files.result.exists():
+                study.report(number, read_lines(files.metrics))
+                study.end_as(number, cast(TrialResult, read_json(files.result)))
+                notices.append(f"{name}: trial {number} had ended as its driver died: its study is told now")
     return notices
+
+
+def _lost_trials(folder: StudyDir, study: OptunaStudy) -> Iterator[FrozenTrial]:
+    """The trials behind the study's last one whose folders are whole, up to the first that is not."""
+    number = len(study.trials())
+    while (trial := _from_folder(folder.trial(number), study)) is not None:
+        yield trial
+        number += 1
+
+
+def _from_folder(files: TrialDir, study: OptunaStudy) -> FrozenTrial | None:
+    """A trial as its folder tells of it; None where it does not tell enough."""
+    try:
+        config = read_json(files.config)
+        params, attrs = config["params"], config["attrs"]
+        history = read_lines(files.metrics)
+        result = read_json(files.result) if files.result.exists() else None
+        state = TrialState[result["state"]] if result else TrialState.RUNNING
+        ended = {RESULT: facts_of(result)} if result else {}
+        steps = {int(row["epoch"]): row["val_accuracy"] for row in history}
+        value = result["value"] if result and state != TrialState.FAIL else None
+        if state == TrialState.PRUNED and steps:
+            value = steps[max(steps)]
+        return create_trial(
+            state=state,
+            value=value,
+            params=params,
+            distributions=study.distributions,
+            user_attrs={**attrs, **ended},
+            intermediate_values=steps,
+        )
+    except (UserError, KeyError, TypeError, ValueError):
+        return None
 
 
 def _set_aside_strangers(folder: StudyDir, count: int) -> list[str]:
@@ -43,6 +104,8 @@ def _repair_trial(folder: StudyDir, trial: FrozenTrial) -> list[str]:
         if not files.metrics.exists():
             write_lines(files.metrics, _rows(trial))
         return [f"{folder.name}: the result of trial {trial.number} was missing and is written again from its study"]
+    if trial.state in ENDED and files.state.exists():  # its driver was killed between the study and this
+        remove_states(files)
     if trial.state == TrialState.RUNNING and trial.intermediate_values and not files.path.exists():
         return [f"{folder.name}: the folder of trial {trial.number} is gone, it is trained again from its start"]
     return []
@@ -53,12 +116,12 @@ def _rows(trial: FrozenTrial) -> list[Epoch]:
 
 
 def _result(trial: FrozenTrial) -> Values:
-    attrs = trial.user_attrs
+    known = result_of(trial)
     return {
         "state": trial.state.name,
         "value": None if trial.state == TrialState.FAIL else accuracy_of(trial),
         "epochs": len(trial.intermediate_values),
-        "seconds": attrs.get("seconds", 0.0),
-        "reason": attrs.get("reason", ""),
+        "seconds": known.get("seconds", 0.0),
+        "reason": known.get("reason", ""),
         "restored": True,
     }

@@ -6,12 +6,11 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from cotuning_tune.base.errors import Fenced, Unfinished
 from cotuning_tune.base.files import read_lines
-from cotuning_tune.cluster.driver import Driver
+from cotuning_tune.cluster.driver import Driver, stopping_where_fenced
 from cotuning_tune.run.events import EpochEnded, TrialEnded, TrialStarted, TrialState
 from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.records import Epoch, TrialReport, Values
+from cotuning_tune.run.records import Epoch, TrialReport, TrialResult, Values
 from cotuning_tune.search.recorder import Recorder
 from cotuning_tune.search.study import Issue, Studies
 from cotuning_tune.training.job import kept_row
@@ -22,7 +21,7 @@ class StudySearcher(Searcher):
     """Tune executes; what is true stands in the studies. Nothing here needs to be saved or restored.
 
     The order of writes makes any kill harmless: files first, then the study. A trial whose result is
-    on disk but RUNNING in the study is issued again, finds itself finished, and is told then.
+    on disk but RUNNING in the study is told to it when the next driver starts.
     """
 
     def __init__(self, studies: Studies, recorder: Recorder, run: RunDir, driver: Driver) -> None:
@@ -34,6 +33,8 @@ class StudySearcher(Searcher):
     def suggest(self, trial_id: str) -> dict[str, object] | None:
         """A config for a new Tune trial; None while something runs that may need a successor."""
         self._check_owner()
+        with stopping_where_fenced():
+            self.studies.check_owner()
         issue = self._next()
         if issue is None:
             return cast(None, Searcher.FINISHED) if self.studies.finished else None  # Tune types it without FINISHED
@@ -56,10 +57,7 @@ class StudySearcher(Searcher):
 
     def _check_owner(self) -> None:
         """Before every write: wait for the storage; stop where a newer driver owns the run."""
-        try:
-            self.run.check_writable(self.driver.number, 0)
-        except Fenced as problem:
-            raise Unfinished(str(problem)) from None
+        self.driver.check_owner(self.run)
 
     def _next(self) -> Issue | None:
         """The next trial to run; one that its pruner had ended when a driver died is only told."""
@@ -136,18 +134,18 @@ class StudySearcher(Searcher):
         """Files first, then the study, then whoever watches. ``kept``: accuracy and loss of the epoch that is kept."""
         study, seconds = self.studies.by_name[issue.study.name], sum(row["seconds"] for row in history)
         value = kept["val_accuracy"] if kept else None
-        self.recorder.finish(
-            issue, {"state": state, "value": value, "epochs": len(history), "seconds": seconds, "reason": reason}
-        )
-        loss = kept["val_loss"] if kept else None
-        facts = {"seconds": seconds, "loss": loss, "share": method_share(history)}
-        if state == "FAIL":
-            study.fail(issue.number, reason, seconds)
-        elif state == "PRUNED":
-            study.prune(issue.number, accuracy=value, **facts)
-        else:
-            assert value is not None
-            study.complete(issue.number, value, **facts)
+        result: TrialResult = {
+            "state": state,
+            "value": value,
+            "epochs": len(history),
+            "seconds": seconds,
+            "reason": reason,
+            "loss": kept["val_loss"] if kept else None,
+            "share": method_share(history) if kept else None,
+        }
+        self.recorder.finish(issue, result)
+        study.end_as(issue.number, result)
+        self.recorder.release(issue)
         self._tell(issue, state, value, seconds)
 
     def _tell(self, issue: Issue, state: TrialState, value: float | None, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""How far a run is, read from its studies."""
+"""How far a run is, read from its studies; what they have lost, from the folders, as the next driver will find it."""
 
 from optuna.trial import TrialState
 
@@ -6,13 +6,15 @@ from cotuning_tune.base.tables import Table
 from cotuning_tune.experiment import Experiment
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.search.driver import load_experiment
-from cotuning_tune.search.storage import open_storage
+from cotuning_tune.search.repair import adopt_lost
+from cotuning_tune.search.storage import read_storage
 from cotuning_tune.search.study import Studies
 
 
 def status_table(run: RunDir, experiment: Experiment) -> Table:
     """Trials by state and best validation accuracy of each study, and how many seeds are retrained."""
-    studies = Studies(experiment, open_storage(run), run)
+    studies = Studies(experiment, read_storage(run), run, reading=True)
+    adopt_lost(run, studies)
     rows = []
     for name, study in studies.by_name.items():
         counts, best = study.counts(), study.best()

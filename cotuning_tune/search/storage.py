@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Generator
+from contextlib import suppress
 from pathlib import Path
 
 import optuna
@@ -13,16 +15,38 @@ from optuna.storages.journal import JournalFileBackend
 from cotuning_tune.base.errors import Unfinished, UserError, first_line
 from cotuning_tune.base.files import is_local, wait_for_storage, write_bytes
 from cotuning_tune.run.folder import ROOM_BYTES, RunDir
+from cotuning_tune.search.door import patiently, reason_of
 
-TAIL_BYTES = 1 << 16
 TRIES = 5  # of a write to a storage that is there
 PAUSE_S = 0.5
 
 
 def set_storage(run: RunDir, url: str) -> None:
-    """Keep the URL of the run's studies (mode 0600: it may hold a password). UserError for another one."""
-    if run.optuna_storage_file.exists() and run.optuna_storage_file.read_text().strip() != url:
-        raise UserError(f"the studies of {run.path} are elsewhere already: omit --optuna-storage, or start a new run")
+    """Keep the URL of the run's studies (mode 0600: it may hold a password).
+
+    A database file is named by its absolute path. Raises UserError for another one once a trial has been handed out.
+    """
+    url, kept = absolute(url), kept_url(run)
+    if url == kept:
+        return
+    if run.studies_folder.exists():
+        raise UserError(
+            f"the studies of {run.path} are elsewhere already: omit --optuna-storage, move them"
+            f" (cotuning-tune migrate {run.path} --optuna-storage URL), or start a new run (--name)"
+        )
+    keep_url(run, url)
+
+
+def kept_url(run: RunDir) -> str:
+    """The URL of the run's studies; '' where they are in its journal."""
+    return run.optuna_storage_file.read_text().strip() if run.optuna_storage_file.exists() else ""
+
+
+def keep_url(run: RunDir, url: str) -> None:
+    """Write it down, for the owner alone; '' for the journal."""
+    if not url:
+        run.optuna_storage_file.unlink(missing_ok=True)
+        return
     old = os.umask(0o077)
     try:
         write_bytes(run.optuna_storage_file, url.encode())
@@ -30,16 +54,81 @@ def set_storage(run: RunDir, url: str) -> None:
         os.umask(old)
 
 
+def absolute(url: str) -> str:
+    """The same with the absolute path of a database file: it is found again from every folder."""
+    kind, colon, path = url.partition(":///")
+    if not colon or not kind.startswith("sqlite") or path.startswith(("/", "file:")) or path in ("", ":memory:"):
+        return url
+    return f"{kind}:///{Path(path).resolve()}"
+
+
 def open_storage(run: RunDir) -> BaseStorage:
-    """The storage of the run's studies. Raises UserError where it cannot be reached, or was there and is gone."""
+    """The storage of the run's studies, made where it is not there. Needs the run's lock.
+
+    Raises UserError where it cannot be reached before the first trial, Unfinished where it stays away later.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if run.optuna_storage_file.exists():
-        return _open_url(run.optuna_storage_file.read_text().strip())
+    if url := kept_url(run):
+        return patiently(lambda: RDBStorage(url)) if run.studies_folder.exists() else open_url(url)
     if not is_local(run.path):
         raise UserError(f"the studies of {run.path} need a database (--optuna-storage URL): a journal needs a folder")
-    if not run.journal.exists() and any(run.path.glob("studies/*/trials/*")):
-        raise UserError(f"{run.journal} is gone, but there are trials: put it back, or start a new run (--name)")
     return JournalStorage(WaitingJournal(run))
+
+
+def read_storage(run: RunDir) -> BaseStorage | None:
+    """The same for whoever only looks: nothing is made or written. None where there is none yet.
+
+    Raises UserError where it cannot be reached.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if url := kept_url(run):
+        return _look_at(url)
+    if not is_local(run.path) or not run.journal.is_file():
+        return None
+    return JournalStorage(ReadJournal(run.journal))
+
+
+def _look_at(url: str) -> BaseStorage | None:
+    """A database that is there, without making its file or its tables."""
+    from sqlalchemy import create_engine, inspect, make_url
+
+    try:
+        place = make_url(url)
+        file = place.database if place.get_backend_name() == "sqlite" else None
+        if file and not file.startswith("file:") and not Path(file).exists():
+            return None
+        engine = create_engine(place)
+        try:
+            made = inspect(engine).has_table("studies")
+        finally:
+            engine.dispose()
+        return RDBStorage(url, skip_compatibility_check=True, skip_table_creation=True) if made else None
+    except Exception as problem:
+        raise UserError(f"the storage of the studies cannot be read: {reason_of(problem)}") from None
+
+
+def open_url(url: str) -> BaseStorage:
+    """A database of studies, with its tables. Raises UserError where it cannot be opened."""
+    try:
+        return RDBStorage(url)
+    except Exception as problem:
+        raise UserError(f"the storage of the studies cannot be opened: {reason_of(problem)}") from None
+
+
+class ReadJournal(JournalFileBackend):
+    """A journal that is only read: not made, not locked, and what is half written is not there yet."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+
+    def append_logs(self, logs: list[dict[str, object]]) -> None:
+        """Never called by whoever reads. Raises RuntimeError."""
+        raise RuntimeError("this journal is only read")
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, object], None, None]:
+        """All entries from a number on, up to the first that is damaged."""
+        with suppress(json.JSONDecodeError, UnicodeDecodeError):
+            yield from super().read_logs(log_number_from)
 
 
 class WaitingJournal(JournalFileBackend):
@@ -82,19 +171,12 @@ class WaitingJournal(JournalFileBackend):
         return first_line(problem)
 
 
-def _open_url(url: str) -> BaseStorage:
-    try:
-        return RDBStorage(url)
-    except Exception as problem:
-        reason = first_line(problem)
-        raise UserError(f"the storage of the studies cannot be opened: {reason}") from None
-
-
 def mend_journal(path: Path) -> list[str]:
-    """Cut off a half-written last line and remove a dead driver's lock; a line for what was done.
+    """Make the journal a sequence of whole lines again and remove a dead driver's lock; a line for what was done.
 
-    Only for the holder of the run's lock: nobody else writes the journal. Optuna reads over a half line
-    at the end, but would glue the next entry to it and never read the journal again.
+    Only for the holder of the run's lock: nobody else writes the journal. What a kill has left of the last line is cut
+    off. Of a journal that is damaged before its end a copy is kept: what stood behind is written again from the
+    trials' folders. Optuna reads over a half line at the end, but would glue the next entry to it.
     """
     notices: list[str] = []
     lock = path.with_name(path.name + ".lock")
@@ -103,28 +185,39 @@ def mend_journal(path: Path) -> list[str]:
         notices.append(f"{lock.name} of a dead driver removed")
     if not path.exists():
         return notices
-    kept = _whole_lines(path)
+    kept, half = _whole_lines(path)
     lost = path.stat().st_size - kept
+    if lost and not half:
+        copy = _kept_copy(path)
+        notices.append(f"{path.name} is damaged after {kept} bytes: kept as {copy.name}")
+    elif lost:
+        notices.append(f"{path.name}: a half-written last line ({lost} bytes) cut off")
     if lost:
         os.truncate(path, kept)
-        notices.append(f"{path.name}: a half-written last line ({lost} bytes) cut off")
     return notices
 
 
-def _whole_lines(path: Path) -> int:
-    """Up to which byte the journal consists of whole JSON lines."""
-    size = path.stat().st_size
+def _kept_copy(path: Path) -> Path:
+    number = 1
+    while (copy := path.with_name(f"{path.name}.damaged{number}")).exists():
+        number += 1
+    shutil.copy2(path, copy)
+    return copy
+
+
+def _whole_lines(path: Path) -> tuple[int, bool]:
+    """Up to which byte the journal consists of whole JSON lines, and whether only the last line is not one."""
+    kept = 0
     with path.open("rb") as file:
-        start = max(0, size - TAIL_BYTES)
-        file.seek(start)
-        tail = file.read()
-    end = tail.rfind(b"\n") + 1
-    while end > 0:
-        begin = tail.rfind(b"\n", 0, end - 1) + 1
-        try:
-            json.loads(tail[begin:end])
-        except ValueError:
-            end = begin
-            continue
-        return start + end
-    return start
+        for line in file:
+            if not line.endswith(b"\n") or not _is_entry(line):
+                return kept, not file.read(1)
+            kept += len(line)
+    return kept, True
+
+
+def _is_entry(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False

@@ -1,51 +1,79 @@
 """The studies of a run: which trial comes next, what has been reported, how each ended.
 
 Knows Optuna and nothing of Ray. All that a resumed search needs to know stands here: trials that are
-RUNNING and that no living driver owns are handed out first, then new ones are asked for until the study has its
+RUNNING and that this driver has not issued are handed out first, then new ones are drawn until the study has its
 budget. A trial that failed by its own fault has used its draw up. Then the best are confirmed on another split.
 """
 
+import logging
 import math
+import secrets
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import cast
 
-import optuna
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from cotuning_tune.base.errors import Fenced
 from cotuning_tune.experiment import Experiment, Study
 from cotuning_tune.run.budget import Budget
 from cotuning_tune.run.choice import TOP, choose, to_confirm
 from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.records import Confirmation, Epoch, TrialRow, Values
+from cotuning_tune.run.identity import studies_prefix
+from cotuning_tune.run.ledger import Head
+from cotuning_tune.run.records import Confirmation, Epoch, TrialResult, TrialRow, Values
+from cotuning_tune.search.door import Door
 from cotuning_tune.search.pruner import make_pruner
 from cotuning_tune.search.samplers import make_sampler
 from cotuning_tune.search.space import distributions, first_points
-from cotuning_tune.search.stored_trials import queued_params, set_attr, set_param, set_report
+from cotuning_tune.search.stored import MARK, StoredStudy, find_study
 
+log = logging.getLogger(__name__)
 REISSUES = 3
-MARK = "from"  # names the old run's trial that an added one was copied from
 CONFIRMS = "confirms"  # numbers the trial that is trained once more on another validation split
-COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.FAIL)
+KINDS = ("fixed", "off", CONFIRMS)  # what a trial is, beside its values
+RESULT = "result"  # what came of a trial: accuracy, loss, share, seconds, reason
+LOSSES = "losses"  # how often the infrastructure lost it, and where
+OWNER = "driver"  # of the first study: the driver that writes them all
+LEDGER = "test_ledger"  # of the first study: how far the ledger of the test evaluations goes
 
 
 @dataclass(frozen=True)
 class Issue:
-    """A trial handed out: study, number, values of the searched parameters, the validation splits to train on."""
+    """A trial handed out: study, number, values of the searched parameters, the validation splits to train on.
+
+    ``params`` and ``attrs``: as its study has them, for whoever has to write the study again.
+    """
 
     study: Study
     number: int
     values: Values
     splits: tuple[int, ...] = (0,)
+    params: Values = field(default_factory=dict)
+    attrs: Values = field(default_factory=dict)
+
+
+def result_of(trial: FrozenTrial) -> Values:
+    """What came of a trial: ``accuracy``, ``loss``, ``share``, ``seconds``, ``reason``, as far as they are known."""
+    return dict(trial.user_attrs.get(RESULT, {}))
+
+
+def facts_of(result: TrialResult) -> Values:
+    """What a study keeps of a trial's end, of its ``result.json``."""
+    if result["state"] == "FAIL":
+        return {"seconds": result["seconds"], "reason": result["reason"]}
+    known = {"accuracy": result["value"], **{name: result.get(name) for name in ("loss", "share", "seconds")}}
+    return {name: fact for name, fact in known.items() if fact is not None}
 
 
 def accuracy_of(trial: FrozenTrial) -> float:
     """The validation accuracy (%) of the epoch that a trial kept, whether it ended or was stopped; -inf of none."""
     if trial.state == TrialState.COMPLETE and trial.value is not None:
         return trial.value
-    return float(trial.user_attrs.get("accuracy", -math.inf))
+    return float(trial.user_attrs.get(RESULT, {}).get("accuracy", -math.inf))
 
 
 def values_of(trial: FrozenTrial) -> Values:
@@ -56,19 +84,20 @@ def values_of(trial: FrozenTrial) -> Values:
 def row_of(trial: FrozenTrial) -> TrialRow:
     """A trial as ``study.json`` has it."""
     attrs, accuracy = trial.user_attrs, accuracy_of(trial)
+    result = attrs.get(RESULT, {})
     return {
         "number": trial.number,
         "state": trial.state.name,
         "value": trial.value,
         "accuracy": accuracy if math.isfinite(accuracy) else None,
-        "loss": attrs.get("loss"),
-        "share": attrs.get("share"),
+        "loss": result.get("loss"),
+        "share": result.get("share"),
         "fixed": attrs.get("fixed", ""),
         "values": values_of(trial),
         "epochs": len(trial.intermediate_values),
-        "seconds": attrs.get("seconds", 0.0),
-        "reason": attrs.get("reason", ""),
-        "reissued": attrs.get("reissued", 0),
+        "seconds": result.get("seconds", 0.0),
+        "reason": result.get("reason", ""),
+        "reissued": attrs.get(LOSSES, {}).get("count", 0),
     }
 
 
@@ -85,22 +114,56 @@ def confirmation_of(trial: FrozenTrial) -> Confirmation:
     }
 
 
-@dataclass
 class OptunaStudy:
-    """One study's study and what this driver knows of it."""
+    """One study, and what this driver knows of it: tallies, kept up at each event, so that none counts all trials.
 
-    key: Study
-    optuna: optuna.Study
-    experiment: Experiment
-    size: Budget
-    orphans: list[int] = field(default_factory=list)
+    ``orphans``: running trials that nobody trains, whoever began them; they are issued again.
+    """
 
-    def __post_init__(self) -> None:
-        space = self.experiment.space(self.key.method)
+    def __init__(self, key: Study, stored: StoredStudy, experiment: Experiment, size: Budget) -> None:
+        self.key, self.stored, self.experiment, self.size = key, stored, experiment, size
+        space = experiment.space(key.method)
         self.distributions = distributions(space)
-        self.firsts = first_points(space) if self.experiment.config.aim == "model" else []
-        self.pruner = make_pruner(self.experiment.config.pruner, self.experiment.rows)
-        self.orphans = [t.number for t in self.trials() if t.state == TrialState.RUNNING]
+        self.firsts = first_points(space) if experiment.config.aim == "model" else []
+        self.pruner = make_pruner(experiment.config.pruner, experiment.rows)
+        self._issued: set[int] = set()
+        self._tally()
+
+    def _tally(self) -> None:
+        """Count all trials: once at the start, and where another process has added some."""
+        self._own: list[int] = []
+        self._again: list[int] = []
+        self._states: Counter[TrialState] = Counter()
+        self._running: set[int] = set()
+        self._best: TrialRow | None = None
+        self._to_confirm: tuple[int, list[int]] = (-1, [])
+        self.orphans: list[int] = []
+        for trial in self.trials():
+            self._added(trial)
+            if trial.number in self._running and trial.number not in self._issued:
+                self.orphans.append(trial.number)
+
+    def _added(self, trial: FrozenTrial) -> None:
+        if MARK in trial.user_attrs or self.is_strange(trial):
+            return
+        own = CONFIRMS not in trial.user_attrs
+        (self._own if own else self._again).append(trial.number)
+        if trial.state == TrialState.RUNNING:
+            self._running.add(trial.number)
+            self._states[trial.state] += own
+        else:
+            self._ended(trial)
+
+    def _ended(self, trial: FrozenTrial) -> None:
+        """A trial has got its final state."""
+        if CONFIRMS in trial.user_attrs:
+            return
+        self._states[trial.state] += 1
+        self._best = choose([row for row in (self._best, row_of(trial)) if row], [], "max")
+
+    def is_strange(self, trial: FrozenTrial) -> bool:
+        """Whether another program has begun it, without values for all parameters: it is left alone."""
+        return trial.state == TrialState.RUNNING and set(trial.params) != set(self.distributions)
 
     @property
     def budget(self) -> int:
@@ -109,82 +172,84 @@ class OptunaStudy:
 
     def trials(self) -> list[FrozenTrial]:
         """All trials by number, uncopied: do not change them."""
-        return self.optuna.get_trials(deepcopy=False)
+        return self.stored.trials()
 
     def own_trials(self) -> list[FrozenTrial]:
         """The drawn trials of this run: without those added from an older one, and those that confirm."""
-        return [t for t in self.trials() if MARK not in t.user_attrs and CONFIRMS not in t.user_attrs]
+        return [self.stored.trial(number) for number in self._own]
 
     def confirming(self) -> list[FrozenTrial]:
         """The trainings of a chosen few on another validation split."""
-        return [t for t in self.trials() if CONFIRMS in t.user_attrs]
+        return [self.stored.trial(number) for number in self._again]
 
     def trained(self) -> list[FrozenTrial]:
         """All trials that this run trains: drawn and confirming ones."""
-        return [t for t in self.trials() if MARK not in t.user_attrs]
+        return [self.stored.trial(number) for number in sorted([*self._own, *self._again])]
+
+    @property
+    def drawn(self) -> int:
+        """How many trials have been drawn."""
+        return len(self._own)
 
     @property
     def seconds(self) -> float:
         """What the ended trials took."""
-        return sum(t.user_attrs.get("seconds", 0.0) for t in self.trained())
+        return math.fsum(row_of(trial)["seconds"] for trial in self.trained())
 
     def counts(self) -> Counter[TrialState]:
         """Own trials by state."""
-        return Counter(t.state for t in self.own_trials())
+        return +self._states
 
     @property
     def open(self) -> int:
         """How many trials are still to be drawn."""
-        counts = self.counts()
-        return max(0, self.budget - sum(counts[state] for state in COUNTED))
+        return max(0, self.budget - len(self._own))
 
     @property
     def unconfirmed(self) -> list[int]:
         """The trials that are still to be trained once more; none before the last drawn trial has ended."""
-        own = self.own_trials()
-        if self.experiment.rule != "confirm" or self.open or any(not t.state.is_finished() for t in own):
+        if self.experiment.rule != "confirm" or self.open or self._states[TrialState.RUNNING]:
             return []
-        known = {t.user_attrs[CONFIRMS] for t in self.confirming() if t.state != TrialState.WAITING}
-        return [number for number in to_confirm([row_of(t) for t in own]) if number not in known]
+        if self._to_confirm[0] != len(self._own):
+            self._to_confirm = len(self._own), to_confirm(self.rows())
+        known = {trial.user_attrs[CONFIRMS] for trial in self.confirming()}
+        return [number for number in self._to_confirm[1] if number not in known]
 
     @property
     def total(self) -> int:
         """Trials and confirmations in all, as far as is known."""
         asked = min(TOP, self.budget) if self.experiment.rule == "confirm" else 0
         if not self.open and not self.busy:
-            asked = len(self.confirming()) + len(self.unconfirmed)
+            asked = len(self._again) + len(self.unconfirmed)
         return self.budget + asked
 
     @property
     def busy(self) -> bool:
-        return any(t.state == TrialState.RUNNING for t in self.trained())
+        """Whether a trial of this run has not ended."""
+        return bool(self._running)
 
     def issue(self) -> Issue:
-        """The next trial: an interrupted one first, else a new one. Draws depend on the number alone.
-
-        The first points are queued one by one: a driver killed between queueing and asking leaves a
-        WAITING trial, which is the next to be asked for.
-        """
+        """The next trial: an interrupted one first, else a new one. Draws depend on the number alone."""
         if self.orphans:
-            return self._issued(self.trials()[self.orphans.pop(0)])
-        own = self.own_trials()
-        waiting = [index for index, t in enumerate(own) if t.state == TrialState.WAITING]
-        number = waiting[0] if waiting else len(own)
-        queued = any(t.state == TrialState.WAITING for t in self.trials())
-        if not queued and not self.open:
-            self._queue_confirmation(self.unconfirmed[0])
-        elif not queued and number < len(self.firsts):
+            return self._issue(self.orphans.pop(0))
+        params: Values | None = None
+        attrs: Values = {}
+        number = len(self._own)
+        if not self.open:
+            confirmed = self.stored.trial(self.unconfirmed[0])
+            attrs = {name: confirmed.user_attrs[name] for name in KINDS if name in confirmed.user_attrs}
+            params, attrs = confirmed.params, {**attrs, CONFIRMS: confirmed.number}
+        elif number < len(self.firsts):
             first = self.firsts[number]
-            attrs = {"fixed": first.name, **({"off": first.off} if first.off else {})}
-            self.optuna.enqueue_trial(first.values, user_attrs=attrs)
-        self.optuna.sampler = self._sampler(number)
-        asked = self.optuna.ask(self.distributions)
-        return self._issued(self.trials()[asked.number])
-
-    def _queue_confirmation(self, number: int) -> None:
-        trial = self.trials()[number]
-        attrs: Values = {name: trial.user_attrs[name] for name in ("fixed", "off") if name in trial.user_attrs}
-        self.optuna.enqueue_trial(trial.params, user_attrs={**attrs, CONFIRMS: number})
+            params, attrs = first.values, {"fixed": first.name, **({"off": first.off} if first.off else {})}
+        known = len(self.trials())
+        drawn = self.stored.draw(self._sampler(number), self.distributions, params, attrs)
+        if drawn == known:
+            self._added(self.stored.trial(drawn))
+        else:
+            self._issued.add(drawn)
+            self._tally()
+        return self._issue(drawn)
 
     def _sampler(self, number: int) -> BaseSampler:
         """For the trial that is number ``number`` of this run: those added from an older one do not count.
@@ -195,79 +260,56 @@ class OptunaStudy:
         order = self.experiment.order(self.key.method)
         return make_sampler(config.sampler, config.search_seed, self.key.name, number, order)
 
-    def finish_drawing(self) -> list[int]:
-        """Draw what a trial lacks whose driver was killed while it asked; the numbers of those trials.
+    def _issue(self, number: int) -> Issue:
+        config, trial = self.experiment.config, self.stored.trial(number)
+        self._issued.add(number)
+        attrs: Values = {
+            name: trial.user_attrs[name] for name in ("fixed", "off", CONFIRMS) if name in trial.user_attrs
+        }
+        splits = (config.val_splits,) if CONFIRMS in attrs else tuple(range(config.val_splits))
+        return Issue(self.key, number, values_of(trial), splits, trial.params, attrs)
 
-        Drawn anew as a whole, on a copy of the trials as they were then: the values are those that the ask would
-        have given. Only before anything else of the study has changed.
-        """
-        cut, numbers = [], {t.number: index for index, t in enumerate(self.own_trials())}
-        for trial in self.trained():
-            number = numbers.get(trial.number, len(numbers))
-            if trial.state != TrialState.RUNNING or len(trial.params) == len(self.distributions):
-                continue
-            cut.append(trial.number)
-            others = [t for t in self.trials() if t.number != trial.number]
-            copy = optuna.create_study(direction="maximize", sampler=self._sampler(number))
-            copy.add_trials(others)
-            if queued := queued_params(trial):
-                copy.enqueue_trial(queued)
-            drawn = copy.ask(self.distributions).params
-            for name, distribution in self.distributions.items():
-                if name not in trial.params:
-                    set_param(self.optuna, trial, name, drawn[name], distribution)
-        return cut
-
-    def _issued(self, trial: FrozenTrial) -> Issue:
-        config = self.experiment.config
-        splits = (config.val_splits,) if CONFIRMS in trial.user_attrs else tuple(range(config.val_splits))
-        return Issue(self.key, trial.number, values_of(trial), splits)
-
-    def _set(self, number: int, name: str, value: object) -> None:
-        set_attr(self.optuna, self.trials()[number], name, value)
+    def adopt(self, trial: FrozenTrial) -> int:
+        """Add a trial that the storage does not know, or of an older run; its number."""
+        number = self.stored.adopt(trial)
+        self._tally()
+        return number
 
     def report(self, number: int, history: list[Epoch]) -> int:
         """Fill in the validation accuracies that the study misses, also those a killed driver missed; how many."""
-        trial = self.trials()[number]
-        missing = [row for row in history if row["epoch"] not in trial.intermediate_values]
+        known = self.stored.trial(number).intermediate_values
+        missing = [row for row in history if row["epoch"] not in known]
         for row in missing:
-            set_report(self.optuna, trial, int(row["epoch"]), row["val_accuracy"])
+            self.stored.report(number, int(row["epoch"]), row["val_accuracy"])
         return len(missing)
 
     def stops(self, number: int) -> bool:
         """Whether the pruner ends the trial here; what it decides is kept before it is acted on."""
-        trial = self.trials()[number]
+        trial = self.stored.trial(number)
         if (
             CONFIRMS not in trial.user_attrs
             and "pruned" not in trial.user_attrs
-            and self.pruner.prune(self.optuna, trial)
+            and self.pruner.prune(self.stored.optuna, trial)
         ):
-            self._set(number, "pruned", trial.last_step)
+            self.stored.note(number, "pruned", trial.last_step)
         return self.pruning_decided(number)
 
     def pruning_decided(self, number: int) -> bool:
         """Whether the pruner has ended the trial, now or under a driver that died since."""
-        return "pruned" in self.trials()[number].user_attrs
+        return "pruned" in self.stored.trial(number).user_attrs
 
-    def prune(self, number: int, **facts: float | None) -> None:
-        """PRUNED, with all its reports; ``facts``: as ``complete`` has them."""
-        self._set_all(number, facts)
-        self.optuna.tell(number, state=TrialState.PRUNED)
-
-    def complete(self, number: int, accuracy: float, **facts: float | None) -> None:
-        """COMPLETE with the validation accuracy (%) of the kept epoch; ``facts``: ``seconds``, ``loss``, ``share``."""
-        self._set_all(number, {**facts, "accuracy": accuracy})
-        self.optuna.tell(number, accuracy)
-
-    def _set_all(self, number: int, facts: Mapping[str, object]) -> None:
-        for name, value in facts.items():
-            if value is not None:
-                self._set(number, name, value)
-
-    def fail(self, number: int, reason: str, seconds: float = 0.0) -> None:
-        """FAIL, with its reason: the method's own fault, or an infrastructure that failed too often."""
-        self._set_all(number, {"seconds": seconds, "reason": reason})
-        self.optuna.tell(number, state=TrialState.FAIL)
+    def end_as(self, number: int, result: TrialResult) -> None:
+        """The end of a trial, as its ``result.json`` has it: COMPLETE, PRUNED with all its reports, or FAIL."""
+        state = TrialState[result["state"]]
+        self.stored.note(number, RESULT, facts_of(result))
+        self.stored.end(number, state, result["value"] if state == TrialState.COMPLETE else None)
+        self._issued.discard(number)
+        if number in self.orphans:
+            self.orphans.remove(number)
+        self._running.discard(number)
+        trial = self.stored.trial(number)
+        self._states[TrialState.RUNNING] -= CONFIRMS not in trial.user_attrs
+        self._ended(trial)
 
     def reissue(self, number: int, reason: str) -> bool:
         """Put a trial back that the infrastructure lost; False where it was lost too often at one epoch.
@@ -275,13 +317,11 @@ class OptunaStudy:
         A trial that gets on between its losses is unlucky; one that dies at the same epoch again and
         again kills its workers itself (a native crash, the kernel's out-of-memory killer).
         """
-        trial = self.trials()[number]
-        attrs, epoch = trial.user_attrs, len(trial.intermediate_values)
-        here = attrs.get("lost_here", 0) + 1 if attrs.get("lost_at") == epoch else 1
-        self._set(number, "reissued", attrs.get("reissued", 0) + 1)
-        self._set(number, "lost", reason)
-        self._set(number, "lost_at", epoch)
-        self._set(number, "lost_here", here)
+        trial = self.stored.trial(number)
+        losses, epoch = trial.user_attrs.get(LOSSES, {}), len(trial.intermediate_values)
+        here = losses.get("here", 0) + 1 if losses.get("epoch") == epoch else 1
+        told = {"count": losses.get("count", 0) + 1, "reason": reason, "epoch": epoch, "here": here}
+        self.stored.note(number, LOSSES, told)
         if here > REISSUES:
             return False
         self.orphans.append(number)
@@ -293,25 +333,54 @@ class OptunaStudy:
 
     def best(self) -> TrialRow | None:
         """The most accurate trial so far: of full length, else stopped early; the earliest of equals."""
-        return choose(self.rows(), [], "max")
+        return self._best
 
 
 class Studies:
-    """The studies of all studies, in one storage; deals out trials evenly over the studies."""
+    """All studies of a run, in one storage; deals out trials evenly over them."""
 
-    def __init__(self, experiment: Experiment, storage: BaseStorage, run: RunDir | None = None) -> None:
-        """``run``: where the budget may have been grown."""
-        self.experiment = experiment
+    def __init__(
+        self,
+        experiment: Experiment,
+        storage: BaseStorage | None,
+        run: RunDir | None = None,
+        *,
+        reading: bool = False,
+        say: Callable[[str], None] = log.warning,
+    ) -> None:
+        """``run``: where identity and budget are. ``reading``: nothing is written, whatever is done with them; then
+
+        ``storage`` may be None where there is none yet. ``say`` is told when the storage is away.
+        """
+        self.experiment, self.storage = experiment, storage
         self.budget = Budget(run, experiment.trials)
-        known = set(optuna.get_all_study_names(storage))
+        self._token = secrets.token_hex(8)
+        door = Door(storage, say) if storage and not reading else None
+        prefix = studies_prefix(run) if run else experiment.name
         self.by_name: dict[str, OptunaStudy] = {}
         for study in experiment.studies:
-            name = f"{experiment.name}/{study.name}"
-            if name in known:  # create_study would write into the journal even then
-                found = optuna.load_study(study_name=name, storage=storage)
-            else:
-                found = optuna.create_study(study_name=name, storage=storage, direction="maximize")
-            self.by_name[study.name] = OptunaStudy(study, found, experiment, self.budget)
+            name = f"{prefix or experiment.name}/{study.name}"
+            stored = StoredStudy(name, door, find_study(storage, name) if storage and reading else None)
+            self.by_name[study.name] = OptunaStudy(study, stored, experiment, self.budget)
+        self._first = next(iter(self.by_name.values())).stored
+
+    def claim(self) -> None:
+        """From now on this driver writes the studies, and no former one."""
+        self._first.set_attr(OWNER, self._token)
+
+    def check_owner(self) -> None:
+        """Raises Fenced where another driver has claimed the studies, from a copy of the run's folder, say."""
+        if self._first.attrs().get(OWNER, self._token) != self._token:
+            raise Fenced("another driver writes these studies now")
+
+    @property
+    def ledger_head(self) -> Head | None:
+        """How far the test ledger went, as it was kept beside the trials."""
+        return cast(Head | None, self._first.attrs().get(LEDGER))
+
+    def keep_ledger_head(self, head: Head) -> None:
+        """Keep how far the test ledger goes: a line that is cut off its end shows."""
+        self._first.set_attr(LEDGER, head)
 
     def next(self) -> Issue | None:
         """The next trial to run, None where there is none at the moment."""
@@ -321,7 +390,7 @@ class Studies:
         open_studies = [study for study in self.by_name.values() if study.open or study.unconfirmed]
         if not open_studies:
             return None
-        return min(open_studies, key=lambda study: len(study.own_trials())).issue()
+        return min(open_studies, key=lambda study: study.drawn).issue()
 
     @property
     def full(self) -> bool:

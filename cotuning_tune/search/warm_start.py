@@ -3,26 +3,32 @@
 They are marked, count for no budget and are never selected: they only tell TPE and GP where to look.
 """
 
-import optuna
+from collections.abc import Mapping, Sequence
+
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from cotuning_tune.search.study import CONFIRMS, MARK, OptunaStudy, Studies
+from cotuning_tune.search.stored import MARK
+from cotuning_tune.search.study import CONFIRMS, OptunaStudy, Studies
 
 
-def warm_start(studies: Studies, old: list[optuna.Study], source: str) -> int:
+def warm_start(studies: Studies, old: Mapping[str, Sequence[FrozenTrial]], source: str) -> int:
     """Add the old run's trials of equal studies to the new studies; how many. Does so once for each trial."""
-    by_study = {study.study_name.split("/", 1)[1]: study for study in old}
     added = 0
     for name, study in studies.by_name.items():
-        if name not in by_study or study.own_trials():
+        if name not in old or study.drawn:
             continue
         known = {trial.user_attrs.get(MARK) for trial in study.trials()}
-        for trial in by_study[name].get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        for trial in old[name]:
             mark = f"{source}/{name}/{trial.number}"
-            if mark in known or MARK in trial.user_attrs or CONFIRMS in trial.user_attrs:
+            if (
+                trial.state != TrialState.COMPLETE
+                or mark in known
+                or MARK in trial.user_attrs
+                or CONFIRMS in trial.user_attrs
+            ):
                 continue
             if copy := _marked(trial, study, mark):
-                study.optuna.add_trial(copy)
+                study.adopt(copy)
                 added += 1
     return added
 

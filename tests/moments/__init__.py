@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def at(folder: Path, function: str, action: str, call: int = 1) -> dict[str, str]:
-    """The environment of processes that do ``action`` at the given call of ``function``; ``folder`` counts the calls."""
+    """The environment of processes that do ``action`` at that call of ``function``; ``folder`` counts the calls."""
     folder.mkdir(parents=True, exist_ok=True)
     path = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
     return {

@@ -15,6 +15,7 @@ from cotuning_tune.search.storage import open_storage
 from cotuning_tune.search.study import Studies
 from cotuning_tune.training import TrainingJob
 from tests.search.conftest import call
+from tests.search.ends import complete, prune
 
 TEXT = """
 [experiment]
@@ -88,10 +89,10 @@ def test_selection_says_what_it_looked_at(tmp_path: Path, experiment: Experiment
     for number, value in enumerate((90.0, 80.0)):
         study.issue()
         study.report(number, [{"epoch": 1, "val_accuracy": value}, {"epoch": 2, "val_accuracy": value - 5}])
-        study.prune(number, accuracy=value, seconds=1.0)
+        prune(study, number, accuracy=value, seconds=1.0)
     if ends:
         study.issue()
-        study.complete(2, 30.0, seconds=1.0)
+        complete(study, 2, 30.0, seconds=1.0)
     write_selections(run, experiment, studies)
     chosen = json.loads(run.study(CELL).selection.read_text())
     assert (chosen["trial"], chosen["val_accuracy"]) == ((2, 30.0) if ends else (0, 90.0))

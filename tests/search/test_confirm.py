@@ -15,13 +15,13 @@ from cotuning_tune.experiment import Experiment, parse
 from cotuning_tune.run.budget import extend
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.records import Values
-from cotuning_tune.search.repair import repair
 from cotuning_tune.search.selection import write_selections
 from cotuning_tune.search.space import first_points
 from cotuning_tune.search.status import status_table
 from cotuning_tune.search.storage import open_storage
 from cotuning_tune.search.study import CONFIRMS, REISSUES, Issue, OptunaStudy, Studies
-from tests.search.test_study import Killed, cut_after
+from tests.search.ends import complete, fail
+from tests.search.test_study import redrawn
 
 TEXT = """
 [experiment]
@@ -58,7 +58,7 @@ def finish(studies: Studies, issue: Issue) -> None:
     """Complete a drawn trial, or one that confirms, with its accuracy of the tables above."""
     confirms = study_of(studies).trials()[issue.number].user_attrs.get(CONFIRMS)
     accuracy = ACCURACIES.get(issue.number, 10.0) if confirms is None else AGAIN.get(confirms, 10.0)
-    study_of(studies).complete(issue.number, accuracy, loss=100.0 - accuracy)
+    complete(study_of(studies), issue.number, accuracy, loss=100.0 - accuracy)
 
 
 def search(studies: Studies, end: Callable[[Studies, Issue], None] = finish) -> list[Issue]:
@@ -124,46 +124,16 @@ def test_the_off_trial_is_confirmed_switched_off() -> None:
     assert study_of(studies).trials()[again.number].params["bss/weight"] == 1e-5
 
 
-def test_killed_between_queueing_and_asking(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A queued confirmation is the next to be trained: none is lost, none done twice."""
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_killed_while_drawing(moment: str) -> None:
+    """A confirmation stands in the storage whole or not at all: none is lost, none done twice."""
     undisturbed, storage = search(begun(InMemoryStorage())), InMemoryStorage()
-    anew: list[Issue] = []
-    while True:
-        studies = begun(storage)
-        with monkeypatch.context() as patch:
-            patch.setattr(study_of(studies).optuna, "ask", lambda _: (_ for _ in ()).throw(Killed))
-            try:
-                if studies.next() is None:
-                    break
-            except Killed:
-                pass
-        studies = begun(storage)
-        issue = studies.next()
-        assert issue is not None
-        anew.append(issue)
-        finish(studies, issue)
-    assert anew == undisturbed
 
+    def anew() -> Studies:
+        vars(storage).pop("create_new_trial", None)
+        return begun(storage)
 
-@pytest.mark.parametrize("count", [0, 1, 3])
-def test_killed_while_asking(tmp_path: Path, count: int) -> None:
-    """A confirming trial with a part of its parameters gets the others of the trial that it confirms."""
-    run = RunDir(tmp_path)
-    studies = Studies(experiment(), open_storage(run))
-    for _ in range(4):
-        issue = studies.next()
-        assert issue is not None
-        finish(studies, issue)
-    storage = open_storage(run)
-    cut_after(storage, count)
-    with pytest.raises(Killed):
-        Studies(experiment(), storage).next()
-    studies = Studies(experiment(), open_storage(run))
-    assert sum(line.endswith("drawn again") for line in repair(run, studies)) == 1
-    again = search(studies)
-    drawn = study_of(studies).trials()
-    assert [(issue.number, issue.splits) for issue in again] == [(4, (1,)), (5, (1,)), (6, (1,))]
-    assert [drawn[issue.number].params for issue in again] == [drawn[number].params for number in (3, 2, 1)]
+    assert redrawn(anew, moment, finish) == undisturbed
 
 
 def test_a_running_one_is_issued_again() -> None:
@@ -194,7 +164,7 @@ def test_a_failing_one_drops_its_trial(tmp_path: Path, lost: bool) -> None:
         if study.trials()[issue.number].user_attrs.get(CONFIRMS) != 2:
             return finish(studies, issue)
         if not lost or not study.reissue(issue.number, "killed"):
-            study.fail(issue.number, "not finite")
+            fail(study, issue.number, "not finite")
         return None
 
     studies = begun(InMemoryStorage())
@@ -213,7 +183,7 @@ def test_fewer_of_full_length() -> None:
             if issue.number in kept or issue.splits == (1,):
                 finish(studies, issue)
             else:
-                study_of(studies).fail(issue.number, "not finite")
+                fail(study_of(studies), issue.number, "not finite")
 
         return end
 
@@ -234,7 +204,7 @@ def test_an_extended_run_confirms_anew(tmp_path: Path) -> None:
     grown = Studies(experiment(), storage, run)
 
     def end(studies: Studies, issue: Issue) -> None:
-        study_of(studies).complete(issue.number, 90.0 if issue.splits == (0,) else 85.0)
+        complete(study_of(studies), issue.number, 90.0 if issue.splits == (0,) else 85.0)
 
     more = search(grown, end)
     assert [(issue.number, issue.splits) for issue in more] == [(7, (0,)), (8, (0,)), (9, (1,)), (10, (1,))]
@@ -260,7 +230,7 @@ def test_the_other_rules_confirm_nothing(tmp_path: Path, rule: str, trial: int, 
     """'max' takes the most accurate trial, 'loss' the one with the lowest validation loss; both as it was drawn."""
 
     def end(studies: Studies, issue: Issue) -> None:
-        study_of(studies).complete(issue.number, ACCURACIES[issue.number], loss=ACCURACIES[issue.number] / 100)
+        complete(study_of(studies), issue.number, ACCURACIES[issue.number], loss=ACCURACIES[issue.number] / 100)
 
     studies = begun(InMemoryStorage(), selection=rule)
     assert (len(search(studies, end)), studies.total, studies.full) == (4, 4, True)
@@ -307,9 +277,9 @@ def test_own_failures_shift_no_point() -> None:
         if not study.trials()[issue.number].user_attrs.get("fixed"):
             drawn.setdefault(issue.study.method, []).append(issue.values)
         if step % 4 == 1 or (issue.study.method == "lwf" and issue.number > 1):
-            study.fail(issue.number, "not finite")
+            fail(study, issue.number, "not finite")
         else:
-            study.complete(issue.number, 50.0)
+            complete(study, issue.number, 50.0)
     assert studies.next() is None
     assert {name: len(points) for name, points in drawn.items()} == {
         name: 8 if name == "fine_tune" else 7 for name in methods.names()

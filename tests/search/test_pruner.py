@@ -9,6 +9,7 @@ from cotuning_tune.experiment import parse
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.search.storage import open_storage
 from cotuning_tune.search.study import OptunaStudy, Studies, accuracy_of
+from tests.search.ends import complete, prune
 
 TEXT = """
 [experiment]
@@ -37,9 +38,9 @@ def run_trial(study: OptunaStudy, level: float) -> int:
         history.append({"epoch": epoch, "val_accuracy": level})
         study.report(number, history)
         if epoch < 9 and study.stops(number):
-            study.prune(number, accuracy=history[-1]["val_accuracy"], seconds=1.0)
+            prune(study, number, accuracy=history[-1]["val_accuracy"], seconds=1.0)
             return epoch
-    study.complete(number, level, seconds=1.0)
+    complete(study, number, level, seconds=1.0)
     return 9
 
 
@@ -100,7 +101,7 @@ def test_stopped_trials_keep_their_reports(tmp_path: Path) -> None:
     study = studies(tmp_path, "asha")[0]
     number = study.issue().number
     study.report(number, [{"epoch": 1, "val_accuracy": 90.0}, {"epoch": 2, "val_accuracy": 80.0}])
-    study.prune(number, accuracy=80.0, seconds=1.0)
+    prune(study, number, accuracy=80.0, seconds=1.0)
     pruned = study.trials()[number]
     assert pruned.state == TrialState.PRUNED
     assert pruned.intermediate_values == {1: 90.0, 2: 80.0}
@@ -109,7 +110,7 @@ def test_stopped_trials_keep_their_reports(tmp_path: Path) -> None:
     assert best is not None
     assert best["number"] == number
     full = study.issue().number
-    study.complete(full, 30.0, seconds=1.0)
+    complete(study, full, 30.0, seconds=1.0)
     best = study.best()
     assert best is not None
     assert best["number"] == full

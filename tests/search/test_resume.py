@@ -8,6 +8,7 @@ import pytest
 from optuna.trial import TrialState
 
 from cotuning_tune.base.files import read_lines
+from cotuning_tune.search.study import LOSSES, RESULT
 from tests.search.conftest import call
 from tests.search.kills import actors, kill_all, start, summary, trials_of, wait_for, write_experiment
 
@@ -46,7 +47,7 @@ def test_results_equal_the_undisturbed(disturbed: Path, undisturbed: Path) -> No
 def test_the_lost_worker_is_counted(disturbed: Path) -> None:
     """The trial of the killed worker was issued again, and its study says so."""
     attrs = [t.user_attrs for trials in trials_of(disturbed).values() for t in trials]
-    assert sum(a.get("reissued", 0) for a in attrs) >= 1
+    assert sum(a.get(LOSSES, {}).get("count", 0) for a in attrs) >= 1
 
 
 def test_failures_carry_their_reason(undisturbed: Path) -> None:
@@ -55,7 +56,7 @@ def test_failures_carry_their_reason(undisturbed: Path) -> None:
     assert failed
     for _, trial in failed:
         assert trial.params["optim/lr"] == 1e30
-        assert "not finite" in trial.user_attrs["reason"]
+        assert "not finite" in trial.user_attrs[RESULT]["reason"]
 
 
 def test_each_epoch_stands_once(disturbed: Path) -> None:

@@ -9,16 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from cotuning_tune.base import files
 from cotuning_tune.base.errors import Unfinished, UserError
-from cotuning_tune.base.files import write_json
+from cotuning_tune.base.files import write_bytes, write_json, write_lines
 from cotuning_tune.experiment import parse
 from cotuning_tune.run.folder import RunDir
-from cotuning_tune.search.repair import repair
-from cotuning_tune.search.storage import WaitingJournal, mend_journal, open_storage, set_storage
+from cotuning_tune.search.recorder import Recorder
+from cotuning_tune.search.repair import adopt_lost, repair
+from cotuning_tune.search.storage import (
+    WaitingJournal,
+    absolute,
+    kept_url,
+    mend_journal,
+    open_storage,
+    read_storage,
+    set_storage,
+)
 from cotuning_tune.search.study import Studies
+from tests.search.ends import complete
 
 TEXT = """
 [experiment]
@@ -42,7 +52,7 @@ def run(tmp_path: Path) -> RunDir:
     study = studies_of(made).by_name[CELL]
     first, second = study.issue(), study.issue()
     study.report(first.number, [{"epoch": 1, "val_accuracy": 40.0}, {"epoch": 2, "val_accuracy": 60.0}])
-    study.complete(first.number, 60.0, seconds=2.5)
+    complete(study, first.number, 60.0, seconds=2.5)
     write_json(made.study(CELL).trial(0).result, {"state": "COMPLETE"})
     study.report(second.number, [{"epoch": 1, "val_accuracy": 30.0}])
     write_json(made.study(CELL).trial(1).config, {})
@@ -89,12 +99,105 @@ def test_a_dead_drivers_journal_lock_is_removed(run: RunDir) -> None:
     assert not lock.is_symlink()
 
 
-def test_a_lost_journal_is_refused(run: RunDir) -> None:
-    """Trials without a journal are never taken for a fresh start."""
-    run.journal.unlink()
-    with pytest.raises(UserError, match=r"optuna\.journal is gone, but there are trials"):
-        open_storage(run)
-    assert not run.journal.exists()
+def _emptied(journal: Path) -> None:
+    journal.write_bytes(b"")
+
+
+def _cut(journal: Path) -> None:
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[:4]))
+
+
+def _damaged(journal: Path) -> None:
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([*lines[:4], b"\0" * 200 + b"\n", *lines[5:]]))
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, _emptied, _cut, _damaged])
+def test_a_lost_journal_is_written_again_from_the_folders(tmp_path: Path, harm: Callable[[Path], None]) -> None:
+    """Gone, emptied, restored from an older copy, damaged in its middle: every trial is there again, trained or not.
+
+    A reader sees the same and writes nothing; what was found is kept where it cannot be read.
+    """
+    run = RunDir(tmp_path)
+    recorder = Recorder(run)
+    studies = studies_of(run)
+    study = studies.by_name[CELL]
+    for accuracy in (40.0, 60.0, None):
+        issue = study.issue()
+        recorder.start(issue, [])
+        history = [{"epoch": 1, "val_accuracy": 30.0}]
+        recorder.report(issue, history)
+        study.report(issue.number, history)
+        if accuracy:
+            result = {"state": "COMPLETE", "value": accuracy, "epochs": 1, "seconds": 2.0, "reason": "", "loss": 1.5}
+            recorder.finish(issue, result)  # type: ignore[arg-type]
+            study.end_as(issue.number, result)  # type: ignore[arg-type]
+    before = [told(trial) for trial in study.trials()]
+    harm(run.journal)
+    found = run.journal.read_bytes() if run.journal.exists() else None
+    reader = Studies(parse(TEXT, "broken"), read_storage(run), run, reading=True)
+    adopt_lost(run, reader)
+    assert [told(trial) for trial in reader.by_name[CELL].trials()] == before
+    assert (run.journal.read_bytes() if run.journal.exists() else None) == found
+    kept = [f"optuna.journal is damaged after {_whole(found)} bytes: kept as optuna.journal.damaged1"]
+    assert mend_journal(run.journal) == (kept if harm is _damaged else [])
+    if harm is _damaged:
+        assert run.journal.with_name("optuna.journal.damaged1").read_bytes() == found
+    after = studies_of(run)
+    assert any("written again from the folders" in line for line in repair(run, after))
+    assert repair(run, after) == []
+    assert [told(trial) for trial in studies_of(run).by_name[CELL].trials()] == before
+    assert studies_of(run).by_name[CELL].issue().number == 2
+    assert studies_of(run).by_name[CELL].open == 0
+
+
+def _whole(found: bytes | None) -> int:
+    return (found or b"").index(b"\0")
+
+
+def told(trial: FrozenTrial) -> tuple[object, ...]:
+    """What a search knows of a trial."""
+    return trial.number, trial.state, trial.params, trial.value, trial.intermediate_values, trial.user_attrs
+
+
+def test_a_long_last_line_stays(run: RunDir) -> None:
+    """However long a whole line is, it is never cut."""
+    note = {"op_code": 2, "worker_id": "w", "study_id": 0, "user_attr": {"note": "x" * 200_000}}
+    with run.journal.open("a") as file:
+        file.write(json.dumps(note) + "\n")
+    before = run.journal.read_bytes()
+    assert mend_journal(run.journal) == []
+    assert run.journal.read_bytes() == before
+
+
+def test_a_trial_that_had_ended_as_its_driver_died(run: RunDir) -> None:
+    """Its result lies in its folder and its study has not been told: it is told, and no epoch is trained again."""
+    files = run.study(CELL).trial(1)
+    write_lines(files.metrics, [{"epoch": 1, "val_accuracy": 30.0}, {"epoch": 2, "val_accuracy": 35.0}])
+    write_json(files.result, {"state": "COMPLETE", "value": 35.0, "epochs": 2, "seconds": 4.0, "reason": ""})
+    write_bytes(files.state, b"state")
+    studies = studies_of(run)
+    assert repair(run, studies) == [f"{CELL}: trial 1 had ended as its driver died: its study is told now"]
+    trial = studies.by_name[CELL].trials()[1]
+    assert (trial.state, trial.value, trial.intermediate_values) == (TrialState.COMPLETE, 35.0, {1: 30.0, 2: 35.0})
+    assert not files.state.exists()
+    assert studies.next().number == 2
+
+
+def test_reading_writes_nothing(run: RunDir, tmp_path: Path) -> None:
+    """Whoever only looks makes neither studies nor files, where there are none yet either."""
+    before = run.journal.read_bytes()
+    other = parse(TEXT.replace('"fine_tune"', '"bss"'), "broken")
+    assert Studies(other, read_storage(run), run, reading=True).by_name["synthetic-1.00-bss"].trials() == []
+    assert run.journal.read_bytes() == before
+    empty = RunDir(tmp_path / "empty")
+    assert read_storage(empty) is None
+    assert Studies(other, None, empty, reading=True).by_name["synthetic-1.00-bss"].open == 3
+    set_storage(empty, f"sqlite:///{tmp_path}/none.db")
+    assert read_storage(empty) is None
+    assert sorted(path.name for path in empty.path.iterdir()) == ["optuna_storage.url"]
+    assert not (tmp_path / "none.db").exists()
 
 
 def test_a_lost_result_is_written_from_the_study(run: RunDir) -> None:
@@ -133,11 +236,34 @@ def test_any_optuna_storage_serves(tmp_path: Path) -> None:
     set_storage(run, url)
     assert stat.S_IMODE(run.optuna_storage_file.stat().st_mode) == 0o600
     study = studies_of(run).by_name[CELL]
-    study.complete(study.issue().number, 50.0, seconds=1.0)
+    complete(study, study.issue().number, 50.0, seconds=1.0)
     assert studies_of(run).by_name[CELL].counts()[TrialState.COMPLETE] == 1
     assert not run.journal.exists()
-    with pytest.raises(UserError, match="elsewhere already"):
+    assert read_storage(run) is not None
+
+
+def test_a_mistyped_storage_is_corrected(tmp_path: Path) -> None:
+    """As long as no trial has been handed out; afterwards another one is refused, and the way to move is named."""
+    run = RunDir(tmp_path)
+    set_storage(run, "sqlite:////nowhere/at/all.db")
+    set_storage(run, f"sqlite:///{tmp_path}/right.db")
+    run.studies_folder.mkdir()
+    set_storage(run, f"sqlite:///{tmp_path}/right.db")
+    with pytest.raises(UserError, match=r"elsewhere already: .* migrate"):
         set_storage(run, "sqlite:///other.db")
+
+
+def test_a_database_file_is_found_from_every_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its path is kept as it is meant where it was typed."""
+    monkeypatch.chdir(tmp_path)
+    set_storage(RunDir(tmp_path), "sqlite:///studies.db")
+    assert kept_url(RunDir(tmp_path)) == f"sqlite:///{tmp_path}/studies.db"
+    server = "postgresql://u@h/db"
+    assert [absolute(url) for url in (server, "sqlite:///:memory:", "sqlite:////a/b.db")] == [
+        server,
+        "sqlite:///:memory:",
+        "sqlite:////a/b.db",
+    ]
 
 
 def test_an_unreachable_storage_is_one_line(tmp_path: Path) -> None:

@@ -2,19 +2,22 @@
 
 import contextlib
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState, create_trial
 
 from cotuning_tune.experiment import Experiment, parse
 from cotuning_tune.run.folder import RunDir
-from cotuning_tune.search.repair import repair
 from cotuning_tune.search.selection import importance
 from cotuning_tune.search.storage import open_storage
-from cotuning_tune.search.study import MARK, REISSUES, Issue, Studies
+from cotuning_tune.search.stored import MARK
+from cotuning_tune.search.study import LOSSES, REISSUES, Issue, Studies
+from tests.search.ends import complete, fail
 
 TEXT = """
 [experiment]
@@ -38,7 +41,7 @@ def row(epoch: int, accuracy: float) -> dict[str, float]:
 def finish(studies: Studies, issue: Issue) -> None:
     """Complete a trial with a value that follows from its parameters alone."""
     value = 50.0 + 1000 * issue.values["optim/lr"]
-    studies.by_name[issue.study.name].complete(issue.number, value, seconds=1.0)
+    complete(studies.by_name[issue.study.name], issue.number, value, seconds=1.0)
 
 
 def deal_all(studies: Studies) -> list[Issue]:
@@ -75,47 +78,51 @@ class Killed(Exception):  # noqa: N818 - what happened
     """Stands for the death of the driver."""
 
 
-def cut_after(storage: BaseStorage, count: int) -> None:
-    """From now on the driver dies when it wants to write a parameter after ``count`` more."""
-    write, left = storage.set_trial_param, iter(range(count))
+def dies_drawing(storage: BaseStorage, moment: str) -> None:
+    """The driver dies ``before`` or ``after`` its next trial stands in the storage."""
+    write = storage.create_new_trial
 
-    def dying(*arguments: Any) -> None:
-        if next(left, None) is None:
-            raise Killed
-        write(*arguments)
+    def dying(*arguments: Any, **named: Any) -> int:
+        if moment == "after":
+            write(*arguments, **named)
+        raise Killed
 
-    storage.set_trial_param = dying  # type: ignore[method-assign]
+    storage.create_new_trial = dying  # type: ignore[method-assign]
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe", "qmc"])
-def test_a_driver_killed_while_drawing(tmp_path: Path, sampler: str) -> None:
-    """A trial with a part of its parameters, or none, gets the values that an undisturbed search draws."""
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    through = deal_all(Studies(experiment(sampler), open_storage(RunDir(tmp_path / "a"))))
-    run, anew = RunDir(tmp_path / "b"), []
-    for count in range(100):
-        storage = open_storage(run)
-        studies = Studies(experiment(sampler), storage)
-        cut_after(storage, count // 2 % (3 + count % 2))  # fine_tune has three parameters, bss four
+def redrawn(start: Callable[[], Studies], moment: str, end: Callable[[Studies, Issue], None]) -> list[Issue]:
+    """All issues of a search whose driver dies at every draw: each as the next driver hands it out, and ends it."""
+    anew: list[Issue] = []
+    while True:
+        studies = start()
+        dies_drawing(studies.storage, moment)
         with contextlib.suppress(Killed):
             if studies.next() is None:
-                break
+                return anew
             pytest.fail("the driver should have died")
-        studies = Studies(experiment(sampler), open_storage(run))
-        told = [line.partition(": ")[2] for line in repair(run, studies) if line.endswith("drawn again")]
-        assert told == [f"trial {count // 2} was being drawn when its driver died: drawn again"]
-        assert repair(run, studies) == []
+        studies = start()
+        assert sum(study.busy for study in studies.by_name.values()) == (moment == "after")
         issue = studies.next()
         assert issue is not None
         anew.append(issue)
-        finish(studies, issue)
+        end(studies, issue)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("sampler", ["random", "tpe", "qmc"])
+def test_a_driver_killed_while_drawing(tmp_path: Path, sampler: str, moment: str) -> None:
+    """A trial stands in the storage whole or not at all; either way it gets the values of an undisturbed search."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    through = deal_all(Studies(experiment(sampler), open_storage(RunDir(tmp_path / "a"))))
+    anew = redrawn(lambda: Studies(experiment(sampler), open_storage(RunDir(tmp_path / "b"))), moment, finish)
     assert anew == through
 
 
+@pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("sampler", ["random", "tpe", "qmc"])
-def test_a_driver_of_a_warm_started_run_killed_while_drawing(tmp_path: Path, sampler: str) -> None:
-    """Trials added from an older run do not change which point a trial is redrawn at."""
+def test_a_driver_of_a_warm_started_run_killed_while_drawing(tmp_path: Path, sampler: str, moment: str) -> None:
+    """Trials added from an older run do not change which point a trial is drawn at."""
 
     def begun(run: RunDir) -> Studies:
         studies = Studies(experiment(sampler), open_storage(run))
@@ -124,7 +131,8 @@ def test_a_driver_of_a_warm_started_run_killed_while_drawing(tmp_path: Path, sam
             made = create_trial(
                 params=values, distributions=study.distributions, value=50.0, user_attrs={MARK: "old 0"}
             )
-            study.optuna.add_trials([made, made, made])
+            for _ in range(3):
+                study.adopt(made)
         return studies
 
     for name in "ab":
@@ -132,19 +140,7 @@ def test_a_driver_of_a_warm_started_run_killed_while_drawing(tmp_path: Path, sam
     through = deal_all(begun(RunDir(tmp_path / "a")))
     run = RunDir(tmp_path / "b")
     begun(run)
-    anew: list[Issue] = []
-    while len(anew) < len(through):
-        storage = open_storage(run)
-        studies = Studies(experiment(sampler), storage)
-        cut_after(storage, 1)
-        with pytest.raises(Killed):
-            studies.next()
-        studies = Studies(experiment(sampler), open_storage(run))
-        assert sum(line.endswith("drawn again") for line in repair(run, studies)) == 1
-        issue = studies.next()
-        assert issue is not None
-        anew.append(issue)
-        finish(studies, issue)
+    anew = redrawn(lambda: Studies(experiment(sampler), open_storage(run)), moment, finish)
     assert anew == through
 
 
@@ -159,14 +155,26 @@ def test_an_interrupted_trial_comes_first(tmp_path: Path) -> None:
     assert fresh not in again
 
 
-def test_a_driver_killed_between_queueing_and_asking_loses_nothing(tmp_path: Path) -> None:
-    """A queued first point is the next trial, not one more."""
-    studies = Studies(experiment(), open_storage(RunDir(tmp_path)))
-    study = studies.by_name["synthetic-1.00-bss"]
-    study.optuna.enqueue_trial(study.firsts[0].values)
-    issues = [i for i in deal_all(Studies(experiment(), open_storage(RunDir(tmp_path)))) if i.study.method == "bss"]
-    assert [i.number for i in issues] == list(range(6))
-    assert issues[0].values == study.firsts[0].values
+def test_what_another_program_has_queued_is_left_alone(tmp_path: Path) -> None:
+    """A point that a dashboard has queued is none of the search's: not asked for, not counted."""
+    storage = open_storage(RunDir(tmp_path))
+    studies = Studies(experiment(), storage)
+    optuna.load_study(study_name="deal/synthetic-1.00-bss", storage=storage).enqueue_trial({"optim/lr": 0.5})
+    issues = [i for i in deal_all(Studies(experiment(), storage)) if i.study.method == "bss"]
+    assert [i.number for i in issues] == list(range(1, 7))
+    assert issues[0].values == studies.by_name["synthetic-1.00-bss"].firsts[0].values
+
+
+def test_a_trial_that_another_driver_has_begun_meanwhile(tmp_path: Path) -> None:
+    """A former driver draws one more after the new one has looked: it is issued again at once, nobody waits for it."""
+    storage = open_storage(RunDir(tmp_path))
+    new, former = (Studies(experiment(), storage) for _ in range(2))
+    lost = former.by_name["synthetic-1.00-bss"].issue()
+    issues = deal_all(new)
+    assert new.finished
+    mine = [issue for issue in issues if issue.study.method == "bss"]
+    assert sorted(issue.number for issue in mine) == list(range(6))
+    assert [issue.values for issue in mine if issue.number == 0] == [lost.values]
 
 
 def test_a_report_fills_what_was_missed(tmp_path: Path) -> None:
@@ -183,7 +191,7 @@ def test_own_failures_use_up_draws(tmp_path: Path) -> None:
     studies = Studies(experiment(), open_storage(RunDir(tmp_path)))
     while (issue := studies.next()) is not None:
         if issue.study.method == "bss":
-            studies.by_name[issue.study.name].fail(issue.number, "broken")
+            fail(studies.by_name[issue.study.name], issue.number, "broken")
         else:
             finish(studies, issue)
     counts = {name: study.counts() for name, study in studies.by_name.items()}
@@ -200,7 +208,7 @@ def test_the_infrastructure_may_lose_a_trial_three_times(tmp_path: Path) -> None
         assert study.reissue(number, "killed")
         assert study.issue().number == number
     assert not study.reissue(number, "killed")
-    assert study.trials()[number].user_attrs["reissued"] == REISSUES + 1
+    assert study.trials()[number].user_attrs[LOSSES]["count"] == REISSUES + 1
 
 
 def test_a_trial_that_gets_on_is_only_unlucky(tmp_path: Path) -> None:
@@ -211,14 +219,14 @@ def test_a_trial_that_gets_on_is_only_unlucky(tmp_path: Path) -> None:
         study.report(number, [row(n, 10.0) for n in range(1, epoch + 1)])
         assert study.reissue(number, "killed")
         assert study.issue().number == number
-    assert study.trials()[number].user_attrs["reissued"] == 9
+    assert study.trials()[number].user_attrs[LOSSES]["count"] == 9
 
 
 def test_the_earliest_of_equals_is_best(tmp_path: Path) -> None:
     """Ties of validation accuracy go to the trial that was asked for first."""
     study = Studies(experiment(), open_storage(RunDir(tmp_path))).by_name["synthetic-1.00-bss"]
     for value in (40.0, 60.0, 60.0):
-        study.complete(study.issue().number, value, seconds=1.0)
+        complete(study, study.issue().number, value, seconds=1.0)
     best = study.best()
     assert best is not None
     assert best["number"] == 1

@@ -21,6 +21,7 @@ from cotuning_tune.search.space import distributions
 from cotuning_tune.search.storage import open_storage
 from cotuning_tune.search.study import Studies
 from cotuning_tune.training import TrainingJob
+from tests.search.ends import fail
 
 ROOT = Path(__file__).parents[2]
 TEXT = '[experiment]\ntasks = ["synthetic"]\nmethods = ["bss"]\nbackbone = "tiny_cnn"\ntrials = 4\nsampler = "random"\n'
@@ -63,7 +64,7 @@ def test_trap_05_the_value_is_that_of_the_kept_epoch(tiny_run: Tiny, epoch: str,
 def test_trap_06_nan_is_told_fail(tmp_path: Path) -> None:
     """A failed trial is FAIL, not RUNNING for ever."""
     study = Studies(parse(TEXT, "nan"), open_storage(RunDir(tmp_path))).by_name["synthetic-1.00-bss"]
-    study.fail(study.issue().number, "not finite")
+    fail(study, study.issue().number, "not finite")
     assert study.trials()[0].state == optuna.trial.TrialState.FAIL
 
 

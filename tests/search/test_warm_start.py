@@ -10,7 +10,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from cotuning_tune.experiment import parse
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.search.storage import open_storage
-from cotuning_tune.search.study import MARK, Studies
+from cotuning_tune.search.stored import MARK
+from cotuning_tune.search.study import Studies
 from cotuning_tune.search.warm_start import warm_start
 
 TEXT = """
@@ -46,10 +47,10 @@ def test_trials_inside_the_new_space_are_told(tmp_path: Path, values: dict[str, 
     """An old trial is added once where every searched value lies in the new ranges and options, else left out."""
     studies = Studies(parse(TEXT, "new"), open_storage(RunDir(tmp_path)))
     (name, study) = next(iter(studies.by_name.items()))
-    old = optuna.create_study(study_name=f"old/{name}", direction="maximize")
+    old = optuna.create_study(direction="maximize")
     distributions = {key: OLD[key] for key in values}
     old.add_trial(optuna.trial.create_trial(params=values, distributions=distributions, value=50.0))
-    assert [warm_start(studies, [old], "old") for _ in range(2)] == [added, 0]
+    assert [warm_start(studies, {name: old.trials}, "old") for _ in range(2)] == [added, 0]
     kept = {key: value for key, value in values.items() if key != "gone"}
     marks = [(t.params, t.value, t.user_attrs[MARK]) for t in study.trials()]
     assert marks == [(kept, 50.0, f"old/{name}/0")] * added

@@ -22,6 +22,7 @@ from cotuning_tune.search.curves import Curves
 from cotuning_tune.tensorboard.events import PATTERN
 from tests.boards import ENDS, METHODS, Board, Made, board_of, rows, write_run, write_seeds
 from tests.browser import resize
+from tests.search.ends import complete
 from tests.servers import bucket, free_port, s3_server
 
 WEIGHTS = {"bss/weight", "co_tuning/weight"}
@@ -129,7 +130,7 @@ def test_it_is_live(tmp_path: Path) -> None:
         tell(EpochEnded(key, 0, rows(0, 4)[:2], 1, 4))
         board.wait(lambda: best(f"{name}.running") == 50.0)
         tell(EpochEnded(key, 0, rows(0, 4), 2, 4))
-        study.complete(issue.number, 60.0, seconds=1.0)
+        complete(study, issue.number, 60.0, seconds=1.0)
         tell(TrialEnded(key, 0, "COMPLETE", 60.0, 1.0, 60.0))
         board.wait(lambda: statuses(board) == {name: "SUCCESS"} and best(name) == 35.0)
         curve = "/data/plugin/scalars/scalars?run=methods/bss&tag=best_val_accuracy/synthetic-0.50"
