@@ -1,30 +1,32 @@
 """Retraining: the chosen configuration of each study over the seeds, then one look at the test split.
 
-The only place that opens a test split. The driver writes the ledger line before a test evaluation, so
-that none goes unrecorded, whatever is killed.
+The driver writes the ledger's line before each opening of a test split, one for each attempt, so that none goes
+unrecorded, whatever is killed.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cotuning_tune.base.errors import TrainingFailed, UserError
-from cotuning_tune.base.files import place, read_json, read_lines, write_bytes, write_json, write_lines
+from cotuning_tune.base.errors import UserError
+from cotuning_tune.base.files import read_json, read_lines, write_json, write_lines
 from cotuning_tune.cluster.driver import Driver
 from cotuning_tune.data import Crops
 from cotuning_tune.run import ledger
 from cotuning_tune.run.events import Event, SeedEnded, SeedStarted, StageStarted, Standing
 from cotuning_tune.run.folder import RunDir, StudyDir, TrialDir
-from cotuning_tune.run.predictions import Predictions, file_hash, order_key
-from cotuning_tune.run.records import Epoch, SeedResult, Selection, Tested, Trained, Values
+from cotuning_tune.run.records import Epoch, SeedResult, Selection, Tested, TrialConfig, TrialReport, Values
 from cotuning_tune.run.stream import Stream
 from cotuning_tune.run.summary import with_seeds
 from cotuning_tune.tensorboard.events import write_ended
-from cotuning_tune.training import TrainingJob, TrainingSpec
+from cotuning_tune.training import TrainingSpec
 from cotuning_tune.training.job import kept_row
+from cotuning_tune.training.seed import PICTURES
 from cotuning_tune.training.state import remove_states
 
-PICTURES = ("validation/confusion", "validation/mistakes")
+REISSUES = 3
+LOST = "infrastructure: lost more often than it may be issued again"
 
 
 @dataclass(frozen=True)
@@ -52,83 +54,6 @@ class Retraining:
         return ledger.config_hash(TrainingSpec.from_json(self.selection["spec"]).to_json())
 
 
-def _train(spec: Values, folder: str, run: str, incarnation: int, threads: int) -> Trained:
-    """Train one seed to its end, continuing from its state; keep the weights of the epoch that ``train.epoch`` names.
-
-    Runs in a worker. Returns the history, and ``failed`` with the reason where the method failed. Beside the model
-    stand pictures of its mistakes on the validation split.
-    """
-    import torch
-    from safetensors.torch import save
-
-    torch.set_num_threads(threads)
-    owned, files = RunDir(place(run)), TrialDir(place(folder))
-    job = TrainingJob(
-        TrainingSpec.from_json(spec),
-        files,
-        keep_best=True,
-        may_write=lambda size: owned.check_writable(incarnation, size),
-    )
-    try:
-        while not job.finished:
-            job.advance()
-    except TrainingFailed as problem:
-        return {"history": job.history, "failed": str(problem)}
-    job.load_best()
-    weights = {k: v.contiguous().cpu() for k, v in job.trainer.model.state_dict().items()}
-    data = save(weights)
-    job.check_owner(len(data))
-    write_bytes(files.model, data)
-    if summary := job.trainer.method.summary(job.trainer.task):
-        write_json(files.method, summary)
-    if job.spec.task_config["train_on"] == "train":  # else every validation image was trained on
-        for tag, picture in _pictures(job).items():
-            write_bytes(files.picture(tag), picture)
-    return {"history": job.history, "failed": ""}
-
-
-def _pictures(job: TrainingJob) -> dict[str, bytes]:
-    """Confusion matrix and surest mistakes on the validation split, by tag: one more pass over it.
-
-    Not of the test split: who sees its images tunes on them.
-    """
-    from cotuning_tune.inspection.mistakes import Judged, draw_confusion, draw_mistakes
-
-    spec, trainer = job.spec, job.trainer
-    title = f"{spec.task} at {100 * spec.rate:g} %, {spec.method}, seed {spec.seed}"
-    task = trainer.task
-    found = trainer.judge(task.val)
-    judged = Judged(title, task.val, task.class_names, found.predicted_N, found.probability_N)
-    return dict(zip(PICTURES, (draw_confusion(judged), draw_mistakes(judged)), strict=True))
-
-
-def _test(spec: Values, folder: str, run: str, incarnation: int, threads: int, crops: Crops) -> Tested:
-    """Open the test split once with the kept weights; keep what they say of each image. Runs in a worker."""
-    import torch
-    from safetensors.torch import load
-
-    torch.set_num_threads(threads)
-    owned, files = RunDir(place(run)), TrialDir(place(folder))
-    trainer = TrainingJob(TrainingSpec.from_json(spec)).trainer
-    trainer.model.load_state_dict(load(files.model.read_bytes()))
-    split, classes = trainer.task.open_test(), tuple(map(str, trainer.task.class_names))
-    judged = trainer.judge(split, crops)
-    tested = trainer.evaluation(judged)
-    found = (judged.labels_N, judged.predicted_N, judged.probability_N, judged.loss_N)
-    labels, predicted, confidence, nll = (part.numpy() for part in found)
-    data = Predictions(labels, predicted, confidence, nll, order_key(split.names), classes).packed()
-    owned.check_writable(incarnation, len(data))
-    write_bytes(files.predictions, data)
-    return {
-        "test_accuracy": tested.accuracy,
-        "test_mean_class_accuracy": tested.class_accuracy,
-        "test_loss": tested.loss,
-        "test_images": tested.count,
-        "test_crops": crops,
-        "predictions": file_hash(data),
-    }
-
-
 def planned(run: RunDir, seeds: tuple[int, ...], decode: str = "") -> list[Retraining]:
     """Every retraining of the run. Raises UserError where no study has a selection."""
     studies = [study for study in run.study_folders() if study.selection.exists()]
@@ -138,24 +63,33 @@ def planned(run: RunDir, seeds: tuple[int, ...], decode: str = "") -> list[Retra
 
 
 def run_retraining(
-    run: RunDir, seeds: tuple[int, ...], driver: Driver, *, crops: Crops = "centre", decode: str = ""
+    run: RunDir,
+    seeds: tuple[int, ...],
+    driver: Driver,
+    *,
+    crops: Crops = "centre",
+    decode: str = "",
+    keep_head: Callable[[ledger.Head], None] = lambda head: None,
 ) -> None:
     """Retrain what has no result yet, side by side on the connected cluster; resumable at any moment.
 
-    ``crops``: how the test images are looked at; ``decode``: '' as in the search.
+    ``crops``: how the test images are looked at; ``decode``: '' as in the search; ``keep_head`` is told how far the
+    ledger goes, to be kept elsewhere. A seed that ended by no fault of its method is taken up again.
     """
     every, stream = planned(run, seeds, decode), driver.stream
     for work in every:
         _discard_other_configuration(work)
-    todo = [work for work in every if not work.folder.result.exists()]
+    todo = [work for work in every if not _ended(work)]
     before = stream.searches.get(run.name, Standing())
     standing = with_seeds(replace(before, stage="retrain"), run, dict.fromkeys(w.study.name for w in every), seeds)
     with stream.also(RetrainBoard(run, every)):
         driver.begin(run, standing)
-        for work, trained, tested in _executed(run, todo, driver, crops):
-            seconds = _write_result(run, work, trained, tested)["seconds"]
-            accuracy = tested.get("test_accuracy")
-            stream.tell(SeedEnded(work.study.name, work.seed, accuracy, seconds, trained["failed"]))
+        if todo:
+            _execute(run, todo, driver, crops, keep_head)
+
+
+def _ended(work: Retraining) -> bool:
+    return work.folder.result.exists() and not read_json(work.folder.result).get("again")
 
 
 def _discard_other_configuration(work: Retraining) -> None:
@@ -171,31 +105,71 @@ def _discard_other_configuration(work: Retraining) -> None:
     write_json(folder.config, config, durable=False)
 
 
-def _executed(
-    run: RunDir, todo: list[Retraining], driver: Driver, crops: Crops
-) -> Iterator[tuple[Retraining, Trained, Tested]]:
-    """Train, then test, all of ``todo`` as Ray tasks; yields each as it ends. Tests go first."""
-    import ray
+def _execute(
+    run: RunDir, todo: list[Retraining], driver: Driver, crops: Crops, keep_head: Callable[[ledger.Head], None]
+) -> None:
+    from cotuning_tune.cluster.execute import execute
+    from cotuning_tune.cluster.seeds import SeedSearcher
 
-    concurrency = driver.concurrency
-    options: Values = {"num_cpus": concurrency.cpus, "num_gpus": concurrency.gpus, "max_retries": 3}
-    train, test = ray.remote(_train).options(**options), ray.remote(_test).options(**options)
-    ours = (str(run.path), driver.number, concurrency.cpus)
-    waiting = list(reversed(todo))
-    running: dict[ray.ObjectRef, tuple[Retraining, Trained | None]] = {}
-    while waiting or running:
-        while waiting and len(running) < concurrency.trials:
-            work = waiting.pop()
-            running[train.remote(work.spec.to_json(), str(work.folder.path), *ours)] = work, None
-            driver.stream.tell(SeedStarted(work.study.name, work.seed))
-        (ended,), _ = ray.wait(list(running), num_returns=1)
-        work, trained = running.pop(ended)
-        answer = ray.get(ended)
-        if trained is None and not answer["failed"]:
-            ledger.append(run.ledger, {"event": "test_evaluation", **_entry(work)})
-            running[test.remote(work.spec.to_json(), str(work.folder.path), *ours, crops)] = work, answer
+    searcher = SeedSearcher(Seeds(run, todo, driver, crops, keep_head))
+    execute(run, searcher, driver, lambda: not searcher.busy)
+
+
+class Seeds:
+    """The retrainings that are still to be done, as their executor asks for them. Before each write the run is ours."""
+
+    def __init__(
+        self,
+        run: RunDir,
+        todo: list[Retraining],
+        driver: Driver,
+        crops: Crops,
+        keep_head: Callable[[ledger.Head], None] = lambda head: None,
+    ) -> None:
+        self.run, self.driver, self.crops, self.keep_head = run, driver, crops, keep_head
+        self.waiting = list(reversed(todo))
+        self.losses: Counter[tuple[str, int, int]] = Counter()
+
+    def next(self) -> tuple[Retraining, TrialConfig] | None:
+        """The next one, and what its worker is given; None where there is none."""
+        self.driver.check_owner(self.run)
+        if not self.waiting:
+            return None
+        work = self.waiting.pop()
+        self.driver.stream.tell(SeedStarted(work.study.name, work.seed))
+        return work, {
+            "specs": [work.spec.to_json()],
+            "folder": str(work.folder.path),
+            "run": str(self.run.path),
+            "incarnation": self.driver.number,
+            "threads": self.driver.concurrency.cpus,
+            "crops": self.crops,
+        }
+
+    def opens(self, work: Retraining) -> None:
+        """The worker's next step opens the test split: each opening has a line of its own, written before."""
+        self.driver.check_owner(self.run)
+        self.keep_head(ledger.append(self.run.ledger, {"event": "test_evaluation", **_entry(work)}))
+
+    def ended(self, work: Retraining, report: TrialReport) -> None:
+        """The worker has ended: tested, or with the reason why not."""
+        self.driver.check_owner(self.run)
+        self._write(work, report["history"], report["tested"], report["failed"], again=not report["own"])
+
+    def lost(self, work: Retraining, epochs: int) -> None:
+        """The worker or its node died after ``epochs``: issued again, unless that happened too often there."""
+        self.driver.check_owner(self.run)
+        key = (work.study.name, work.seed, epochs)
+        self.losses[key] += 1
+        if self.losses[key] <= REISSUES:
+            self.waiting.append(work)
         else:
-            yield (work, answer, {}) if trained is None else (work, trained, answer)
+            self._write(work, read_lines(work.folder.metrics), Tested(), LOST, again=True)
+
+    def _write(self, work: Retraining, history: list[Epoch], tested: Tested, failed: str, *, again: bool) -> None:
+        result = _write_result(self.run, work, history, tested, failed, self.keep_head, again=again)
+        accuracy = tested.get("test_accuracy")
+        self.driver.stream.tell(SeedEnded(work.study.name, work.seed, accuracy, result["seconds"], failed))
 
 
 def _entry(work: Retraining) -> Values:
@@ -204,9 +178,18 @@ def _entry(work: Retraining) -> Values:
     return {**study, "seed": work.seed, "config": work.config_hash, "purpose": "retrain"}
 
 
-def _write_result(run: RunDir, work: Retraining, trained: Trained, tested: Tested) -> SeedResult:
+def _write_result(
+    run: RunDir,
+    work: Retraining,
+    history: list[Epoch],
+    tested: Tested,
+    failed: str,
+    keep_head: Callable[[ledger.Head], None],
+    *,
+    again: bool,
+) -> SeedResult:
     """Files of an ended retraining; the result is written last, its hash into the ledger. Returns it."""
-    history, folder = trained["history"], work.folder
+    folder = work.folder
     write_lines(folder.metrics, history)
     kept = kept_row(history, work.spec.epoch) or Epoch()
     result: SeedResult = {
@@ -217,16 +200,20 @@ def _write_result(run: RunDir, work: Retraining, trained: Trained, tested: Teste
         "kept_epoch": kept.get("epoch"),
         "epochs": len(history),
         "seconds": sum(row["seconds"] for row in history),
-        "reason": trained["failed"],
+        "reason": failed,
         **tested,
     }
     if tested:
         digest = ledger.content_hash(result)
         accuracy = tested["test_accuracy"]
-        ledger.append(run.ledger, {"event": "result", **_entry(work), "test_accuracy": accuracy, "result": digest})
+        entry = {"event": "result", **_entry(work), "test_accuracy": accuracy, "result": digest}
+        keep_head(ledger.append(run.ledger, entry))
+    elif again:
+        result["again"] = True
     write_json(folder.result, result)
-    remove_states(folder)
-    folder.best_weights.unlink(missing_ok=True)
+    if not result.get("again"):
+        remove_states(folder)
+        folder.best_weights.unlink(missing_ok=True)
     return result
 
 

@@ -187,14 +187,6 @@ def fetch_folder(path: Path, to: Path) -> None:
         target.unlink()
 
 
-def touch(path: Path) -> None:
-    """Make the file's time of change now."""
-    if is_local(path):
-        os.utime(path)
-    else:
-        write_bytes(path, path.read_bytes())
-
-
 class _ObjectFile(io.BytesIO):
     """A file in memory that is put whole into the object store at each flush."""
 

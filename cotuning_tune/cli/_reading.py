@@ -41,9 +41,10 @@ def show(run: "RunDir", report: "Report") -> None:
 def _report(options: argparse.Namespace) -> int:
     from cotuning_tune.report import write_report
     from cotuning_tune.run.folder import RunDir
+    from cotuning_tune.search.storage import kept_ledger_head
 
     run = RunDir.open(options.run)
-    show(run, write_report(run, figures=True, aim=options.aim or ""))
+    show(run, write_report(run, figures=True, aim=options.aim or "", head_of=kept_ledger_head))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The commands that work on a run: run, search, resume, retrain, extend."""
+"""The commands that work on a run: run, search, resume, retrain, extend, migrate."""
 
 import argparse
 import os
@@ -71,6 +71,28 @@ def add(commands: Commands) -> None:
     add_aim(extend)
     _add_cluster(extend)
     extend.set_defaults(call=_extend)
+    _add_migrate(commands)
+
+
+def _add_migrate(commands: Commands) -> None:
+    text = "move a run's studies to another database, or give a copied run an identity of its own"
+    moved = commands.add_parser("migrate", help=text, description=text)
+    moved.add_argument("run", metavar="RUN", help="folder of the run")
+    moved.add_argument("--optuna-storage", metavar="URL", default="", help="where to: a database, or 'journal'")
+    moved.add_argument("--new-identity", action="store_true", help="of a copy: it becomes a run of its own")
+    moved.set_defaults(call=_migrate)
+
+
+def _migrate(options: argparse.Namespace) -> int:
+    from cotuning_tune.run.folder import RunDir
+    from cotuning_tune.run.lock import driver_lock
+    from cotuning_tune.search.moving import migrate
+
+    run = RunDir.open(options.run)
+    with driver_lock(run, lambda line: print(line, file=sys.stderr)):
+        for line in migrate(run, options.optuna_storage, renew=options.new_identity):
+            print(line)
+    return 0
 
 
 def request_of(options: argparse.Namespace) -> "Request":
@@ -158,6 +180,6 @@ def _extend(options: argparse.Namespace) -> int:
     where = f"{run.path} and of its repeats" if growth.repeats else run.path
     print(f"each study of {where} now has a budget of {growth.trials} trials")
     if growth.driven:
-        print("the running driver takes them over")
+        print(f"the driver that holds the run takes them over (if it has died: cotuning-tune resume {run.path})")
         return 0
     return _resume(options)

@@ -18,14 +18,16 @@ from cotuning_tune.report import Report, write_report
 from cotuning_tune.retrain import run_retraining
 from cotuning_tune.run.events import Checked, Notice, Reported, RunState, StageStarted, Standing
 from cotuning_tune.run.folder import RunDir
+from cotuning_tune.run.identity import settle
 from cotuning_tune.run.lock import driver_lock
 from cotuning_tune.run.on_end import OnEnd
 from cotuning_tune.run.records import Owner
 from cotuning_tune.run.stream import Observer, Stream
 from cotuning_tune.run.summary import Summary, standing_of
 from cotuning_tune.search.checks import calibration_line, check_studies, keep_sizes
-from cotuning_tune.search.driver import run_search
+from cotuning_tune.search.driver import open_studies, run_search
 from cotuning_tune.search.repeats import prepare_repeats, set_searches
+from cotuning_tune.search.storage import kept_ledger_head
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ def _work(request: Request, run: RunDir, sizes: dict[str, int] | None, stream: S
     The run's lock is held all the time.
     """
     experiment = request.experiment
-    with driver_lock(run) as owner, ExitStack() as stack:
+    with driver_lock(run, stream.waiting) as owner, ExitStack() as stack:
+        settle(run, stream.notice)
         set_searches(run, experiment, request.searches, request.small)
         searches = [(run, experiment), *prepare_repeats(run, experiment)]
         stream.tell(Checked({one.name: _standing(one, its) for one, its in searches}))
@@ -100,7 +103,8 @@ def _work(request: Request, run: RunDir, sizes: dict[str, int] | None, stream: S
         stages = _Stages(request, concurrency, measured, stream)
         complete = stages.work(run, experiment, owner)
         for repeat, again in searches[1:]:
-            with driver_lock(repeat) as own:
+            with driver_lock(repeat, stream.waiting) as own:
+                settle(repeat, stream.notice)
                 complete &= stages.work(repeat, again, own)
     return complete
 
@@ -143,11 +147,15 @@ class _Stages:
         """Go through the stages of one search, whose lock ``owner`` holds; True where every study has its budget."""
         driver, complete = Driver(run.raise_incarnation(owner), self.concurrency, self.stream), True
         keep_sizes(run, self.sizes, self.concurrency.trials)
-        if self.request.search:
-            complete = run_search(run, experiment, driver)
-        if self.request.retrain:
-            crops, decode = experiment.config.test_crops, experiment.task["decode"]
-            run_retraining(run, experiment.seeds, driver, crops=crops, decode=decode)
+        studies = open_studies(run, experiment, self.stream.notice)
+        crops, decode, head = experiment.config.test_crops, experiment.task["decode"], studies.keep_ledger_head
+        ended = False
+        while not ended:
+            if self.request.search:
+                complete = run_search(run, experiment, studies, driver)
+            if self.request.retrain:
+                run_retraining(run, experiment.seeds, driver, crops=crops, decode=decode, keep_head=head)
+            ended = studies.finished or not self.request.search  # else it was extended meanwhile
         return complete
 
 
@@ -155,6 +163,6 @@ def _report(run: RunDir, stream: Stream) -> Report:
     """Write the report, its figures and its page."""
     standing = replace(stream.searches[run.name], stage="report")
     stream.tell(StageStarted(run.name, str(run.path), stream.driver, standing, gpus=stream.gpus))
-    report = write_report(run, figures=True)
+    report = write_report(run, figures=True, head_of=kept_ledger_head)
     stream.tell(Reported(report.answer.content))
     return report

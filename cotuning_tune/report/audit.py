@@ -1,11 +1,14 @@
 """Whether a run's files still say what search, retraining and test ledger wrote; how many test evaluations there were.
 
-Every file that does not fit is named. Damage and careless edits show; whoever rewrites all hashes is not found.
+Every file that does not fit is named. Damage, careless edits and lines cut off the ledger's end show (how far it went
+is kept with the trials too); an owner who rewrites the files, all hashes and the studies alike is not found.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json
 from cotuning_tune.base.tables import Table
 from cotuning_tune.report.results import StudyResult
@@ -15,6 +18,7 @@ from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.predictions import file_hash
 from cotuning_tune.run.records import Confirmation, TrialRow
 
+HeadOf = Callable[[RunDir], ledger.Head | None]
 EDITED = "damaged or edited"
 NAMED = 3
 
@@ -148,9 +152,21 @@ def _numbered(lines: list[int]) -> str:
     return f"line {', '.join(map(str, lines[:NAMED]))}{more}"
 
 
-def _ledger_problems(run: RunDir, studies: list[StudyResult]) -> list[str]:
-    """Lines that break the chain, or that no study of the run knows."""
-    name, problems = run.ledger.name, []
+def _head_problem(run: RunDir, head_of: HeadOf | None) -> str:
+    """The ledger's end against how far it went as the studies know it."""
+    try:
+        head = head_of(run) if head_of else None
+    except UserError as problem:
+        return f"whether {run.ledger.name} is whole at its end is not known: {problem}"
+    if head is None or not ledger.is_cut(run.ledger, head):
+        return ""
+    return f"{run.ledger.name} ends too early: its studies know of {head['lines']} lines: some were taken out"
+
+
+def _ledger_problems(run: RunDir, studies: list[StudyResult], head_of: HeadOf | None) -> list[str]:
+    """Lines that break the chain, that no study of the run knows, or that were there."""
+    name = run.ledger.name
+    problems = [found] if (found := _head_problem(run, head_of)) else []
     if altered := ledger.altered_lines(run.ledger):
         problems.append(f"{name}: {_numbered(altered)} does not have its own hash: {EDITED}")
     if broken := ledger.broken_lines(run.ledger):
@@ -164,8 +180,13 @@ def _ledger_problems(run: RunDir, studies: list[StudyResult]) -> list[str]:
     return problems
 
 
-def audit_remarks(run: RunDir, studies: list[StudyResult], audits: list[StudyAudit]) -> list[str]:
-    """How many test evaluations there were and for how many models; a warning for all that does not fit."""
+def audit_remarks(
+    run: RunDir, studies: list[StudyResult], audits: list[StudyAudit], head_of: HeadOf | None = None
+) -> list[str]:
+    """How many test evaluations there were and for how many models; a warning for all that does not fit.
+
+    ``head_of``: how far a search's ledger went, as its studies know it.
+    """
     evaluations, needed = sum(a.evaluations for a in audits), sum(a.needed for a in audits)
     remarks = []
     if often := [a for a in audits if a.too_often]:
@@ -174,7 +195,7 @@ def audit_remarks(run: RunDir, studies: list[StudyResult], audits: list[StudyAud
         earlier = any(a.configurations > 1 for a in often)
         why = "earlier selections were tested too" if earlier else "a test was interrupted and done again, or repeated"
         remarks.append(f"WARNING: there are more test evaluations than models: {'; '.join(named)}: {why}.")
-    problems = _ledger_problems(run, studies) + [problem for a in audits for problem in a.problems]
+    problems = _ledger_problems(run, studies, head_of) + [problem for a in audits for problem in a.problems]
     remarks += [f"WARNING: {problem}." for problem in problems]
     tests = f"{evaluations} test evaluations for {needed} retrained models ({run.ledger.name})"
     fits = "" if problems else "; ledger, selections, configurations and results fit together, no edit was found"

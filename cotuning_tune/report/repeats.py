@@ -16,7 +16,7 @@ from typing import Any
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json
 from cotuning_tune.base.tables import Table
-from cotuning_tune.report.audit import StudyAudit, audit_remarks, audit_studies, audit_table
+from cotuning_tune.report.audit import HeadOf, StudyAudit, audit_remarks, audit_studies, audit_table
 from cotuning_tune.report.comparison import budgets_differ
 from cotuning_tune.report.results import (
     StudyResult,
@@ -345,7 +345,7 @@ def _circumstances(run: RunDir, searches: list[Search]) -> list[str]:
     return remarks
 
 
-def searches_remarks(run: RunDir, searches: list[Search]) -> list[str]:
+def searches_remarks(run: RunDir, searches: list[Search], head_of: HeadOf | None = None) -> list[str]:
     """What the K searches say together, and whether their files fit; for a repeat, whose it is."""
     if owner := run.first_search:
         return [f"This is a repeat of a search: its figures belong into the report of {owner.name}, not in its place."]
@@ -353,7 +353,7 @@ def searches_remarks(run: RunDir, searches: list[Search]) -> list[str]:
         return []
     ended = independent(searches)
     told = _variance_remark(ended) if ended else []
-    audits = [of_search(s, r) for s in searches[1:] for r in audit_remarks(s.run, s.studies, s.audits)]
+    audits = [of_search(s, r) for s in searches[1:] for r in audit_remarks(s.run, s.studies, s.audits, head_of)]
     problems = [remark for remark in audits if remark.startswith(WARNING)]
     fits = [] if problems or len(searches) < 2 else ["Audit of the repeats: their files fit together too."]
     return [

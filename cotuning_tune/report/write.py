@@ -9,7 +9,7 @@ from cotuning_tune.base.files import read_json, write_bytes
 from cotuning_tune.base.tables import Table
 from cotuning_tune.report.advice import read_space
 from cotuning_tune.report.answer import Answer, answer_of, open_question
-from cotuning_tune.report.audit import audit_remarks, audit_studies, audit_table
+from cotuning_tune.report.audit import HeadOf, audit_remarks, audit_studies, audit_table
 from cotuning_tune.report.caveats import backbone_remarks, direct_remarks
 from cotuning_tune.report.comparison import (
     Comparisons,
@@ -140,11 +140,11 @@ def _no_methods(run: RunDir, comparisons: Comparisons) -> str:
     return f"{comparisons.why} To compare them: {how}"
 
 
-def build_report(run: RunDir, aim: str = "") -> Report:
+def build_report(run: RunDir, aim: str = "", head_of: HeadOf | None = None) -> Report:
     """The report of a run whose search has ended; reads files only.
 
-    ``aim``: which answer leads, 'model' or 'methods' ('': as the run was asked). Raises UserError for 'methods' where
-    the run does not tell methods apart.
+    ``aim``: which answer leads, 'model' or 'methods' ('': as the run was asked); ``head_of``: how far a search's test
+    ledger went, as its studies know it. Raises UserError for 'methods' where the run does not tell methods apart.
     """
     asked, studies = read_tables(run), read_studies(run)
     environment = read_json(run.environment)
@@ -161,8 +161,8 @@ def build_report(run: RunDir, aim: str = "") -> Report:
     remarks = [
         *comparison_remarks(studies, comparisons),
         _equality_remark(shown, asked["experiment"].get("pruner", "")),
-        *searches_remarks(run, searches),
-        *audit_remarks(run, studies, audits),
+        *searches_remarks(run, searches, head_of),
+        *audit_remarks(run, studies, audits, head_of),
         *_growth_remark(run),
         *published_remarks(asked, studies),
         *backbone_remarks(asked["experiment"], environment),
@@ -200,12 +200,12 @@ def write_files(folder: Path, name: str, report: Report) -> None:
         write_bytes(folder / f"{table.name}.tex", table.latex().encode(), durable=False)
 
 
-def write_report(run: RunDir, *, figures: bool = False, aim: str = "") -> Report:
+def write_report(run: RunDir, *, figures: bool = False, aim: str = "", head_of: HeadOf | None = None) -> Report:
     """Build the report and write it to the run's ``report/``: Markdown, CSV and LaTeX per table, and one page.
 
-    ``figures``: as files of their own too; ``aim``: as ``build_report``.
+    ``figures``: as files of their own too; ``aim`` and ``head_of``: as ``build_report``.
     """
-    report = build_report(run, aim)
+    report = build_report(run, aim, head_of)
     write_files(run.report, "report.md", report)
     if figures:
         write_figures(run.report, report.figures, methods_of(report.studies))

@@ -1,19 +1,25 @@
-"""One driver a run: a lock with owner, host and age; a dead owner's lock is taken over."""
+"""One driver a run: a lock with its owner and his signs of life; a dead owner's lock is taken over.
+
+On one machine the kernel tells who lives. Of another machine's owner only this is asked: does he show a sign of life
+while this one watches? Clocks of two machines are never compared.
+"""
 
 import getpass
 import json
 import os
+import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import cast
 
 from filelock import FileLock
 
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.base.files import create, is_local, touch
+from cotuning_tune.base.files import create, is_local, write_bytes
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.records import Owner
 
@@ -38,31 +44,56 @@ def _user() -> str:
         return str(os.getuid())
 
 
+def machine() -> str:
+    """What tells whose process numbers these are: this boot of the kernel, and this container's own numbering."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
+
+
 def _owner() -> Owner:
     pid = os.getpid()
     return {
         "user": _user(),
         "host": socket.gethostname(),
+        "machine": machine(),
         "pid": pid,
         "started": started_at(pid),
         "since": time.time(),
+        "token": secrets.token_hex(8),
     }
 
 
-def _lives(lock: Path, owner: Owner) -> bool:
-    if owner.get("host") == socket.gethostname() and Path("/proc/self/stat").exists():
-        started = started_at(int(owner.get("pid", 0)))
-        return started is not None and started == owner.get("started")
-    return time.time() - lock.stat().st_mtime < DEAD_AFTER_S
+def _read(run: RunDir) -> Owner | None:
+    """What the lock says, whatever it says; None of one that is not there or is no owner's record."""
+    try:
+        found = json.loads(run.lock.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    known = isinstance(found, dict) and all(type(found.get(key)) is kind for key, kind in _KINDS.items())
+    return cast(Owner, found) if known else None
+
+
+_KINDS = {"user": str, "host": str, "pid": int, "token": str}
+
+
+def _is_here(owner: Owner) -> bool:
+    """Whether the owner's process number is one of this machine's."""
+    return bool(machine()) and owner.get("machine") == machine()
 
 
 def holder(run: RunDir) -> Owner | None:
-    """The living driver of a run (user, host, pid, since), or None."""
-    try:
-        owner: Owner = json.loads(run.lock.read_text())
-        return owner if _lives(run.lock, owner) else None
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None
+    """The driver that holds a run (user, host, pid), or None.
+
+    On this machine it lives. Of another machine's it is not known: ``driver_lock`` finds out.
+    """
+    owner = _read(run)
+    if owner is None or not _is_here(owner):
+        return owner
+    started = started_at(owner["pid"])
+    return owner if started is not None and started == owner.get("started") else None
 
 
 @contextmanager
@@ -71,17 +102,19 @@ def _guard(lock: Path) -> Iterator[None]:
     if not is_local(lock):
         yield
         return
+    lock.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(lock.with_suffix(".guard")):
         yield
 
 
-def _take(run: RunDir) -> Owner:
+def _take(run: RunDir, dead: Owner | None) -> Owner:
+    """Take the lock. ``dead``: an owner on another machine who has shown no sign of life."""
     with _guard(run.lock):
-        if other := holder(run):
-            minutes = (time.time() - other["since"]) / 60
+        other = holder(run)
+        if other and other != dead:
             raise UserError(
                 f"{run.path} is being worked on by {other['user']} on {other['host']}"
-                f" (process {other['pid']}, for {minutes:.0f} min): wait for it or stop it first"
+                f" (process {other['pid']}): wait for it or stop it first"
             )
         mine = _owner()
         run.lock.unlink(missing_ok=True)
@@ -92,42 +125,56 @@ def _take(run: RunDir) -> Owner:
         return mine
 
 
-def _beat(lock: Path, mine: Owner, stopped: threading.Event) -> None:
-    """Keep the lock young as long as it is ours."""
+def _beat(run: RunDir, mine: Owner, stopped: threading.Event) -> None:
+    """Show signs of life as long as the lock is ours."""
+    count = 0
     while not stopped.wait(BEAT_S):
-        try:
-            if json.loads(lock.read_text()) == mine:
-                touch(lock)
-        except (OSError, ValueError):
-            continue
+        count += 1
+        with suppress(OSError):
+            if _read(run) == mine:
+                write_bytes(run.beat, f"{mine['token']} {count}\n".encode(), durable=False)
 
 
-def _outlast(run: RunDir) -> None:
-    """Wait until another host's young lock has shown whether its owner lives: it is touched, or grows old.
+def _sign(run: RunDir) -> bytes:
+    try:
+        return run.beat.read_bytes()
+    except OSError:
+        return b""
+
+
+def _dead_owner(run: RunDir, say: Callable[[str], None]) -> Owner | None:
+    """Another machine's owner who shows no sign of life for a minute; None where there is none, or he lives.
 
     A cluster that has died is made again within seconds, on hosts of other names.
     """
     owner = holder(run)
-    if owner is None or owner["host"] == socket.gethostname():
-        return
-    try:
-        touched = run.lock.stat().st_mtime
-        while holder(run) == owner and run.lock.stat().st_mtime == touched:
-            time.sleep(LOOK_S)
-    except FileNotFoundError:  # given back meanwhile
-        return
+    if owner is None or _is_here(owner):
+        return None
+    say(
+        f"waiting: {owner['user']} on {owner['host']} (process {owner['pid']}) holds {run.path}; it is taken over"
+        f" without a sign of life for {DEAD_AFTER_S:.0f} s"
+    )
+    seen, looks = _sign(run), int(DEAD_AFTER_S / LOOK_S)
+    for _ in range(looks):
+        time.sleep(LOOK_S)
+        if holder(run) != owner or _sign(run) != seen:
+            return None
+    return owner
 
 
 @contextmanager
-def driver_lock(run: RunDir) -> Iterator[Owner]:
-    """Hold the run for this process; gives its owner. Raises UserError where a living driver holds it."""
-    _outlast(run)
-    mine = _take(run)
+def driver_lock(run: RunDir, say: Callable[[str], None] = lambda line: None) -> Iterator[Owner]:
+    """Hold the run for this process; gives its owner. Raises UserError where a living driver holds it.
+
+    ``say`` is told when it has to be found out whether one on another machine lives.
+    """
+    mine = _take(run, _dead_owner(run, say))
     stopped = threading.Event()
-    threading.Thread(target=_beat, args=(run.lock, mine, stopped), daemon=True).start()
+    threading.Thread(target=_beat, args=(run, mine, stopped), daemon=True).start()
     try:
         yield mine
     finally:
         stopped.set()
-        if run.lock.exists() and json.loads(run.lock.read_text()) == mine:
-            run.lock.unlink()
+        if _read(run) == mine:
+            run.lock.unlink(missing_ok=True)
+            run.beat.unlink(missing_ok=True)

@@ -7,29 +7,50 @@ Values = dict[str, object]  # of hyper-parameters, by flat key; of a training, a
 
 
 class Owner(TypedDict):
-    """``driver.lock``: who works on a run. ``started``: in clock ticks since boot, None where that is not known."""
+    """``driver.lock``: who works on a run. ``started``: in clock ticks since boot, None where that is not known.
+
+    ``machine``: whose process numbers they are; ``token``: of this one driver alone.
+    """
 
     user: str
     host: str
+    machine: str
     pid: int
     started: str | None
     since: float
+    token: str
 
 
 class TrialConfig(TypedDict):
-    """What a worker is given of a trial: a spec for each validation split, folders, the driver's number, threads."""
+    """What a worker is given of a training: a spec for each validation split, folders, the driver's number, threads.
+
+    ``crops``: of a retrained seed, how its test images are looked at; '' of a trial, which is never tested.
+    """
 
     specs: list[Values]
     folder: str
     run: str
     incarnation: int
     threads: int
+    crops: str
+
+
+class Tested(TypedDict, total=False):
+    """What the test split said; empty where the training failed. ``predictions``: the hash of predictions.npz."""
+
+    test_accuracy: float
+    test_mean_class_accuracy: float
+    test_loss: float
+    test_images: int
+    test_crops: str
+    predictions: str
 
 
 class TrialReport(TypedDict):
-    """What a worker reports after each epoch: all epochs so far, and of how many; ``failed`` with the reason.
+    """What a worker reports after each step: all epochs so far, and of how many; ``failed`` with the reason.
 
     ``val_accuracy`` and ``val_loss``: of the epoch that is kept, the mean over the validation splits so far.
+    ``own``: the method itself failed, and would again. Of a seed: ``ready`` to be tested, and what came of it.
     """
 
     history: list[Epoch]
@@ -38,6 +59,9 @@ class TrialReport(TypedDict):
     epochs: int
     completed: bool
     failed: str
+    own: bool
+    ready: bool
+    tested: Tested
     notices: list[str]
     done: bool
 
@@ -90,13 +114,6 @@ class Confirmation(TypedDict):
     reason: str
 
 
-class Trained(TypedDict):
-    """What a worker says of a seed's training: ``failed`` with the reason where the method failed."""
-
-    history: list[Epoch]
-    failed: str
-
-
 class Selection(TypedDict):
     """``selection.json``: the configuration that was chosen for a study."""
 
@@ -115,19 +132,8 @@ class Selection(TypedDict):
     study_hash: str
 
 
-class Tested(TypedDict, total=False):
-    """What the test split said; empty where the training failed. ``predictions``: the hash of predictions.npz."""
-
-    test_accuracy: float
-    test_mean_class_accuracy: float
-    test_loss: float
-    test_images: int
-    test_crops: str
-    predictions: str
-
-
 class SeedResult(Tested):
-    """``result.json`` of a retrained seed."""
+    """``result.json`` of a retrained seed. ``again``: no fault of the method's, the next driver takes it up again."""
 
     state: str
     seed: int
@@ -137,3 +143,4 @@ class SeedResult(Tested):
     epochs: int
     seconds: float
     reason: str
+    again: NotRequired[bool]

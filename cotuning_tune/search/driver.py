@@ -1,7 +1,6 @@
 """The driver: prepares a run's folder, runs one Tune run over all studies, writes the selections."""
 
 import platform
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -11,12 +10,10 @@ from pathlib import Path
 from typing import cast
 
 from cotuning_tune import __version__
-from cotuning_tune.base.cache import cache_root
-from cotuning_tune.base.errors import Unfinished, UserError
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import is_local, read_json, write_bytes, write_json
 from cotuning_tune.base.toml_text import tables_of
 from cotuning_tune.cluster.driver import Driver
-from cotuning_tune.cluster.signals import kept_handlers
 from cotuning_tune.experiment import Experiment, parse
 from cotuning_tune.methods import method
 from cotuning_tune.run.events import ENDED_AS, Standing
@@ -151,10 +148,9 @@ def _warm_start(studies: Studies, source: Path, say: Callable[[str], None]) -> N
         say(f"{added} finished trials of {old.path} lie inside the new ranges: the sampler knows them")
 
 
-def run_search(run: RunDir, experiment: Experiment, driver: Driver) -> bool:
+def run_search(run: RunDir, experiment: Experiment, studies: Studies, driver: Driver) -> bool:
     """Search until every study has its budget; True where all have. Needs the run's lock and a cluster."""
     stream = driver.stream
-    studies = open_studies(run, experiment, stream.notice)
     standing = _standing(run, studies)
     with SearchBoard(run, studies) as board, stream.also(board):
         driver.begin(run, standing)
@@ -166,32 +162,9 @@ def run_search(run: RunDir, experiment: Experiment, driver: Driver) -> bool:
 
 
 def _tune(run: RunDir, studies: Studies, driver: Driver) -> None:
-    from ray import tune
-
+    from cotuning_tune.cluster.execute import execute
     from cotuning_tune.search.searcher import StudyScheduler, StudySearcher
-    from cotuning_tune.search.trainable import TrainingTrial
 
-    concurrency = driver.concurrency
     searcher = StudySearcher(studies, Recorder(run), run, driver)
     stopping = studies.experiment.config.pruner != "none"
-    resources = {"cpu": concurrency.cpus, "gpu": concurrency.gpus}
-    tuner = tune.Tuner(
-        tune.with_resources(TrainingTrial, resources),
-        tune_config=tune.TuneConfig(
-            search_alg=searcher,
-            scheduler=StudyScheduler(searcher) if stopping else None,
-            num_samples=sys.maxsize,
-            max_concurrent_trials=concurrency.trials,
-            reuse_actors=True,
-        ),
-        run_config=tune.RunConfig(
-            name=f"driver-{driver.number}",
-            storage_path=str(run.ray if is_local(run.ray) else cache_root() / "ray" / run.name),
-            verbose=0,
-            failure_config=tune.FailureConfig(max_failures=0),
-        ),
-    )
-    with kept_handlers():
-        tuner.fit()
-    if not studies.finished:  # Tune caught SIGINT or SIGUSR1: a part of a search selects nothing
-        raise Unfinished("the search was interrupted")
+    execute(run, searcher, driver, lambda: studies.finished, StudyScheduler(searcher) if stopping else None)

@@ -47,6 +47,7 @@ class StudySearcher(Searcher):
             "run": str(self.run.path),
             "incarnation": self.driver.number,
             "threads": self.driver.concurrency.cpus,
+            "crops": "",
         }  # a records.TrialConfig
 
     def _specs(self, issue: Issue) -> list[Values]:

@@ -11,7 +11,6 @@ import secrets
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import cast
 
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
@@ -29,6 +28,7 @@ from cotuning_tune.search.door import Door
 from cotuning_tune.search.pruner import make_pruner
 from cotuning_tune.search.samplers import make_sampler
 from cotuning_tune.search.space import distributions, first_points
+from cotuning_tune.search.storage import LEDGER
 from cotuning_tune.search.stored import MARK, StoredStudy, find_study
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,6 @@ KINDS = ("fixed", "off", CONFIRMS)  # what a trial is, beside its values
 RESULT = "result"  # what came of a trial: accuracy, loss, share, seconds, reason
 LOSSES = "losses"  # how often the infrastructure lost it, and where
 OWNER = "driver"  # of the first study: the driver that writes them all
-LEDGER = "test_ledger"  # of the first study: how far the ledger of the test evaluations goes
 
 
 @dataclass(frozen=True)
@@ -348,9 +347,9 @@ class Studies:
         reading: bool = False,
         say: Callable[[str], None] = log.warning,
     ) -> None:
-        """``run``: where identity and budget are. ``reading``: nothing is written, whatever is done with them; then
+        """``run``: where identity and budget are; ``say`` is told when the storage is away.
 
-        ``storage`` may be None where there is none yet. ``say`` is told when the storage is away.
+        ``reading``: nothing is written, whatever is done with them; ``storage`` is None where there is none yet.
         """
         self.experiment, self.storage = experiment, storage
         self.budget = Budget(run, experiment.trials)
@@ -372,11 +371,6 @@ class Studies:
         """Raises Fenced where another driver has claimed the studies, from a copy of the run's folder, say."""
         if self._first.attrs().get(OWNER, self._token) != self._token:
             raise Fenced("another driver writes these studies now")
-
-    @property
-    def ledger_head(self) -> Head | None:
-        """How far the test ledger went, as it was kept beside the trials."""
-        return cast(Head | None, self._first.attrs().get(LEDGER))
 
     def keep_ledger_head(self, head: Head) -> None:
         """Keep how far the test ledger goes: a line that is cut off its end shows."""

@@ -188,7 +188,7 @@ class TrainingJob:
         Raises TrainingFailed for NaN or lack of memory.
         """
         start = time.time()
-        self._claim()
+        self.claim()
         self._trace("begin")
         try:
             trained = self.trainer.train_epoch()
@@ -235,8 +235,8 @@ class TrainingJob:
             write_bytes(self.folder.best_weights, best)
         write_state(self.folder.state, data)
 
-    def _claim(self) -> None:
-        """At the first epoch, not before: an executor may make a job that it then leaves to another process."""
+    def claim(self) -> None:
+        """Take the folder; not before the first step: an executor may make a job that it leaves to another process."""
         if self._token or self.folder is None:
             return
         self.may_write(0)

@@ -25,7 +25,7 @@ from optuna import get_all_study_names, load_study
 from optuna.trial import TrialState
 
 from cotuning_tune.run.folder import RunDir
-from cotuning_tune.search.storage import open_storage
+from cotuning_tune.search.storage import read_storage
 
 EXPERIMENT = """
 [experiment]
@@ -117,9 +117,10 @@ class Storm:
 
     def states(self) -> dict[str, list[tuple[object, ...]]]:
         """All that must not depend on being disturbed."""
-        storage = open_storage(RunDir(self.run))
+        storage = read_storage(RunDir(self.run))
+        assert storage is not None
         return {
-            name: [
+            name.split("/", 1)[1]: [
                 (t.number, t.state.name, t.value, sorted(t.params.items()), sorted(t.intermediate_values.items()))
                 for t in load_study(study_name=name, storage=storage).trials
             ]

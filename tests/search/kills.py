@@ -11,7 +11,7 @@ from optuna.storages import RDBStorage
 
 from cotuning_tune.base.files import place
 from cotuning_tune.run.folder import RunDir
-from cotuning_tune.search.storage import open_storage
+from cotuning_tune.search.storage import read_storage
 from tests.chaos.storm import actors_below as actors
 from tests.chaos.storm import kill_session as kill_all
 from tests.search.conftest import command
@@ -73,10 +73,11 @@ def wait_for(condition: Callable[[], object], process: Driver | None, what: str,
 
 
 def trials_of(run: Path | str) -> dict[str, list[optuna.trial.FrozenTrial]]:
-    """The trials of every study of a run."""
-    storage = open_storage(RunDir(place(run)))
+    """The trials of every study of a run, by its name without the run's."""
+    storage = read_storage(RunDir(place(run)))
+    assert storage is not None
     names = optuna.get_all_study_names(storage)
-    found = {n: optuna.load_study(study_name=n, storage=storage).trials for n in names}
+    found = {n.split("/", 1)[1]: optuna.load_study(study_name=n, storage=storage).trials for n in names}
     if isinstance(storage, RDBStorage):
         storage.engine.dispose()  # else its connections are left open until they are collected
     return found

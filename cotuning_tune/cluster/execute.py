@@ -1,0 +1,53 @@
+"""One executor for all trainings: a Tune run that hands out what a searcher says, and keeps nothing of its own."""
+
+import sys
+from collections.abc import Callable
+
+from ray import tune
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
+
+from cotuning_tune.base.cache import cache_root
+from cotuning_tune.base.errors import Unfinished
+from cotuning_tune.base.files import is_local
+from cotuning_tune.cluster.driver import Driver
+from cotuning_tune.cluster.signals import kept_handlers
+from cotuning_tune.cluster.trainable import TrainingTrial
+from cotuning_tune.run.folder import RunDir
+from cotuning_tune.run.identity import read_identity
+
+
+def execute(
+    run: RunDir,
+    searcher: Searcher,
+    driver: Driver,
+    finished: Callable[[], bool],
+    scheduler: TrialScheduler | None = None,
+) -> None:
+    """Carry out what ``searcher`` deals out until it has no more. Raises Unfinished where that is not ``finished``.
+
+    Tune repeats nothing by itself: what its workers lose comes back through the searcher. It ends without an error
+    where a signal has ended it.
+    """
+    concurrency, identity = driver.concurrency, read_identity(run)
+    folder = run.ray if is_local(run.ray) else cache_root() / "ray" / (identity["id"] if identity else run.name)
+    tuner = tune.Tuner(
+        tune.with_resources(TrainingTrial, {"cpu": concurrency.cpus, "gpu": concurrency.gpus}),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=scheduler,
+            num_samples=sys.maxsize,
+            max_concurrent_trials=concurrency.trials,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name=f"{type(searcher).__name__}-{driver.number}",
+            storage_path=str(folder),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=0),
+        ),
+    )
+    with kept_handlers():
+        tuner.fit()
+    if not finished():  # Tune caught SIGINT or SIGUSR1
+        raise Unfinished("interrupted")

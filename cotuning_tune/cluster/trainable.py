@@ -1,0 +1,73 @@
+"""The Tune trainable of trials and of retrained seeds: a step is an epoch, its state lies in a folder, not with Tune."""
+
+from typing import cast
+
+import torch
+from ray import tune
+
+from cotuning_tune.base.errors import Fenced, TrainingFailed
+from cotuning_tune.base.files import place
+from cotuning_tune.data import Crops
+from cotuning_tune.run.folder import RunDir, TrialDir
+from cotuning_tune.run.records import Tested, TrialConfig, TrialReport, Values
+from cotuning_tune.training import TrainingSpec
+from cotuning_tune.training.seed import SeedJob
+from cotuning_tune.training.splits import SplitJobs
+
+
+class TrainingTrial(tune.Trainable):
+    """Trains one configuration. What the method's code does wrong is reported as ``failed``; an error
+    that leaves this class is the infrastructure's, and the same training is issued again."""
+
+    def setup(self, config: Values) -> None:
+        given = cast(TrialConfig, config)
+        torch.set_num_threads(given["threads"])
+        run, self.failed, self.own = RunDir(place(given["run"])), "", False
+        incarnation, folder = given["incarnation"], TrialDir(place(given["folder"]))
+        specs = [TrainingSpec.from_json(spec) for spec in given["specs"]]
+
+        def may_write(size: int) -> None:
+            run.check_writable(incarnation, size)
+
+        self.job: SplitJobs | SeedJob | None = None
+        self.job = (
+            SeedJob(specs[0], folder, cast(Crops, given["crops"]), may_write=may_write)
+            if given["crops"]
+            else SplitJobs(specs, folder, may_write=may_write)
+        )
+
+    def step(self) -> TrialReport:  # type: ignore[override]  # Tune wants a dict, and this is one
+        job = self.job
+        assert job is not None
+        if not job.finished:
+            try:
+                job.advance()
+            except (Fenced, OSError):
+                raise
+            except Exception as problem:
+                self.failed, self.own = f"{type(problem).__name__}: {problem}", isinstance(problem, TrainingFailed)
+        accuracy, loss = job.kept
+        seed = job if isinstance(job, SeedJob) else None
+        return {
+            "history": job.history,
+            "val_accuracy": accuracy,
+            "val_loss": loss,
+            "epochs": job.epochs,
+            "completed": job.finished,
+            "failed": self.failed,
+            "own": self.own,
+            "ready": bool(seed and seed.ready),
+            "tested": seed.tested if seed else Tested(),
+            "notices": job.notices,
+            "done": job.finished or bool(self.failed),
+        }
+
+    def reset_config(self, new_config: Values) -> bool:
+        self.setup(new_config)
+        return True
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing: Tune keeps no state of ours."""
+
+    def load_checkpoint(self, checkpoint: object) -> None:
+        """Nothing, see ``save_checkpoint``."""
