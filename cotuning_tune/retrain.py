@@ -112,7 +112,7 @@ def _execute(
     from cotuning_tune.cluster.seeds import SeedSearcher
 
     searcher = SeedSearcher(Seeds(run, todo, driver, crops, keep_head))
-    execute(run, searcher, driver, lambda: not searcher.busy)
+    execute(run, searcher, driver, lambda: all(work.folder.result.exists() for work in todo))
 
 
 class Seeds:
@@ -154,7 +154,8 @@ class Seeds:
     def ended(self, work: Retraining, report: TrialReport) -> None:
         """The worker has ended: tested, or with the reason why not."""
         self.driver.check_owner(self.run)
-        self._write(work, report["history"], report["tested"], report["failed"], again=not report["own"])
+        tested = report["tested"][0] if report["tested"] else Tested()
+        self._write(work, report["history"], tested, report["failed"], again=not report["own"])
 
     def lost(self, work: Retraining, epochs: int) -> None:
         """The worker or its node died after ``epochs``: issued again, unless that happened too often there."""

@@ -1,7 +1,9 @@
 """One executor for all trainings: a Tune run that hands out what a searcher says, and keeps nothing of its own."""
 
+import functools
 import sys
 from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 from ray import tune
 from ray.tune.schedulers import TrialScheduler
@@ -15,6 +17,30 @@ from cotuning_tune.cluster.signals import kept_handlers
 from cotuning_tune.cluster.trainable import TrainingTrial
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.identity import read_identity
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class _Left(BaseException):
+    """Carries an error out of Tune's loop, which logs what a searcher raises, and would wait for ever."""
+
+    def __init__(self, problem: Exception) -> None:
+        super().__init__()
+        self.problem = problem
+
+
+def leaves_tune(call: Callable[P, T]) -> Callable[P, T]:
+    """A searcher's answer to Tune, whose errors end the run instead of being logged."""
+
+    @functools.wraps(call)
+    def guarded(*arguments: P.args, **named: P.kwargs) -> T:
+        try:
+            return call(*arguments, **named)
+        except Exception as problem:
+            raise _Left(problem) from problem
+
+    return guarded
 
 
 def execute(
@@ -48,6 +74,9 @@ def execute(
         ),
     )
     with kept_handlers():
-        tuner.fit()
+        try:
+            tuner.fit()
+        except _Left as left:
+            raise left.problem from None
     if not finished():  # Tune caught SIGINT or SIGUSR1
         raise Unfinished("interrupted")

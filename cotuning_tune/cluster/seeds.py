@@ -4,6 +4,7 @@ from typing import Generic, Protocol, TypeVar, cast
 
 from ray.tune.search import Searcher
 
+from cotuning_tune.cluster.execute import leaves_tune
 from cotuning_tune.run.records import TrialConfig, TrialReport
 
 Work = TypeVar("Work")
@@ -30,17 +31,17 @@ class SeedSearcher(Searcher, Generic[Work]):
         self.running: dict[str, Work] = {}
         self.epochs: dict[str, int] = {}
         self.opened: set[str] = set()
-        self.busy = True
 
+    @leaves_tune
     def suggest(self, trial_id: str) -> dict[str, object] | None:
         """A config for a new Tune trial; None while one runs that may come back."""
         found = self.source.next()
         if found is None:
-            self.busy = bool(self.running)
             return None if self.running else cast(None, Searcher.FINISHED)  # Tune types it without FINISHED
         self.running[trial_id], config = found
         return dict(config)
 
+    @leaves_tune
     def on_trial_result(self, trial_id: str, result: TrialReport) -> None:  # type: ignore[override]  # a bare dict in Tune
         """A step has ended. Tune asks for the next one after this."""
         self.epochs[trial_id] = len(result["history"])
@@ -48,6 +49,7 @@ class SeedSearcher(Searcher, Generic[Work]):
             self.opened.add(trial_id)
             self.source.opens(self.running[trial_id])
 
+    @leaves_tune
     def on_trial_complete(  # type: ignore[override]  # a bare dict in Tune
         self, trial_id: str, result: TrialReport | None = None, error: bool = False
     ) -> None:

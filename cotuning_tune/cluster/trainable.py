@@ -1,4 +1,4 @@
-"""The Tune trainable of trials and of retrained seeds: a step is an epoch, its state lies in a folder, not with Tune."""
+"""The Tune trainable of trials and of retrained seeds: a step is an epoch; Tune keeps no state, their folders do."""
 
 from typing import cast
 
@@ -9,7 +9,7 @@ from cotuning_tune.base.errors import Fenced, TrainingFailed
 from cotuning_tune.base.files import place
 from cotuning_tune.data import Crops
 from cotuning_tune.run.folder import RunDir, TrialDir
-from cotuning_tune.run.records import Tested, TrialConfig, TrialReport, Values
+from cotuning_tune.run.records import TrialConfig, TrialReport, Values
 from cotuning_tune.training import TrainingSpec
 from cotuning_tune.training.seed import SeedJob
 from cotuning_tune.training.splits import SplitJobs
@@ -57,7 +57,7 @@ class TrainingTrial(tune.Trainable):
             "failed": self.failed,
             "own": self.own,
             "ready": bool(seed and seed.ready),
-            "tested": seed.tested if seed else Tested(),
+            "tested": seed.tested if seed else [],
             "notices": job.notices,
             "done": job.finished or bool(self.failed),
         }

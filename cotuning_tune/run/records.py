@@ -61,7 +61,7 @@ class TrialReport(TypedDict):
     failed: str
     own: bool
     ready: bool
-    tested: Tested
+    tested: list[Tested]  # one at most: Tune takes dictionaries apart
     notices: list[str]
     done: bool
 

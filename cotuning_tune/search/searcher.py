@@ -8,6 +8,7 @@ from ray.tune.search import Searcher
 
 from cotuning_tune.base.files import read_lines
 from cotuning_tune.cluster.driver import Driver, stopping_where_fenced
+from cotuning_tune.cluster.execute import leaves_tune
 from cotuning_tune.run.events import EpochEnded, TrialEnded, TrialStarted, TrialState
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.records import Epoch, TrialReport, TrialResult, Values
@@ -30,6 +31,7 @@ class StudySearcher(Searcher):
         self.issued: dict[str, Issue] = {}
         self.reported: dict[str, int] = {}
 
+    @leaves_tune
     def suggest(self, trial_id: str) -> dict[str, object] | None:
         """A config for a new Tune trial; None while something runs that may need a successor."""
         self._check_owner()
@@ -84,6 +86,7 @@ class StudySearcher(Searcher):
         self.on_trial_result(trial_id, result)
         return self.studies.by_name[issue.study.name].stops(issue.number)
 
+    @leaves_tune
     def on_trial_result(self, trial_id: str, result: TrialReport) -> None:  # type: ignore[override]  # a bare dict in Tune
         """A report carries the whole history: the study fills what a killed driver missed."""
         issue, history = self.issued[trial_id], result["history"]
@@ -97,6 +100,7 @@ class StudySearcher(Searcher):
         new = self.studies.by_name[issue.study.name].report(issue.number, history)
         self.driver.stream.tell(EpochEnded(issue.study.name, issue.number, history, new, result["epochs"]))
 
+    @leaves_tune
     def on_trial_complete(  # type: ignore[override]  # a bare dict in Tune
         self, trial_id: str, result: TrialReport | None = None, error: bool = False
     ) -> None:
@@ -168,6 +172,7 @@ class StudyScheduler(FIFOScheduler):
         super().__init__()
         self.searcher = searcher
 
+    @leaves_tune
     def on_trial_result(  # type: ignore[override]  # a bare dict in Tune
         self, tune_controller: object, trial: Trial, result: TrialReport
     ) -> str:

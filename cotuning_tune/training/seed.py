@@ -22,7 +22,7 @@ class SeedJob:
     """Looks like a training job with two more steps: the model is kept, then it is tested.
 
     ``ready``: the next step opens the test split; whoever asks for it has written the ledger's line before.
-    ``tested``: what came of it, None before. Each step can be repeated by another process from what is on disk.
+    ``tested``: what came of it, empty before. Each step can be repeated by another process from what is on disk.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class SeedJob:
     ) -> None:
         self.folder, self.crops = folder, crops
         self.job = TrainingJob(spec, folder, keep_best=True, may_write=may_write)
-        self.ready, self.tested = False, Tested()
+        self.ready, self.tested = False, list[Tested]()
 
     @property
     def epochs(self) -> int:
@@ -67,7 +67,7 @@ class SeedJob:
             self._keep()
             self.ready = True
         else:
-            self.tested = self._test()
+            self.tested = [self._test()]
 
     def _keep(self) -> None:
         """Write the weights of the epoch that ``train.epoch`` names, and pictures of its mistakes on validation."""

@@ -79,7 +79,7 @@ def test_a_second_driver_is_refused(run: RunDir, driver: subprocess.Popen[str]) 
         pass
     message = str(caught.value)
     owner = json.loads(run.lock.read_text())
-    parts = [owner["user"], socket.gethostname(), f"process {driver.pid}", "0 min"]
+    parts = [owner["user"], socket.gethostname(), f"process {driver.pid}"]
     assert [part for part in parts if part not in message] == []
     assert holder(run) == owner
 
@@ -106,47 +106,70 @@ def test_a_reused_process_number_is_no_driver(run: RunDir) -> None:
     assert holder(run) is None
 
 
-@pytest.mark.parametrize(("age", "alive"), [(0, True), (lock.DEAD_AFTER_S + 5, False)])
-def test_a_driver_on_another_host(run: RunDir, age: float, alive: bool) -> None:
-    """A driver on another host lives as long as its lock file is touched."""
-    _write_owner(run, host="another", pid=1)
-    os.utime(run.lock, (time.time() - age,) * 2)
-    assert (holder(run) is not None) == alive
+ELSEWHERE = {"host": "another", "machine": "another boot", "pid": 1}
 
 
-def test_another_hosts_young_lock_is_outlasted(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cluster that is made again at once waits for its predecessor's lock to age, and takes it over."""
-    looks: list[float] = []
-
-    def grow_old(seconds: float) -> None:
-        looks.append(seconds)
-        if len(looks) == 3:
-            os.utime(run.lock, (0, 0))
-
-    _write_owner(run, host="another")
-    monkeypatch.setattr(lock.time, "sleep", grow_old)
-    with driver_lock(run) as mine:
+@pytest.mark.parametrize("hours", [-3, 0, 3])
+def test_a_driver_on_another_machine(run: RunDir, monkeypatch: pytest.MonkeyPatch, hours: float) -> None:
+    """Whatever its clock says, it is waited for, a line says so, and without a sign of life it is taken over."""
+    slept: list[float] = []
+    said: list[str] = []
+    _write_owner(run, **ELSEWHERE, since=time.time() + 3600 * hours)
+    os.utime(run.lock, (time.time() + 3600 * hours,) * 2)
+    monkeypatch.setattr(lock.time, "sleep", slept.append)
+    assert holder(run)
+    with driver_lock(run, said.append) as mine:
         assert holder(run) == mine
-    assert looks == [lock.LOOK_S] * 3
+    assert sum(slept) == lock.DEAD_AFTER_S
+    (line,) = said
+    assert line.startswith("waiting: ")
+    assert "on another (process 1) holds" in line
 
 
-def test_another_hosts_driver_that_beats_is_left_alone(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Touched while it is watched, the lock of another host is a living driver's: refused."""
-    _write_owner(run, host="another")
-    monkeypatch.setattr(lock.time, "sleep", lambda _: os.utime(run.lock, (time.time() + 1,) * 2))
+def test_another_machines_driver_that_lives_is_left_alone(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sign of life while it is watched: refused, at once."""
+    slept: list[float] = []
+
+    def beats(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 3:
+            run.beat.write_text("x 7\n")
+
+    _write_owner(run, **ELSEWHERE)
+    run.beat.write_text("x 6\n")
+    monkeypatch.setattr(lock.time, "sleep", beats)
     with pytest.raises(UserError, match=r"is being worked on by .* on another"), driver_lock(run):
         pass
+    assert len(slept) == 3
 
 
-def test_a_driver_touches_its_lock(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A driver keeps its lock file young, for other hosts to see."""
+def test_a_lock_that_is_given_back_meanwhile(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another machine's driver ends while it is watched: the run is taken at once."""
+    _write_owner(run, **ELSEWHERE)
+    monkeypatch.setattr(lock.time, "sleep", lambda _: run.lock.unlink())
+    with driver_lock(run) as mine:
+        assert holder(run) == mine
+
+
+def test_a_container_on_this_host_is_another_machine(run: RunDir) -> None:
+    """A process number says nothing where processes are numbered otherwise, whatever the host is called."""
+    _write_owner(run, machine=lock.machine().split()[0] + " pid:[1]", started="1")
+    assert holder(run) is not None
+    _write_owner(run, started="1")
+    assert holder(run) is None
+
+
+def test_a_driver_shows_signs_of_life(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another content at each beat, for observers on other machines; none is left behind."""
     monkeypatch.setattr(lock, "BEAT_S", 0.01)
+    seen: set[bytes] = set()
     with driver_lock(run):
-        os.utime(run.lock, (0, 0))
-        deadline = time.monotonic() + 10
-        while run.lock.stat().st_mtime == 0 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert time.time() - run.lock.stat().st_mtime < 30
+        deadline = time.monotonic() + 60
+        while len(seen) < 3 and time.monotonic() < deadline:
+            if run.beat.exists():
+                seen.add(run.beat.read_bytes())
+        assert len(seen) == 3
+    assert not run.lock.exists()
 
 
 def test_beats_come_often_enough() -> None:
@@ -154,10 +177,11 @@ def test_beats_come_often_enough() -> None:
     assert lock.BEAT_S * 3 < lock.DEAD_AFTER_S
 
 
-@pytest.mark.parametrize("content", ["", "{", '{"pid": 1'])
+@pytest.mark.parametrize("content", ["", "{", '{"pid": 1', "null", "[1]", "7", '{"pid": "x"}', '{"host": "a"}', "\0\0"])
 def test_a_damaged_lock_holds_nothing(run: RunDir, content: str) -> None:
-    """A lock file that cannot be read does not bar the run for ever."""
+    """A lock file that is no owner's record is no living driver, and does not bar the run."""
     run.lock.write_text(content)
+    assert holder(run) is None
     with driver_lock(run):
         assert holder(run)
 
