@@ -43,9 +43,7 @@ class StoredStudy:
         """``found``: what there is of it, where there is no door."""
         self.name, self._door = name, door
         self._attrs = found.attrs if found else {}
-        self._study_id = (
-            door(lambda storage: _made(storage, name), lambda storage: _found(storage, name)) if door else 0
-        )
+        self._study_id = door(lambda storage: _made(storage, name)) if door else 0
         self._ids: dict[int, int] = {}
         self._load(found.trials if found else [])
 
