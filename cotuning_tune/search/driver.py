@@ -16,6 +16,7 @@ from cotuning_tune import __version__
 from cotuning_tune.base.cache import cache_root
 from cotuning_tune.base.errors import Unfinished, UserError
 from cotuning_tune.base.files import is_local, read_json, write_bytes, write_json
+from cotuning_tune.base.secrets import masked
 from cotuning_tune.base.toml_text import tables_of
 from cotuning_tune.cluster.driver import Driver
 from cotuning_tune.cluster.signals import kept_handlers
@@ -87,7 +88,7 @@ def _environment(experiment: Experiment, command: Sequence[str]) -> Values:
         "host": platform.node(),
         "processor": platform.machine(),
         "gpus": gpus,
-        "command": list(command),
+        "command": [masked(word) for word in command],
         "base": str(experiment.base.resolve()),
         "started": time.time(),
     }

@@ -12,6 +12,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from cotuning_tune.base.errors import Unfinished, UserError, first_line
 from cotuning_tune.base.files import is_local, wait_for_storage, write_bytes
+from cotuning_tune.base.secrets import Secret
 from cotuning_tune.run.folder import ROOM_BYTES, RunDir
 
 TAIL_BYTES = 1 << 16
@@ -86,7 +87,7 @@ def _open_url(url: str) -> BaseStorage:
     try:
         return RDBStorage(url)
     except Exception as problem:
-        reason = first_line(problem)
+        reason = Secret(url).cover(first_line(problem))
         raise UserError(f"the storage of the studies cannot be opened: {reason}") from None
 
 
