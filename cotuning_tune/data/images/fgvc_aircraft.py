@@ -10,7 +10,7 @@ from typing import Literal
 
 from PIL import Image
 
-from cotuning_tune.base.cache import cache_root, content_key
+from cotuning_tune.base.cache import cache_folder, content_key
 from cotuning_tune.base.errors import UserError, first_line
 from cotuning_tune.data._files import Files
 from cotuning_tune.data._task import Listing
@@ -55,7 +55,7 @@ class FgvcAircraft(Fetched):
         if not self.config.crop_banner:
             return super()._read(found)
         refuse_missing(found)
-        folder = cache_root() / "without_banner" / content_key(str(found.root), self.stored_size)
+        folder = cache_folder("without_banner") / content_key(str(found.root), self.stored_size)
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda name: _cut(found.root / name, folder / name, self.stored_size), found.names))
         return super()._read(Files(folder, found.names, found.labels))
