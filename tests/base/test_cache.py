@@ -244,7 +244,7 @@ def test_file_and_checksum_are_on_the_disk(root: Path, monkeypatch: pytest.Monke
     synced: list[str] = []
     real = os.fsync
     monkeypatch.setattr(
-        os, "fsync", lambda number: (synced.append(os.readlink(f"/proc/self/fd/{number}")), real(number))
+        os, "fsync", lambda number: (synced.append(str(Path(f"/proc/self/fd/{number}").readlink())), real(number))
     )
     cached_file("k", "1", ".bin", lambda path: path.write_bytes(b"x") and None)
     assert [Path(name).name.split(".")[-1] for name in synced] == ["bin", synced[1].split(".")[-1], "k"]
