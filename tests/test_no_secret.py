@@ -7,7 +7,10 @@ import stat
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import cloudpickle
+import optuna
 import pytest
 
 from cotuning_tune.base.errors import UserError
@@ -19,6 +22,7 @@ from cotuning_tune.launch.verbs import _begin, request_of
 from cotuning_tune.pipeline import NewRun
 from cotuning_tune.pipeline.request import Request as RunRequest
 from cotuning_tune.report.reproduce import environment_table
+from cotuning_tune.search.searcher import StudyScheduler, StudySearcher
 from cotuning_tune.search.storage import open_storage
 from tests.launch import cases
 
@@ -144,3 +148,12 @@ def test_a_launched_driver_has_it_in_its_environment_alone(
     assert MARK not in seen.read_text()
     assert f"COTUNING_TUNE_OPTUNA_STORAGE={URL}" in Path(f"{seen}.env").read_text()
     assert holders(launches) == {"optuna_storage.url": 0o600}
+
+
+def test_what_tune_pickles_does_not_hold_it(tmp_path: Path) -> None:
+    """Tune writes its searcher and its scheduler into the run's folder: they leave the studies and their URL out."""
+    searcher = StudySearcher.__new__(StudySearcher)
+    url = f"sqlite:///file:{tmp_path}/x.db?uri=true&password={MARK}"
+    searcher.studies = SimpleNamespace(storage=optuna.storages.RDBStorage(url))  # type: ignore[assignment]
+    assert MARK.encode() in cloudpickle.dumps(searcher.studies)
+    assert MARK.encode() not in cloudpickle.dumps([searcher, StudyScheduler(searcher)])

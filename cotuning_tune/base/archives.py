@@ -11,7 +11,7 @@ SPARE = 1 << 20
 def refuse_growing(file: Path | BinaryIO) -> None:
     """Raises ValueError for a zip archive whose parts would take many times its size in memory (a bomb).
 
-    What is no zip archive passes, whole or not: its reader tells what is wrong with it.
+    Any other file passes, whole or not: its reader tells what is wrong with it.
     """
     if not zipfile.is_zipfile(file):
         return

@@ -66,7 +66,7 @@ def only_one(path: Path) -> Iterator[None]:
     """Of the processes of this host one at a time works on ``path``; the kernel frees the lock of a dead one.
 
     The lock lies in a private folder of this host, not beside ``path``: locks on a shared folder do not hold on every
-    file system. Where no lock is to be had, one goes on without. Processes of two hosts may work on one path: what
+    file system. Where no lock is to be had, it works without. Processes of two hosts may work on one path: what
     they write must bear that. The empty lock file stays there: if it were deleted, one that waits for it and one that
     makes it anew could both hold a lock.
     """

@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from cotuning_tune.base.cache import content_key
@@ -108,9 +109,6 @@ def _sizes(split: DataSplit) -> list[tuple[int, int]]:
         return []
     sizes = []
     for position in by_hash(split, range(len(split)))[:SIZES_OF]:
-        try:
-            with open_image(split.path(position)) as image:
-                sizes.append(image.size)
-        except Exception:  # a reader raises what it likes
-            continue
+        with suppress(Exception), open_image(split.path(position)) as image:  # a reader raises what it likes
+            sizes.append(image.size)
     return sizes

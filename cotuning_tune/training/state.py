@@ -6,7 +6,7 @@ noticed, whatever happened to it.
 
 import hashlib
 import io
-import pickle
+import pickle  # nosec B403 # for the name of its error
 from pathlib import Path
 from typing import Any
 
