@@ -2,7 +2,8 @@
 # make test   every feature; its last line counts the tests that are left to the next two
 # make proof  the slow proofs: disasters, kills, PostgreSQL, browsers, every data set; as root installs what they need
 # make cluster-test   launching on several hosts in namespaces: as root, installs Slurm and an SSH server (20 minutes)
-# make check  format, lint, types, import contracts
+# make check  format, lint, types, import contracts, bandit
+# make audit  known holes in the pinned packages: asks a database on the network, so no part of check
 # make chaos  kill storms: 40 drivers, 40 workers, 20 nodes (half an hour)
 # make recovery   what survives which failure, and how long until work continues: the table of docs/durability.md (five minutes)
 # make bench  every speed figure, as ratios of two things run in turn
@@ -12,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: demo test proof proof-packages cluster-test cluster-packages check bench calibration chaos recovery setup format clean
+.PHONY: demo test proof proof-packages cluster-test cluster-packages check audit bench calibration chaos recovery setup format clean
 
 demo: $(STAMP)
 	$(BIN)/cotuning-tune run search_spaces/demo.toml --storage runs
@@ -39,6 +40,10 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache > .build-imports.log || (cat .build-imports.log; rm .build-imports.log; exit 1)
 	@tail -n 12 .build-imports.log; rm .build-imports.log
+	$(BIN)/bandit -q -c pyproject.toml -r cotuning_tune scripts
+
+audit: $(STAMP)
+	@sh scripts/audit.sh $(BIN)/uv
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run_all.py

@@ -4,17 +4,18 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 from cotuning_tune.base.former_names import KEYS
+from cotuning_tune.base.secrets import masked
 
 
 class UserError(Exception):
     """A mistake in what the user gave; the command line prints its one line and exits with 2.
 
     ``key``: the dotted key of the experiment file that is wrong, where there is one. What cannot be printed, as
-    a line's end in a quoted name, is shown escaped.
+    a line's end in a quoted name, is shown escaped; the password of a URL is shown as ``***``.
     """
 
     def __init__(self, message: str, key: str = "") -> None:
-        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
+        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in masked(message)))
         self.key = key
 
 
@@ -50,8 +51,8 @@ class Fenced(Exception):  # noqa: N818 - what happened, not a fault of the progr
 
 
 def first_line(problem: BaseException) -> str:
-    """The first line of an exception's message, its type's name where it has none."""
-    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+    """The first line of an exception's message without passwords, its type's name where it has none."""
+    return masked((str(problem).strip().splitlines() or [type(problem).__name__])[0])
 
 
 class Unfinished(SystemExit):

@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, BinaryIO, cast
 
 from cotuning_tune.base.errors import UserError, first_line
@@ -50,6 +50,14 @@ def place(where: str | Path) -> Path:
     found = ObjectPath(text.rstrip("/"), protocol="s3", **S3_OPTIONS)
     found.fs.retries = OBJECT_TRIES
     return cast(Path, found)
+
+
+def leaves(name: str) -> bool:
+    """Whether a path out of a list leads out of the folder that it starts at: by ``..``, as absolute, or unnameable.
+
+    Symbolic links inside the folder are its owner's and are followed.
+    """
+    return "\0" in name or PurePath(name).is_absolute() or PurePath(os.path.normpath(name)).parts[:1] == ("..",)
 
 
 def is_local(path: Path) -> bool:

@@ -12,6 +12,7 @@ from typing import NoReturn
 from cotuning_tune import __version__
 from cotuning_tune.base import former_names
 from cotuning_tune.base.errors import TrainingFailed, Unfinished, UserError, unknown
+from cotuning_tune.base.secrets import masked
 from cotuning_tune.cli import _completion, _data, _export, _launch, _plan, _reading, _running, _tensorboard, _training
 from cotuning_tune.cluster.signals import ending_cleanly
 
@@ -27,7 +28,7 @@ class Parser(argparse.ArgumentParser):
         if found := re.fullmatch(r"argument (.+?): invalid choice: (.+) \(choose from (.+)\)", message):
             kind, word, known = found[1].lower().replace("|", " or "), found[2], found[3]
             message = str(unknown(kind, word.strip("'"), known.replace("'", "").split(", ")))
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"{self.prog}: {masked(message)} (see {self.prog} --help)\n")
 
 
 def make_parser() -> argparse.ArgumentParser:

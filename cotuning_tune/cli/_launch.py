@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cotuning_tune.base.secrets import Secret
 from cotuning_tune.cli._options import Commands, parse_values
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def add(commands: Commands) -> None:
         parser.add_argument("--storage", help="folder that all nodes see, or s3://BUCKET/PREFIX")
         parser.add_argument("--name", help="name of the run (default: the file's name)")
         parser.add_argument(
-            "--optuna-storage", metavar="URL", default="", help="database of the studies; needed with s3://"
+            "--optuna-storage", type=Secret, metavar="URL", help="database of the studies; needed with s3://"
         )
         parser.add_argument("--profile", metavar="FILE", help=f"what the site needs (see launch/profiles/{name}.toml)")
         parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="set a key of the profile")
@@ -68,7 +69,8 @@ def _request(options: argparse.Namespace) -> "Request":
         raise UserError(f"{path} cannot be read: there is no such file")
     name = name or _name_in(path)
     storage = place(options.storage) if is_local(place(options.storage)) else options.storage
-    return Request(path, name, str(storage), options.optuna_storage, profile, root() / name, options.on_end)
+    studies = options.optuna_storage or Secret()
+    return Request(path, name, str(storage), studies, profile, root() / name, options.on_end)
 
 
 def _name_in(path: Path) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cotuning_tune.base.errors import UserError
+from cotuning_tune.base.secrets import Secret
 from cotuning_tune.cli._options import Commands, add_aim, add_calibration, add_decoding, decoding, with_options
 from cotuning_tune.cli._reading import show
 
@@ -29,7 +30,7 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("experiment", metavar="EXPERIMENT", help="a file of search_spaces/, or your own")
     parser.add_argument("--storage", default="runs", help="folder of the runs, or s3://BUCKET/PREFIX (default: runs)")
     parser.add_argument("--name", help="name of the run (default: the file's name)")
-    parser.add_argument("--optuna-storage", metavar="URL", help=STORAGE_HELP)
+    parser.add_argument("--optuna-storage", type=Secret, metavar="URL", help=STORAGE_HELP)
     parser.add_argument(
         "--from", dest="warm_from", metavar="RUN", help="give the sampler the finished trials of an older run"
     )
@@ -78,7 +79,7 @@ def _add_migrate(commands: Commands) -> None:
     text = "move a run's studies to another database, or give a copied run an identity of its own"
     moved = commands.add_parser("migrate", help=text, description=text)
     moved.add_argument("run", metavar="RUN", help="folder of the run")
-    moved.add_argument("--optuna-storage", metavar="URL", default="", help="where to: a database, or 'journal'")
+    moved.add_argument("--optuna-storage", type=Secret, metavar="URL", help="where to: a database, or 'journal'")
     moved.add_argument("--new-identity", action="store_true", help="of a copy: it becomes a run of its own")
     moved.set_defaults(call=_migrate)
 
@@ -90,7 +91,7 @@ def _migrate(options: argparse.Namespace) -> int:
 
     run = RunDir.open(options.run)
     with driver_lock(run, lambda line: print(line, file=sys.stderr)):
-        for line in migrate(run, options.optuna_storage, renew=options.new_identity):
+        for line in migrate(run, (options.optuna_storage or Secret()).reveal(), renew=options.new_identity):
             print(line)
     return 0
 
@@ -102,7 +103,7 @@ def request_of(options: argparse.Namespace) -> "Request":
     from cotuning_tune.experiment import parse, read_experiment
     from cotuning_tune.pipeline import NewRun, Request
 
-    storage = options.optuna_storage or os.environ.get("COTUNING_TUNE_OPTUNA_STORAGE", "")
+    storage = options.optuna_storage or Secret(os.environ.get("COTUNING_TUNE_OPTUNA_STORAGE", ""))
     command = ("cotuning-tune", *sys.argv[1:])
     run = NewRun(storage=options.storage, optuna_storage=storage, warm_from=options.warm_from, command=command)
     experiment = with_options(read_experiment(Path(options.experiment)), options)

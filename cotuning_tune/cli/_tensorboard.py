@@ -39,7 +39,7 @@ def _tensorboard(options: argparse.Namespace) -> int:
     print(f"trials {url}#hparams   methods {url}{CURVES}   mistakes {url}{PICTURES}", flush=True)
     if len(runs) == 1 and is_local(runs[0].path):
         command = _command(runs[0].tensorboard, options)
-        os.execv(command[0], command)
+        os.execv(command[0], command)  # nosec B606 # words, no shell: TensorBoard of this environment
     return _serve_several(runs, options)
 
 

@@ -62,6 +62,10 @@ class SeedSearcher(Searcher, Generic[Work]):
         elif result["done"]:  # else Tune was told to end
             self.source.ended(work, result)
 
+    def __getstate__(self) -> dict[str, object]:
+        """Nothing: Tune pickles its tuner into the run's folder, and its source knows the studies' database."""
+        return {}
+
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the folders are the only truth."""
 

@@ -11,14 +11,20 @@ of images is written to it and synced; only then does its digest go into ``.CONT
 takes a block as finished if its bytes have that digest. The whole file gets its name by a link, which
 replaces nothing: a file that someone has mapped is never exchanged, and what has the name is whole.
 
+The digests stay beside it (``CONTENT.npy.sums``). A process compares them once for each file as it is (size, time
+of change, inode), all cores at once, before it maps the file; not at each access. That costs reading the file, which
+training would read anyway: a second or two for each gigabyte. A file that does not fit is made again.
+
 On one host one process builds and the others wait. Hosts that share the cache fill the same file: they write
 the same bytes to the same places, and each passes over the blocks that another has finished.
 
 Shapes: N images, B of a block, S the stored side. Values are uint8, channels first.
 """
 
+import functools
 import hashlib
 import io
+import json
 import logging
 import os
 import time
@@ -33,9 +39,9 @@ import numpy as np
 import PIL
 from PIL import features
 
-from cotuning_tune.base.cache import cache_root, content_key, only_one
+from cotuning_tune.base.cache import cache_folder, cache_root, content_key, identity, only_one
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.base.files import read_json, sync_folder, write_json
+from cotuning_tune.base.files import sync_folder, write_bytes, write_json
 from cotuning_tune.base.parallel import cores
 from cotuning_tune.base.pixels import decoded
 
@@ -81,14 +87,13 @@ class ImageFiles:
 
     def content(self) -> str:
         """The key of the pixels; reads every file where the quick key is new."""
-        entry = cache_root() / "images" / f"{self.lookup}.json"
-        if entry.exists():
-            return str(read_json(entry)["content"])
+        if known := _known_content(self.lookup):
+            return known
         content = content_key("decoded 2", self.digests, self.size, self.decoder)
         # Within a tick of the clock a second change would leave the times as they are.
         if max((s.st_ctime for s in self.stats), default=0.0) < time.time() - RESTED_S:
             with _told_of_no_room(self):
-                write_json(entry, {"content": content}, durable=False)
+                write_json(cache_folder("images") / f"{self.lookup}.json", _entry(self.lookup, content), durable=False)
         return content
 
     def decode(self, position: int, digest: str = "") -> np.ndarray | str:
@@ -100,6 +105,28 @@ class ImageFiles:
         if digest and hashlib.sha256(data).hexdigest() != digest:
             return "changed while it was read"
         return decoded(data, self.size)
+
+
+def _entry(lookup: str, content: str) -> dict[str, str]:
+    """What the file of a quick key says, with a checksum."""
+    return {"content": content, "check": content_key("entry 1", lookup, content)}
+
+
+def _known_content(lookup: str) -> str:
+    """The content that a quick key stands for; '' where that is not known, or the file is damaged."""
+    if not (cache_root() / "images").exists():
+        return ""
+    entry = cache_folder("images") / f"{lookup}.json"
+    if identity(entry) is None:
+        return ""
+    try:
+        found = json.loads(entry.read_bytes())
+        if found == _entry(lookup, str(found["content"])):
+            return str(found["content"])
+    except (OSError, ValueError, TypeError, KeyError):
+        pass
+    log.warning("%s is damaged: it is made again", entry)
+    return ""
 
 
 def _digest_of(path: Path) -> str:
@@ -139,13 +166,12 @@ def decoded_file(files: ImageFiles) -> tuple[Path, str]:
     Raises UserError for broken files and where there is no room; neither leaves anything.
     """
     content = files.content()
-    build = _Build(files, cache_root() / "images" / f"{content}.npy")
-    if not build.path.exists():
-        with _told_of_no_room(files):
-            build.path.parent.mkdir(parents=True, exist_ok=True)
+    with _told_of_no_room(files):
+        build = _Build(files, cache_folder("images") / f"{content}.npy")
+        if not build.is_whole():
             with only_one(build.path):
                 build.run()
-    build.clear()
+        build.clear()
     return build.path, content
 
 
@@ -156,6 +182,7 @@ class _Build:
         self.files, self.path = files, path
         self.data = path.with_name(f".{path.name}.building")
         self.done = path.with_name(f".{path.name}.done")
+        self.sums = path.with_name(f"{path.name}.sums")
         header = io.BytesIO()
         shape = (len(files.names), 3, files.size, files.size)
         np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
@@ -167,13 +194,32 @@ class _Build:
         self.data.unlink(missing_ok=True)
         self.done.unlink(missing_ok=True)
 
+    @property
+    def blocks(self) -> int:
+        """How many there are; the last one may be smaller."""
+        return -(-len(self.files.names) // BLOCK)
+
+    def is_whole(self) -> bool:
+        """Whether the file is there and its blocks have the digests beside it."""
+        found = identity(self.path)
+        if not (found and found[0] == self.length and identity(self.sums)):
+            return False
+        sums = self.sums.read_bytes()
+        fits = len(sums) == self.blocks * DIGEST
+        return fits and _has_digests(self.path, found, sums, self.header, BLOCK * self.image_bytes)
+
     def run(self) -> None:
-        """Decode what is not decoded yet, and give the whole its name."""
-        if self.path.exists():
+        """Decode what is not decoded yet, and give the whole its name; a damaged file is deleted before."""
+        if self.is_whole():
             return
+        if self.path.exists() or self.path.is_symlink():
+            log.warning("%s is damaged, or its checksums are missing: it is made again", self.path)
+            self.path.unlink()
         try:
             with _opened(self.data) as data, _opened(self.done) as done:
                 self._fill(data, done)
+                if not self.path.exists():  # else another host was first, and wrote the same
+                    write_bytes(self.sums, os.pread(done, self.blocks * DIGEST, 0))
             self._publish()
         except (OSError, UserError):
             self.clear()
@@ -184,9 +230,8 @@ class _Build:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(data, 0, self.length)
         _write_at(data, self.header, 0)
-        blocks = range(-(-len(self.files.names) // BLOCK))
-        missing = [block for block in blocks if not self._is_done(data, done, block)]
-        before = len(blocks) - len(missing)
+        missing = [block for block in range(self.blocks) if not self._is_done(data, done, block)]
+        before = self.blocks - len(missing)
         count, megabytes = len(self.files.names), self.length / 1e6
         already = f", {before * BLOCK} of them already there" if before else ""
         log.warning("decoding %d images once into %s (%.0f MB)%s", count, self.path, megabytes, already)
@@ -238,9 +283,25 @@ class _Build:
         sync_folder(self.path.parent)
 
 
+@functools.lru_cache(maxsize=256)
+def _has_digests(path: Path, _: tuple[int, int, int], sums: bytes, header: bytes, block_bytes: int) -> bool:
+    """Whether a file, as it is now, begins with the header, and its blocks have these digests: read once a process."""
+
+    def fits(number: int) -> bool:
+        with path.open("rb") as file:
+            file.seek(len(header) + number * block_bytes)
+            return hashlib.sha256(file.read(block_bytes)).digest() == sums[number * DIGEST : (number + 1) * DIGEST]
+
+    with path.open("rb") as file:
+        if file.read(len(header)) != header:
+            return False
+    with ThreadPoolExecutor(cores()) as pool:
+        return all(pool.map(fits, range(len(sums) // DIGEST)))
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
     try:
         yield descriptor
     finally:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cotuning_tune.base.errors import UserError
+from cotuning_tune.base.files import leaves
 from cotuning_tune.data._decoding import ImageFiles
 from cotuning_tune.data._images import DecodedImages, EachTimeImages
 from cotuning_tune.data._task import DataSet, Listing
@@ -15,11 +16,18 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Files:
-    """The image files of a split: ``names`` relative to ``root``, and the class number of each."""
+    """The image files of a split: ``names`` relative to ``root``, and the class number of each.
+
+    Raises UserError for a name that leads out of ``root``: whoever reads a list has its line.
+    """
 
     root: Path
     names: Sequence[str]
     labels: Sequence[int]
+
+    def __post_init__(self) -> None:
+        if outside := next(filter(leaves, self.names), None):
+            raise UserError(f"{outside!r} leads out of {self.root}")
 
     def some(self, positions: Sequence[int]) -> "Files":
         """The files at these positions."""

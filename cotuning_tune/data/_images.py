@@ -55,7 +55,7 @@ class DecodedImages(ArrayImages):
 
     def __init__(self, files: ImageFiles) -> None:
         path, self._content = decoded_file(files)
-        super().__init__(np.load(path, mmap_mode="r"))
+        super().__init__(np.load(path, mmap_mode="r", allow_pickle=False))
 
     def fingerprint(self) -> str:
         return self._content

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from cotuning_tune import models
+from cotuning_tune.base.archives import refuse_growing
 from cotuning_tune.base.errors import UserError, first_line
 from cotuning_tune.export.bundle import Classify
 from cotuning_tune.models import Backbone
@@ -98,8 +99,9 @@ def open_torch(data: bytes, description: Mapping[str, Any]) -> Classify:
         return classify_with(rebuilt(description["backbone"], read_safetensors(data)))
     with quiet_torchscript():
         try:
+            refuse_growing(io.BytesIO(data))
             return classify_with(torch.jit.load(io.BytesIO(data), map_location="cpu"))
-        except RuntimeError as problem:
+        except (RuntimeError, ValueError) as problem:
             raise UserError(f"torch {torch.__version__} cannot read the model: {first_line(problem)}") from None
 
 

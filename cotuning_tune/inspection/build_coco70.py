@@ -25,11 +25,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from cotuning_tune.base.errors import UserError, first_line
-from cotuning_tune.base.files import read_json, write_bytes, write_json
+from cotuning_tune.base.files import leaves, read_json, write_bytes, write_json
 from cotuning_tune.base.parallel import Advance, on_threads
+from cotuning_tune.base.pixels import open_image
 
 DROPPED = (
     "parking meter",
@@ -178,6 +177,8 @@ def _class_names(path: Path, categories: Sequence[Mapping[str, Any]]) -> dict[in
     if absent := [name for name in DROPPED if name not in there]:
         raise UserError(f"{path} lacks the category '{absent[0]}': COCO 2017 has 80 categories")
     names = {c["id"]: c["name"].replace(" ", "_") for c in ordered if c["name"] not in DROPPED}
+    if wrong := [name for name in names.values() if "/" in name or leaves(name)]:
+        raise UserError(f"{path} has the category {wrong[0]!r}, which cannot name a file")
     if len(names) != CLASSES:
         raise UserError(f"{path} has {len(ordered)} categories, COCO 2017 has 80")
     return names
@@ -186,6 +187,8 @@ def _class_names(path: Path, categories: Sequence[Mapping[str, Any]]) -> dict[in
 def _crops(
     folder: str, names: Mapping[int, str], tables: Mapping[str, Any], options: BuildOptions
 ) -> Iterator[tuple[str, Crop]]:
+    if wrong := [i for i in tables["images"] if leaves(i["file_name"])]:
+        raise UserError(f"{folder}: image {wrong[0]['id']} has the file_name {wrong[0]['file_name']!r} outside of it")
     sources = {i["id"]: Source(f"{folder}/{i['file_name']}", i["width"], i["height"]) for i in tables["images"]}
     seen = set()
     for entry in sorted(tables["annotations"], key=lambda entry: int(entry["id"])):
@@ -193,7 +196,7 @@ def _crops(
         if name is None or entry.get("iscrowd"):
             continue
         plain = clipped_box(entry["bbox"], 0.0, source)
-        crop = Crop(source, entry["id"], clipped_box(entry["bbox"], options.padding, source))
+        crop = Crop(source, int(entry["id"]), clipped_box(entry["bbox"], options.padding, source))
         key = (name, source.file, plain)
         if min(plain[2] - plain[0], plain[3] - plain[1]) >= options.smallest and key not in seen:
             seen.add(key)
@@ -341,13 +344,13 @@ def _cut(source: Path, out: Path, crops: Mapping[str, Crop]) -> int | str:
         return len(crops)
     first = next(iter(needed.values())).source
     try:
-        with Image.open(source) as opened:
+        with open_image(source) as opened:
             if opened.size != (first.width, first.height):
                 return f"{source} (its sides are not those of the annotations)"
             whole = opened.convert("RGB")
     except FileNotFoundError:
         return f"{source} (missing)"
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as problem:
+    except Exception as problem:  # a reader raises what it likes
         return f"{source} ({first_line(problem).replace(str(source), source.name)})"
     for file, crop in needed.items():
         buffer = io.BytesIO()
@@ -359,8 +362,8 @@ def _cut(source: Path, out: Path, crops: Mapping[str, Crop]) -> int | str:
 def _is_sound(path: Path, size: tuple[int, int]) -> bool:
     """Whether a crop of an earlier call is whole and of the right size."""
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             image.load()
             return image.size == size
-    except (OSError, ValueError, SyntaxError):
+    except Exception:  # a reader raises what it likes
         return False

@@ -2,12 +2,12 @@
 
 import statistics
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-
-from PIL import Image
 
 from cotuning_tune.base.cache import content_key
 from cotuning_tune.base.errors import UserError
+from cotuning_tune.base.pixels import open_image
 from cotuning_tune.base.tables import Table
 from cotuning_tune.data import DataSet, TaskConfig
 from cotuning_tune.data._task import hold_out, sample
@@ -109,9 +109,6 @@ def _sizes(split: DataSplit) -> list[tuple[int, int]]:
         return []
     sizes = []
     for position in by_hash(split, range(len(split)))[:SIZES_OF]:
-        try:
-            with Image.open(split.path(position)) as image:
-                sizes.append(image.size)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            continue
+        with suppress(Exception), open_image(split.path(position)) as image:  # a reader raises what it likes
+            sizes.append(image.size)
     return sizes

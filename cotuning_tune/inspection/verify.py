@@ -15,6 +15,7 @@ from PIL import Image
 
 from cotuning_tune.base.errors import first_line
 from cotuning_tune.base.parallel import Advance, on_threads
+from cotuning_tune.base.pixels import open_image
 from cotuning_tune.base.tables import Table
 from cotuning_tune.data import DataSet
 from cotuning_tune.inspection.splits import DataSplit, differences, read_splits
@@ -156,7 +157,7 @@ def check_file(path: Path) -> Checked:
     if not content:
         return Checked(kind="corrupt", problem="no bytes in it")
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with open_image(io.BytesIO(content)) as image:
             image.load()
             return Checked(_digest(content), image.size)
     except Image.UnidentifiedImageError:

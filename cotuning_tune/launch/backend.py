@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from cotuning_tune.base.secrets import Secret
 from cotuning_tune.launch.record import Launch
 
 ENDS = {"0": "done", "85": "unfinished"}  # by the entry point's exit code; any other one has failed
@@ -16,15 +17,21 @@ NOTHING_RUNS = "nothing is running"  # what ``stop`` says of a launch that had e
 
 @dataclass(frozen=True)
 class Request:
-    """What shall be launched; ``profile`` is an object of the backend's ``Profile``, ``folder`` the launch's own."""
+    """What shall be launched; ``profile`` is an object of the backend's ``Profile``, ``folder`` the launch's own.
+
+    ``optuna_storage``: the URL of the studies; a plain text is taken too.
+    """
 
     experiment: Path
     name: str
     storage: str
-    optuna_storage: str
+    optuna_storage: Secret
     profile: Any
     folder: Path
     on_end: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "optuna_storage", Secret(self.optuna_storage))
 
     def entry(self, python: str, experiment: str, *more: str) -> list[str]:
         """The command that starts or resumes the run, the same each time."""

@@ -1,5 +1,6 @@
 """What has been launched: a folder for each launch, readable by its owner alone."""
 
+import json
 import os
 import time
 from dataclasses import asdict, dataclass, field
@@ -7,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from cotuning_tune.base.errors import UserError, unknown
-from cotuning_tune.base.files import read_json, write_json
+from cotuning_tune.base.files import read_json
+from cotuning_tune.base.secrets import Secret
 
 RECORD = "launch.json"
 
@@ -37,14 +39,14 @@ class Launch:
         return f"{self.storage.rstrip('/')}/{self.name}"
 
     @property
-    def optuna_storage(self) -> str:
+    def optuna_storage(self) -> Secret:
         """The URL of the studies, '' for the journal; in a file of its own, for it may hold a password."""
         path = self.folder / "optuna_storage.url"
-        return path.read_text().strip() if path.exists() else ""
+        return Secret(path.read_text().strip() if path.exists() else "")
 
     def save(self) -> None:
-        """Write it down."""
-        write_json(self.folder / RECORD, asdict(self))
+        """Write it down, for its owner alone: a profile's ``env`` may hold keys."""
+        write_private(self.folder / RECORD, json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
 
 
 def root() -> Path:
@@ -66,7 +68,7 @@ def write_private(path: Path, text: str) -> Path:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
     temporary.replace(path)
     return path

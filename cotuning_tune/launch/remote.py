@@ -1,7 +1,12 @@
 """Other machines by ssh: key login only, one connection for all commands; what goes wrong names the host."""
 
+import hashlib
 import io
 import os
+import platform
+import re
+import secrets
+import socket
 import subprocess
 import tarfile
 import tempfile
@@ -12,13 +17,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
+from cotuning_tune.base.cache import cache_root
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.launch.record import private_folder
+from cotuning_tune.base.private import host_folders
 
 T = TypeVar("T")
 NOT_REACHED = 255  # ssh's own exit code for what it could not do itself
 OPTIONS = ("BatchMode=yes", "ConnectTimeout=10", "ServerAliveInterval=5", "ServerAliveCountMax=3")
 SHARED = ("ControlMaster=auto", "ControlPersist=30")
+
+
+NAME = 16
+MOST_PATH = 104 - len("/.") - 16 - 1  # of a socket on every system, less what ssh appends while it makes one
+PLAIN = re.compile(r"[^\s%\"'$\\]+")
 
 
 class NotReached(UserError):  # noqa: N818 - what happened
@@ -39,9 +50,20 @@ class Remote:
 
     def shared(self, line: str) -> list[str]:
         """The same over a connection that is kept open for those that follow."""
-        sockets = private_folder(Path(tempfile.gettempdir()) / f"cotuning_tune-ssh-{os.getuid()}")
-        kept = [word for option in (*SHARED, f"ControlPath={sockets}/%C") for word in ("-o", option)]
-        return self.command(line, *kept)
+        kept = self._socket()
+        settings = (*SHARED, f"ControlPath={kept}") if kept else ()
+        return self.command(line, *[word for option in settings for word in ("-o", option)])
+
+    def _socket(self) -> Path | None:
+        """Where the connection is kept, the same for every command to this host; None where there is no place.
+
+        The path must be short, and in words that ssh does not take apart.
+        """
+        name = hashlib.sha256(repr((platform.node(), self.host, self.options)).encode()).hexdigest()[:NAME]
+        for folder in host_folders("ssh", cache_root()):
+            if len(os.fsencode(folder)) < MOST_PATH - NAME and PLAIN.fullmatch(str(folder)) and _holds_sockets(folder):
+                return folder / name
+        return None
 
     def run(self, line: str, given: bytes = b"", seconds: float = 180) -> str:
         """What a line prints, ``given`` on its input. UserError with host and reason where it fails."""
@@ -98,6 +120,19 @@ class Remote:
             check=False,
             timeout=30,
         )
+
+
+def _holds_sockets(folder: Path) -> bool:
+    """Whether the file system has sockets: ssh would end where it has none."""
+    path = folder / f".{secrets.token_hex(8)}"
+    try:
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(str(path))
+        return True
+    except OSError:
+        return False
+    finally:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager

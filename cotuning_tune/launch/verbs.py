@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import place
+from cotuning_tune.base.secrets import masked_settings
 from cotuning_tune.launch.backend import NOTHING_RUNS, Request
 from cotuning_tune.launch.backends import backend
 from cotuning_tune.launch.profile import make_profile
@@ -25,10 +26,11 @@ def request_of(launch: Launch) -> Request:
 
 
 def dry_run(backend_name: str, request: Request) -> str:
-    """The rendered files and the commands, as text; nothing is written, started or asked."""
+    """The rendered files and the commands, as text without secrets; nothing is written, started or asked."""
     kind = backend(backend_name)
     kind.check(request)
-    return kind.plan(request).shown(request.folder)
+    shown = request.optuna_storage.cover(kind.plan(request).shown(request.folder))
+    return masked_settings(shown, vars(request.profile).get("env", ()))
 
 
 def _begin(backend_name: str, request: Request, times: int) -> Launch:
@@ -39,7 +41,7 @@ def _begin(backend_name: str, request: Request, times: int) -> Launch:
     private_folder(root())
     private_folder(request.folder)
     if request.optuna_storage:
-        write_private(request.folder / "optuna_storage.url", request.optuna_storage)
+        write_private(request.folder / "optuna_storage.url", request.optuna_storage.reveal())
     for name, text in plan.files.items():
         write_private(request.folder / name, text)
     made = Launch(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import place
+from cotuning_tune.base.secrets import Secret
 from cotuning_tune.experiment import Experiment
 from cotuning_tune.run.folder import RunDir, check_optuna_storage, check_searches
 from cotuning_tune.search.checks import check_studies
@@ -35,16 +36,19 @@ class NewRun:
     """A run that is made, or found as it was made, in ``storage`` (a folder or ``s3://BUCKET/PREFIX``).
 
     ``optuna_storage``: URL of the database of the studies, '' for a journal in the run's folder; ``warm_from``: a
-    run whose finished trials the sampler shall know; ``command``: for the record, how the run was asked for.
+    run whose finished trials the sampler shall know; ``command``: for the record, how the run was asked for, kept
+    without the URL's password. A plain text for the URL is taken too.
     Raises UserError where files go into an object store and no database keeps the studies.
     """
 
     storage: str | Path
-    optuna_storage: str = ""
+    optuna_storage: Secret = field(default_factory=Secret)
     warm_from: str | None = None
     command: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "optuna_storage", Secret(self.optuna_storage))
+        object.__setattr__(self, "command", tuple(map(self.optuna_storage.cover, self.command)))
         check_optuna_storage(place(self.storage), self.optuna_storage)
 
 
@@ -77,7 +81,7 @@ class Request:
         sizes = check_studies(self.experiment)
         run = create_run(self.experiment, place(self.run.storage), self.run.command, self.run.warm_from)
         if self.run.optuna_storage:
-            set_storage(run, self.run.optuna_storage)
+            set_storage(run, self.run.optuna_storage.reveal())
         return run, sizes
 
 

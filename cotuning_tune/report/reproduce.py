@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
+from cotuning_tune.base.secrets import masked
 from cotuning_tune.base.tables import Table
 from cotuning_tune.base.toml_text import format_value
 from cotuning_tune.report.results import StudyResult
@@ -44,7 +45,7 @@ def environment_table(environment: Mapping[str, Any]) -> Table:
         ["python", str(environment.get("python", "-"))],
         *([name, str(version)] for name, version in environment.get("packages", {}).items()),
         ["GPUs", ", ".join(f"{gpus.count(name)} x {name}" for name in dict.fromkeys(gpus)) or "none"],
-        ["command", shlex.join(_without_folders(environment.get("command", []))) or "-"],
+        ["command", masked(shlex.join(_without_folders(environment.get("command", [])))) or "-"],
     ]
     return Table("environment", "Made with", ["what", "value"], rows)
 

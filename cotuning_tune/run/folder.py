@@ -15,13 +15,14 @@ from pathlib import Path
 from cotuning_tune.base import former_names
 from cotuning_tune.base.errors import Fenced, Unfinished, UserError
 from cotuning_tune.base.files import STORAGE_POLL_S, create, is_local, place, wait_for_storage
+from cotuning_tune.base.secrets import Secret
 
 log = logging.getLogger(__name__)
 ROOM_BYTES = 16 << 20
 STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EROFS)
 
 
-def check_optuna_storage(storage: Path, studies: str) -> None:
+def check_optuna_storage(storage: Path, studies: Secret) -> None:
     """Raises UserError where the files go into an object store and no database (its URL) keeps the studies."""
     if not (is_local(storage) or studies):
         raise UserError(

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cotuning_tune.base.archives import refuse_growing
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -63,6 +65,7 @@ class Predictions:
         import numpy as np
 
         try:
+            refuse_growing(io.BytesIO(data))
             with np.load(io.BytesIO(data), allow_pickle=False) as stored:
                 labels, predicted, confidence, nll = (stored[name] for name in ARRAYS)
                 classes = tuple(map(str, stored["classes"]))

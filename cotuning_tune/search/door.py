@@ -9,6 +9,7 @@ from optuna.storages import BaseStorage
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_exponential
 
 from cotuning_tune.base.errors import Unfinished, first_line
+from cotuning_tune.base.secrets import masked
 
 log = logging.getLogger(__name__)
 PATIENCE_S = 600.0
@@ -25,7 +26,7 @@ def is_outage(problem: BaseException) -> bool:
 
 def reason_of(problem: BaseException) -> str:
     """What a database said, in a line: Optuna hides it behind a sentence of its own."""
-    return first_line(problem.__cause__ or problem)
+    return masked(first_line(problem.__cause__ or problem))
 
 
 def patiently(call: Callable[[], T], say: Callable[[str], None] = log.warning) -> T:

@@ -12,6 +12,7 @@ from typing import cast
 from cotuning_tune import __version__
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import is_local, read_json, write_bytes, write_json
+from cotuning_tune.base.secrets import masked
 from cotuning_tune.base.toml_text import tables_of
 from cotuning_tune.cluster.driver import Driver
 from cotuning_tune.experiment import Experiment, parse
@@ -85,7 +86,7 @@ def _environment(experiment: Experiment, command: Sequence[str]) -> Values:
         "host": platform.node(),
         "processor": platform.machine(),
         "gpus": gpus,
-        "command": list(command),
+        "command": [masked(word) for word in command],
         "base": str(experiment.base.resolve()),
         "started": time.time(),
     }

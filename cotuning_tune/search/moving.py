@@ -5,6 +5,7 @@ from optuna.storages import BaseStorage, JournalStorage
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import write_json
+from cotuning_tune.base.secrets import masked
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.identity import new_identity, read_identity
 from cotuning_tune.search.storage import (
@@ -45,7 +46,7 @@ def _migrate(run: RunDir, url: str, renew: bool) -> list[str]:
             _copy(source, name, target, f"{fresh['studies']}/{name.split('/', 1)[1]}")
     keep_url(run, target_url)
     write_json(run.identity, fresh)
-    where = target_url.partition("@")[2] or target_url or run.journal.name
+    where = masked(target_url) or run.journal.name
     return [f"{run.path}: {len(names)} studies are in {where} now, named {fresh['studies']}/..."]
 
 

@@ -158,6 +158,10 @@ class StudySearcher(Searcher):
         accuracy = best["accuracy"] if best else None
         self.driver.stream.tell(TrialEnded(issue.study.name, issue.number, state, value, seconds, accuracy))
 
+    def __getstate__(self) -> dict[str, object]:
+        """Nothing: Tune pickles its tuner into the run's folder, and the studies know the URL of their database."""
+        return {}
+
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the studies are the only truth."""
 

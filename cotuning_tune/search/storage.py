@@ -14,6 +14,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from cotuning_tune.base.errors import Unfinished, UserError, first_line
 from cotuning_tune.base.files import is_local, wait_for_storage, write_bytes
+from cotuning_tune.base.secrets import Secret
 from cotuning_tune.run.folder import ROOM_BYTES, RunDir
 from cotuning_tune.run.identity import studies_prefix
 from cotuning_tune.run.ledger import Head
@@ -118,7 +119,7 @@ def _look_at(url: str) -> BaseStorage | None:
             engine.dispose()
         return RDBStorage(url, skip_compatibility_check=True, skip_table_creation=True) if made else None
     except Exception as problem:
-        raise UserError(f"the storage of the studies cannot be read: {reason_of(problem)}") from None
+        raise UserError(f"the storage of the studies cannot be read: {Secret(url).cover(reason_of(problem))}") from None
 
 
 def open_url(url: str) -> BaseStorage:
@@ -126,7 +127,8 @@ def open_url(url: str) -> BaseStorage:
     try:
         return RDBStorage(url)
     except Exception as problem:
-        raise UserError(f"the storage of the studies cannot be opened: {reason_of(problem)}") from None
+        reason = Secret(url).cover(reason_of(problem))
+        raise UserError(f"the storage of the studies cannot be opened: {reason}") from None
 
 
 class ReadJournal(JournalFileBackend):

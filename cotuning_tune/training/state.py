@@ -6,12 +6,13 @@ noticed, whatever happened to it.
 
 import hashlib
 import io
-import pickle
+import pickle  # nosec B403 # for the name of its error
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from cotuning_tune.base.archives import refuse_growing
 from cotuning_tune.base.files import move, write_bytes
 from cotuning_tune.run.folder import TrialDir
 
@@ -34,6 +35,7 @@ def unpacked(data: bytes, device: str | torch.device = "cpu") -> Any:
     payload = data[DIGEST:]
     if not payload or hashlib.sha256(payload).digest() != data[:DIGEST]:
         raise ValueError("its checksum does not fit")
+    refuse_growing(io.BytesIO(payload))
     try:
         return torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
     except pickle.UnpicklingError:

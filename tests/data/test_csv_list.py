@@ -66,14 +66,33 @@ def test_quotes(tmp_path: Path) -> None:
 
 
 def test_paths(tmp_path: Path, write_image: Write) -> None:
-    """Relative paths start at the table's folder, absolute ones stay."""
+    """Relative paths start at the table's folder, or at ``root``; absolute ones lie below it; links are followed."""
     write_image(tmp_path / "in" / "a.png")
     write_image(tmp_path / "b.png")
-    (tmp_path / "in" / "sub").mkdir()
-    text = f"path,label,split\n./a.png,x,train\n{tmp_path}/b.png,y,train\n../b.png,y,test\n"
+    write_image(tmp_path / "elsewhere" / "c.png")
+    (tmp_path / "in" / "c.png").symlink_to(tmp_path / "elsewhere" / "c.png")
+    text = f"path,label,split\n./a.png,x,train\n{tmp_path}/in/c.png,y,train\nno/../a2.png,y,test\n"
     listing = make(tmp_path / "in" / "l.csv", text).train()
-    assert listing.names == ["a.png", f"{tmp_path}/b.png"]
+    assert listing.names == ["a.png", "c.png"]
     assert listing.images.take([0, 1]).shape == (2, 3, 8, 8)
+    text = f"path,label,split\nin/a.png,x,train\n{tmp_path}/b.png,y,train\nb2.png,y,test\n"
+    listing = make(tmp_path / "in" / "l.csv", text, root=str(tmp_path)).train()
+    assert listing.names == ["in/a.png", "b.png"]
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    text = f"path,label,split\n{tmp_path}/link/a.png,x,train\nc.png,y,train\nd.png,y,test\n"
+    assert make(tmp_path / "link" / "l.csv", text).train().names == ["a.png", "c.png"]
+
+
+@pytest.mark.parametrize("path", ["../b.png", "in/../../b.png", "/etc/passwd", "..", "a\0b.png"])
+def test_a_path_that_leads_out_is_refused(tmp_path: Path, path: str) -> None:
+    """The line of the table is named, and the way out: the folder that holds all images."""
+    text = f"path,label,split\na.png,x,train\n{path},y,train\nc.png,y,test\n"
+    with pytest.raises(UserError) as caught:
+        make(tmp_path / "l.csv", text)
+    line = str(caught.value)
+    assert "\n" not in line
+    assert line.startswith(f"{tmp_path}/l.csv line 3: ")
+    assert "leads out of" in line or "NUL" in line
 
 
 def test_without_splits(tmp_path: Path) -> None:

@@ -288,7 +288,62 @@ def test_without_links_it_is_renamed(files: ImageFiles, cache: Path, monkeypatch
 
     monkeypatch.setattr(Path, "hardlink_to", refuse)
     assert len(DecodedImages(files)) == 10
-    assert len(contents(cache)) == 1
+    assert sorted(Path(name).suffix for name in contents(cache)) == [".npy", ".sums"]
+
+
+def spoil(path: Path, how: str) -> None:
+    """What a power cut, a full disk or a hand may do to a file of the cache."""
+    if how == "half":
+        os.truncate(path, path.stat().st_size // 2)
+    elif how == "empty":
+        path.write_bytes(b"")
+    elif how == "zeros":
+        path.write_bytes(path.read_bytes()[:-100] + bytes(100))
+    elif how == "no checksums":
+        path.with_name(f"{path.name}.sums").unlink()
+    elif how == "a link":
+        path.rename(path.with_name("moved"))
+        path.symlink_to("moved")
+
+
+@pytest.mark.parametrize("how", ["half", "empty", "zeros", "no checksums", "a link"])
+def test_a_damaged_file_is_made_again(
+    files: ImageFiles, cache: Path, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    """Decoded images that have not their checksums are decoded again, with a line that says so."""
+    expected = DecodedImages(files).take(range(10))
+    (path,) = cache.glob("*.npy")
+    spoil(path, how)
+    caplog.clear()
+    assert torch.equal(DecodedImages(again(files.root)).take(range(10)), expected)
+    assert caplog.records[0].message.startswith(f"{path} is damaged, or its checksums are")
+    assert not path.is_symlink()
+    caplog.clear()
+    assert torch.equal(DecodedImages(again(files.root)).take(range(10)), expected)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"content": "../../x"}', b"[1]"])
+def test_a_damaged_quick_key_is_made_again(
+    files: ImageFiles, cache: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    """A quick key that is torn, or says what nobody vouches for, is not followed."""
+    rested(monkeypatch)
+    name = files.content()
+    (entry,) = cache.glob("*.json")
+    entry.write_bytes(content)
+    assert again(files.root).content() == name
+    assert again(files.root).content() == name
+    assert entry.read_bytes() != content
+
+
+def test_the_images_are_checked_once_a_process(files: ImageFiles, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opened again, an unchanged file is not read again."""
+    DecodedImages(files)
+    checked = _decoding._has_digests.cache_info().misses
+    for _ in range(3):
+        DecodedImages(again(files.root))
+    assert _decoding._has_digests.cache_info().misses == checked + 1
 
 
 @pytest.fixture(scope="module")
@@ -325,5 +380,5 @@ def test_kills_hit_the_work_and_it_is_gone_on_with(rounds: list[dict]) -> None:
 
 
 def test_kills_leave_nothing_behind(rounds: list[dict]) -> None:
-    """At the end the cache holds the file alone, and the quick key."""
-    assert all(set(r["left"]) <= {".npy", ".json"} and r["left"].count(".npy") == 1 for r in rounds)
+    """At the end the cache holds the file, its checksums, the quick key and empty locks."""
+    assert all(set(r["left"]) <= {".npy", ".sums", ".json", ".lock"} and r["left"].count(".npy") == 1 for r in rounds)

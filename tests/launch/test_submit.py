@@ -59,7 +59,7 @@ def test_the_database_url_travels_in_a_private_file(project: Path) -> None:
     """It is in a file of mode 0600, and neither in the command nor in the environment of the job."""
     request = _request(project, "postgresql://u:secret@h/d")
     path = submit._staged(request) / "optuna_storage.url"
-    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == (request.optuna_storage, 0o600)
+    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == (request.optuna_storage.reveal(), 0o600)
     assert "secret" not in SubmitBackend().plan(request).shown(request.folder)
 
 

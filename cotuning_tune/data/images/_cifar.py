@@ -3,7 +3,7 @@
 Shapes: N images, B of a batch, S the stored side in pixels. Values are uint8, channels first.
 """
 
-import pickle
+import pickle  # nosec B403 # read by ArrayUnpickler alone
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path

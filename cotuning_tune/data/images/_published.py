@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from cotuning_tune.base.errors import UserError, first_line
+from cotuning_tune.base.files import leaves
 from cotuning_tune.data._files import FileDataSet, Files
 from cotuning_tune.data._task import DataSet, Listing
 from cotuning_tune.data.images._lists import refuse_missing
@@ -46,6 +47,7 @@ class Published(FileDataSet):
     def __init__(self, config: Any, stored_size: int) -> None:
         super().__init__(config, stored_size)
         self.root = self._find_root()
+        self._lists: list[str] = []
         names, splits = self.read()
         self._class_names = tuple(names)
         self._splits = {split: self._files(split, rows) for split, rows in splits.items()}
@@ -75,6 +77,7 @@ class Published(FileDataSet):
 
     def lines(self, name: str) -> list[str]:
         """The lines of a list of the set without the empty ones."""
+        self._lists.append(name)
         try:
             text = (self.root / name).read_text(encoding="utf-8-sig")
         except FileNotFoundError:
@@ -150,7 +153,17 @@ class Published(FileDataSet):
     def _files(self, split: str, rows: Rows) -> Files:
         if not rows:
             raise self.wrong(f"lists no image for the {split} split")
+        if outside := next((name for name, _ in rows if leaves(name)), ""):
+            raise self.wrong(f"lists {outside!r}, which leads out of it{self._line_of(outside)}")
         return Files(self.root, [name for name, _ in rows], [label for _, label in rows])
+
+    def _line_of(self, path: str) -> str:
+        """Where in the set's lists a path stands; '' where it stands in none of text."""
+        for source in self._lists:
+            for number, line in enumerate((self.root / source).read_text(encoding="utf-8-sig").splitlines(), 1):
+                if any(len(word) > 1 and word in path for word in line.split() if "/" in word):
+                    return f" ({source} line {number})"
+        return ""
 
     def _check(self) -> None:
         """Every class has a training image, and no image is listed twice."""

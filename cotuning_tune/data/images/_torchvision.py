@@ -8,7 +8,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any, ClassVar
 
-from cotuning_tune.base.cache import cache_root, only_one
+from cotuning_tune.base.cache import cache_folder, cache_root, only_one
 from cotuning_tune.base.errors import UserError, first_line
 from cotuning_tune.base.pixels import ENDINGS
 from cotuning_tune.data._files import Files
@@ -48,7 +48,7 @@ def fetch(kind: type[DataSet], fetcher: str, config: FetchedConfig) -> None:
     """
     from torchvision import datasets
 
-    root = download_root(config)
+    root = download_root(config) if config.root else cache_folder("downloads")
     try:
         with only_one(root / fetcher):
             getattr(datasets, fetcher)(str(root), download=True)

@@ -4,10 +4,11 @@ import csv
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from cotuning_tune.base.errors import UserError, first_line
+from cotuning_tune.base.files import leaves
 from cotuning_tune.data._files import FileDataSet, Files
 from cotuning_tune.data._task import Listing
 from cotuning_tune.data.images._lists import own_split, refuse_missing
@@ -30,12 +31,14 @@ Row = tuple[str, str, str]
 class CsvList(FileDataSet):
     """Images named in a table; without a column of splits a fixed share of each class is the test split.
 
-    The first row names the columns; relative paths start at the table's folder. Raises UserError with the line.
+    The first row names the columns; paths start at ``root``, the table's folder by default, and stay in it.
+    Raises UserError with the line.
     """
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
         file: str = hyper("", path=True, doc="the CSV or TSV file; needed")
+        root: str = hyper("", path=True, doc="folder that the paths start at and stay in; default: the table's")
         path: str = hyper("", doc="column of the paths; default: path, file, image, ...")
         label: str = hyper("", doc="column of the labels; default: label, class, ...")
         split: str = hyper("", doc="column of train, val, test; default: split, part, ... where there is one")
@@ -51,6 +54,7 @@ class CsvList(FileDataSet):
         if not config.file:
             raise UserError("a list of images needs its path: set file in its [data.NAME] table")
         self.file = Path(config.file).expanduser().resolve()
+        self.root = Path(config.root).expanduser().resolve() if config.root else self.file.parent
         self._splits = self._by_split(self._read_rows())
 
     @property
@@ -86,13 +90,23 @@ class CsvList(FileDataSet):
             path, label, split = (cells[p].strip() if p is not None else "" for p in places)
             if not path or not label:
                 raise self._wrong(reader.line_num, "no path or no label")
-            path = os.path.normpath(path)
+            path = self._inside(path, reader.line_num)
             if path in lines:
                 raise self._wrong(reader.line_num, f"{path} stands in line {lines[path]} already")
             lines[path] = reader.line_num
             if places[2] is not None and split.lower() not in SPLIT_OF:
                 raise self._wrong(reader.line_num, f"no split '{split}'; there are {', '.join(SPLIT_OF)}")
             yield path, label, SPLIT_OF.get(split.lower(), "")
+
+    def _inside(self, path: str, line: int) -> str:
+        """The path below the root. Raises UserError where it leads out of it."""
+        given = Path(self.config.root or Path(self.config.file).parent).expanduser().absolute()
+        for root in (self.root, given):
+            if PurePath(path).is_relative_to(root):
+                path = str(PurePath(path).relative_to(root))
+        if leaves(path):
+            raise self._wrong(line, f"{path!r} leads out of {self.root}: set root to the folder that holds all images")
+        return os.path.normpath(path)
 
     def _place(self, header: list[str], column: str) -> int | None:
         """Where a column stands; None where there is no column of splits."""
@@ -112,7 +126,7 @@ class CsvList(FileDataSet):
         if len(names) < 2:
             raise UserError(f"{self.file} has {len(names)} class(es); two or more are needed")
         labels = {name: label for label, name in enumerate(self._class_names)}
-        found = Files(self.file.parent, [path for path, _, _ in rows], [labels[label] for _, label, _ in rows])
+        found = Files(self.root, [path for path, _, _ in rows], [labels[label] for _, label, _ in rows])
         if not any(split for *_, split in rows):
             return own_split(found, self.config.test_fraction, self.config.split_seed)
         places: dict[str, list[int]] = {}

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torchvision.transforms.v2 import functional as F
 
-from cotuning_tune.base.cache import cache_root
+from cotuning_tune.base.cache import cache_folder
 from cotuning_tune.base.errors import UserError, first_line
 from cotuning_tune.data._images import ArrayImages
 from cotuning_tune.data._task import DataSet, Listing
@@ -55,7 +55,7 @@ class FashionMnist(DataSet):
 
     def _load(self, split: str) -> Listing:
         if self.config.part == "embedded":
-            with np.load(EMBEDDED) as stored:
+            with np.load(EMBEDDED, allow_pickle=False) as stored:
                 pixels_N28, labels_N = stored[f"{split}_images"], stored[f"{split}_labels"]
         else:
             pixels_N28, labels_N = self._load_full(split)
@@ -69,7 +69,7 @@ class FashionMnist(DataSet):
     def _load_full(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         from torchvision.datasets import FashionMNIST
 
-        root = Path(self.config.root or cache_root() / "downloads")
+        root = Path(self.config.root or cache_folder("downloads"))
         try:
             data = FashionMNIST(str(root), train=split == "train", download=self.config.download)
         except (OSError, RuntimeError) as problem:

@@ -1,6 +1,7 @@
 """FGVC Aircraft, 100 variants of aircraft (Maji et al. 2013): trained on its trainval split, as published."""
 
-import os
+import io
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,8 +11,10 @@ from typing import Literal
 
 from PIL import Image
 
-from cotuning_tune.base.cache import cache_root, content_key
+from cotuning_tune.base.cache import cache_folder, content_key
 from cotuning_tune.base.errors import UserError, first_line
+from cotuning_tune.base.files import write_bytes
+from cotuning_tune.base.pixels import open_image
 from cotuning_tune.data._files import Files
 from cotuning_tune.data._task import Listing
 from cotuning_tune.data.images._lists import refuse_missing
@@ -19,6 +22,7 @@ from cotuning_tune.data.images._published import Rows
 from cotuning_tune.data.images._torchvision import Fetched, FetchedConfig
 from cotuning_tune.hyper import hyper
 
+log = logging.getLogger(__name__)
 BANNER = 20
 
 
@@ -55,22 +59,33 @@ class FgvcAircraft(Fetched):
         if not self.config.crop_banner:
             return super()._read(found)
         refuse_missing(found)
-        folder = cache_root() / "without_banner" / content_key(str(found.root), self.stored_size)
+        folder = cache_folder("without_banner") / content_key(str(found.root), self.stored_size)
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda name: _cut(found.root / name, folder / name, self.stored_size), found.names))
         return super()._read(Files(folder, found.names, found.labels))
 
 
 def _cut(path: Path, to: Path, size: int) -> None:
-    """A copy without the banner, of the stored size, where there is none that is newer."""
+    """A copy without the banner, of the stored size, where there is none that is newer and has its checksums (PNG)."""
     if to.exists() and to.stat().st_mtime_ns > path.stat().st_mtime_ns:
-        return
-    to.parent.mkdir(parents=True, exist_ok=True)
-    temporary = to.with_name(f".{os.getpid()}.{to.name}")
+        if _is_sound(to):
+            return
+        log.warning("%s is damaged: it is made again", to)
+    buffer = io.BytesIO()
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             kept = image.convert("RGB").crop((0, 0, image.width, image.height - BANNER))
-        kept.resize((size, size), Image.Resampling.BILINEAR).save(temporary, format="PNG")
-        temporary.replace(to)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as problem:
+        kept.resize((size, size), Image.Resampling.BILINEAR).save(buffer, format="PNG")
+        write_bytes(to, buffer.getvalue(), durable=False)
+    except Exception as problem:  # a reader raises what it likes
         raise UserError(f"{path} cannot be read: {first_line(problem)}") from None
+
+
+def _is_sound(path: Path) -> bool:
+    """Whether all parts of a PNG file are there and have the checksums that the format gives them."""
+    try:
+        with open_image(path) as image:
+            image.verify()
+    except Exception:  # a reader raises what it likes
+        return False
+    return True

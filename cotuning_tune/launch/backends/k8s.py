@@ -262,7 +262,9 @@ def _secret(request: Request) -> dict[str, Any]:
     """Ray's token, new at each launch, and the URL of the studies; they stand in files of the launch's folder too."""
     name, token = object_name(request.name), secrets.token_hex(32)
     write_private(request.folder / "token", token)
-    values = {"auth_token": token, **({"optuna-storage": request.optuna_storage} if request.optuna_storage else {})}
+    values = {"auth_token": token}
+    if request.optuna_storage:
+        values["optuna-storage"] = request.optuna_storage.reveal()
     labels = {OWN_RUN: name}
     return {
         "apiVersion": "v1",

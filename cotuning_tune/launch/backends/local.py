@@ -38,7 +38,7 @@ class LocalBackend(Backend):
         return Plan({}, [request.entry(python, str(request.experiment.absolute()), *more)])
 
     def start(self, request: Request, plan: Plan) -> dict[str, Any]:
-        studies = {"COTUNING_TUNE_OPTUNA_STORAGE": request.optuna_storage} if request.optuna_storage else {}
+        studies = {"COTUNING_TUNE_OPTUNA_STORAGE": request.optuna_storage.reveal()}
         with (request.folder / "log").open("ab") as log:
             process = subprocess.Popen(
                 plan.commands[0],
@@ -46,7 +46,7 @@ class LocalBackend(Backend):
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **studies},
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **(studies if request.optuna_storage else {})},
             )
         return {"pid": process.pid, "since": started_at(process.pid)}
 

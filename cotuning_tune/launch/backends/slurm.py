@@ -36,7 +36,9 @@ class SlurmProfile:
     setup: tuple[str, ...] = hyper((), doc="shell lines before anything else: 'module load cuda'")
     container: str = hyper("", doc="words before every Python command: apptainer exec --nv IMAGE")
     network: str = hyper("", doc="interface by which the nodes reach each other: 'ib0'; '': their first address")
-    scratch: str = hyper("/tmp", doc="folder on the nodes' own disks for Ray's files; removed at the end")
+    scratch: str = hyper(  # nosec B108 # the job makes a folder of its own there, 0700
+        "/tmp", doc="folder on the nodes' own disks for Ray's files; removed at the end"
+    )
     warning: int = hyper(120, doc="seconds before the time limit at which the run is ended cleanly")
     requeues: int = hyper(100, doc="how often an unfinished job goes back to the queue by itself")
     templates: str = hyper("", doc="folder with a slurm/job.sbatch or slurm/node.sh of your own")

@@ -150,7 +150,7 @@ class SshBackend(Backend):
         files = {**plan.files, **scripts, "token": token}
         first = {f"experiment/{request.experiment.name}": request.experiment.read_text(encoding="utf-8")}
         if request.optuna_storage:
-            first["optuna_storage.url"] = request.optuna_storage
+            first["optuna_storage.url"] = request.optuna_storage.reveal()
         with letting_go(remotes):
             _prepare(remotes[0], folders[remotes[0]], {**files, **first})  # refused where a driver of it lives
             try:

@@ -128,7 +128,11 @@ def _job(request: Request) -> dict[str, Any]:
     profile = request.profile
     more = ["--require-token"] if profile.require_token else []
     command = request.entry(profile.python, _inside(request), "--nodes", str(profile.nodes), *more)
-    studies = 'export COTUNING_TUNE_OPTUNA_STORAGE="$(cat optuna_storage.url)"; ' if request.optuna_storage else ""
+    studies = (
+        'chmod 600 optuna_storage.url; export COTUNING_TUNE_OPTUNA_STORAGE="$(cat optuna_storage.url)"; '
+        if request.optuna_storage
+        else ""
+    )
     env = dict(setting.split("=", 1) for setting in profile.env)
     env["RAY_JOB_STOP_WAIT_TIME_S"] = str(profile.stop_s)
     return {
@@ -151,7 +155,7 @@ def _staged(request: Request) -> Path:
     inside.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(request.experiment, inside)
     if request.optuna_storage:
-        write_private(folder / "optuna_storage.url", request.optuna_storage)
+        write_private(folder / "optuna_storage.url", request.optuna_storage.reveal())
     if (size := sum(path.stat().st_size for path in folder.rglob("*"))) > MOST_BYTES:
         raise UserError(
             f"submit.working_dir: {size >> 20} MiB would travel with the job, {MOST_BYTES >> 20} at most:"

@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from cotuning_tune.base.archives import refuse_growing
 from cotuning_tune.base.errors import UserError, first_line
 
 SOURCE_CLASSES = 1000
@@ -72,6 +73,7 @@ def _stored(path: Path) -> Any:
 
             return load_file(path)
         # The options of a training script lie beside its weights as a Namespace; it holds plain values.
+        refuse_growing(path)
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as problem:
