@@ -53,6 +53,7 @@ def add(commands: Commands) -> None:
 def _request(options: argparse.Namespace) -> "Request":
     from cotuning_tune.base.errors import UserError
     from cotuning_tune.base.files import is_local, place
+    from cotuning_tune.base.names import check_name
     from cotuning_tune.launch import Request, backend
     from cotuning_tune.launch.profile import read_profile
     from cotuning_tune.launch.record import root
@@ -66,7 +67,7 @@ def _request(options: argparse.Namespace) -> "Request":
     path, name = Path(options.experiment), options.name
     if not path.is_file():
         raise UserError(f"{path} cannot be read: there is no such file")
-    name = name or _name_in(path)
+    name = _name_in(path) if name is None else check_name(name, "--name")
     storage = place(options.storage) if is_local(place(options.storage)) else options.storage
     return Request(path, name, str(storage), options.optuna_storage, profile, root() / name, options.on_end)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from cotuning_tune.base.names import check_name
 from cotuning_tune.launch.record import Launch
 
 ENDS = {"0": "done", "85": "unfinished"}  # by the entry point's exit code; any other one has failed
@@ -16,7 +17,10 @@ NOTHING_RUNS = "nothing is running"  # what ``stop`` says of a launch that had e
 
 @dataclass(frozen=True)
 class Request:
-    """What shall be launched; ``profile`` is an object of the backend's ``Profile``, ``folder`` the launch's own."""
+    """What shall be launched; ``profile`` is an object of the backend's ``Profile``, ``folder`` the launch's own.
+
+    Raises UserError for a name that is none.
+    """
 
     experiment: Path
     name: str
@@ -25,6 +29,9 @@ class Request:
     profile: Any
     folder: Path
     on_end: bool = False
+
+    def __post_init__(self) -> None:
+        check_name(self.name, "the run's name", "--name, or name in [experiment]")
 
     def entry(self, python: str, experiment: str, *more: str) -> list[str]:
         """The command that starts or resumes the run, the same each time."""

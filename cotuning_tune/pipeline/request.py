@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import place
+from cotuning_tune.base.names import check_name
 from cotuning_tune.experiment import Experiment
 from cotuning_tune.run.folder import RunDir, check_optuna_storage, check_searches
 from cotuning_tune.search.checks import check_studies
@@ -69,6 +70,7 @@ class Request:
 
     def __post_init__(self) -> None:
         check_searches(self.searches)
+        check_name(self.experiment.name, "the run's name", "--name")
 
     def opened(self) -> tuple[RunDir, dict[str, int] | None]:
         """The run's folder, and the checkpoints' sizes where everything had to be checked before it was made."""
