@@ -30,7 +30,7 @@ def _wrong(name: str) -> str:
     if not name:
         return "is empty"
     if bad := re.search(r"[^A-Za-z0-9._-]", name):
-        return f"must not hold {ascii(bad[0])}"
+        return f"must not hold {bad[0]!a}"
     if name[0] in ".-":
         return f"must not begin with '{name[0]}'"
     return f"has {len(name)} characters"

@@ -7,15 +7,19 @@ import argparse
 import os
 import re
 import sys
+import traceback
+from contextlib import nullcontext
 from typing import NoReturn
 
 from cotuning_tune import __version__
 from cotuning_tune.base import former_names
-from cotuning_tune.base.errors import TrainingFailed, Unfinished, UserError, unknown
+from cotuning_tune.base.endings import FAILED, UNFINISHED, Ending, ending_of, one_line
+from cotuning_tune.base.errors import Unfinished, UserError, unknown
 from cotuning_tune.cli import _completion, _data, _export, _launch, _plan, _reading, _running, _tensorboard, _training
-from cotuning_tune.cluster.signals import ending_cleanly
+from cotuning_tune.cli._output import Output, ReaderLeft, lasting_output
+from cotuning_tune.cluster.signals import ending_cleanly, surviving_hang_up
 
-UNFINISHED = 85
+DRIVING = ("run", "search", "resume", "retrain", "extend")
 GROUPS = (_running, _launch, _plan, _reading, _tensorboard, _training, _export, _data, _completion)
 
 
@@ -57,23 +61,38 @@ def _refuse_former_names(words: list[str]) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; the exit code. A user's mistake is one line on standard error and 2."""
     words = sys.argv[1:] if arguments is None else arguments
-    try:
-        _refuse_former_names(words)
-        options = make_parser().parse_args(words)
-        with ending_cleanly():
-            code: int = options.call(options)
+    with lasting_output() as output:
+        try:
+            code = _run(words, output)
+            sys.stdout.flush()  # what a full disk does not take is a failure too
             return code
-    except UserError as problem:
-        print(f"cotuning-tune: {problem}", file=sys.stderr)
-        return 2
-    except TrainingFailed as problem:
-        print(f"cotuning-tune: the training failed: {problem}", file=sys.stderr)
-        return 1
-    except Unfinished as problem:
-        print(f"cotuning-tune: {problem.reason}; nothing is lost, 'resume' continues", file=sys.stderr)
-        return UNFINISHED
-    except KeyboardInterrupt:
-        print("\ncotuning-tune: interrupted; nothing is lost, 'resume' continues", file=sys.stderr)
-        return UNFINISHED
-    except BrokenPipeError:
-        return 0
+        except ReaderLeft:
+            return 0
+        except (Exception, KeyboardInterrupt, Unfinished) as problem:
+            return _tell(problem, output.drives)
+
+
+def _run(words: list[str], output: Output) -> int:
+    _refuse_former_names(words)
+    options = make_parser().parse_args(words)
+    output.drives = options.command in DRIVING
+    output.for_reader = vars(options).get("for_reader", False)
+    with ending_cleanly(), surviving_hang_up() if output.drives else nullcontext():
+        code: int = options.call(options)
+        return code
+
+
+def _tell(problem: BaseException, drives: bool) -> int:
+    """Say in one line what has ended the command; before it, of a fault of the program, where that was."""
+    ending = ending_of(problem, drives=drives)
+    if ending is None:
+        traceback.print_exception(problem)
+        fault = f"{type(problem).__name__}: {one_line(problem)}"
+        more = "; what is finished is kept, 'resume' continues" if drives else ""
+        line = f"a fault of the program, please report it with the lines above ({fault}){more}"
+        ending = Ending(FAILED, line)
+    elif ending.code == UNFINISHED:
+        ending = Ending(UNFINISHED, f"{ending.line}; nothing is lost, 'resume' continues")
+    start = "\n" if isinstance(problem, KeyboardInterrupt) else ""
+    print(f"{start}cotuning-tune: {ending.line}", file=sys.stderr)
+    return ending.code

@@ -46,6 +46,7 @@ def add(commands: Commands) -> None:
         parser.add_argument("name", metavar="NAME", nargs="?", help="of the launch (default: the newest)")
         if name == "logs":
             parser.add_argument("-f", "--follow", action="store_true", help="follow until it has ended")
+            parser.set_defaults(for_reader=True)
         parser.set_defaults(call=call)
     verbs.add_parser("list", help="every launch", description="every launch").set_defaults(call=_list)
 

@@ -206,7 +206,12 @@ def write_report(run: RunDir, *, figures: bool = False, aim: str = "") -> Report
     ``figures``: as files of their own too; ``aim``: as ``build_report``.
     """
     report = build_report(run, aim)
+    keep_report(run, report, figures=figures)
+    return report
+
+
+def keep_report(run: RunDir, report: Report, *, figures: bool = False) -> None:
+    """Write a built report to the run's ``report/``. Raises OSError."""
     write_files(run.report, "report.md", report)
     if figures:
         write_figures(run.report, report.figures, methods_of(report.studies))
-    return report

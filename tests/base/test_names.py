@@ -103,10 +103,10 @@ def test_the_doors_of_python(tmp_path: Path) -> None:
     from dataclasses import replace
 
     experiment = replace(parse(text_of(), "mine"), name="../x")
-    with pytest.raises(UserError, match="the run's name '../x' must not hold '/'"):
+    with pytest.raises(UserError, match=r"name .\.\./x. must not hold ./."):
         Request(experiment=experiment, run=NewRun(storage=tmp_path))
     profile: Any = None
-    with pytest.raises(UserError, match="the run's name '../x' must not hold '/'"):
+    with pytest.raises(UserError, match=r"name .\.\./x. must not hold ./."):
         Launched(tmp_path / "mine.toml", "../x", str(tmp_path), "", profile, tmp_path)
 
 

@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -178,7 +177,7 @@ def test_the_shell_of_these_tests(shell: Shell) -> None:
     for text in HOSTILE[:4]:
         with pytest.raises(AssertionError):
             shell.run("sh", "-c", f"echo {text}")
-        os.remove(shell.hit)
+        shell.hit.unlink()
 
 
 @pytest.mark.parametrize("key", ["hosts", "addresses"])
