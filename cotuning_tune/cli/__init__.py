@@ -13,8 +13,8 @@ from typing import NoReturn
 
 from cotuning_tune import __version__
 from cotuning_tune.base import former_names
-from cotuning_tune.base.endings import FAILED, UNFINISHED, Ending, ending_of, one_line
-from cotuning_tune.base.errors import Unfinished, UserError, unknown
+from cotuning_tune.base.endings import FAILED, UNFINISHED, Ending, ending_of
+from cotuning_tune.base.errors import Unfinished, UserError, first_line, unknown
 from cotuning_tune.cli import _completion, _data, _export, _launch, _plan, _reading, _running, _tensorboard, _training
 from cotuning_tune.cli._output import Output, ReaderLeft, lasting_output
 from cotuning_tune.cluster.signals import ending_cleanly, surviving_hang_up
@@ -87,7 +87,7 @@ def _tell(problem: BaseException, drives: bool) -> int:
     ending = ending_of(problem, drives=drives)
     if ending is None:
         traceback.print_exception(problem)
-        fault = f"{type(problem).__name__}: {one_line(problem)}"
+        fault = f"{type(problem).__name__}: {first_line(problem)}"
         more = "; what is finished is kept, 'resume' continues" if drives else ""
         line = f"a fault of the program, please report it with the lines above ({fault}){more}"
         ending = Ending(FAILED, line)

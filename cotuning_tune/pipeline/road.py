@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
-from cotuning_tune.base.endings import UNFINISHED, ending_of, one_line
+from cotuning_tune.base.endings import UNFINISHED, ending_of
+from cotuning_tune.base.errors import first_line
 from cotuning_tune.cluster.connection import Concurrency, connected, find_concurrency
 from cotuning_tune.cluster.driver import Driver
 from cotuning_tune.cluster.metrics import RunMetrics
@@ -72,7 +73,7 @@ def _end_of(problem: BaseException) -> tuple[RunState, str]:
     """State and reason of a driver that an exception ends; the states go with the exit codes 85, 2 and 1."""
     if ending := ending_of(problem, drives=True):
         return "unfinished" if ending.code == UNFINISHED else "failed", ending.line
-    return "failed", f"{type(problem).__name__}: {one_line(problem)}"
+    return "failed", f"{type(problem).__name__}: {first_line(problem)}"
 
 
 def _work(request: Request, run: RunDir, sizes: dict[str, int] | None, stream: Stream) -> bool:
