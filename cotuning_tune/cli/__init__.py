@@ -7,14 +7,13 @@ import argparse
 import os
 import re
 import sys
-import traceback
 from contextlib import nullcontext
 from typing import NoReturn
 
 from cotuning_tune import __version__
 from cotuning_tune.base import former_names
-from cotuning_tune.base.endings import FAILED, UNFINISHED, Ending, ending_of
-from cotuning_tune.base.errors import Unfinished, UserError, first_line, unknown
+from cotuning_tune.base.endings import UNFINISHED, Ending, ending_of
+from cotuning_tune.base.errors import Unfinished, UserError, unknown
 from cotuning_tune.cli import _completion, _data, _export, _launch, _plan, _reading, _running, _tensorboard, _training
 from cotuning_tune.cli._output import Output, ReaderLeft, lasting_output
 from cotuning_tune.cluster.signals import ending_cleanly, surviving_hang_up
@@ -59,7 +58,10 @@ def _refuse_former_names(words: list[str]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; the exit code. A user's mistake is one line on standard error and 2."""
+    """Run a command; the exit code. A user's mistake is one line on standard error and 2.
+
+    What is a fault of the program is raised.
+    """
     words = sys.argv[1:] if arguments is None else arguments
     with lasting_output() as output:
         try:
@@ -69,7 +71,10 @@ def main(arguments: list[str] | None = None) -> int:
         except ReaderLeft:
             return 0
         except (Exception, KeyboardInterrupt, Unfinished) as problem:
-            return _tell(problem, output.drives)
+            if (ending := ending_of(problem, drives=output.drives)) is None:
+                problem.add_note(_fault(problem, output.drives))  # stands below the traceback
+                raise
+            return _tell(problem, ending)
 
 
 def _run(words: list[str], output: Output) -> int:
@@ -82,17 +87,14 @@ def _run(words: list[str], output: Output) -> int:
         return code
 
 
-def _tell(problem: BaseException, drives: bool) -> int:
-    """Say in one line what has ended the command; before it, of a fault of the program, where that was."""
-    ending = ending_of(problem, drives=drives)
-    if ending is None:
-        traceback.print_exception(problem)
-        fault = f"{type(problem).__name__}: {first_line(problem)}"
-        more = "; what is finished is kept, 'resume' continues" if drives else ""
-        line = f"a fault of the program, please report it with the lines above ({fault}){more}"
-        ending = Ending(FAILED, line)
-    elif ending.code == UNFINISHED:
-        ending = Ending(UNFINISHED, f"{ending.line}; nothing is lost, 'resume' continues")
+def _tell(problem: BaseException, ending: Ending) -> int:
+    """Say in one line what has ended the command; the exit code."""
     start = "\n" if isinstance(problem, KeyboardInterrupt) else ""
-    print(f"{start}cotuning-tune: {ending.line}", file=sys.stderr)
+    more = "; nothing is lost, 'resume' continues" if ending.code == UNFINISHED else ""
+    print(f"{start}cotuning-tune: {ending.line}{more}", file=sys.stderr)
     return ending.code
+
+
+def _fault(problem: BaseException, drives: bool) -> str:
+    more = "; what is finished is kept, 'resume' continues" if drives else ""
+    return f"cotuning-tune: a fault of the program ({type(problem).__name__}): please report it with these lines{more}"

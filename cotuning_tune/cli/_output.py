@@ -38,7 +38,9 @@ class Output:
             if self.for_reader:
                 raise ReaderLeft from None
         elif self.drives:
-            print(f"cotuning-tune: the output cannot be written ({problem.strerror}); this goes on", file=sys.stderr)
+            print(
+                f"cotuning-tune: the output cannot be written ({problem.strerror}); the run continues", file=sys.stderr
+            )
         else:
             raise OSError(problem.errno, problem.strerror, "the output") from None
 

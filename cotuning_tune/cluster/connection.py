@@ -57,7 +57,7 @@ def _local(num_cpus: int | None, folder: str | None) -> dict[str, Any]:
 
 
 def check_address(address: str | None) -> None:
-    """Raises UserError for what is no address of a cluster; None or empty: one of this machine's own."""
+    """Raises UserError for what is not an address of a cluster; None or empty: one of this machine's own."""
     if not address or address in ("auto", "local"):
         return
     host, _, port = address.rpartition(":")

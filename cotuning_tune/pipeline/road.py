@@ -14,7 +14,7 @@ from cotuning_tune.cluster.watchdog import watchdog
 from cotuning_tune.experiment import Experiment
 from cotuning_tune.pipeline.request import Request
 from cotuning_tune.plan.gpu_share import settled
-from cotuning_tune.plan.write import opening_lines
+from cotuning_tune.plan.write import first_lines
 from cotuning_tune.report import Report, write_report
 from cotuning_tune.retrain import run_retraining
 from cotuning_tune.run.events import Checked, Notice, Reported, RunState, StageStarted, Standing
@@ -87,7 +87,7 @@ def _work(request: Request, run: RunDir, sizes: dict[str, int] | None, stream: S
         searches = [(run, experiment), *prepare_repeats(run, experiment)]
         stream.tell(Checked({one.name: _standing(one, its) for one, its in searches}))
         measured = sizes or check_studies(experiment)  # before a cluster is started
-        for line in opening_lines(experiment):
+        for line in first_lines(experiment):
             stream.notice(line)
         stack.enter_context(connected(request.cluster.address, request.cluster.cpus))
         stack.enter_context(watchdog(lambda reason: _cluster_lost(stream, reason)))

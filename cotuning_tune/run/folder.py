@@ -36,7 +36,7 @@ def check_place(path: Path) -> None:
         return
     there = next(folder for folder in (path, *path.parents) if folder.exists() or folder.is_symlink())
     if not there.is_dir():
-        raise UserError(f"the folder {path} cannot be made: {there} is no folder (--storage)")
+        raise UserError(f"the folder {path} cannot be made: {there} is not a folder (--storage)")
     if not os.access(there, os.W_OK | os.X_OK):
         problem = "is read-only" if os.statvfs(there).f_flag & os.ST_RDONLY else _whose(there)
         raise UserError(

@@ -12,7 +12,7 @@ from cotuning_tune.experiment import Experiment, parse
 from cotuning_tune.pipeline import Cluster, NewRun, Request, carry_out, extend
 from cotuning_tune.pipeline import road as module
 from cotuning_tune.pipeline.request import experiment_of
-from cotuning_tune.plan.write import opening_lines, question_line
+from cotuning_tune.plan.write import first_lines, question_line
 from cotuning_tune.run.events import (
     Checked,
     Ended,
@@ -127,10 +127,10 @@ def test_a_space_with_nothing_to_search(experiment: Experiment, tmp_path: Path) 
     pinned = parse(TEXT.replace('"bss"', '"l2_sp"') + fixed, "road", tmp_path)
     told = "nothing is searched for fine_tune: one trial is enough, its seeds are the repeats"
     assert [name for name in pinned.config.methods if not pinned.order(name)] == ["fine_tune"]
-    assert opening_lines(pinned) == [question_line(pinned), told]
-    assert opening_lines(experiment) == [question_line(experiment)]
+    assert first_lines(pinned) == [question_line(pinned), told]
+    assert first_lines(experiment) == [question_line(experiment)]
     once = parse(pinned.text.replace("trials = 2", "trials = 1"), "road", tmp_path)
-    assert opening_lines(once) == [question_line(once)]
+    assert first_lines(once) == [question_line(once)]
 
 
 def test_events_say_what_the_files_say(experiment: Experiment, tmp_path: Path) -> None:

@@ -188,10 +188,10 @@ def test_a_place_for_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     """The nearest folder that is there must be one that this user may write to; the line says why it is not."""
     check_place(tmp_path / "runs" / "tiny")
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"file is no folder \(--storage\)"):
+    with pytest.raises(UserError, match=r"file is not a folder \(--storage\)"):
         check_place(tmp_path / "file" / "tiny")
     (tmp_path / "link").symlink_to(tmp_path / "gone")
-    with pytest.raises(UserError, match="link is no folder"):
+    with pytest.raises(UserError, match="link is not a folder"):
         check_place(tmp_path / "link" / "tiny")
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(UserError, match=f"^{tmp_path} is closed to you, its owner"):

@@ -184,7 +184,7 @@ class CloudBackend(Backend):
                 raise UserError(f"the profile's {name} {path} cannot be read: there is no such file")
         if profile.package.endswith(".whl") and not WHEEL.fullmatch(Path(profile.package).name):
             raise UserError(
-                f"the profile's package {profile.package!r} is no wheel's name, as python -m build makes it"
+                f"the profile's package {profile.package!r} is not a wheel's name, as python -m build makes it"
             )
         if not USER.fullmatch(profile.ssh_user):
             raise UserError(f"the profile's ssh_user {profile.ssh_user!r} is not a user's name")
