@@ -4,7 +4,6 @@ A study is a task at a sampling rate with a method. Every mistake in the file is
 file and line and what is possible instead.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from tomlkit.items import Item
 from cotuning_tune import data, methods, models
 from cotuning_tune.base.errors import UnknownKeyError, UserError, unknown
 from cotuning_tune.base.former_names import KEYS
+from cotuning_tune.base.names import check_name
 from cotuning_tune.base.toml_text import inline, line_of, read_text, tables_of
 from cotuning_tune.hyper import (
     Choice,
@@ -255,9 +255,9 @@ def _check(config: ExperimentConfig) -> None:
     models.family_of(config.backbone, "experiment.backbone")
     at_least(config, "experiment", source_val_images=1, trials=1, val_splits=1, searches=0)
     _check_aim(config)
-    for name in (config.name, *config.tasks):
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
-            raise UserError(f"'{name}' names a folder: letters, digits, '_', '-' and '.' only")
+    check_name(config.name, "the run's name", "--name, or name in [experiment]", "experiment.name")
+    for name in config.tasks:
+        check_name(name, "the task", "[data.NAME] with a format gives a task a name of its own", "experiment.tasks")
 
 
 def _searches(config: ExperimentConfig) -> int:
@@ -388,12 +388,12 @@ def _read_data(
     return options, formats
 
 
-def read_experiment(path: str | Path) -> Experiment:
-    """The experiment in a file. Raises UserError with file and, where it is known, line."""
+def read_experiment(path: str | Path, name: str = "") -> Experiment:
+    """The experiment in a file; ``name`` ('': the file's) where it gives none. UserError with file and line."""
     path = Path(path)
     text = read_text(path)
     try:
-        return parse(text, path.stem, path.absolute().parent)
+        return parse(text, name or path.stem, path.absolute().parent)
     except UserError as problem:
         line = line_of(text, problem.key.split(".")) if problem.key else None
         raise UserError(f"{path}{f' line {line}' if line else ''}: {problem}") from None

@@ -7,16 +7,19 @@ import argparse
 import os
 import re
 import sys
+from contextlib import nullcontext
 from typing import NoReturn
 
 from cotuning_tune import __version__
 from cotuning_tune.base import former_names
-from cotuning_tune.base.errors import TrainingFailed, Unfinished, UserError, unknown
+from cotuning_tune.base.endings import UNFINISHED, Ending, ending_of
+from cotuning_tune.base.errors import Unfinished, UserError, unknown
 from cotuning_tune.base.secrets import masked
 from cotuning_tune.cli import _completion, _data, _export, _launch, _plan, _reading, _running, _tensorboard, _training
-from cotuning_tune.cluster.signals import ending_cleanly
+from cotuning_tune.cli._output import Output, ReaderLeft, lasting_output
+from cotuning_tune.cluster.signals import ending_cleanly, surviving_hang_up
 
-UNFINISHED = 85
+DRIVING = ("run", "search", "resume", "retrain", "extend", "migrate")
 GROUPS = (_running, _launch, _plan, _reading, _tensorboard, _training, _export, _data, _completion)
 
 
@@ -56,25 +59,43 @@ def _refuse_former_names(words: list[str]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; the exit code. A user's mistake is one line on standard error and 2."""
+    """Run a command; the exit code. A user's mistake is one line on standard error and 2.
+
+    What is a fault of the program is raised.
+    """
     words = sys.argv[1:] if arguments is None else arguments
-    try:
-        _refuse_former_names(words)
-        options = make_parser().parse_args(words)
-        with ending_cleanly():
-            code: int = options.call(options)
+    with lasting_output() as output:
+        try:
+            code = _run(words, output)
+            sys.stdout.flush()  # what a full disk does not take is a failure too
             return code
-    except UserError as problem:
-        print(f"cotuning-tune: {problem}", file=sys.stderr)
-        return 2
-    except TrainingFailed as problem:
-        print(f"cotuning-tune: the training failed: {problem}", file=sys.stderr)
-        return 1
-    except Unfinished as problem:
-        print(f"cotuning-tune: {problem.reason}; nothing is lost, 'resume' continues", file=sys.stderr)
-        return UNFINISHED
-    except KeyboardInterrupt:
-        print("\ncotuning-tune: interrupted; nothing is lost, 'resume' continues", file=sys.stderr)
-        return UNFINISHED
-    except BrokenPipeError:
-        return 0
+        except ReaderLeft:
+            return 0
+        except (Exception, KeyboardInterrupt, Unfinished) as problem:
+            if (ending := ending_of(problem, drives=output.drives)) is None:
+                problem.add_note(_fault(problem, output.drives))  # stands below the traceback
+                raise
+            return _tell(problem, ending)
+
+
+def _run(words: list[str], output: Output) -> int:
+    _refuse_former_names(words)
+    options = make_parser().parse_args(words)
+    output.drives = options.command in DRIVING
+    output.for_reader = vars(options).get("for_reader", False)
+    with ending_cleanly(), surviving_hang_up() if output.drives else nullcontext():
+        code: int = options.call(options)
+        return code
+
+
+def _tell(problem: BaseException, ending: Ending) -> int:
+    """Say in one line what has ended the command; the exit code."""
+    start = "\n" if isinstance(problem, KeyboardInterrupt) else ""
+    more = "; nothing is lost, 'resume' continues" if ending.code == UNFINISHED else ""
+    print(f"{start}cotuning-tune: {ending.line}{more}", file=sys.stderr)
+    return ending.code
+
+
+def _fault(problem: BaseException, drives: bool) -> str:
+    more = "; what is finished is kept, 'resume' continues" if drives else ""
+    return f"cotuning-tune: a fault of the program ({type(problem).__name__}): please report it with these lines{more}"

@@ -28,7 +28,7 @@ def add(commands: Commands) -> None:
     predictor.add_argument("export", metavar="EXPORT", help="folder of an exported model")
     predictor.add_argument("folder", metavar="FOLDER", help="images, in subfolders too")
     predictor.add_argument("--out", metavar="CSV", help="file for the table (default: printed)")
-    predictor.set_defaults(call=_predict)
+    predictor.set_defaults(call=_predict, for_reader=True)
 
 
 def _export(options: argparse.Namespace) -> int:

@@ -47,6 +47,7 @@ def add(commands: Commands) -> None:
         parser.add_argument("name", metavar="NAME", nargs="?", help="of the launch (default: the newest)")
         if name == "logs":
             parser.add_argument("-f", "--follow", action="store_true", help="follow until it has ended")
+            parser.set_defaults(for_reader=True)
         parser.set_defaults(call=call)
     verbs.add_parser("list", help="every launch", description="every launch").set_defaults(call=_list)
 
@@ -54,6 +55,7 @@ def add(commands: Commands) -> None:
 def _request(options: argparse.Namespace) -> "Request":
     from cotuning_tune.base.errors import UserError
     from cotuning_tune.base.files import is_local, place
+    from cotuning_tune.base.names import check_name
     from cotuning_tune.launch import Request, backend
     from cotuning_tune.launch.profile import read_profile
     from cotuning_tune.launch.record import root
@@ -67,7 +69,7 @@ def _request(options: argparse.Namespace) -> "Request":
     path, name = Path(options.experiment), options.name
     if not path.is_file():
         raise UserError(f"{path} cannot be read: there is no such file")
-    name = name or _name_in(path)
+    name = _name_in(path) if name is None else check_name(name, "--name")
     storage = place(options.storage) if is_local(place(options.storage)) else options.storage
     studies = options.optuna_storage or Secret()
     return Request(path, name, str(storage), studies, profile, root() / name, options.on_end)

@@ -1,6 +1,7 @@
 """The commands that read runs: report, status, compare."""
 
 import argparse
+import sys
 from typing import TYPE_CHECKING
 
 from cotuning_tune.cli._options import Commands, add_aim
@@ -39,12 +40,21 @@ def show(run: "RunDir", report: "Report") -> None:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from cotuning_tune.report import write_report
+    from cotuning_tune.base.endings import ending_of
+    from cotuning_tune.report.write import build_report, keep_report
     from cotuning_tune.run.folder import RunDir
     from cotuning_tune.search.storage import kept_ledger_head
 
     run = RunDir.open(options.run)
-    show(run, write_report(run, figures=True, aim=options.aim or "", head_of=kept_ledger_head))
+    report = build_report(run, options.aim or "", kept_ledger_head)
+    try:
+        keep_report(run, report, figures=True)
+    except OSError as problem:  # whoever may read a run may see its report
+        print(f"\n{report.terminal()}", flush=True)
+        ending = ending_of(problem, drives=False)
+        print(f"cotuning-tune: shown only, not written: {ending.line if ending else problem}", file=sys.stderr)
+        return 0
+    show(run, report)
     return 0
 
 

@@ -100,16 +100,16 @@ def request_of(options: argparse.Namespace) -> "Request":
     """What ``run`` and ``search`` ask."""
     import dataclasses
 
-    from cotuning_tune.experiment import parse, read_experiment
+    from cotuning_tune.base.names import check_name
+    from cotuning_tune.experiment import read_experiment
     from cotuning_tune.pipeline import NewRun, Request
 
     storage = options.optuna_storage or Secret(os.environ.get("COTUNING_TUNE_OPTUNA_STORAGE", ""))
     command = ("cotuning-tune", *sys.argv[1:])
     run = NewRun(storage=options.storage, optuna_storage=storage, warm_from=options.warm_from, command=command)
-    experiment = with_options(read_experiment(Path(options.experiment)), options)
-    if options.name:
-        named = parse(experiment.text, options.name, experiment.base)
-        experiment = dataclasses.replace(named, name=options.name)
+    name = "" if options.name is None else check_name(options.name, "--name")
+    experiment = with_options(read_experiment(Path(options.experiment), name), options)
+    experiment = dataclasses.replace(experiment, name=name or experiment.name)
     return Request(
         experiment=decoding(experiment, options),
         run=run,

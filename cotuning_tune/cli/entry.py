@@ -5,9 +5,10 @@ Exit codes: 0 done, 85 unfinished: the same command continues, 2 a mistake in wh
 requeue, a preemption and a retry all are the same command again.
 """
 
-from cotuning_tune.cluster.signals import end_cleanly
+from cotuning_tune.cluster.signals import end_cleanly, survive_hang_up
 
 end_cleanly()  # first: a scheduler may signal before anything is up
+survive_hang_up()
 
 import sys  # noqa: E402
 

@@ -5,14 +5,17 @@ Ray is imported inside: importing this module costs nothing. No stage knows anot
 
 import logging
 import os
+import re
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from cotuning_tune.base.errors import UserError, first_line
+from cotuning_tune.base.endings import one_line
+from cotuning_tune.base.errors import Unfinished, UserError
+from cotuning_tune.cluster.room import check_shared_memory, ray_folder
 from cotuning_tune.cluster.signals import kept_handlers
 from cotuning_tune.cluster.watchdog import answers
 from cotuning_tune.experiment import Resources
@@ -42,14 +45,26 @@ class Concurrency:
     trials: int
 
 
-def _local(num_cpus: int | None) -> dict[str, Any]:
+def _local(num_cpus: int | None, folder: str | None) -> dict[str, Any]:
     return {
         "address": "local",  # without it ray.init would join any cluster that runs on this machine
         "num_cpus": num_cpus,
         "include_dashboard": False,
         "object_store_memory": OBJECT_STORE_BYTES,
         "_node_ip_address": "127.0.0.1",
+        **({"_temp_dir": folder} if folder else {}),
     }
+
+
+def check_address(address: str | None) -> None:
+    """Raises UserError for what is not an address of a cluster; None or empty: one of this machine's own."""
+    if not address or address in ("auto", "local"):
+        return
+    host, _, port = address.rpartition(":")
+    if not (re.fullmatch(r"[\w.-]+|\[[0-9A-Fa-f:.]+\]", host) and re.fullmatch(r"[0-9]{1,5}", port, re.ASCII)):
+        raise UserError(f"--address {address}: HOST:PORT of the cluster's head, or 'auto' for this machine's cluster")
+    if not 0 < int(port) < 1 << 16:
+        raise UserError(f"--address {address}: a port is a number from 1 to 65535")
 
 
 def _wait_for(address: str) -> None:
@@ -57,8 +72,8 @@ def _wait_for(address: str) -> None:
 
     Raises UserError where nothing does. Of another address ('auto') nothing is known.
     """
-    host, colon, port = address.rpartition(":")
-    if not (colon and port.isdigit() and "/" not in host):
+    host, _, port = address.rpartition(":")
+    if not host:
         return
     deadline = time.monotonic() + PATIENCE_S
     while not answers((host.strip("[]"), int(port))):
@@ -71,8 +86,10 @@ def _wait_for(address: str) -> None:
 def connected(address: str | None = None, num_cpus: int | None = None) -> Iterator[None]:
     """Connect to the cluster at ``address``, or start one on this machine (bound to 127.0.0.1).
 
-    Raises UserError where no cluster answers there.
+    Raises UserError where no cluster that can be worked on answers there, or this machine lacks what Ray needs;
+    Unfinished where Ray was not up in time.
     """
+    check_address(address)
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     # Else a driver whose parent has ended (launch local, nohup) is taken for a worker whose raylet has: it would end
@@ -80,22 +97,34 @@ def connected(address: str | None = None, num_cpus: int | None = None) -> Iterat
     os.environ["RAY_RAYLET_PID"] = str(os.getpid())
     if address:
         _wait_for(address)
-    arguments = {"address": address} if address else _local(num_cpus)
+    else:
+        check_shared_memory()
+    with nullcontext() if address else ray_folder() as folder:
+        _init(address, {"address": address} if address else _local(num_cpus, folder))
+        try:
+            yield
+        finally:
+            import ray
+
+            ray.shutdown()
+
+
+def _init(address: str | None, arguments: dict[str, Any]) -> None:
+    """Connect. Raises UserError, Unfinished and KeyboardInterrupt in place of what Ray raises."""
     with kept_handlers():  # Ray's would end the driver with the signal's number
         import ray
 
         warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
         try:
             ray.init(logging_level=logging.ERROR, log_to_driver=False, **arguments)
-        except ConnectionError as problem:
-            reason = first_line(problem)
-            raise UserError(f"no Ray cluster at {address}: {reason}") from None
         except SystemExit:  # Ray's handlers, which stand as long as it starts
             raise KeyboardInterrupt("SIGTERM") from None
-    try:
-        yield
-    finally:
-        ray.shutdown()
+        except Exception as problem:
+            if address:
+                raise UserError(f"no Ray cluster to work on at {address}: {one_line(problem)}") from None
+            if "timed out" in str(problem) or isinstance(problem, ray.exceptions.RayError):
+                raise Unfinished(f"Ray was not up in time on this machine ({one_line(problem)})") from None
+            raise
 
 
 def find_concurrency(resources: Resources) -> Concurrency:

@@ -32,6 +32,26 @@ def ending_cleanly() -> Iterator[None]:
         yield
 
 
+def survive_hang_up() -> None:
+    """From now on SIGHUP, sent where a terminal or a session closes, is ignored, also by processes started later."""
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+@contextmanager
+def surviving_hang_up() -> Iterator[None]:
+    """The same while inside; in other threads than the main one nothing."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGHUP"):
+        yield
+        return
+    before = signal.getsignal(signal.SIGHUP)
+    survive_hang_up()
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before or signal.SIG_DFL)
+
+
 @contextmanager
 def kept_handlers() -> Iterator[None]:
     """Put the handlers back that were there before: Ray sets its own, and leaves them."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from cotuning_tune.base.names import check_name
 from cotuning_tune.base.secrets import Secret
 from cotuning_tune.launch.record import Launch
 
@@ -20,6 +21,7 @@ class Request:
     """What shall be launched; ``profile`` is an object of the backend's ``Profile``, ``folder`` the launch's own.
 
     ``optuna_storage``: the URL of the studies; a plain text is taken too.
+    Raises UserError for a name that is none.
     """
 
     experiment: Path
@@ -32,6 +34,7 @@ class Request:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "optuna_storage", Secret(self.optuna_storage))
+        check_name(self.name, "the run's name", "--name, or name in [experiment]")
 
     def entry(self, python: str, experiment: str, *more: str) -> list[str]:
         """The command that starts or resumes the run, the same each time."""

@@ -5,9 +5,11 @@ from pathlib import Path
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import place
+from cotuning_tune.base.names import check_name
 from cotuning_tune.base.secrets import Secret
+from cotuning_tune.cluster.connection import check_address
 from cotuning_tune.experiment import Experiment
-from cotuning_tune.run.folder import RunDir, check_optuna_storage, check_searches
+from cotuning_tune.run.folder import RunDir, check_optuna_storage, check_place, check_searches
 from cotuning_tune.search.checks import check_studies
 from cotuning_tune.search.driver import create_run, load_experiment
 from cotuning_tune.search.storage import set_storage
@@ -18,7 +20,7 @@ class Cluster:
     """The Ray cluster to work on: the one at ``address``, else one that is started on this machine.
 
     ``cpus``: of this machine (None: all). Of a running cluster, ``nodes`` must have joined before anything starts,
-    and with ``require_token`` it must ask for one. Raises UserError for less than one core.
+    and with ``require_token`` it must ask for one. Raises UserError for less than one core, or for no address.
     """
 
     address: str | None = None
@@ -29,6 +31,7 @@ class Cluster:
     def __post_init__(self) -> None:
         if self.cpus is not None and self.cpus < 1:
             raise UserError(f"--num-cpus {self.cpus}: at least 1 core is needed")
+        check_address(self.address)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +76,17 @@ class Request:
 
     def __post_init__(self) -> None:
         check_searches(self.searches)
+        check_name(self.experiment.name, "the run's name", "--name")
 
     def opened(self) -> tuple[RunDir, dict[str, int] | None]:
-        """The run's folder, and the checkpoints' sizes where everything had to be checked before it was made."""
+        """The run's folder, and the checkpoints' sizes where everything had to be checked before it was made.
+
+        Raises UserError where this user cannot write there.
+        """
         if isinstance(self.run, RunDir):
+            check_place(self.run.path)
             return self.run, None
+        check_place(place(self.run.storage) / self.experiment.name)
         sizes = check_studies(self.experiment)
         run = create_run(self.experiment, place(self.run.storage), self.run.command, self.run.warm_from)
         if self.run.optuna_storage:

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
-from cotuning_tune.base.errors import TrainingFailed, Unfinished, UserError, first_line
+from cotuning_tune.base.endings import UNFINISHED, ending_of
+from cotuning_tune.base.errors import first_line
 from cotuning_tune.cluster.connection import Concurrency, connected, find_concurrency
 from cotuning_tune.cluster.driver import Driver
 from cotuning_tune.cluster.metrics import RunMetrics
@@ -13,7 +14,7 @@ from cotuning_tune.cluster.watchdog import watchdog
 from cotuning_tune.experiment import Experiment
 from cotuning_tune.pipeline.request import Request
 from cotuning_tune.plan.gpu_share import settled
-from cotuning_tune.plan.write import question_line
+from cotuning_tune.plan.write import first_lines
 from cotuning_tune.report import Report, write_report
 from cotuning_tune.retrain import run_retraining
 from cotuning_tune.run.events import Checked, Notice, Reported, RunState, StageStarted, Standing
@@ -72,12 +73,8 @@ def _ending(stream: Stream) -> Iterator[None]:
 
 def _end_of(problem: BaseException) -> tuple[RunState, str]:
     """State and reason of a driver that an exception ends; the states go with the exit codes 85, 2 and 1."""
-    if isinstance(problem, Unfinished):
-        return "unfinished", problem.reason
-    if isinstance(problem, KeyboardInterrupt):
-        return "unfinished", f"interrupted by {problem}" if str(problem) else "interrupted"
-    if isinstance(problem, UserError | TrainingFailed):
-        return "failed", first_line(problem)
+    if ending := ending_of(problem, drives=True):
+        return "unfinished" if ending.code == UNFINISHED else "failed", ending.line
     return "failed", f"{type(problem).__name__}: {first_line(problem)}"
 
 
@@ -93,7 +90,8 @@ def _work(request: Request, run: RunDir, sizes: dict[str, int] | None, stream: S
         searches = [(run, experiment), *prepare_repeats(run, experiment)]
         stream.tell(Checked({one.name: _standing(one, its) for one, its in searches}))
         measured = sizes or check_studies(experiment)  # before a cluster is started
-        stream.notice(question_line(experiment))
+        for line in first_lines(experiment):
+            stream.notice(line)
         stack.enter_context(connected(request.cluster.address, request.cluster.cpus))
         stack.enter_context(watchdog(lambda reason: _cluster_lost(stream, reason)))
         stack.enter_context(run.watched_storage(measured["state"] + measured["weights"], stream.waiting))

@@ -66,7 +66,16 @@ def _aim_lines(plan: Plan) -> list[str]:
     total = plan.searched + plan.retrained
     many = f"{e.searches} searches x ({each})" if e.searches > 1 else each
     lines = [f"trainings: {studies} studies x ({many}) = {studies * total}"]
-    return [*lines, question_line(e)]
+    return [*lines, *first_lines(e)]
+
+
+def first_lines(experiment: Experiment) -> list[str]:
+    """What is said of an experiment before it runs: its question, and the methods of which nothing is searched."""
+    fixed = [name for name in experiment.config.methods if not experiment.order(name)]
+    if not fixed or experiment.trials == 1:
+        return [question_line(experiment)]
+    told = f"nothing is searched for {', '.join(fixed)}: one trial is enough, its seeds are the repeats"
+    return [question_line(experiment), told]
 
 
 def question_line(experiment: Experiment) -> str:

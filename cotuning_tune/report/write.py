@@ -206,7 +206,12 @@ def write_report(run: RunDir, *, figures: bool = False, aim: str = "", head_of: 
     ``figures``: as files of their own too; ``aim`` and ``head_of``: as ``build_report``.
     """
     report = build_report(run, aim, head_of)
+    keep_report(run, report, figures=figures)
+    return report
+
+
+def keep_report(run: RunDir, report: Report, *, figures: bool = False) -> None:
+    """Write a built report to the run's ``report/``. Raises OSError."""
     write_files(run.report, "report.md", report)
     if figures:
         write_figures(run.report, report.figures, methods_of(report.studies))
-    return report

@@ -1,4 +1,4 @@
-# What the profile and the command line say of the launch '@{run}'.
+# What the profile and the command line say of this launch.
 @{setup}
 @{env}
 python=@{python}

@@ -1,6 +1,7 @@
 """Connecting to Ray."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -8,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from cotuning_tune.base.errors import UserError
+from cotuning_tune.base.errors import Unfinished, UserError
 from cotuning_tune.cluster import connection
 from cotuning_tune.cluster.connection import connected
 from cotuning_tune.cluster.signals import ending_cleanly
+from cotuning_tune.pipeline import Cluster
 from tests.servers import free_port
 
 
@@ -41,6 +43,62 @@ def test_no_cluster_there(monkeypatch: pytest.MonkeyPatch) -> None:
     address = f"127.0.0.1:{free_port()}"
     with pytest.raises(UserError, match=f"no Ray cluster answers at {address}"), connected(address):
         raise AssertionError("connected")
+
+
+MISMATCH = """Version mismatch: The cluster was started with:
+    Ray: 2.9.0
+    Python: 3.11.2
+"""
+SLOW = "The current node timed out during startup. This could happen because some of the raylet failed to startup"
+
+
+@pytest.mark.parametrize(
+    ("address", "problem", "error", "said"),
+    [
+        (
+            "auto",
+            RuntimeError(MISMATCH),
+            UserError,
+            "no Ray cluster to work on at auto: Version mismatch: .* Ray: 2.9.0",
+        ),
+        ("auto", ConnectionError("none\nmore"), UserError, "no Ray cluster to work on at auto: none more"),
+        ("auto", ValueError("odd"), UserError, "no Ray cluster to work on at auto: odd"),
+        (None, Exception(SLOW), Unfinished, "85"),
+        (None, OSError(28, "No space left on device", "/tmp/ray"), OSError, "No space left on device"),
+        (None, AssertionError("a fault"), AssertionError, "a fault"),
+    ],
+)
+def test_what_ray_raises(
+    monkeypatch: pytest.MonkeyPatch, address: str | None, problem: Exception, error: type[BaseException], said: str
+) -> None:
+    """A cluster that is none or has another version is the user's to correct; a start that is slow can be repeated."""
+    import ray
+
+    def init(**_: Any) -> None:
+        raise problem
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(error, match=said) as caught, connected(address):
+        raise AssertionError("connected")
+    if isinstance(caught.value, Unfinished):
+        assert caught.value.reason.startswith("Ray was not up in time on this machine (The current node timed out")
+
+
+@pytest.mark.parametrize(
+    "address", ["nonsense", "127.0.0.1:port", "h:0", "h:70000", "ray://h:1", "http://h:8265", ":1", "a b:1", "[x]:1"]
+)
+def test_what_is_no_address(address: str) -> None:
+    """It is one line before anything is read or made, from the command line as from Python."""
+    with pytest.raises(UserError, match=f"--address {re.escape(address)}: "):
+        Cluster(address=address)
+    with pytest.raises(UserError, match="--address "), connected(address):
+        raise AssertionError("connected")
+
+
+@pytest.mark.parametrize("address", [None, "", "auto", "head:6379", "10.0.0.1:6379", "[::1]:6379", "my_head.site:6379"])
+def test_what_is_an_address(address: str | None) -> None:
+    """It is taken as it is."""
+    assert Cluster(address=address).address == address
 
 
 SCRIPT = """

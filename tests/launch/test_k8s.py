@@ -298,7 +298,7 @@ def test_a_wrong_profile_is_refused_before_anything_is_sent(change: dict[str, An
 def test_what_would_pass_a_shell_is_refused(tmp_path: Path) -> None:
     """The entry point goes through two shells: no dollar, no blank, no quote."""
     for field, text in (("storage", "/mnt/runs/a b"), ("name", "$(id)")):
-        with pytest.raises(UserError, match=f"the {field} '.*' must not hold"):
+        with pytest.raises(UserError, match=f"{field} '.*' must not hold"):
             K8sBackend().check(replace(_request(tmp_path), **{field: text}))
 
 

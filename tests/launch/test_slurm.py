@@ -275,6 +275,27 @@ def test_what_cannot_be_launched(tmp_path: Path, call: Call) -> None:
     assert (code, lines) == (2, ["cotuning-tune: slurm.nodes = 0: at least 1 is needed"])
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["minutes=1"], "a time limit of 1 min is not longer than the warning before it (120 s)"),
+        (["minutes=2"], "a time limit of 2 min is not longer than the warning before it (120 s)"),
+        (["minutes=10", "warning=600"], "a time limit of 10 min is not longer than the warning before it (600 s)"),
+        (['options=["--mem=1G\\ntouch x"]'], "slurm.options: '--mem=1G\\ntouch x' is more than one line"),
+        (['container="apptainer exec \'x"'], 'slurm.container = "apptainer exec \'x": no closing quotation'),
+    ],
+)
+def test_a_profile_that_no_job_can_have(tmp_path: Path, call: Call, given: list[str], said: str) -> None:
+    """A job that is warned as it starts would be requeued for ever; an option is one line of the script."""
+    experiment = tmp_path / "tiny.toml"
+    experiment.write_text("[experiment]\n")
+    options = [word for pair in given for word in ("--set", pair)]
+    code, out, (line,) = call("launch", "slurm", experiment, "--storage", tmp_path, "--dry-run", *options)
+    assert (code, out) == (2, [])
+    assert said in line
+    assert call("launch", "slurm", experiment, "--storage", tmp_path, "--dry-run", "--set", "minutes=3")[0] == 0
+
+
 def test_an_own_template(tmp_path: Path, call: Call) -> None:
     """A job script in the folder ``templates`` is used; an unknown place in it is named."""
     experiment, own = tmp_path / "tiny.toml", tmp_path / "slurm" / "job.sbatch"

@@ -12,7 +12,7 @@ from cotuning_tune.experiment import Experiment, parse
 from cotuning_tune.pipeline import Cluster, NewRun, Request, carry_out, extend
 from cotuning_tune.pipeline import road as module
 from cotuning_tune.pipeline.request import experiment_of
-from cotuning_tune.plan.write import question_line
+from cotuning_tune.plan.write import first_lines, question_line
 from cotuning_tune.run.events import (
     Checked,
     Ended,
@@ -121,6 +121,18 @@ def test_a_whole_run_without_a_terminal(
     assert again.of(Ended) == [Ended("done")]
 
 
+def test_a_space_with_nothing_to_search(experiment: Experiment, tmp_path: Path) -> None:
+    """It is said of the methods whose every trial is the same; not where there is one trial anyway."""
+    fixed = "[train.optim]\nlr = 0.01\nhead_lr_factor = 10\nweight_decay = 0.0\n"
+    pinned = parse(TEXT.replace('"bss"', '"l2_sp"') + fixed, "road", tmp_path)
+    told = "nothing is searched for fine_tune: one trial is enough, its seeds are the repeats"
+    assert [name for name in pinned.config.methods if not pinned.order(name)] == ["fine_tune"]
+    assert first_lines(pinned) == [question_line(pinned), told]
+    assert first_lines(experiment) == [question_line(experiment)]
+    once = parse(pinned.text.replace("trials = 2", "trials = 1"), "road", tmp_path)
+    assert first_lines(once) == [question_line(once)]
+
+
 def test_events_say_what_the_files_say(experiment: Experiment, tmp_path: Path) -> None:
     """Selections and results told are those on disk; more trials later are told as such."""
     heard = Heard()
@@ -145,6 +157,8 @@ def test_events_say_what_the_files_say(experiment: Experiment, tmp_path: Path) -
         (KeyboardInterrupt(), Ended("unfinished", "interrupted")),
         (UserError("no such thing"), Ended("failed", "no such thing")),
         (ValueError("odd\nand more"), Ended("failed", "ValueError: odd")),
+        (OSError(5, "Input/output error", "/x"), Ended("unfinished", "/x: Input/output error")),
+        (OSError(30, "Read-only file system", "/x"), Ended("failed", "/x: Read-only file system")),
     ],
 )
 def test_how_it_ended(

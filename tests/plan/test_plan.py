@@ -136,6 +136,14 @@ def test_a_comparison_is_planned(call: Call, write: Callable[[str], Path]) -> No
     assert "there are many already" in err[0]
 
 
+def test_nothing_to_search(call: Call, write: Callable[[str], Path]) -> None:
+    """A plan says it where every hyper-parameter is fixed."""
+    fixed = "[train.optim]\nlr = 0.01\nhead_lr_factor = 10\nweight_decay = 0.0\n"
+    out = call(write(experiment_text() + fixed), "--no-probe")[1]
+    assert "- nothing is searched for fine_tune: one trial is enough, its seeds are the repeats" in out
+    assert "nothing is searched" not in call(write(experiment_text()), "--no-probe")[1]
+
+
 def test_no_probe(call: Call, write: Callable[[str], Path]) -> None:
     """``--no-probe`` trains nothing on the data and gives counts and sizes."""
     code, out, err = call(write(experiment_text()), "--no-probe")

@@ -1,8 +1,10 @@
 """The report says what the files say, in numbers worked out by hand, and hides no loss."""
 
 import csv
+import errno
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from cotuning_tune import cli
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import write_json
-from cotuning_tune.report import build_report, write_report
+from cotuning_tune.report import build_report, write, write_report
 from cotuning_tune.report.results import mean_std
 from cotuning_tune.run import ledger
 from cotuning_tune.run.choice import choose, rule_text
@@ -296,3 +299,25 @@ def test_a_choice_among_stopped_trials_is_told(run: RunDir) -> None:
     assert told not in build_report(run).remarks
     write_json(path, {**json.loads(path.read_text()), "state": "PRUNED"})
     assert told in build_report(run).remarks
+
+
+@pytest.mark.parametrize("how", ["a file stands there", "read-only"])
+def test_a_folder_that_cannot_be_written(
+    run: RunDir, how: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The report is shown all the same, and one line says that it was not written; 0."""
+    if how == "read-only":
+        monkeypatch.setattr(write, "write_files", _refuse)
+    else:
+        run.report.touch()
+    assert cli.main(["report", str(run.path)]) == 0
+    out, err = capsys.readouterr()
+    assert "| fine_tune" in out
+    assert "report.md" not in out
+    (line,) = err.splitlines()
+    assert line.startswith("cotuning-tune: shown only, not written: ")
+    assert str(run.path) in line
+
+
+def _refuse(folder: Path, *_: object) -> None:
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(folder))

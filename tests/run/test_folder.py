@@ -8,7 +8,7 @@ import pytest
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json, read_lines, write_bytes, write_json, write_lines
-from cotuning_tune.run.folder import RunDir, StudyDir, TrialDir
+from cotuning_tune.run.folder import RunDir, StudyDir, TrialDir, check_place
 
 
 def test_write_makes_folders_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -182,3 +182,20 @@ def test_rows_are_plain_json(tmp_path: Path) -> None:
     lines = (tmp_path / "rows").read_text().split("\n")
     assert [json.loads(line) for line in lines[:-1]] == [{"a": 1}, {"b": [2]}]
     assert lines[-1] == ""
+
+
+def test_a_place_for_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The nearest folder that is there must be one that this user may write to; the line says why it is not."""
+    check_place(tmp_path / "runs" / "tiny")
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file is not a folder \(--storage\)"):
+        check_place(tmp_path / "file" / "tiny")
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    with pytest.raises(UserError, match="link is not a folder"):
+        check_place(tmp_path / "link" / "tiny")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(UserError, match=f"^{tmp_path} is closed to you, its owner"):
+        check_place(tmp_path / "runs" / "tiny")
+    monkeypatch.setattr(os, "getuid", lambda: tmp_path.stat().st_uid + 1)
+    with pytest.raises(UserError, match=f"^{tmp_path} belongs to another user .*--storage"):
+        check_place(tmp_path / "runs" / "tiny")

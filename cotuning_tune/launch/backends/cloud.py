@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cotuning_tune.base.errors import UserError, unknown
+from cotuning_tune.base.names import check_setting
 from cotuning_tune.hyper import hyper
 from cotuning_tune.launch.backend import ENDS, Backend, Plan, Request, dashed
 from cotuning_tune.launch.cloud_rules import PROVIDERS, check_cluster
@@ -22,6 +23,8 @@ from cotuning_tune.launch.templates import render
 from cotuning_tune.launch.yaml_text import documents, quoted
 
 THERE = "~/cotuning-tune"
+WHEEL = re.compile(r"[A-Za-z0-9_.+!-]+\.whl", re.ASCII)  # Ray's rsync hands it to the machines' shells
+USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 MOST_CHARACTERS = 40  # Google's names of instances hold it together with what Ray adds
 SDK = {"aws": ("boto3",), "gcp": ("googleapiclient", "google_auth_httplib2")}
 SDK_PACKAGES = {"aws": "boto3", "gcp": "google-api-python-client google-auth-httplib2"}
@@ -108,16 +111,16 @@ def _setup(profile: CloudProfile) -> tuple[list[str], list[str]]:
     """What is installed on every machine, and on the head besides."""
     wheel, extras = Path(profile.package), "[s3,postgresql]"
     wanted = (
-        f"$HOME/cotuning-tune/{wheel.name}{extras}"
+        f'"$HOME"/cotuning-tune/{shlex.quote(wheel.name + extras)}'
         if wheel.suffix == ".whl"
-        else f"cotuning_tune{extras} @ {profile.package}"
+        else shlex.quote(f"cotuning_tune{extras} @ {profile.package}")
     )
     install = "~/.local/bin/uv pip install --python ~/venv/bin/python"
     every = [
         f"chmod 700 {THERE} && chmod 600 {THERE}/token {THERE}/environment",
         "test -x ~/.local/bin/uv || curl -LsSf https://astral.sh/uv/install.sh | sh",
         "~/.local/bin/uv venv --allow-existing --python 3.11 ~/venv",
-        f'{install} "ray[default]=={profile.ray_version}" "{wanted}"',
+        f"{install} {shlex.quote(f'ray[default]=={profile.ray_version}')} {wanted}",
     ]
     return every, [f"{install} {SDK_PACKAGES[profile.provider]}"]
 
@@ -179,6 +182,12 @@ class CloudBackend(Backend):
         for name, path in (("package", profile.package), ("environment", profile.environment)):
             if path and (name == "environment" or path.endswith(".whl")) and not Path(path).expanduser().is_file():
                 raise UserError(f"the profile's {name} {path} cannot be read: there is no such file")
+        if profile.package.endswith(".whl") and not WHEEL.fullmatch(Path(profile.package).name):
+            raise UserError(
+                f"the profile's package {profile.package!r} is not a wheel's name, as python -m build makes it"
+            )
+        if not USER.fullmatch(profile.ssh_user):
+            raise UserError(f"the profile's ssh_user {profile.ssh_user!r} is not a user's name")
         (cluster,) = documents(self.plan(request).files["cluster.yaml"], "cluster.yaml")
         check_cluster(cluster, profile.open_ssh)
 
@@ -323,10 +332,8 @@ def _write_files(request: Request) -> None:
     lines = [f'export {key}="{value}"' for key, value in own.items()]
     text = Path(path).expanduser().read_text(encoding="utf-8") if path else ""
     for number, line in enumerate(text.splitlines(), 1):
-        name, sign, value = line.strip().partition("=")
-        if not name or name.startswith("#"):
+        if not line.strip() or line.strip().startswith("#"):
             continue
-        if not (sign and name.isidentifier()):
-            raise UserError(f"{path} line {number}: no NAME=VALUE")
+        name, value = check_setting(line.strip(), f"{path} line {number}")
         lines.append(f"export {name}={shlex.quote(value)}")
     write_private(folder / "environment", "\n".join(lines) + "\n")

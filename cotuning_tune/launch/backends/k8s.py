@@ -175,9 +175,8 @@ class K8sBackend(Backend):
         if not profile.image:
             raise UserError("the profile's image is missing: launch/k8s/Containerfile makes one")
         _check_storage(request)
-        for what, text in (("storage", request.storage), ("name", request.name)):
-            if bad := re.search(r"[^\w@%+=:,./-]", text, re.ASCII):  # it passes two shells
-                raise UserError(f"the {what} '{text}' must not hold {bad[0]!r}")
+        if bad := re.search(r"[^\w@%+=:,./-]", request.storage, re.ASCII):  # it passes two shells
+            raise UserError(f"the storage '{request.storage}' must not hold {bad[0]!r}")
         if profile.claim_size and not (profile.claim and profile.storage_class):
             raise UserError("claim_size makes a claim: name it (claim) and a storage_class that offers ReadWriteMany")
         if request.experiment.stat().st_size > MOST_BYTES:

@@ -45,6 +45,15 @@ class SlurmProfile:
 
     def __post_init__(self) -> None:
         at_least(self, "slurm", nodes=1, cpus=1, gpus=0, minutes=1, warning=10, requeues=0)
+        if 60 * self.minutes <= self.warning:
+            problem = f"a time limit of {self.minutes} min is not longer than the warning before it ({self.warning} s)"
+            raise UserError(f"slurm.minutes = {self.minutes}: {problem}: give more, or a shorter warning", "minutes")
+        if wrong := [option for option in self.options if not option.isprintable()]:
+            raise UserError(f"slurm.options: {wrong[0]!r} is more than one line", "options")
+        try:
+            shlex.split(self.container)
+        except ValueError as problem:
+            raise UserError(f"slurm.container = {self.container!r}: {str(problem).lower()}", "container") from None
 
 
 def _ask(*command: str) -> subprocess.CompletedProcess[str]:

@@ -1,6 +1,7 @@
 """Bare machines reached by ssh: a Ray cluster for one run, the driver on the first host."""
 
 import json
+import re
 import secrets
 import shlex
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cotuning_tune.base.errors import UserError
+from cotuning_tune.base.names import check_setting
 from cotuning_tune.hyper import hyper
 from cotuning_tune.launch.backend import ENDS, Backend, Plan, Request
 from cotuning_tune.launch.profile import check_absolute
@@ -16,6 +18,7 @@ from cotuning_tune.launch.record import Launch, write_private
 from cotuning_tune.launch.remote import NotReached, Remote, letting_go, on_all, packed
 from cotuning_tune.launch.templates import render
 
+HOST = re.compile(r"[\w\[][\w.@%:/\[\]+-]*")  # ssh puts it into commands of its own (ProxyCommand)
 SCRIPTS = ("env.sh", "check.sh", "start.sh", "node.sh", "driver.sh", "status.sh", "stop.sh", "logs.sh")
 # What an earlier attempt has left running is ended before its files are replaced; a living driver is not.
 PREPARE = """
@@ -81,9 +84,7 @@ def _quoted(path: str) -> str:
 
 
 def _export(setting: str) -> str:
-    name, equals, value = setting.partition("=")
-    if not (equals and name.isidentifier()):
-        raise UserError(f"ssh.env: '{setting}' is not NAME=VALUE", "env")
+    name, value = check_setting(setting, f"ssh.env: '{setting}'")
     return f"export {name}={shlex.quote(value)}"
 
 
@@ -98,8 +99,11 @@ class SshBackend(Backend):
         hosts = _hosts(profile)
         if not hosts:
             raise UserError("ssh needs hosts: hosts = ['gpu1', 'gpu2'] in a profile, or hosts_file (--profile FILE)")
-        if wrong := [host for host in hosts if host.startswith("-") or len(host.split()) != 1]:
-            raise UserError(f"ssh.hosts: '{wrong[0]}' is not a host", "hosts")
+        for key, named in (("hosts", hosts), ("addresses", profile.addresses)):
+            if wrong := [host for host in named if not HOST.fullmatch(host)]:
+                raise UserError(f"ssh.{key}: '{wrong[0]}' is not a host", key)
+        if profile.folder.startswith("-") or not profile.folder.isprintable():
+            raise UserError(f"ssh.folder = {profile.folder!r}: no '-' first, no line breaks", "folder")
         if len(set(hosts)) < len(hosts):
             raise UserError("ssh.hosts: a host is named twice", "hosts")
         if profile.addresses and len(profile.addresses) != len(hosts):
@@ -157,7 +161,7 @@ class SshBackend(Backend):
                 on_all(remotes[1:], lambda remote: _prepare(remote, folders[remote], files))
                 found = on_all(remotes, lambda remote: json.loads(_last(_run(remote, folders[remote], "check.sh"))))
                 facts["address"] = _start_nodes(remotes, folders, found, request.profile.addresses)
-                _run(remotes[0], folders[remotes[0]], f"start.sh driver {facts['address']}")
+                _run(remotes[0], folders[remotes[0]], f"start.sh driver {shlex.quote(facts['address'])}")
             except BaseException:
                 _end_nodes(remotes, folders)
                 raise

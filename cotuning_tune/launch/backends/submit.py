@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cotuning_tune.base.errors import UserError, first_line
+from cotuning_tune.base.names import check_setting
 from cotuning_tune.hyper import hyper
 from cotuning_tune.launch.backend import NOTHING_RUNS, Backend, Plan, Request
 from cotuning_tune.launch.profile import check_absolute
@@ -51,8 +52,7 @@ class SubmitBackend(Backend):
         if not profile.address.startswith(("http://", "https://")):
             raise UserError(f"submit.address = {profile.address}: the dashboard's, as http://127.0.0.1:8265", "address")
         for setting in profile.env:
-            if not setting.partition("=")[0].isidentifier() or "=" not in setting:
-                raise UserError(f"submit.env: '{setting}' is not NAME=VALUE", "env")
+            check_setting(setting, f"submit.env: '{setting}'")
         _inside(request)
 
     def plan(self, request: Request) -> Plan:

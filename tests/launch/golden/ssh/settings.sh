@@ -1,4 +1,4 @@
-# What the profile and the command line say of the launch 'tiny'.
+# What the profile and the command line say of this launch.
 module load cuda
 export COTUNING_TUNE_CACHE='/scratch/it'"'"'s mine'
 python="$HOME"/venv/bin/python
