@@ -49,6 +49,12 @@ class Retraining:
         return replace(spec, seed=self.seed, task_config=task_config)
 
     @property
+    def lost_reason(self) -> str:
+        """Why it ended by no fault of its method, for the user."""
+        reason = read_json(self.folder.result)["reason"]
+        return f"{self.study.name} seed {self.seed}: {reason} ('resume' takes it up again)"
+
+    @property
     def config_hash(self) -> str:
         """Of the configuration with the search's seed: the same for every seed of the retraining."""
         return ledger.config_hash(TrainingSpec.from_json(self.selection["spec"]).to_json())
@@ -70,11 +76,12 @@ def run_retraining(
     crops: Crops = "centre",
     decode: str = "",
     keep_head: Callable[[ledger.Head], None] = lambda head: None,
-) -> None:
+) -> list[Retraining]:
     """Retrain what has no result yet, side by side on the connected cluster; resumable at any moment.
 
     ``crops``: how the test images are looked at; ``decode``: '' as in the search; ``keep_head`` is told how far the
-    ledger goes, to be kept elsewhere. A seed that ended by no fault of its method is taken up again.
+    ledger goes, to be kept elsewhere. A seed that ended by no fault of its method is taken up again the next time:
+    those are returned.
     """
     every, stream = planned(run, seeds, decode), driver.stream
     for work in every:
@@ -86,6 +93,7 @@ def run_retraining(
         driver.begin(run, standing)
         if todo:
             _execute(run, todo, driver, crops, keep_head)
+    return [work for work in every if not _ended(work)]
 
 
 def _ended(work: Retraining) -> bool:

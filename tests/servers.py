@@ -123,11 +123,21 @@ def _postgresql_tool(name: str) -> str:
     return path
 
 
+class Database(str):
+    """The URL of a PostgreSQL that can be stopped and started; ``log``: what it writes down."""
+
+    log: Path
+    stop: Callable[[], None]
+    start: Callable[[], None]
+
+
 @contextmanager
 def postgresql_server(
-    address: str = "127.0.0.1", inside: Callable[[Sequence[object]], list[str]] = lambda command: [*map(str, command)]
-) -> Iterator[str]:
-    """A PostgreSQL of its own; the URL of its database. Skips where none is installed.
+    address: str = "127.0.0.1",
+    inside: Callable[[Sequence[object]], list[str]] = lambda command: [*map(str, command)],
+    options: str = "",
+) -> Iterator[Database]:
+    """A PostgreSQL of its own, with more ``options`` of the server; skips where none is installed.
 
     ``inside`` makes a command one that runs on another host of a bed, whose ``address`` the server then listens on.
     """
@@ -147,10 +157,14 @@ def postgresql_server(
     run(initdb, "-D", str(data), "-A", "trust", "-U", "tester", "--no-sync")
     with (data / "pg_hba.conf").open("a") as rules:
         rules.write(f"host all all {address}/24 trust\n")
-    options = f"-h {address} -p {port} -k {folder} -F"
-    run(pg_ctl, "-D", str(data), "-l", str(folder / "server.log"), "-w", "-o", options, "start")
+    served = f"-h {address} -p {port} -k {folder} -F {options}"
+    database = Database(f"postgresql+psycopg://tester@{address}:{port}/postgres")
+    database.log = folder / "server.log"
+    database.start = lambda: run(pg_ctl, "-D", str(data), "-l", str(database.log), "-w", "-o", served, "start")
+    database.stop = lambda: run(pg_ctl, "-D", str(data), "-m", "immediate", "-w", "stop")
+    database.start()
     try:
-        yield f"postgresql+psycopg://tester@{address}:{port}/postgres"
+        yield database
     finally:
-        run(pg_ctl, "-D", str(data), "-m", "immediate", "stop")
+        database.stop()
         shutil.rmtree(folder)

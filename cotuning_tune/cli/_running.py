@@ -139,7 +139,9 @@ def _carry_out(request: "Request") -> int:
     else:
         path = outcome.run.path
         print(f"selections are in {path}/studies; next: cotuning-tune retrain {path}")
-    return 0 if outcome.complete else 1
+    if outcome.lacking:
+        print(f"cotuning-tune: {outcome.lacking}", file=sys.stderr)
+    return 1 if outcome.lacking else 0
 
 
 def _start(options: argparse.Namespace) -> int:

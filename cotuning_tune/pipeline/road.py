@@ -16,7 +16,7 @@ from cotuning_tune.pipeline.request import Request
 from cotuning_tune.plan.gpu_share import settled
 from cotuning_tune.plan.write import first_lines
 from cotuning_tune.report import Report, write_report
-from cotuning_tune.retrain import run_retraining
+from cotuning_tune.retrain import Retraining, run_retraining
 from cotuning_tune.run.events import Checked, Notice, Reported, RunState, StageStarted, Standing
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.identity import settle
@@ -33,11 +33,11 @@ from cotuning_tune.search.storage import kept_ledger_head
 
 @dataclass(frozen=True)
 class Outcome:
-    """What has come of a request. ``complete``: every study has its budget; ``report``: after a retraining."""
+    """What has come of a request; ``report``: after a retraining, ``lacking``: what is not there, '' for nothing."""
 
     run: RunDir
-    complete: bool
     report: Report | None
+    lacking: str
 
 
 def carry_out(request: Request, observers: Iterable[Observer] = ()) -> Outcome:
@@ -53,11 +53,11 @@ def carry_out(request: Request, observers: Iterable[Observer] = ()) -> Outcome:
     if line := calibration_line(experiment):
         stream.notice(line)
     with _ending(stream):
-        complete = _work(request, run, sizes, stream)
+        lacking = _work(request, run, sizes, stream)
         report = _report(run, stream) if request.retrain else None
-        if not complete:
-            stream.end("failed", "too many trials failed: not every study has its budget")
-    return Outcome(run, complete, report)
+        if lacking:
+            stream.end("failed", lacking)
+    return Outcome(run, report, lacking)
 
 
 @contextmanager
@@ -78,8 +78,8 @@ def _end_of(problem: BaseException) -> tuple[RunState, str]:
     return "failed", f"{type(problem).__name__}: {first_line(problem)}"
 
 
-def _work(request: Request, run: RunDir, sizes: dict[str, int] | None, stream: Stream) -> bool:
-    """Search and retrain, the repeats after the run itself, on one cluster; True where every study has its budget.
+def _work(request: Request, run: RunDir, sizes: dict[str, int] | None, stream: Stream) -> str:
+    """Search and retrain, the repeats after the run itself, on one cluster; what is lacking in the end, '' for nothing.
 
     The run's lock is held all the time.
     """
@@ -99,12 +99,12 @@ def _work(request: Request, run: RunDir, sizes: dict[str, int] | None, stream: S
             stack.enter_context(_joined(request, run, stream))
         concurrency = find_concurrency(settled([one for one, _ in searches], experiment, stream.notice))
         stages = _Stages(request, concurrency, measured, stream)
-        complete = stages.work(run, experiment, owner)
+        lacking = [stages.work(run, experiment, owner)]
         for repeat, again in searches[1:]:
             with driver_lock(repeat, stream.waiting) as own:
                 settle(repeat, stream.notice)
-                complete &= stages.work(repeat, again, own)
-    return complete
+                lacking.append(stages.work(repeat, again, own))
+    return next((reason for reason in lacking if reason), "")
 
 
 def _standing(run: RunDir, experiment: Experiment) -> Standing:
@@ -141,20 +141,22 @@ class _Stages:
     sizes: dict[str, int]
     stream: Stream
 
-    def work(self, run: RunDir, experiment: Experiment, owner: Owner) -> bool:
-        """Go through the stages of one search, whose lock ``owner`` holds; True where every study has its budget."""
-        driver, complete = Driver(run.raise_incarnation(owner), self.concurrency, self.stream), True
+    def work(self, run: RunDir, experiment: Experiment, owner: Owner) -> str:
+        """Go through the stages of one search, whose lock ``owner`` holds; what is lacking then, '' for nothing."""
+        driver = Driver(run.raise_incarnation(owner), self.concurrency, self.stream)
         keep_sizes(run, self.sizes, self.concurrency.trials)
         studies = open_studies(run, experiment, self.stream.notice)
         crops, decode, head = experiment.config.test_crops, experiment.task["decode"], studies.keep_ledger_head
-        ended = False
-        while not ended:
-            if self.request.search:
-                complete = run_search(run, experiment, studies, driver)
+        while True:
+            full = run_search(run, experiment, studies, driver) if self.request.search else True
+            lost: list[Retraining] = []
             if self.request.retrain:
-                run_retraining(run, experiment.seeds, driver, crops=crops, decode=decode, keep_head=head)
-            ended = studies.finished or not self.request.search  # else it was extended meanwhile
-        return complete
+                lost = run_retraining(run, experiment.seeds, driver, crops=crops, decode=decode, keep_head=head)
+            if studies.finished or not self.request.search:  # else it was extended meanwhile
+                break
+        if not full:
+            return "too many trials failed: not every study has its budget"
+        return lost[0].lost_reason if lost else ""
 
 
 def _report(run: RunDir, stream: Stream) -> Report:

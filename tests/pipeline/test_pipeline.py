@@ -84,7 +84,7 @@ def test_a_whole_run_without_a_terminal(
     """
     heard = Heard()
     outcome = carry_out(request_for(experiment, tmp_path), [heard])
-    assert outcome.complete
+    assert outcome.lacking == ""
     assert outcome.report is not None
     assert (outcome.run.report / "index.html").exists()
     kinds = [type(event) for event in heard.events]

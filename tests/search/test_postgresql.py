@@ -12,7 +12,13 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
+from cotuning_tune.experiment import parse
+from cotuning_tune.run.folder import RunDir
+from cotuning_tune.search.storage import kept_ledger_head, open_storage, set_storage
+from cotuning_tune.search.study import Studies
+from tests.moments import at, reached
 from tests.search.conftest import call
+from tests.search.ends import complete
 from tests.search.kills import kill_all, start, summary, trials_of, wait_for, write_experiment
 from tests.servers import free_port, postgresql_server, wait_for_answer
 
@@ -127,3 +133,60 @@ def test_the_dashboard_on_a_live_journal(tmp_path: Path) -> None:
             wait_for(lambda: board.trials() == expected(run), None, "all that has been written")
     finally:
         kill_all(driver)
+
+
+def test_a_database_that_is_restarted_under_load(tmp_path: Path, undisturbed: Path) -> None:
+    """Stopped in the middle of a search and of its retraining: it pauses, says so, and ends as if nothing had been."""
+    run, log, moment = tmp_path / "kills", tmp_path / "log", tmp_path / "moment"
+    with postgresql_server() as database:
+        options = ("--storage", tmp_path, "--optuna-storage", database, "--num-cpus", 2)
+        here = at(moment, "cotuning_tune.training.seed:SeedJob._keep", "wait")
+        driver = start("run", write_experiment(tmp_path), *options, log=log, **here)
+        try:
+            wait_for(lambda: list(run.glob("studies/*/trials/*/result.json")), driver, "a result")
+            database.stop()
+            wait_for(lambda: "paused: the storage of the studies" in log.read_text(), driver, "the pause")
+            database.start()
+            wait_for(lambda: reached(moment), driver, "a seed to test")
+            database.stop()
+            (moment / "go").touch()
+            wait_for(lambda: log.read_text().count("paused: the storage of the studies") == 2, driver, "the pause")
+            database.start()
+            assert driver.wait(600) == 0, log.read_text()
+        finally:
+            kill_all(driver)
+        assert "Traceback" not in log.read_text()
+        assert summary(run) == summary(undisturbed)
+        head = kept_ledger_head(RunDir(run))
+        assert head is not None
+        assert head["lines"] == len((run / "test_ledger.jsonl").read_text().splitlines())
+
+
+def test_what_a_trial_costs_the_database(tmp_path: Path) -> None:
+    """The statements of a further trial of one report, however many trials there are."""
+    text = """
+[experiment]
+tasks = ["synthetic"]
+methods = ["fine_tune"]
+backbone = "tiny_cnn"
+trials = {trials}
+sampler = "random"
+"""
+    with postgresql_server(options="-c log_statement=all") as database:
+
+        def statements() -> int:
+            return sum("execute" in line or "statement:" in line for line in database.log.read_text().splitlines())
+
+        costs = []
+        for trials in (10, 30):
+            before = statements()
+            run = RunDir(tmp_path / str(trials))
+            set_storage(run, database)
+            studies = Studies(parse(text.format(trials=trials), str(trials)), open_storage(run))
+            study = next(iter(studies.by_name.values()))
+            while study.open:
+                issue = study.issue()
+                study.report(issue.number, [{"epoch": 1, "val_accuracy": 40.0}])
+                complete(study, issue.number, 40.0, seconds=1.0)
+            costs.append(statements() - before)
+        assert (costs[1] - costs[0]) / 20 <= 40, costs
