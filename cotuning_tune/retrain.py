@@ -1,6 +1,6 @@
 """Retraining: the chosen configuration of each study over the seeds, then one look at the test split.
 
-The driver writes the ledger's line before each opening of a test split, one for each attempt, so that none goes
+The driver writes the ledger's line before each test evaluation begins, one for each attempt, so that none goes
 unrecorded, whatever is killed.
 """
 
@@ -79,7 +79,7 @@ def run_retraining(
 ) -> list[Retraining]:
     """Retrain what has no result yet, side by side on the connected cluster; resumable at any moment.
 
-    ``crops``: how the test images are looked at; ``decode``: '' as in the search; ``keep_head`` is told how far the
+    ``crops``: how the test images are looked at; ``decode``: '' as in the search; ``keep_head`` gets how far the
     ledger goes, to be kept elsewhere. A seed that ended by no fault of its method is taken up again the next time:
     those are returned.
     """
@@ -155,7 +155,7 @@ class Seeds:
         }
 
     def opens(self, work: Retraining) -> None:
-        """The worker's next step opens the test split: each opening has a line of its own, written before."""
+        """The worker's next step is the test evaluation: each one has a line of its own, written before."""
         self.driver.check_owner(self.run)
         self.keep_head(ledger.append(self.run.ledger, {"event": "test_evaluation", **_entry(work)}))
 

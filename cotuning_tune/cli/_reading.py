@@ -43,7 +43,7 @@ def _report(options: argparse.Namespace) -> int:
     from cotuning_tune.base.endings import ending_of
     from cotuning_tune.report.write import build_report, keep_report
     from cotuning_tune.run.folder import RunDir
-    from cotuning_tune.search.storage import kept_ledger_head
+    from cotuning_tune.search.heads import kept_ledger_head
 
     run = RunDir.open(options.run)
     report = build_report(run, options.aim or "", kept_ledger_head)

@@ -27,8 +27,8 @@ from cotuning_tune.run.stream import Observer, Stream
 from cotuning_tune.run.summary import Summary, standing_of
 from cotuning_tune.search.checks import calibration_line, check_studies, keep_sizes
 from cotuning_tune.search.driver import open_studies, run_search
+from cotuning_tune.search.heads import kept_ledger_head
 from cotuning_tune.search.repeats import prepare_repeats, set_searches
-from cotuning_tune.search.storage import kept_ledger_head
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def _owner() -> Owner:
 
 
 def _read(run: RunDir) -> Owner | None:
-    """What the lock says, whatever it says; None of one that is not there or is no owner's record."""
+    """What the lock says, whatever it says; None where it is not there, or not the record of an owner."""
     try:
         found = json.loads(run.lock.read_text(encoding="utf-8"))
     except (OSError, ValueError):

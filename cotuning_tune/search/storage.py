@@ -16,13 +16,10 @@ from cotuning_tune.base.errors import Unfinished, UserError, first_line
 from cotuning_tune.base.files import is_local, wait_for_storage, write_bytes
 from cotuning_tune.base.secrets import Secret
 from cotuning_tune.run.folder import ROOM_BYTES, RunDir
-from cotuning_tune.run.identity import studies_prefix
-from cotuning_tune.run.ledger import Head
 from cotuning_tune.search.door import patiently, reason_of
 
 TRIES = 5  # of a write to a storage that is there
 PAUSE_S = 0.5
-LEDGER = "test_ledger"  # of a run's first study: how far the ledger of the test evaluations goes
 
 
 def set_storage(run: RunDir, url: str) -> None:
@@ -90,17 +87,6 @@ def read_storage(run: RunDir) -> BaseStorage | None:
     if not is_local(run.path) or not run.journal.is_file():
         return None
     return JournalStorage(ReadJournal(run.journal))
-
-
-def kept_ledger_head(run: RunDir) -> Head | None:
-    """How far the run's test ledger went, as its studies know it; None where they know nothing.
-
-    Raises UserError where they cannot be reached.
-    """
-    storage, prefix = read_storage(run), studies_prefix(run) or run.name
-    every = storage.get_all_studies() if storage else []
-    known = [study.user_attrs.get(LEDGER) for study in every if study.study_name.startswith(f"{prefix}/")]
-    return next((head for head in known if head), None)
 
 
 def _look_at(url: str) -> BaseStorage | None:

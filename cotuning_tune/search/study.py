@@ -25,10 +25,10 @@ from cotuning_tune.run.identity import studies_prefix
 from cotuning_tune.run.ledger import Head
 from cotuning_tune.run.records import Confirmation, Epoch, TrialResult, TrialRow, Values
 from cotuning_tune.search.door import Door
+from cotuning_tune.search.heads import LEDGER
 from cotuning_tune.search.pruner import make_pruner
 from cotuning_tune.search.samplers import make_sampler
 from cotuning_tune.search.space import distributions, first_points
-from cotuning_tune.search.storage import LEDGER
 from cotuning_tune.search.stored import MARK, StoredStudy, find_study
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,9 @@ from cotuning_tune.base.files import write_bytes
 from cotuning_tune.experiment import parse
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.identity import make_identity, original_of, settle, studies_prefix
+from cotuning_tune.search.heads import kept_ledger_head
 from cotuning_tune.search.moving import JOURNAL, migrate
-from cotuning_tune.search.storage import kept_ledger_head, kept_url, open_storage, read_storage, set_storage
+from cotuning_tune.search.storage import kept_url, open_storage, read_storage, set_storage
 from cotuning_tune.search.study import Studies
 from tests.search.ends import complete
 from tests.search.test_storage import CELL, TEXT, told

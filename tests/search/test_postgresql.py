@@ -14,7 +14,8 @@ from optuna.trial import TrialState
 
 from cotuning_tune.experiment import parse
 from cotuning_tune.run.folder import RunDir
-from cotuning_tune.search.storage import kept_ledger_head, open_storage, set_storage
+from cotuning_tune.search.heads import kept_ledger_head
+from cotuning_tune.search.storage import open_storage, set_storage
 from cotuning_tune.search.study import Studies
 from tests.moments import at, reached
 from tests.search.conftest import call
