@@ -57,7 +57,7 @@ class SeedSearcher(Searcher, Generic[Work]):
         if trial_id not in self.running:
             return
         work = self.running.pop(trial_id)
-        if error or not result or "history" not in result:
+        if error or not result or "history" not in result or result["fenced"]:
             self.source.lost(work, self.epochs.get(trial_id, 0))
         elif result["done"]:  # else Tune was told to end
             self.source.ended(work, result)

@@ -22,7 +22,7 @@ class TrainingTrial(tune.Trainable):
     def setup(self, config: Values) -> None:
         given = cast(TrialConfig, config)
         torch.set_num_threads(given["threads"])
-        run, self.failed, self.own = RunDir(place(given["run"])), "", False
+        run, self.failed, self.own, self.fenced = RunDir(place(given["run"])), "", False, False
         incarnation, folder = given["incarnation"], TrialDir(place(given["folder"]))
         specs = [TrainingSpec.from_json(spec) for spec in given["specs"]]
 
@@ -42,8 +42,10 @@ class TrainingTrial(tune.Trainable):
         if not job.finished:
             try:
                 job.advance()
-            except (Fenced, OSError):
+            except OSError:
                 raise
+            except Fenced:
+                self.fenced = True
             except Exception as problem:
                 self.failed, self.own = f"{type(problem).__name__}: {problem}", isinstance(problem, TrainingFailed)
         accuracy, loss = job.kept
@@ -56,10 +58,11 @@ class TrainingTrial(tune.Trainable):
             "completed": job.finished,
             "failed": self.failed,
             "own": self.own,
+            "fenced": self.fenced,
             "ready": bool(seed and seed.ready),
             "tested": seed.tested if seed else [],
             "notices": job.notices,
-            "done": job.finished or bool(self.failed),
+            "done": job.finished or bool(self.failed) or self.fenced,
         }
 
     def reset_config(self, new_config: Values) -> bool:

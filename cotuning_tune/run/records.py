@@ -50,7 +50,8 @@ class TrialReport(TypedDict):
     """What a worker reports after each step: all epochs so far, and of how many; ``failed`` with the reason.
 
     ``val_accuracy`` and ``val_loss``: of the epoch that is kept, the mean over the validation splits so far.
-    ``own``: the method itself failed, and would again. Of a seed: ``ready`` to be tested, and what came of it.
+    ``own``: the method itself failed, and would again; ``fenced``: another process works here now. Of a seed:
+    ``ready`` to be tested, and what came of it.
     """
 
     history: list[Epoch]
@@ -60,6 +61,7 @@ class TrialReport(TypedDict):
     completed: bool
     failed: str
     own: bool
+    fenced: bool
     ready: bool
     tested: list[Tested]  # one at most: Tune takes dictionaries apart
     notices: list[str]

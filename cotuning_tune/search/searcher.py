@@ -109,7 +109,7 @@ class StudySearcher(Searcher):
         if issue is None:
             return
         self._check_owner()
-        if error or not result or "history" not in result:
+        if error or not result or "history" not in result or result["fenced"]:
             self._lost(issue)
         else:
             self.on_trial_result(trial_id, result)

@@ -161,6 +161,7 @@ class Search(RuleBasedStateMachine):
             "completed": done and not failed,
             "failed": failed,
             "own": bool(failed),
+            "fenced": False,
             "ready": False,
             "tested": [],
             "notices": [],

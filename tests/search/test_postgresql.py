@@ -41,7 +41,7 @@ class Dashboard:
         found = {}
         for study in self.ask("/api/studies")["study_summaries"]:
             rows = self.ask(f"/api/studies/{study['study_id']}")["trials"]
-            found[study["study_name"]] = [
+            found[study["study_name"].split("/", 1)[1]] = [
                 (
                     row["number"],
                     row["state"],
