@@ -1,5 +1,6 @@
 """Every benchmark, one after the other: ``make bench``. Figures go to ``benchmarks/results``."""
 
+import driver
 import loader
 import relationship
 import steps
@@ -8,6 +9,7 @@ import steps
 def main() -> None:
     steps.main()
     loader.main([])
+    driver.main([])
     relationship.main(["--small", "--pairs", "7"])
     relationship.main(["--pairs", "5"])
 
