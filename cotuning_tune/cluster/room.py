@@ -10,8 +10,8 @@ from pathlib import Path
 
 from cotuning_tune.base.errors import UserError
 
-SHARED_MEMORY = Path("/dev/shm")  # nosec B108 - only looked at
-SHORT = Path("/tmp")  # nosec B108 - a folder of its own is made there, by mkdtemp
+SHARED_MEMORY = Path("/dev/shm")  # nosec B108 # only looked at
+SHORT = Path("/tmp")  # nosec B108 # mkdtemp makes a folder of its own there
 MOST_BYTES = 107 if sys.platform.startswith("linux") else 103  # of a socket's path, for the system
 BELOW = len("/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")  # what Ray adds, and a little
 SPARE = 4
