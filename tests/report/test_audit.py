@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.report import build_report
 from cotuning_tune.report.audit import audit_remarks, audit_studies
 from cotuning_tune.report.results import read_studies
@@ -82,6 +83,29 @@ def test_a_ledger_cut_short(run: RunDir) -> None:
     run.ledger.write_text("\n".join(lines[:-2]) + "\n")
     assert ledger.broken_lines(run.ledger) == []
     assert any("retrain/seed2/result.json" in w for w in warnings(run))
+
+
+def test_a_ledger_whose_end_was_taken_out_with_its_seeds(run: RunDir) -> None:
+    """Where line and folder of a test are gone together, the studies still know how far the ledger went."""
+    lines = run.ledger.read_text().splitlines()
+    head: ledger.Head = {"lines": len(lines), "hash": ledger.line_hash(lines[-1])}
+    studies = read_studies(run)
+
+    def said(kept: ledger.Head | None) -> list[str]:
+        return audit_remarks(run, studies, audit_studies(run, studies), lambda _: kept)
+
+    assert said(head) == said(None) == remarks(run)
+    run.ledger.write_text("\n".join(lines[:-2]) + "\n")
+    told = "WARNING: test_ledger.jsonl ends too early: its studies know of 24 lines: some were taken out."
+    assert told in said(head)
+    run.ledger.write_text("\n".join([*lines[:-1], lines[0]]) + "\n")
+    assert told in said(head)
+
+    def unreachable(_: RunDir) -> None:
+        raise UserError("the storage of the studies cannot be read: no answer")
+
+    found = audit_remarks(run, studies, audit_studies(run, studies), unreachable)
+    assert any("is whole at its end is not known: the storage of the studies cannot be read" in one for one in found)
 
 
 @pytest.mark.parametrize(
