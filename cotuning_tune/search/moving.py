@@ -11,6 +11,7 @@ from cotuning_tune.run.identity import new_identity, read_identity
 from cotuning_tune.search.storage import (
     WaitingJournal,
     absolute,
+    close,
     keep_url,
     kept_url,
     mend_journal,
@@ -44,6 +45,8 @@ def _migrate(run: RunDir, url: str, renew: bool) -> list[str]:
         for name in names:
             assert source is not None
             _copy(source, name, target, f"{fresh['studies']}/{name.split('/', 1)[1]}")
+        close(target)
+    close(source)
     keep_url(run, target_url)
     write_json(run.identity, fresh)
     where = masked(target_url) or run.journal.name

@@ -7,13 +7,15 @@ from cotuning_tune.experiment import Experiment
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.search.driver import load_experiment
 from cotuning_tune.search.repair import adopt_lost
-from cotuning_tune.search.storage import read_storage
+from cotuning_tune.search.storage import close, read_storage
 from cotuning_tune.search.study import Studies
 
 
 def status_table(run: RunDir, experiment: Experiment) -> Table:
     """Trials by state and best validation accuracy of each study, and how many seeds are retrained."""
-    studies = Studies(experiment, read_storage(run), run, reading=True)
+    storage = read_storage(run)
+    studies = Studies(experiment, storage, run, reading=True)
+    close(storage)
     adopt_lost(run, studies)
     rows = []
     for name, study in studies.by_name.items():

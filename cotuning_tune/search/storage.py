@@ -89,6 +89,13 @@ def read_storage(run: RunDir) -> BaseStorage | None:
     return JournalStorage(ReadJournal(run.journal))
 
 
+def close(storage: BaseStorage | None) -> None:
+    """Give the connections of a database back; of a journal there are none."""
+    if isinstance(storage, RDBStorage):
+        storage.remove_session()
+        storage.engine.dispose()
+
+
 def _look_at(url: str) -> BaseStorage | None:
     """A database that is there, without making its file or its tables."""
     from sqlalchemy import create_engine, inspect, make_url

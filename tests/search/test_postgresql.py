@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from cotuning_tune.experiment import parse
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.search.heads import kept_ledger_head
-from cotuning_tune.search.storage import open_storage, set_storage
+from cotuning_tune.search.storage import close, open_storage, set_storage
 from cotuning_tune.search.study import Studies
 from tests.moments import at, reached
 from tests.search.conftest import call
@@ -183,11 +183,13 @@ sampler = "random"
             before = statements()
             run = RunDir(tmp_path / str(trials))
             set_storage(run, database)
-            studies = Studies(parse(text.format(trials=trials), str(trials)), open_storage(run))
+            storage = open_storage(run)
+            studies = Studies(parse(text.format(trials=trials), str(trials)), storage)
             study = next(iter(studies.by_name.values()))
             while study.open:
                 issue = study.issue()
                 study.report(issue.number, [{"epoch": 1, "val_accuracy": 40.0}])
                 complete(study, issue.number, 40.0, seconds=1.0)
             costs.append(statements() - before)
+            close(storage)
         assert (costs[1] - costs[0]) / 20 <= 40, costs
