@@ -2,7 +2,6 @@
 
 import pickle
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from cotuning_tune.base.files import (
     open_new,
     place,
     remove_folder,
-    touch,
     write_bytes,
     write_json,
 )
@@ -130,16 +128,6 @@ def test_an_object_replaced_while_it_is_read(line: Line, size: int, read: str, m
         found = getattr(there, read)()
         assert len(found) == size
         assert len(set(found)) == 1
-
-
-def test_touched(root: Path) -> None:
-    """A touched file is young again and unchanged."""
-    write_bytes(root / "lock", b"mine")
-    before = (root / "lock").stat().st_mtime
-    time.sleep(1.1)
-    touch(root / "lock")
-    assert (root / "lock").stat().st_mtime > before
-    assert (root / "lock").read_bytes() == b"mine"
 
 
 def test_a_run_anywhere(root: Path) -> None:

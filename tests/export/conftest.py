@@ -12,10 +12,11 @@ from cotuning_tune.base.files import write_bytes, write_json
 from cotuning_tune.data.images.fashion_mnist import EMBEDDED
 from cotuning_tune.experiment import parse
 from cotuning_tune.export import FORMATS
-from cotuning_tune.retrain import _discard_other_configuration, _entry, _test, _train, _write_result, planned
+from cotuning_tune.retrain import _discard_other_configuration, _entry, _write_result, planned
 from cotuning_tune.run import ledger
 from cotuning_tune.run.choice import RULES
 from cotuning_tune.run.folder import RunDir
+from cotuning_tune.training.seed import SeedJob
 
 METHODS = ("fine_tune", "co_tuning")
 CELL = "clothes-1.00-co_tuning"
@@ -74,13 +75,15 @@ def write_search(run: RunDir, text: str) -> None:
 
 def retrain(run: RunDir, seeds: tuple[int, ...]) -> None:
     """The project's own retraining and test evaluation of every study, in this process."""
-    number = run.raise_incarnation()
+    run.raise_incarnation()
     for work in planned(run, seeds):
         _discard_other_configuration(work)
-        spec, folder = work.spec.to_json(), str(work.folder.path)
-        trained = _train(spec, folder, str(run.path), number, 1)
+        job = SeedJob(work.spec, work.folder, "centre")
+        while not job.ready:
+            job.advance()
         ledger.append(run.ledger, {"event": "test_evaluation", **_entry(work)})
-        _write_result(run, work, trained, _test(spec, folder, str(run.path), number, 1, "centre"))
+        job.advance()
+        _write_result(run, work, job.history, job.tested[0], "", lambda head: None, again=False)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -115,7 +114,7 @@ def test_each_search_is_whole(resumed: Resumed) -> None:
     assert (repeat.name, load_experiment(repeat).config.search_seed) == ("again-repeat2", SEARCH_SEED + 1)
     first, second = trials_of(resumed.run.path), trials_of(repeat.path)
     for study, fixed in (("synthetic-1.00-fine_tune", 1), ("synthetic-1.00-bss", 2)):
-        one, two = ([t.params for t in trials[f"{run.name}/{study}"]] for run, trials in _named(resumed, first, second))
+        one, two = ([t.params for t in trials[study]] for trials in (first, second))
         assert len(one) == len(two) == 3
         assert one[:fixed] == two[:fixed]
         assert all(a != b for a, b in zip(one[fixed:], two[fixed:], strict=True))
@@ -131,10 +130,6 @@ def test_the_summary_counts_both(resumed: Resumed) -> None:
     assert told["restarts"] == 1
     assert sum(study.startswith("again-repeat2/") for study in told["best"]) == 2
     assert len(told["best"]) == 4
-
-
-def _named(resumed: Resumed, first: Any, second: Any) -> list[tuple[RunDir, Any]]:
-    return [(resumed.run, first), (resumed.run.repeats()[0], second)]
 
 
 def test_searches_differ_in_seed_and_validation_split(resumed: Resumed) -> None:
@@ -206,7 +201,7 @@ def test_prepared_alike_however_often(tmp_path: Path) -> None:
     """Three searches: seeds 100, 101, 102, the run's budget and storage of studies, read back the same."""
     run, experiment = created(tmp_path, tmp_path / "runs")
     set_searches(run, experiment, 3)
-    set_storage(run, "sqlite:///studies.db")
+    set_storage(run, f"sqlite:///{tmp_path}/studies.db")
     extend(run, experiment.config.trials, 2)
     for _ in range(2):
         prepared = prepare_repeats(run, experiment)
@@ -214,7 +209,7 @@ def test_prepared_alike_however_often(tmp_path: Path) -> None:
         for repeat, again in prepared:
             repeat.studies_folder.mkdir(exist_ok=True)
             assert load_experiment(repeat) == again
-            assert repeat.optuna_storage_file.read_text() == "sqlite:///studies.db"
+            assert repeat.optuna_storage_file.read_text() == f"sqlite:///{tmp_path}/studies.db"
             assert json.loads(repeat.budget.read_text())["trials"] == 5
             assert repeat.first_search == run
     assert [again.config.search_seed for _, again in prepared] == [101, 102]

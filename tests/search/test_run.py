@@ -14,14 +14,17 @@ from safetensors.torch import save
 from cotuning_tune.base.errors import Fenced
 from cotuning_tune.report.audit import audit_remarks, audit_studies
 from cotuning_tune.report.results import read_studies
-from cotuning_tune.retrain import Retraining, _discard_other_configuration, _test
+from cotuning_tune.retrain import Retraining, _discard_other_configuration
 from cotuning_tune.run import ledger
 from cotuning_tune.run.folder import RunDir, StudyDir, TrialDir
+from cotuning_tune.run.identity import studies_prefix
 from cotuning_tune.run.predictions import Predictions, file_hash
+from cotuning_tune.run.records import Tested
 from cotuning_tune.search.storage import open_storage
 from cotuning_tune.search.study import CONFIRMS
 from cotuning_tune.training import TrainingSpec
 from cotuning_tune.training.job import make_trainer
+from cotuning_tune.training.seed import SeedJob
 
 CELLS = [f"synthetic-1.00-{method}" for method in ("fine_tune", "bss", "co_tuning")]
 Tiny = tuple[Path, str]
@@ -29,13 +32,19 @@ Tiny = tuple[Path, str]
 
 def load(run: Path, study: str) -> optuna.Study:
     """The study of a study, from the run's journal."""
-    return optuna.load_study(study_name=f"tiny/{study}", storage=open_storage(RunDir(run)))
+    return optuna.load_study(study_name=f"{prefix(run)}/{study}", storage=open_storage(RunDir(run)))
+
+
+def prefix(run: Path) -> str:
+    """What the names of the run's studies begin with."""
+    return studies_prefix(RunDir(run))
 
 
 def test_there_is_one_study_a_study(tiny_run: Tiny) -> None:
     """The journal holds one study a study and no other."""
     names = optuna.get_all_study_names(open_storage(RunDir(tiny_run[0])))
-    assert sorted(names) == sorted(f"tiny/{study}" for study in CELLS)
+    assert sorted(names) == sorted(f"{prefix(tiny_run[0])}/{study}" for study in CELLS)
+    assert prefix(tiny_run[0]).startswith("tiny-")
 
 
 @pytest.mark.parametrize("study", CELLS)
@@ -167,10 +176,15 @@ def test_an_older_drivers_worker_keeps_nothing(tmp_path: Path) -> None:
     folder.model.write_bytes(save({k: v.contiguous() for k, v in make_trainer(spec).model.state_dict().items()}))
     run.experiment_file.touch()
     older, newer = run.raise_incarnation(), run.raise_incarnation()
+
+    def tested(number: int) -> Tested:
+        job = SeedJob(spec, folder, "centre", may_write=lambda size: run.check_writable(number, size))
+        return job._test()
+
     with pytest.raises(Fenced):
-        _test(spec.to_json(), str(folder.path), str(run.path), older, 1, "centre")
+        tested(older)
     assert not folder.predictions.exists()
-    found = _test(spec.to_json(), str(folder.path), str(run.path), newer, 1, "centre")
+    found = tested(newer)
     assert found["predictions"] == file_hash(folder.predictions.read_bytes())
 
 
@@ -183,8 +197,7 @@ def test_tested_on_ten_crops(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(
         save({k: v.contiguous() for k, v in trainer.model.state_dict().items()})
     )
-    RunDir(tmp_path).experiment_file.touch()
-    found, centre = (_test(spec.to_json(), str(tmp_path), str(tmp_path), 0, 1, crops) for crops in ("ten", "centre"))
+    found, centre = (SeedJob(spec, TrialDir(tmp_path), crops)._test() for crops in ("ten", "centre"))
     assert (found["test_crops"], found["test_accuracy"]) == ("ten", expected.accuracy)
     assert found["test_loss"] == expected.loss
     assert found["test_loss"] != centre["test_loss"]
@@ -213,4 +226,4 @@ def test_journal_opens_with_plain_optuna(tiny_run: Tiny) -> None:
     journal = RunDir(tiny_run[0]).journal
     shown = subprocess.run([sys.executable, "-c", script, str(journal)], capture_output=True, text=True, check=True)
     lines = [line.split() for line in shown.stdout.splitlines()]
-    assert sorted(line[:2] for line in lines) == sorted([f"tiny/{study}", "7"] for study in CELLS)
+    assert sorted(line[:2] for line in lines) == sorted([f"{prefix(tiny_run[0])}/{study}", "7"] for study in CELLS)

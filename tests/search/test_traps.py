@@ -157,7 +157,7 @@ def test_trap_21_the_last_report_reaches_the_study(tiny_run: Tiny) -> None:
 
 def test_trap_22_only_the_driver_writes_studies() -> None:
     """What a worker loads does not even import Optuna."""
-    script = "import sys, cotuning_tune.search.trainable; print('optuna' in sys.modules)"
+    script = "import sys, cotuning_tune.cluster.trainable; print('optuna' in sys.modules)"
     shown = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "False"
 
