@@ -15,11 +15,10 @@ from cotuning_tune.base.errors import Fenced
 from cotuning_tune.report.audit import audit_remarks, audit_studies
 from cotuning_tune.report.results import read_studies
 from cotuning_tune.retrain import Retraining, _discard_other_configuration
-from cotuning_tune.run import ledger
+from cotuning_tune.run import ledger, records
 from cotuning_tune.run.folder import RunDir, StudyDir, TrialDir
 from cotuning_tune.run.identity import studies_prefix
 from cotuning_tune.run.predictions import Predictions, file_hash
-from cotuning_tune.run.records import Tested
 from cotuning_tune.search.storage import open_storage
 from cotuning_tune.search.study import CONFIRMS
 from cotuning_tune.training import TrainingSpec
@@ -177,7 +176,7 @@ def test_an_older_drivers_worker_keeps_nothing(tmp_path: Path) -> None:
     run.experiment_file.touch()
     older, newer = run.raise_incarnation(), run.raise_incarnation()
 
-    def tested(number: int) -> Tested:
+    def tested(number: int) -> records.Tested:
         job = SeedJob(spec, folder, "centre", may_write=lambda size: run.check_writable(number, size))
         return job._test()
 
