@@ -14,7 +14,8 @@ from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.records import Values
 from cotuning_tune.run.stream import Stream
 from cotuning_tune.search.curves import Curves
-from cotuning_tune.search.study import CONFIRMS, OptunaStudy, Studies, values_of
+from cotuning_tune.search.rows import CONFIRMS, values_of
+from cotuning_tune.search.study import OptunaStudy, Studies
 from cotuning_tune.tensorboard.dashboard import columns, layout, write_dashboard
 from cotuning_tune.tensorboard.events import STOPPED_EARLY, TrainingEvents, write_ended
 

@@ -13,7 +13,8 @@ from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import move_folder, read_json, read_lines, write_json, write_lines
 from cotuning_tune.run.folder import RunDir, StudyDir, TrialDir
 from cotuning_tune.run.records import Epoch, TrialResult, Values
-from cotuning_tune.search.study import RESULT, OptunaStudy, Studies, accuracy_of, facts_of, result_of
+from cotuning_tune.search.rows import RESULT, accuracy_of, facts_of, result_of
+from cotuning_tune.search.study import OptunaStudy, Studies
 from cotuning_tune.training.state import remove_states
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)

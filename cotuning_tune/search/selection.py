@@ -14,7 +14,8 @@ from cotuning_tune.run.events import Selected
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.records import Values
 from cotuning_tune.search.board import column_values
-from cotuning_tune.search.study import OptunaStudy, Studies, confirmation_of
+from cotuning_tune.search.rows import confirmation_of
+from cotuning_tune.search.study import OptunaStudy, Studies
 from cotuning_tune.training.job import task_of
 
 LEAST_FOR_IMPORTANCE = 30  # trials of full length: of 8 its first parameter is chance

@@ -23,20 +23,17 @@ from cotuning_tune.run.choice import TOP, choose, to_confirm
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.identity import studies_prefix
 from cotuning_tune.run.ledger import Head
-from cotuning_tune.run.records import Confirmation, Epoch, TrialResult, TrialRow, Values
+from cotuning_tune.run.records import Epoch, TrialResult, TrialRow, Values
 from cotuning_tune.search.door import Door
 from cotuning_tune.search.heads import LEDGER
 from cotuning_tune.search.pruner import make_pruner
+from cotuning_tune.search.rows import CONFIRMS, KINDS, LOSSES, RESULT, facts_of, row_of, values_of
 from cotuning_tune.search.samplers import make_sampler
 from cotuning_tune.search.space import distributions, first_points
 from cotuning_tune.search.stored import MARK, StoredStudy, find_study
 
 log = logging.getLogger(__name__)
 REISSUES = 3
-CONFIRMS = "confirms"  # numbers the trial that is trained once more on another validation split
-KINDS = ("fixed", "off", CONFIRMS)  # what a trial is, beside its values
-RESULT = "result"  # what came of a trial: accuracy, loss, share, seconds, reason
-LOSSES = "losses"  # how often the infrastructure lost it, and where
 OWNER = "driver"  # of the first study: the driver that writes them all
 
 
@@ -53,64 +50,6 @@ class Issue:
     splits: tuple[int, ...] = (0,)
     params: Values = field(default_factory=dict)
     attrs: Values = field(default_factory=dict)
-
-
-def result_of(trial: FrozenTrial) -> Values:
-    """What came of a trial: ``accuracy``, ``loss``, ``share``, ``seconds``, ``reason``, as far as they are known."""
-    return dict(trial.user_attrs.get(RESULT, {}))
-
-
-def facts_of(result: TrialResult) -> Values:
-    """What a study keeps of a trial's end, of its ``result.json``."""
-    if result["state"] == "FAIL":
-        return {"seconds": result["seconds"], "reason": result["reason"]}
-    known = {"accuracy": result["value"], **{name: result.get(name) for name in ("loss", "share", "seconds")}}
-    return {name: fact for name, fact in known.items() if fact is not None}
-
-
-def accuracy_of(trial: FrozenTrial) -> float:
-    """The validation accuracy (%) of the epoch that a trial kept, whether it ended or was stopped; -inf of none."""
-    if trial.state == TrialState.COMPLETE and trial.value is not None:
-        return trial.value
-    return float(trial.user_attrs.get(RESULT, {}).get("accuracy", -math.inf))
-
-
-def values_of(trial: FrozenTrial) -> Values:
-    """The values of a trial's parameters; those that switch a method off may lie outside of their ranges."""
-    return {**trial.params, **trial.user_attrs.get("off", {})}
-
-
-def row_of(trial: FrozenTrial) -> TrialRow:
-    """A trial as ``study.json`` has it."""
-    attrs, accuracy = trial.user_attrs, accuracy_of(trial)
-    result = attrs.get(RESULT, {})
-    return {
-        "number": trial.number,
-        "state": trial.state.name,
-        "value": trial.value,
-        "accuracy": accuracy if math.isfinite(accuracy) else None,
-        "loss": result.get("loss"),
-        "share": result.get("share"),
-        "fixed": attrs.get("fixed", ""),
-        "values": values_of(trial),
-        "epochs": len(trial.intermediate_values),
-        "seconds": result.get("seconds", 0.0),
-        "reason": result.get("reason", ""),
-        "reissued": attrs.get(LOSSES, {}).get("count", 0),
-    }
-
-
-def confirmation_of(trial: FrozenTrial) -> Confirmation:
-    """A confirming trial as ``study.json`` has it."""
-    row = row_of(trial)
-    return {
-        "confirms": trial.user_attrs[CONFIRMS],
-        "state": row["state"],
-        "accuracy": row["accuracy"] if row["state"] == "COMPLETE" else None,
-        "epochs": row["epochs"],
-        "seconds": row["seconds"],
-        "reason": row["reason"],
-    }
 
 
 class OptunaStudy:

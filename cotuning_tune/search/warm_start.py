@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from cotuning_tune.search.rows import CONFIRMS
 from cotuning_tune.search.stored import MARK
-from cotuning_tune.search.study import CONFIRMS, OptunaStudy, Studies
+from cotuning_tune.search.study import OptunaStudy, Studies
 
 
 def warm_start(studies: Studies, old: Mapping[str, Sequence[FrozenTrial]], source: str) -> int:

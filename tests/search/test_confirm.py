@@ -15,11 +15,12 @@ from cotuning_tune.experiment import Experiment, parse
 from cotuning_tune.run.budget import extend
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.records import Values
+from cotuning_tune.search.rows import CONFIRMS
 from cotuning_tune.search.selection import write_selections
 from cotuning_tune.search.space import first_points
 from cotuning_tune.search.status import status_table
 from cotuning_tune.search.storage import open_storage
-from cotuning_tune.search.study import CONFIRMS, REISSUES, Issue, OptunaStudy, Studies
+from cotuning_tune.search.study import REISSUES, Issue, OptunaStudy, Studies
 from tests.search.ends import complete, fail
 from tests.search.test_study import redrawn
 

@@ -7,8 +7,9 @@ from optuna.trial import TrialState
 
 from cotuning_tune.experiment import parse
 from cotuning_tune.run.folder import RunDir
+from cotuning_tune.search.rows import accuracy_of
 from cotuning_tune.search.storage import open_storage
-from cotuning_tune.search.study import OptunaStudy, Studies, accuracy_of
+from cotuning_tune.search.study import OptunaStudy, Studies
 from tests.search.ends import complete, prune
 
 TEXT = """

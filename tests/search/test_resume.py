@@ -8,7 +8,7 @@ import pytest
 from optuna.trial import TrialState
 
 from cotuning_tune.base.files import read_lines
-from cotuning_tune.search.study import LOSSES, RESULT
+from cotuning_tune.search.rows import LOSSES, RESULT
 from tests.search.conftest import call
 from tests.search.kills import actors, kill_all, start, summary, trials_of, wait_for, write_experiment
 

@@ -19,8 +19,8 @@ from cotuning_tune.run import ledger, records
 from cotuning_tune.run.folder import RunDir, StudyDir, TrialDir
 from cotuning_tune.run.identity import studies_prefix
 from cotuning_tune.run.predictions import Predictions, file_hash
+from cotuning_tune.search.rows import CONFIRMS
 from cotuning_tune.search.storage import open_storage
-from cotuning_tune.search.study import CONFIRMS
 from cotuning_tune.training import TrainingSpec
 from cotuning_tune.training.job import make_trainer
 from cotuning_tune.training.seed import SeedJob

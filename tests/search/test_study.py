@@ -13,10 +13,11 @@ from optuna.trial import TrialState, create_trial
 
 from cotuning_tune.experiment import Experiment, parse
 from cotuning_tune.run.folder import RunDir
+from cotuning_tune.search.rows import LOSSES
 from cotuning_tune.search.selection import importance
 from cotuning_tune.search.storage import open_storage
 from cotuning_tune.search.stored import MARK
-from cotuning_tune.search.study import LOSSES, REISSUES, Issue, Studies
+from cotuning_tune.search.study import REISSUES, Issue, Studies
 from tests.search.ends import complete, fail
 
 TEXT = """
