@@ -141,6 +141,7 @@ def test_killed_while_retraining_and_reporting(tmp_path: Path, undisturbed: Path
     """Killed in a retraining's epoch, with a test split open, while the report is written: the same models."""
     run, path = tmp_path / "kills", write_experiment(tmp_path)
     shutil.copytree(undisturbed, run, ignore=shutil.ignore_patterns("retrain", "report", "test_ledger.jsonl"))
+    assert call("migrate", run, "--new-identity").returncode == 0
     moments = {
         "an epoch of a retraining": lambda: list(run.glob("studies/*/retrain/*/state.pt")),
         "an opened test split": lambda: run.joinpath("test_ledger.jsonl").exists(),
