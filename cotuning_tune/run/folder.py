@@ -8,10 +8,12 @@ import json
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from cotuning_tune.base import former_names
 from cotuning_tune.base.errors import Fenced, Unfinished, UserError
@@ -20,6 +22,8 @@ from cotuning_tune.base.secrets import Secret
 
 log = logging.getLogger(__name__)
 ROOM_BYTES = 16 << 20
+TRIES, PAUSE_S = 5, 0.5  # of a write that the storage has refused
+T = TypeVar("T")
 STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EROFS)
 
 
@@ -310,6 +314,21 @@ class RunDir:
         newest = self.read_incarnation()
         if newest != incarnation:
             raise Fenced(f"driver {newest} owns {self.path} now, this process belongs to {incarnation}")
+
+    def insist(self, write: Callable[[], T]) -> T:
+        """What ``write`` gives, which may be repeated: tried again when the storage is there and has room again.
+
+        Raises OSError where it still fails, or for what is no fault of the storage.
+        """
+        for _ in range(TRIES):
+            try:
+                return write()
+            except OSError as problem:
+                if problem.errno not in STORAGE_ERRORS:
+                    raise
+                time.sleep(PAUSE_S)
+                wait_for_storage(self.experiment_file, ROOM_BYTES, log.info)
+        return write()
 
     @contextmanager
     def watched_storage(self, size_bytes: int, say: Callable[[str], None]) -> Iterator[None]:

@@ -1,5 +1,6 @@
 """The run directory: names of its files, and that a reader never sees half a file."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json, read_lines, write_bytes, write_json, write_lines
+from cotuning_tune.run import folder
 from cotuning_tune.run.folder import RunDir, StudyDir, TrialDir, check_place
 
 
@@ -199,3 +201,27 @@ def test_a_place_for_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(os, "getuid", lambda: tmp_path.stat().st_uid + 1)
     with pytest.raises(UserError, match=f"^{tmp_path} belongs to another user .*--storage"):
         check_place(tmp_path / "runs" / "tiny")
+
+
+def test_a_write_that_the_storage_refuses_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is full in the middle of a write: tried again when there is room; other faults pass at once."""
+    monkeypatch.setattr(folder, "PAUSE_S", 0.001)
+    run, tries = RunDir(tmp_path), list[int]()
+    run.experiment_file.touch()
+
+    def refused(times: int, number: int) -> str:
+        tries.append(number)
+        if len(tries) <= times:
+            raise OSError(number, "refused")
+        return "written"
+
+    assert run.insist(lambda: refused(3, errno.ENOSPC)) == "written"
+    assert len(tries) == 4
+    tries.clear()
+    with pytest.raises(OSError, match="refused"):
+        run.insist(lambda: refused(99, errno.EIO))
+    assert len(tries) == folder.TRIES + 1
+    tries.clear()
+    with pytest.raises(OSError, match="refused"):
+        run.insist(lambda: refused(99, errno.EACCES))
+    assert len(tries) == 1
