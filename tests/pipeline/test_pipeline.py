@@ -115,7 +115,7 @@ def test_a_whole_run_without_a_terminal(
 
     again = Heard()
     done = carry_out(Request(experiment=experiment, run=outcome.run, cluster=Cluster(cpus=2)), [again])
-    assert done.complete
+    assert done.lacking == ""
     assert not again.of(TrialStarted)
     assert not again.of(SeedStarted)
     assert again.of(Ended) == [Ended("done")]
