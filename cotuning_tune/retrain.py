@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json, read_lines, write_json, write_lines
-from cotuning_tune.cluster.driver import Driver
+from cotuning_tune.cluster.driver import LOST, REISSUES, Driver
 from cotuning_tune.data import Crops
 from cotuning_tune.run import ledger
 from cotuning_tune.run.events import Event, SeedEnded, SeedStarted, StageStarted, Standing
@@ -24,9 +24,6 @@ from cotuning_tune.training import TrainingSpec
 from cotuning_tune.training.job import kept_row
 from cotuning_tune.training.seed import PICTURES
 from cotuning_tune.training.state import remove_states
-
-REISSUES = 3
-LOST = "infrastructure: lost more often than it may be issued again"
 
 
 @dataclass(frozen=True)

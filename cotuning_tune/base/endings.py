@@ -1,10 +1,10 @@
 """What the exception that ends a command means: its exit code and its one line; None of a fault of the program."""
 
 import errno
-import re
 from dataclasses import dataclass
 
 from cotuning_tune.base.errors import TrainingFailed, Unfinished, UserError
+from cotuning_tune.base.secrets import masked
 
 FAILED, MISTAKE, UNFINISHED = 1, 2, 85
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -89,6 +89,6 @@ def _of_others(problem: BaseException, drives: bool) -> Ending | None:
 
 def one_line(problem: BaseException, most: int = 400) -> str:
     """An exception's message in one line, without a password in a URL; its type's name where it has none."""
-    text = re.sub(r"(://[^:/@\s]*):[^@\s]+@", r"\1:***@", " ".join(str(problem).split()))
+    text = masked(" ".join(str(problem).split()))
     text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
     return text if 0 < len(text) <= most else text[:most].rstrip() + " ..." if text else type(problem).__name__

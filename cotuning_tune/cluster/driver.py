@@ -10,6 +10,9 @@ from cotuning_tune.run.events import StageStarted, Standing
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.stream import Stream
 
+REISSUES = 3  # of a training that the infrastructure loses again and again at one epoch
+LOST = "infrastructure: lost more often than it may be issued again"
+
 
 @contextmanager
 def stopping_where_fenced() -> Iterator[None]:

@@ -28,7 +28,7 @@ from cotuning_tune.search.recorder import Recorder
 from cotuning_tune.search.repair import repair
 from cotuning_tune.search.selection import write_selections
 from cotuning_tune.search.storage import mend_journal, open_storage, read_storage
-from cotuning_tune.search.stored import find_study
+from cotuning_tune.search.stored import find_trials
 from cotuning_tune.search.study import OptunaStudy, Studies
 from cotuning_tune.search.warm_start import warm_start
 from cotuning_tune.training.job import source_of
@@ -143,8 +143,7 @@ def _warm_start(studies: Studies, source: Path, say: Callable[[str], None]) -> N
     old = RunDir.open(source)
     storage = read_storage(old)
     prefix = studies_prefix(old) or old.name
-    looked = {name: find_study(storage, f"{prefix}/{name}") for name in studies.by_name} if storage else {}
-    found = {name: one.trials for name, one in looked.items() if one}
+    found = {name: find_trials(storage, f"{prefix}/{name}") for name in studies.by_name} if storage else {}
     if added := warm_start(studies, found, old.name):
         say(f"{added} finished trials of {old.path} lie inside the new ranges: the sampler knows them")
 

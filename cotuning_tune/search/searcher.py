@@ -7,7 +7,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from cotuning_tune.base.files import read_lines
-from cotuning_tune.cluster.driver import Driver, stopping_where_fenced
+from cotuning_tune.cluster.driver import LOST, Driver, stopping_where_fenced
 from cotuning_tune.cluster.execute import leaves_tune
 from cotuning_tune.run.events import EpochEnded, TrialEnded, TrialStarted, TrialState
 from cotuning_tune.run.folder import RunDir
@@ -131,7 +131,7 @@ class StudySearcher(Searcher):
         if self.studies.by_name[issue.study.name].reissue(issue.number, "the worker or its node died"):
             self._tell(issue, "LOST", None, 0.0)
         else:
-            self._write(issue, "FAIL", [], "infrastructure: lost more often than it may be issued again")
+            self._write(issue, "FAIL", [], LOST)
 
     def _write(
         self, issue: Issue, state: TrialState, history: list[Epoch], reason: str, kept: Epoch | None = None

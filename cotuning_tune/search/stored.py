@@ -7,12 +7,10 @@ there whole, with the values of all its parameters: a driver that is killed whil
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.exceptions import DuplicatedStudyError
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.study import StudyDirection
@@ -39,13 +37,12 @@ class _Memory(InMemoryStorage):
 class StoredStudy:
     """The study called ``name``; made where it is not there. ``door`` None: read once, then held in memory alone."""
 
-    def __init__(self, name: str, door: Door | None, found: "Found | None" = None) -> None:
-        """``found``: what there is of it, where there is no door."""
+    def __init__(self, name: str, door: Door | None, trials: list[FrozenTrial]) -> None:
+        """``trials``: what there is of it, where there is no door."""
         self.name, self._door = name, door
-        self._attrs = found.attrs if found else {}
         self._study_id = door(lambda storage: _made(storage, name)) if door else 0
         self._ids: dict[int, int] = {}
-        self._load(found.trials if found else [])
+        self._load(trials)
 
     def _load(self, trials: list[FrozenTrial]) -> None:
         if self._door:
@@ -157,7 +154,7 @@ class StoredStudy:
 
     def attrs(self) -> Mapping[str, object]:
         """The study's own attributes, as they are in the storage now."""
-        return self._door(lambda storage: storage.get_study_user_attrs(self._study_id)) if self._door else self._attrs
+        return self._door(lambda storage: storage.get_study_user_attrs(self._study_id)) if self._door else {}
 
     def set_attr(self, name: str, value: object) -> None:
         """Set an attribute of the study itself."""
@@ -165,30 +162,16 @@ class StoredStudy:
             self._door(lambda storage: storage.set_study_user_attr(self._study_id, name, value))
 
 
-@dataclass(frozen=True)
-class Found:
-    """What a storage that is only read holds of a study."""
-
-    trials: list[FrozenTrial]
-    attrs: Mapping[str, object]
-
-
-def find_study(storage: BaseStorage, name: str) -> Found | None:
-    """A study of a storage that is only read; None where it is not there."""
+def find_trials(storage: BaseStorage, name: str) -> list[FrozenTrial]:
+    """The trials of a study in a storage that is only read; none where it is not there."""
     found = _found(storage, name)
-    if found is None:
-        return None
-    return Found(storage.get_all_trials(found, deepcopy=False), storage.get_study_user_attrs(found))
+    return [] if found is None else storage.get_all_trials(found, deepcopy=False)
 
 
 def _made(storage: BaseStorage, name: str) -> int:
     """Looked for first: one that is there is not made, and Optuna's own way would write into a journal even then."""
-    if (found := _found(storage, name)) is not None:
-        return found
-    try:
-        return storage.create_new_study([StudyDirection.MAXIMIZE], name)
-    except DuplicatedStudyError:  # an earlier try, whose answer was lost
-        return storage.get_study_id_from_name(name)
+    found = _found(storage, name)
+    return storage.create_new_study([StudyDirection.MAXIMIZE], name) if found is None else found
 
 
 def _found(storage: BaseStorage, name: str) -> int | None:

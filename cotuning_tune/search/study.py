@@ -17,6 +17,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from cotuning_tune.base.errors import Fenced
+from cotuning_tune.cluster.driver import REISSUES
 from cotuning_tune.experiment import Experiment, Study
 from cotuning_tune.run.budget import Budget
 from cotuning_tune.run.choice import TOP, choose, to_confirm
@@ -30,10 +31,9 @@ from cotuning_tune.search.pruner import make_pruner
 from cotuning_tune.search.rows import CONFIRMS, KINDS, LOSSES, RESULT, facts_of, row_of, values_of
 from cotuning_tune.search.samplers import make_sampler
 from cotuning_tune.search.space import distributions, first_points
-from cotuning_tune.search.stored import MARK, StoredStudy, find_study
+from cotuning_tune.search.stored import MARK, StoredStudy, find_trials
 
 log = logging.getLogger(__name__)
-REISSUES = 3
 OWNER = "driver"  # of the first study: the driver that writes them all
 
 
@@ -298,7 +298,7 @@ class Studies:
         self.by_name: dict[str, OptunaStudy] = {}
         for study in experiment.studies:
             name = f"{prefix or experiment.name}/{study.name}"
-            stored = StoredStudy(name, door, find_study(storage, name) if storage and reading else None)
+            stored = StoredStudy(name, door, find_trials(storage, name) if storage and reading else [])
             self.by_name[study.name] = OptunaStudy(study, stored, experiment, self.budget)
         self._first = next(iter(self.by_name.values())).stored
 
