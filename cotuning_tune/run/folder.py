@@ -318,7 +318,7 @@ class RunDir:
     def insist(self, write: Callable[[], T]) -> T:
         """What ``write`` gives, which may be repeated: tried again when the storage is there and has room again.
 
-        Raises OSError where it still fails, or for what is no fault of the storage.
+        Raises OSError where it still fails, and at once for what the storage has not caused.
         """
         for _ in range(TRIES):
             try:
