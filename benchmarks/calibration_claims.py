@@ -26,7 +26,8 @@ from cotuning_tune.run.folder import RunDir
 from tests.report.synthetic import write_run
 
 EQUAL = "Equal methods (claim 4; a unit is a data set; claim 3: a whole search)"
-NOISY, POWER = "One noisy method", "What is found"
+NOISY, POWER, APART = "One noisy method", "What is found", "Not done here: searches that share a validation split"
+LEAST_FOR_EXACT = 6  # units
 
 Judge = Callable[[list[list[StudyResult]]], Comparisons]
 
@@ -60,7 +61,7 @@ def measures(found: Comparisons, world: World) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class ClaimPart:
-    """Reports of one world. ``bounded``: at most 6 % of false verdicts; ``exact``: intervals hold in 93 to 97 %."""
+    """Reports of one world. ``bounded``: at most 6 % of false verdicts."""
 
     name: str
     title: str
@@ -68,8 +69,13 @@ class ClaimPart:
     section: str = EQUAL
     weight: float = 1.0
     bounded: bool = True
-    exact: bool = True
     judge: Judge = compare_methods
+
+    @property
+    def exact(self) -> bool:
+        """Whether intervals hold in 93 to 97 %: over fewer units, and with a noisy method, they may hold more often."""
+        calm = self.world.noisy[1] == 1 and not self.world.uneven
+        return self.bounded and calm and self.world.data_sets * self.world.searches >= LEAST_FOR_EXACT
 
     def once(self, rng: np.random.Generator) -> Mapping[str, float]:
         """One report."""
@@ -155,7 +161,7 @@ def _null() -> list[ClaimPart]:
     }
     parts = [*units, *(ClaimPart(f"claim4_{name}", *rest) for name, rest in more.items())]
     uneven = World(8, uneven=True)
-    parts.append(ClaimPart("claim4_8datasets_uneven", "8 data sets, half of them calm", uneven, exact=False))
+    parts.append(ClaimPart("claim4_8datasets_uneven", "8 data sets, half of them calm", uneven))
     searched = World(data_sets=1)
     for count in (2, 3, 4, 6, 8):
         world, title = replace(searched, searches=count), f"1 data set, {count} searches, a split for each"
@@ -167,22 +173,21 @@ def _hard() -> list[ClaimPart]:
     """One method far noisier than the others; one split for all searches; early stopping."""
     parts = []
     for units in (2, 4, 6, 12):
-        for factor in (3, 5):
+        for factor in (2, 3, 5):
             for who, number in (("rival", 1), ("baseline", 0)):
                 name = f"claim4_{units}datasets_noisy_{who}_x{factor}"
                 title = f"{units} data sets, the luck of {'the baseline' if number == 0 else 'a rival'} times {factor}"
                 world = World(units, noisy=(number, float(factor)))
-                kept = units >= 6 and (units, who, factor) != (6, "baseline", 3)
-                parts.append(ClaimPart(name, title, world, NOISY, bounded=kept, exact=False))
+                parts.append(ClaimPart(name, title, world, NOISY))
     for who, number in (("rival", 1), ("baseline", 0)):
         for factor in (3, 5):
             name = f"claim3_8searches_noisy_{who}_x{factor}"
             title = f"1 data set, 8 searches, the luck of {'a rival' if number else 'the baseline'} times {factor}"
             world = World(1, searches=8, noisy=(number, float(factor)))
-            parts.append(ClaimPart(name, title, world, NOISY, exact=False))
+            parts.append(ClaimPart(name, title, world, NOISY))
     one = World(1, searches=8, luck=0.67, split=0.2)
     title = "1 data set, 8 searches, one split for all"
-    parts.append(ClaimPart("claim3_8searches_one_split", title, one, "Known limits", bounded=False, exact=False))
+    parts.append(ClaimPart("claim3_8searches_one_split", title, one, APART, bounded=False))
     stopped = World(stopped=True)
     parts.append(ClaimPart("claim4_4datasets_early_stopping", "4 data sets, early stopping", stopped, "Early stopping"))
     stopped = World(1, searches=8, stopped=True)
@@ -206,7 +211,7 @@ def _power() -> list[ClaimPart]:
         world = World(units, effect=2.0, noisy=(1, 5.0))
         title = f"{units} data sets, one method 2 points better, the luck of another times 5"
         name = f"claim4_{units}datasets_noisy_rival_x5_plus2"
-        parts.append(ClaimPart(name, title, world, POWER, 0.3, bounded=units >= 6, exact=False))
+        parts.append(ClaimPart(name, title, world, POWER, 0.3))
     return parts
 
 

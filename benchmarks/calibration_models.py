@@ -121,7 +121,7 @@ def _seeds() -> list[SeedsPart]:
             for factor in (3, 5):
                 title = f"{n} seeds, those of {'a rival' if number else 'the baseline'} vary {factor} times as much"
                 name = f"claim2_{n}seeds_noisy_{who}_x{factor}"
-                parts.append(SeedsPart(name, title, n, noisy=(number, float(factor)), weight=0.5, bounded=n > 5))
+                parts.append(SeedsPart(name, title, n, noisy=(number, float(factor)), weight=0.5))
     for n in (2, 3, 5, 10):
         for points in (1, 2):
             title = f"{n} seeds, one configuration {points} point{'s' if points > 1 else ''} better"

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from benchmarks.calibration_claims import APART
 from cotuning_tune.base.tables import Table
 
 MEASURES = {  # name: its column, whether it is a share
@@ -54,13 +55,24 @@ AIMS = {  # measure: from, to
 
 
 def misses(found: Mapping[str, Any]) -> list[str]:
-    """A line for each figure that lies outside its aim by more than two standard errors."""
-    lines = []
+    """A line for each figure that lies outside its aim by more than two standard errors; one for all wide intervals."""
+    lines, wide = [], []
     for row in found["rows"]:
+        if row["section"] == APART:
+            continue
         for measure, (low, high) in AIMS.items():
             figure = row["figures"].get(measure)
-            if figure and not low - 2 * figure["error"] <= figure["mean"] <= high + 2 * figure["error"]:
+            if not figure or low - 2 * figure["error"] <= figure["mean"] <= high + 2 * figure["error"]:
+                continue
+            if measure == "coverage" and figure["mean"] > high:
+                wide.append(figure["mean"])
+            else:
                 lines.append(f"- {row['title']}: {MEASURES[measure][0]} {_shown(figure, share=True)}")
+    if wide:
+        lines.append(
+            f"- Intervals wider than they need be: they hold in more than 97 % in {len(wide)} rows (up to"
+            f" {100 * max(wide):.1f} %), those over few units and with a noisy method"
+        )
     return lines
 
 
@@ -132,9 +144,10 @@ TAIL = """## What is not covered
 
 - Made-up luck is normal (one row: skewed) and independent; that of your trainings may not be. Searches are
   Sobol points, not TPE's or those of a Gaussian process; early stopping does not choose.
-- Over two or three units no test can see that one method is noisier than the others; over four it sees it in part.
-  Verdicts are then false as often as the table says; where the baseline is the noisy one, more often. The same holds of
-  configurations with five seeds or fewer.
+- Over few units no test can see that one method is noisier than the others. So a difference must also pass by itself, a
+  paired t test at 4 %, over two units 3 % (configurations: Welch's). That bounds false verdicts whichever method is
+  noisy, makes intervals over two to four units wider than 95 % needs, and costs power there where all methods vary
+  alike: without it, 2 points on 4 data sets were found in 77 % of reports. Six units bring it back.
 - Claim 3 is about one data set and its test split: test images that suit a method suit it in every search.
 - One data set searched once says nothing of methods: no verdict is given, so none is false.
 

@@ -19,6 +19,14 @@ WILD = 0.1  # level of the test for a wild method: what chance does to 10 % of r
 LEAST_FOR_WILD = 3  # methods, and units: with fewer of either no variance stands out
 
 
+def own_level(units: int) -> float:
+    """Level of a pair's own t test: over few units the test for a wild method sees nothing, so each pair must pass too.
+
+    Set so that one method 2 to 5 times as noisy makes at most 6 % of reports false (docs/calibration.md).
+    """
+    return 0.03 if units == LEAST_UNITS else 0.04
+
+
 @cache
 def _nodes(freedom: int) -> tuple[Any, Any, Any, Any]:
     """Values of the control, and of the residual's standard deviation over its true one, with their weights."""
@@ -145,8 +153,9 @@ def _minus(one: Sequence[float], other: Sequence[float]) -> list[float]:
 class _Analysis:
     """The values of the judged methods over their units, and what the two-way analysis makes of them.
 
-    ``error``: standard error of a difference of two means, pooled over the methods. A pair with the ``wild`` method has
-    its own paired t instead, with Bonferroni's correction for all rivals.
+    ``error``: standard error of a difference of two means, pooled over the methods. A difference must pass Dunnett's
+    test with it and its own paired t test, which a noisy method cannot deceive. A pair with the ``wild`` method has its
+    own paired t alone, with Bonferroni's correction for all rivals.
     """
 
     values: dict[str, list[float]]
@@ -158,27 +167,37 @@ class _Analysis:
         return len(self.values) - 1
 
     @property
+    def units(self) -> int:
+        return len(next(iter(self.values.values())))
+
+    @property
     def freedom(self) -> int:
-        return self.others * (len(next(iter(self.values.values()))) - 1)
+        return self.others * (self.units - 1)
+
+    def _share(self, pair: tuple[str, str]) -> float:
+        """The level of a pair's own t test."""
+        return LEVEL / self.others if self.wild in pair or self.others == 1 else own_level(self.units)
 
     def reach(self, pair: tuple[str, str], *, two_sided: bool = True) -> float:
         """How far chance may move the difference of two methods' means: 95 % for all rivals of one of them together."""
         from scipy.special import stdtrit
 
-        if self.wild not in pair:
-            return dunnett_critical(self.others, self.freedom, two_sided=two_sided) * self.error
         series = _minus(*(self.values[method] for method in pair))
-        tail = LEVEL / self.others / (2 if two_sided else 1)
-        return paired_t(series)[0] * float(stdtrit(len(series) - 1, 1 - tail))
+        tail = self._share(pair) / (2 if two_sided else 1)
+        own = paired_t(series)[0] * float(stdtrit(len(series) - 1, 1 - tail))
+        if self.wild in pair:
+            return own
+        return max(own, dunnett_critical(self.others, self.freedom, two_sided=two_sided) * self.error)
 
     def effect(self, method: str, baseline: str) -> Effect:
-        """A method against the baseline."""
+        """A method against the baseline; its p is below 5 % where its interval is without zero."""
         series, pair = _minus(self.values[method], self.values[baseline]), (method, baseline)
         difference, reach = fmean(series), self.reach(pair)
-        if self.wild in pair:
-            p = min(1.0, self.others * paired_t(series)[1])
-        else:
-            p = dunnett_p(abs(difference) / self.error, self.others, self.freedom)
+        own, p = paired_t(series)
+        p = min(1.0, LEVEL / self._share(pair) * p)
+        if self.wild not in pair:
+            pooled = dunnett_p(abs(difference) / self.error, self.others, self.freedom)
+            p = max(p, pooled) if own else pooled
         return Effect(method, series, (difference - reach, difference + reach), p)
 
     def may_be_best(self, method: str) -> bool:

@@ -12,7 +12,7 @@ from operator import or_
 from statistics import fmean
 
 from cotuning_tune.base.tables import Table
-from cotuning_tune.report.claims import LEAST_UNITS, LEVEL, Claim, Effect, analyse, paired_effects
+from cotuning_tune.report.claims import LEAST_UNITS, LEVEL, Claim, Effect, analyse, own_level, paired_effects
 from cotuning_tune.report.results import StudyResult, methods_of, studies_of
 from cotuning_tune.report.statistics import sign_flip_p
 
@@ -174,7 +174,8 @@ def baseline_table(found: Comparisons) -> Table | None:
     """Every method against tuned fine-tuning; None where nothing may be said of it."""
     if found.claim is None or not found.claim.effects:
         return None
-    flips, wild = len(found.claim.units) >= LEAST_FOR_FLIPS, found.claim.wild
+    units, wild = len(found.claim.units), found.claim.wild
+    flips, own = units >= LEAST_FOR_FLIPS, f"{100 * own_level(units):g}"
     rows = [
         effect_row(e, word if (word := verdict(e)) == NOTHING else f"{word} {found.scope}", flips=flips)
         for e in found.claim.effects
@@ -184,13 +185,13 @@ def baseline_table(found: Comparisons) -> Table | None:
     unit = "data set (mean over its rates, seeds and searches)"
     if "data sets" not in found.scope:
         unit = "whole search (mean over its rates and seeds)"
-    alone = f", but for pairs with {wild}: paired t, Bonferroni's correction" if wild else ""
+    alone = f"; of pairs with {wild} only the paired t, with Bonferroni's correction" if wild else ""
     note = (
         f"Difference in points; a unit is a {unit}. Two-way analysis: residual of methods and units pooled over the"
-        f" methods, Dunnett's p and simultaneous intervals{alone}."
+        f" methods, Dunnett's p and simultaneous intervals; where wider, the pair's own t test at {own} %{alone}."
         " A verdict needs p of at most 0.05, and trials, and epochs a trial, that differ by at most 5 %."
     )
-    header = effect_header("method", "p (adjusted)" if wild else "p (Dunnett)", flips=flips)
+    header = effect_header("method", "p (adjusted)", flips=flips)
     return Table("statistics", "Against tuned fine-tuning", header, rows, note)
 
 

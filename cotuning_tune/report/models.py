@@ -15,7 +15,7 @@ from statistics import fmean, variance
 from typing import Any
 
 from cotuning_tune.base.tables import Table
-from cotuning_tune.report.claims import LEVEL, WILD, dunnett_p
+from cotuning_tune.report.claims import LEVEL, WILD, dunnett_p, own_level
 from cotuning_tune.report.comparison import BASELINE, shown_p
 from cotuning_tune.report.results import StudyResult, methods_of, settings_of, studies_of
 from cotuning_tune.report.statistics import holm, wilson_interval
@@ -128,12 +128,12 @@ def image_claim(right: Mapping[str, Any], baseline: str = BASELINE) -> ImageClai
 
 
 def _welch_p(one: Sequence[float], other: Sequence[float]) -> float:
-    """Two-sided p of Welch's t."""
+    """Two-sided p of Welch's t; 0 where neither varies."""
     from scipy.special import stdtr
 
     parts = [variance(values) / len(values) for values in (one, other)]
     if sum(parts) < 1e-18:
-        return 1.0
+        return 0.0
     freedom = sum(parts) ** 2 / sum(p**2 / (len(v) - 1) for p, v in zip(parts, (one, other), strict=True))
     return float(2 * stdtr(freedom, -abs(fmean(one) - fmean(other)) / math.sqrt(sum(parts))))
 
@@ -161,8 +161,9 @@ def _pooled(accuracies: Mapping[str, Sequence[float]]) -> tuple[str, float, int]
 def seed_claim(accuracies: Mapping[str, Sequence[float]], baseline: str = BASELINE) -> dict[str, float]:
     """Claim 2 of a setting: p of each configuration against the baseline's, from the accuracies of their seeds.
 
-    Variance pooled over the methods, Dunnett's p; pairs with one whose seeds vary more than the others' by Welch's t,
-    corrected by Bonferroni. Empty without the baseline, or where nothing varies.
+    Variance pooled over the methods, Dunnett's p, and beside it Welch's t test of the pair itself, which noisy seeds
+    cannot deceive; pairs with one whose seeds vary more than the others' by Welch's t alone, corrected by Bonferroni.
+    Empty without the baseline, or where nothing varies.
     """
     rivals = [method for method in accuracies if method != baseline]
     wild, squares, freedom = _pooled(accuracies)
@@ -172,11 +173,14 @@ def seed_claim(accuracies: Mapping[str, Sequence[float]], baseline: str = BASELI
 
     def p(method: str) -> float:
         mine = accuracies[method]
+        seeds = min(len(mine), len(base))
         if wild in (method, baseline):
-            enough = min(len(mine), len(base)) > 1
-            return min(1.0, len(rivals) * _welch_p(mine, base)) if enough else 1.0
+            return min(1.0, len(rivals) * _welch_p(mine, base)) if seeds > 1 else 1.0
         t = abs(fmean(mine) - fmean(base)) / error / math.sqrt(1 / len(mine) + 1 / len(base))
-        return dunnett_p(t, len(rivals), freedom)
+        pooled = dunnett_p(t, len(rivals), freedom)
+        if len(rivals) == 1 or seeds == 1:
+            return pooled
+        return max(pooled, min(1.0, LEVEL / own_level(seeds) * _welch_p(mine, base)))
 
     return {method: p(method) for method in rivals}
 

@@ -187,7 +187,7 @@ class TrainingJob:
 
         Raises TrainingFailed for NaN or lack of memory.
         """
-        start = time.time()
+        start = time.monotonic()
         self.claim()
         self._trace("begin")
         try:
@@ -200,7 +200,7 @@ class TrainingJob:
             **validated,
             **{f"train_{name}": value for name, value in trained.items() if name != "lr"},
             "lr": trained["lr"],
-            "seconds": time.time() - start,
+            "seconds": time.monotonic() - start,
             "time": time.time(),
         }
         self.history.append(row)

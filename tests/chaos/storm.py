@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -63,38 +64,50 @@ class Outcome:
     epochs_ended: int
     epochs_begun: int
     equal: bool
+    opened: int = 0
+    announced: int = 0
 
     @property
     def good(self) -> bool:
-        return not self.lost and not self.twice and self.equal
+        return not self.lost and not self.twice and self.equal and self.opened <= self.announced
 
     def line(self) -> str:
         return (
             f"{self.kind:<12} kills {self.kills:>3}  asked {self.budget:>3}  finished {self.finished:>3}"
             f"  lost {self.lost}  twice {self.twice}  epochs ideal {self.epochs_ideal}"
             f"  ended {self.epochs_ended}  begun {self.epochs_begun}"
+            f"  test split opened {self.opened} of {self.announced} announced"
             f"  {'equal to the last bit' if self.equal else 'UNEQUAL'}  {self.seconds:.0f} s"
         )
 
 
 class Storm:
-    """One search in a folder of its own, and the means to disturb it."""
+    """One search in a folder of its own, and the means to disturb it; ``inside``: as a command is run on its host."""
 
-    def __init__(self, folder: Path, trials: int, seed: int) -> None:
+    inside: Callable[[list[str]], list[str]] = staticmethod(lambda command: command)
+
+    def __init__(self, folder: Path, trials: int, seed: int, experiment: str = EXPERIMENT) -> None:
         self.folder, self.draw = folder, random.Random(seed)
         self.file, self.run, self.trace = folder / "storm.toml", folder / "storm", folder / "trace.log"
         folder.mkdir(parents=True, exist_ok=True)
-        self.file.write_text(EXPERIMENT.format(trials=trials))
+        self.file.write_text(experiment.format(trials=trials))
         self.budget = 3 * trials
         self.start = time.monotonic()
 
     def driver(self, *options: str, verb: str = "search") -> subprocess.Popen[bytes]:
         """A driver in a session of its own: starts the search, or goes on with it."""
-        words = [verb, str(self.file), "--storage", str(self.folder)]
+        return self.process(verb, self.file, "--storage", self.folder, *options)
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.start
+
+    def process(self, *words: object, **environment: str) -> subprocess.Popen[bytes]:
+        """``cotuning-tune`` with these words, in a session of its own."""
         with (self.folder / "driver.log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "cotuning_tune.cli", *words, *options],
-                env={**os.environ, "OMP_NUM_THREADS": "1", "COTUNING_TUNE_TRACE": str(self.trace)},
+                self.inside([sys.executable, "-m", "cotuning_tune.cli", *map(str, words)]),
+                env={**os.environ, "OMP_NUM_THREADS": "1", "COTUNING_TUNE_TRACE": str(self.trace), **environment},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -136,7 +149,7 @@ class Storm:
         return Outcome(
             kind,
             kills,
-            time.monotonic() - self.start,
+            self.seconds,
             self.budget,
             finished,
             self.budget - finished,

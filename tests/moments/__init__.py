@@ -1,20 +1,19 @@
 """Moments of a process that tests make instead of waiting for them: see ``sitecustomize``."""
 
+import json
 import os
 from pathlib import Path
 
 
-def at(folder: Path, function: str, action: str, call: int = 1) -> dict[str, str]:
-    """The environment of processes that do ``action`` at that call of ``function``; ``folder`` counts the calls."""
+def at(folder: Path, function: str, action: str, *calls: int, more: str = "[]") -> dict[str, str]:
+    """The environment of processes that do ``action`` at those calls (the first) of ``function``.
+
+    ``folder`` counts the calls; ``more``: $MOMENTS of another environment, whose moments are made too.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
-    return {
-        "MOMENT": function,
-        "MOMENT_DO": action,
-        "MOMENT_AT": str(call),
-        "MOMENT_FOLDER": str(folder),
-        "PYTHONPATH": path,
-    }
+    moment = {"function": function, "do": action, "at": calls or (1,), "folder": str(folder)}
+    return {"MOMENTS": json.dumps([*json.loads(more), moment]), "PYTHONPATH": path}
 
 
 def reached(folder: Path) -> int:

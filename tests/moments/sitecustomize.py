@@ -1,8 +1,10 @@
-"""Does something just before a function of the product is called, in every process that has this folder on its path.
+"""Does something just before functions of the product are called, in every process that has this folder on its path.
 
-``MOMENT``: the function, as ``package.module:Class.name``. ``MOMENT_DO``: ``kill`` the process, ``wait`` until the file
-``go`` is there, or raise ``OSError`` or ``ValueError``. ``MOMENT_AT``: at which call, counted over all processes;
-``wait`` also at those after it. ``MOMENT_FOLDER``: holds ``reached``, a byte a call, and ``go``.
+``MOMENTS``: a JSON list. Of each moment ``function``, as ``package.module:Class.name``; ``do``: ``kill`` the process,
+``wait`` until the file ``go`` is there, raise ``OSError`` or ``ValueError``, or ``count``; ``at``: at which calls,
+counted over all processes (``wait``: also at those after the first); ``folder``: holds ``reached``, a byte a call, and
+``go``.
+``SECONDS_AHEAD``: how far this process's clock is ahead.
 
 ``tests.moments.at`` makes the environment.
 """
@@ -10,6 +12,7 @@
 import functools
 import importlib.abc
 import importlib.util
+import json
 import os
 import sys
 import time
@@ -19,46 +22,48 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-MODULE, _, ATTRIBUTE = os.environ.get("MOMENT", "").partition(":")
 
-
-def _act() -> None:
-    folder, action, at = (os.environ[f"MOMENT_{name}"] for name in ("FOLDER", "DO", "AT"))
-    with (Path(folder) / "reached").open("ab") as file:
+def _act(moment: dict[str, Any]) -> None:
+    folder, action, at = Path(moment["folder"]), moment["do"], moment["at"]
+    with (folder / "reached").open("ab") as file:
         file.write(b".")
         file.flush()
         count = file.tell()
     if action == "wait":
-        while count >= int(at) and not (Path(folder) / "go").exists():
+        while count >= at[0] and not (folder / "go").exists():
             time.sleep(0.05)
-    elif count == int(at) and action == "kill":
+    elif count in at and action == "kill":
         os._exit(9)
-    elif count == int(at):
+    elif count in at and action != "count":
         raise {"OSError": OSError, "ValueError": ValueError}[action]("made by the test")
 
 
-def _wrap(module: ModuleType) -> None:
+def _wrap(module: ModuleType, moment: dict[str, Any]) -> None:
     owner: Any = module
-    *outer, name = ATTRIBUTE.split(".")
+    *outer, name = moment["function"].partition(":")[2].split(".")
     for part in outer:
         owner = getattr(owner, part)
     inner: Callable[..., object] = getattr(owner, name)
 
     @functools.wraps(inner)
     def acting(*arguments: object, **options: object) -> object:
-        _act()
+        _act(moment)
         return inner(*arguments, **options)
 
     setattr(owner, name, acting)
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds the one module as everybody does, and wraps its function once it has been executed."""
+    """Finds the modules as everybody does, and wraps their functions once they have been executed."""
+
+    def __init__(self, moments: list[dict[str, Any]]) -> None:
+        self.waiting: dict[str, list[dict[str, Any]]] = {}
+        for moment in moments:
+            self.waiting.setdefault(moment["function"].partition(":")[0], []).append(moment)
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name != MODULE:
+        if (moments := self.waiting.pop(name, None)) is None:
             return None
-        sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
         assert spec is not None
         assert spec.loader is not None
@@ -66,11 +71,16 @@ class _Finder(importlib.abc.MetaPathFinder):
 
         def exec_module(module: ModuleType) -> None:
             execute(module)
-            _wrap(module)
+            for moment in moments:
+                _wrap(module, moment)
 
         spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
 
 
-if MODULE:
-    sys.meta_path.insert(0, _Finder())
+if "MOMENTS" in os.environ:
+    sys.meta_path.insert(0, _Finder(json.loads(os.environ["MOMENTS"])))
+if ahead := float(os.environ.get("SECONDS_AHEAD", 0)):
+    _now, _now_ns = time.time, time.time_ns
+    time.time = lambda: _now() + ahead
+    time.time_ns = lambda: _now_ns() + int(ahead * 1e9)

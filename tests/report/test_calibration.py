@@ -67,7 +67,7 @@ def test_alarms(rows: list[Row]) -> None:
 
 
 def test_intervals(rows: list[Row]) -> None:
-    """All intervals of a report hold in 93 to 97 %; with one noisy method they may hold more often."""
+    """All intervals of a report hold in 93 to 97 %; over few units or with a noisy method they may hold more often."""
     assert outside(of_parts(rows, "exact"), "coverage", 0.93, 0.97) == []
     assert outside(of_parts(rows, "bounded"), "coverage", 0.93, 1.0) == []
 
@@ -80,9 +80,9 @@ def test_the_set_of_possible_bests(rows: list[Row]) -> None:
 
 
 def test_power(rows: list[Row]) -> None:
-    """What can be found is found: two points over four data sets in three reports of four, over six in nine of ten."""
+    """What can be found is found: two points over four data sets in half of the reports, over six in nine of ten."""
     found = flat(rows)["power"]
-    for units, least in ((2, 0.27), (4, 0.77), (6, 0.93)):
+    for units, least in ((2, 0.04), (4, 0.57), (6, 0.89)):
         assert found[f"claim4_{units}datasets_plus2"] > least - slack(least, REPORTS)
     assert found["claim4_6datasets_noisy_rival_x5_plus2"] > 0.75
 

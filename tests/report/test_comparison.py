@@ -154,7 +154,7 @@ def test_a_wild_method_is_told() -> None:
     table = baseline_table(found)
     assert table is not None
     assert "p (adjusted)" in table.header
-    assert "but for pairs with l2_sp: paired t" in table.note
+    assert "; of pairs with l2_sp only the paired t" in table.note
 
 
 @pytest.mark.parametrize(
