@@ -4,6 +4,9 @@ import importlib
 import os
 import pkgutil
 import stat
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +18,7 @@ import pytest
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json, write_json
+from cotuning_tune.cli._private import storage_url
 from cotuning_tune.experiment import parse
 from cotuning_tune.launch import Request, backend, dry_run
 from cotuning_tune.launch.backends.submit import SubmitBackend, _staged
@@ -25,6 +29,7 @@ from cotuning_tune.report.reproduce import environment_table
 from cotuning_tune.search.searcher import StudyScheduler, StudySearcher
 from cotuning_tune.search.storage import open_storage
 from tests.launch import cases
+from tests.moments import at, reached
 
 ROOT = Path(__file__).parents[1]
 MARK = "Geheim-4711"
@@ -157,3 +162,24 @@ def test_what_tune_pickles_does_not_hold_it(tmp_path: Path) -> None:
     searcher.studies = SimpleNamespace(storage=optuna.storages.RDBStorage(url))  # type: ignore[assignment]
     assert MARK.encode() in cloudpickle.dumps(searcher.studies)
     assert MARK.encode() not in cloudpickle.dumps([searcher, StudyScheduler(searcher)])
+
+
+@pytest.mark.parametrize("written", [["--optuna-storage", URL], [f"--optuna-s={URL}"]])
+def test_what_was_typed_leaves_the_list_of_processes(tmp_path: Path, written: list[str]) -> None:
+    """The command has the URL in its environment, under the same process number, and still finds it there."""
+    file = tmp_path / "tiny.toml"
+    file.write_text(TEXT)
+    moment = at(tmp_path / "moment", "cotuning_tune.pipeline.request:check_optuna_storage", "wait")
+    asked = [sys.executable, "-m", "cotuning_tune.cli", "search", file, "--storage", tmp_path / "runs", *written]
+    with subprocess.Popen([*map(str, asked)], env=os.environ | moment, stderr=subprocess.PIPE) as process:
+        while process.poll() is None and not reached(tmp_path / "moment"):
+            time.sleep(0.05)
+        listed = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+        process.kill()
+    assert b"$COTUNING_TUNE_OPTUNA_STORAGE" in listed
+    assert MARK.encode() not in listed
+    given = {"COTUNING_TUNE_OPTUNA_STORAGE": URL}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "environ", given)
+        assert storage_url("$COTUNING_TUNE_OPTUNA_STORAGE").reveal() == URL
+    assert storage_url("sqlite:///a.db").reveal() == "sqlite:///a.db"

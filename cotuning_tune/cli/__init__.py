@@ -17,6 +17,7 @@ from cotuning_tune.base.errors import Unfinished, UserError, unknown
 from cotuning_tune.base.secrets import masked
 from cotuning_tune.cli import _completion, _data, _export, _launch, _plan, _reading, _running, _tensorboard, _training
 from cotuning_tune.cli._output import Output, ReaderLeft, lasting_output
+from cotuning_tune.cli._private import leave_process_list
 from cotuning_tune.cluster.signals import ending_cleanly, surviving_hang_up
 
 DRIVING = ("run", "search", "resume", "retrain", "extend", "migrate")
@@ -63,6 +64,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     What is a fault of the program is raised.
     """
+    if arguments is None:
+        leave_process_list()
     words = sys.argv[1:] if arguments is None else arguments
     with lasting_output() as output:
         try:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cotuning_tune.base.secrets import Secret
 from cotuning_tune.cli._options import Commands, parse_values
+from cotuning_tune.cli._private import storage_url
 
 if TYPE_CHECKING:
     from cotuning_tune.launch import Request
@@ -29,7 +30,7 @@ def add(commands: Commands) -> None:
         parser.add_argument("--storage", help="folder that all nodes see, or s3://BUCKET/PREFIX")
         parser.add_argument("--name", help="name of the run (default: the file's name)")
         parser.add_argument(
-            "--optuna-storage", type=Secret, metavar="URL", help="database of the studies; needed with s3://"
+            "--optuna-storage", type=storage_url, metavar="URL", help="database of the studies; needed with s3://"
         )
         parser.add_argument("--profile", metavar="FILE", help=f"what the site needs (see launch/profiles/{name}.toml)")
         parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="set a key of the profile")

@@ -1,7 +1,6 @@
 """The commands that work on a run: run, search, resume, retrain, extend, migrate."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.secrets import Secret
 from cotuning_tune.cli._options import Commands, add_aim, add_calibration, add_decoding, decoding, with_options
+from cotuning_tune.cli._private import INSTEAD, storage_url
 from cotuning_tune.cli._reading import show
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("experiment", metavar="EXPERIMENT", help="a file of search_spaces/, or your own")
     parser.add_argument("--storage", default="runs", help="folder of the runs, or s3://BUCKET/PREFIX (default: runs)")
     parser.add_argument("--name", help="name of the run (default: the file's name)")
-    parser.add_argument("--optuna-storage", type=Secret, metavar="URL", help=STORAGE_HELP)
+    parser.add_argument("--optuna-storage", type=storage_url, metavar="URL", help=STORAGE_HELP)
     parser.add_argument(
         "--from", dest="warm_from", metavar="RUN", help="give the sampler the finished trials of an older run"
     )
@@ -79,7 +79,7 @@ def _add_migrate(commands: Commands) -> None:
     text = "move a run's studies to another database, or give a copied run an identity of its own"
     moved = commands.add_parser("migrate", help=text, description=text)
     moved.add_argument("run", metavar="RUN", help="folder of the run")
-    moved.add_argument("--optuna-storage", type=Secret, metavar="URL", help="where to: a database, or 'journal'")
+    moved.add_argument("--optuna-storage", type=storage_url, metavar="URL", help="where to: a database, or 'journal'")
     moved.add_argument("--new-identity", action="store_true", help="of a copy: it becomes a run of its own")
     moved.set_defaults(call=_migrate)
 
@@ -104,7 +104,7 @@ def request_of(options: argparse.Namespace) -> "Request":
     from cotuning_tune.experiment import read_experiment
     from cotuning_tune.pipeline import NewRun, Request
 
-    storage = options.optuna_storage or Secret(os.environ.get("COTUNING_TUNE_OPTUNA_STORAGE", ""))
+    storage = options.optuna_storage or storage_url(INSTEAD)
     command = ("cotuning-tune", *sys.argv[1:])
     run = NewRun(storage=options.storage, optuna_storage=storage, warm_from=options.warm_from, command=command)
     name = "" if options.name is None else check_name(options.name, "--name")
