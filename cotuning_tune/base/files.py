@@ -94,6 +94,15 @@ def _os_errors(path: Path) -> Iterator[None]:
         raise OSError(f"{path}: {first_line(problem)}") from problem
 
 
+def names_in(folder: Path) -> list[str]:
+    """The names of what lies in a folder; none where there is no such folder. Raises OSError."""
+    try:
+        with _os_errors(folder):
+            return [path.name for path in folder.iterdir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
 def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Write a file whole; makes its folder. Raises OSError.
 

@@ -1,5 +1,8 @@
 """Paths of an object store; imported where the extra [s3] is installed."""
 
+from collections.abc import Iterator
+from typing import Self
+
 from upath.implementations.cloud import S3Path
 
 
@@ -15,6 +18,12 @@ class ObjectPath(S3Path):
         """The object's content: the old one or the new one. Raises OSError."""
         content: bytes = self.fs.cat_file(self.path, max_concurrency=1)
         return content
+
+    def iterdir(self) -> Iterator[Self]:
+        """What lies below, in one request. Raises FileNotFoundError where there is nothing."""
+        for path in self.fs.ls(self.path, detail=False):
+            if name := path.removeprefix(self.path).strip("/"):
+                yield self / name
 
     def read_text(self, encoding: str | None = None, errors: str | None = None, newline: str | None = None) -> str:
         """The same as text. Raises OSError, UnicodeDecodeError."""

@@ -4,38 +4,48 @@ import json
 import time
 
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.base.files import read_json, write_json
+from cotuning_tune.base.files import write_json
 from cotuning_tune.run.folder import RunDir
+from cotuning_tune.run.records import Values
+
+LOOK_S = 5.0  # each look is a request to an object store
 
 
 class Budget:
-    """The present number of trials per study; a running driver sees it grow. ``asked``: the experiment's number."""
+    """The number of trials per study, which may grow meanwhile: seen after some seconds, or by ``look`` at once.
+
+    ``asked``: the experiment's number.
+    """
 
     def __init__(self, run: RunDir | None, asked: int) -> None:
-        self.run, self.budget = run, asked
-        self._stamp, self._trials = -1, asked
+        self.run, self._trials = run, asked
+        self.look()
 
     @property
     def trials(self) -> int:
-        """Read again when the file has changed."""
-        if self.run is None:
-            return self.budget
-        try:
-            stamp = self.run.budget.stat().st_mtime_ns
-        except FileNotFoundError:
-            return self.budget
-        if stamp != self._stamp:
-            self._stamp, self._trials = stamp, int(read_json(self.run.budget)["trials"])
+        if time.monotonic() - self._looked > LOOK_S:
+            self.look()
         return self._trials
+
+    def look(self) -> None:
+        """Read it again: before anything is done that more trials would make wrong."""
+        self._looked = time.monotonic()
+        if self.run is not None and (grown := _read(self.run)):
+            self._trials = int(grown["trials"])
+
+
+def _read(run: RunDir) -> Values:
+    try:
+        found: Values = json.loads(run.budget.read_text())
+    except FileNotFoundError:
+        return {}
+    return found
 
 
 def growth(run: RunDir) -> list[dict[str, object]]:
     """When the run was extended: time, number of trials before and after."""
-    try:
-        grown: list[dict[str, object]] = json.loads(run.budget.read_text())["grown"]
-        return grown
-    except FileNotFoundError:
-        return []
+    grown: list[dict[str, object]] = _read(run).get("grown", [])
+    return grown
 
 
 def extend(run: RunDir, asked: int, more: int) -> int:

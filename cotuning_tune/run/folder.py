@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from cotuning_tune.base import former_names
 from cotuning_tune.base.errors import Fenced, Unfinished, UserError
-from cotuning_tune.base.files import STORAGE_POLL_S, create, is_local, place, wait_for_storage
+from cotuning_tune.base.files import STORAGE_POLL_S, create, is_local, names_in, place, wait_for_storage
 from cotuning_tune.base.secrets import Secret
 
 log = logging.getLogger(__name__)
@@ -303,15 +303,16 @@ class RunDir:
 
     def read_incarnation(self) -> int:
         """The number of the newest driver; 0 before the first."""
-        try:
-            return max((int(p.name) for p in self.drivers.iterdir() if p.name.isdigit()), default=0)
-        except (FileNotFoundError, NotADirectoryError):  # the latter of an object store
-            return 0
+        return max((int(name) for name in names_in(self.drivers) if name.isdigit()), default=0)
 
     def check_writable(self, incarnation: int, size_bytes: int, say: Callable[[str], None] = log.info) -> None:
         """Wait for the storage and for room, then raise Fenced where a newer driver owns the run."""
-        wait_for_storage(self.experiment_file, ROOM_BYTES + size_bytes, say)
+        if is_local(self.path):
+            wait_for_storage(self.experiment_file, ROOM_BYTES + size_bytes, say)
         newest = self.read_incarnation()
+        if not newest:  # no driver has ever been there: the folder has vanished
+            wait_for_storage(self.experiment_file, 0, say)
+            newest = self.read_incarnation()
         if newest != incarnation:
             raise Fenced(f"driver {newest} owns {self.path} now, this process belongs to {incarnation}")
 

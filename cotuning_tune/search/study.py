@@ -320,6 +320,8 @@ class Studies:
         for study in self.by_name.values():
             if study.orphans:
                 return study.issue()
+        if not all(study.open for study in self.by_name.values()):
+            self.budget.look()  # before trials are confirmed, of which there may be more by now
         open_studies = [study for study in self.by_name.values() if study.open or study.unconfirmed]
         if not open_studies:
             return None
@@ -333,7 +335,10 @@ class Studies:
     @property
     def finished(self) -> bool:
         """Every study has its budget and its best confirmed; nothing runs that could need a successor."""
-        return not any(study.open or study.busy or study.unconfirmed for study in self.by_name.values())
+        if any(study.open or study.busy or study.unconfirmed for study in self.by_name.values()):
+            return False
+        self.budget.look()
+        return not any(study.open for study in self.by_name.values())
 
     @property
     def total(self) -> int:

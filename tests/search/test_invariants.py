@@ -70,7 +70,7 @@ def drawn_undisturbed() -> dict[Key, Values]:
     studies = Studies(EXPERIMENT, optuna.storages.InMemoryStorage())
     found: dict[Key, Values] = {}
     for name, study in studies.by_name.items():
-        study.size.budget = study.size._trials = MOST
+        study.size._trials = MOST
         for _ in range(MOST):
             issue = study.issue()
             found[name, issue.number] = issue.values
