@@ -2,11 +2,11 @@
 
 import json
 import time
+from typing import TypedDict
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import write_json
 from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.records import Values
 
 LOOK_S = 5.0  # each look is a request to an object store
 
@@ -31,21 +31,28 @@ class Budget:
         """Read it again: before anything is done that more trials would make wrong."""
         self._looked = time.monotonic()
         if self.run is not None and (grown := _read(self.run)):
-            self._trials = int(grown["trials"])
+            self._trials = grown["trials"]
 
 
-def _read(run: RunDir) -> Values:
+class _Grown(TypedDict):
+    """What ``extend`` keeps: the number of trials per study, and each step to it."""
+
+    trials: int
+    grown: list[dict[str, object]]
+
+
+def _read(run: RunDir) -> _Grown | None:
     try:
-        found: Values = json.loads(run.budget.read_text())
+        found: _Grown = json.loads(run.budget.read_text())
     except FileNotFoundError:
-        return {}
+        return None
     return found
 
 
 def growth(run: RunDir) -> list[dict[str, object]]:
     """When the run was extended: time, number of trials before and after."""
-    grown: list[dict[str, object]] = _read(run).get("grown", [])
-    return grown
+    found = _read(run)
+    return found["grown"] if found else []
 
 
 def extend(run: RunDir, asked: int, more: int) -> int:
