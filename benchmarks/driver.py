@@ -49,7 +49,7 @@ class Search:
     def open(self) -> None:
         """As a driver opens it."""
         studies = open_studies(self.run, EXPERIMENT, print)
-        driver = Driver(self.run.raise_incarnation(), Concurrency(1, 0.0, 1), Stream(self.run))
+        driver = Driver(self.run.raise_incarnation(), Concurrency(1, 0.0, 1), Stream(self.run), studies.check_owner)
         self.searcher = StudySearcher(studies, Recorder(self.run), self.run, driver)
 
     def work(self, trials: int) -> None:

@@ -1,7 +1,6 @@
 """Who works on a search."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from cotuning_tune.base.errors import Fenced, Unfinished
@@ -14,22 +13,17 @@ REISSUES = 3  # of a training that the infrastructure loses again and again at o
 LOST = "infrastructure: lost more often than it may be issued again"
 
 
-@contextmanager
-def stopping_where_fenced() -> Iterator[None]:
-    """Raises Unfinished where another driver works on the run now: this one has nothing to write any more."""
-    try:
-        yield
-    except Fenced as problem:
-        raise Unfinished(str(problem)) from None
-
-
 @dataclass(frozen=True)
 class Driver:
-    """Its number (of the search's folder), what trainings may take, and the stream that it tells what happens."""
+    """Its number (of the search's folder), what trainings may take, and the stream that it tells what happens.
+
+    ``owns``: raises Fenced where the studies are another driver's, that of a copied folder, say.
+    """
 
     number: int
     concurrency: Concurrency
     stream: Stream
+    owns: Callable[[], None] = lambda: None
 
     def begin(self, run: RunDir, standing: Standing) -> None:
         """Tell that a stage of the search in ``run`` begins, where it stands."""
@@ -39,6 +33,9 @@ class Driver:
         )
 
     def check_owner(self, run: RunDir) -> None:
-        """Before every write: wait for the storage. Raises Unfinished where a newer driver owns the run."""
-        with stopping_where_fenced():
+        """Before every write: wait for the storage. Raises Unfinished where a newer driver owns run or studies."""
+        try:
             run.check_writable(self.number, 0)
+            self.owns()
+        except Fenced as problem:  # this one has nothing to write any more
+            raise Unfinished(str(problem)) from None

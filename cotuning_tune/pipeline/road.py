@@ -146,6 +146,7 @@ class _Stages:
         driver = Driver(run.raise_incarnation(owner), self.concurrency, self.stream)
         keep_sizes(run, self.sizes, self.concurrency.trials)
         studies = open_studies(run, experiment, self.stream.notice)
+        driver = replace(driver, owns=studies.check_owner)
         crops, decode, head = experiment.config.test_crops, experiment.task["decode"], studies.keep_ledger_head
         while True:
             full = run_search(run, experiment, studies, driver) if self.request.search else True

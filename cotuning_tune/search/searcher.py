@@ -7,7 +7,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from cotuning_tune.base.files import read_lines
-from cotuning_tune.cluster.driver import LOST, Driver, stopping_where_fenced
+from cotuning_tune.cluster.driver import LOST, Driver
 from cotuning_tune.cluster.execute import leaves_tune
 from cotuning_tune.run.events import EpochEnded, TrialEnded, TrialStarted, TrialState
 from cotuning_tune.run.folder import RunDir
@@ -35,8 +35,6 @@ class StudySearcher(Searcher):
     def suggest(self, trial_id: str) -> dict[str, object] | None:
         """A config for a new Tune trial; None while something runs that may need a successor."""
         self._check_owner()
-        with stopping_where_fenced():
-            self.studies.check_owner()
         issue = self._next()
         if issue is None:
             return cast(None, Searcher.FINISHED) if self.studies.finished else None  # Tune types it without FINISHED

@@ -43,7 +43,7 @@ def test_requests_of_a_suggestion(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         run = create_run(experiment, place("s3://files/runs"), ["test"])
         set_storage(run, f"sqlite:///{tmp_path}/studies.db")
         studies = open_studies(run, experiment, print)
-        driver = Driver(run.raise_incarnation(), Concurrency(1, 0.0, 1), Stream(run))
+        driver = Driver(run.raise_incarnation(), Concurrency(1, 0.0, 1), Stream(run), studies.check_owner)
         searcher = StudySearcher(studies, Recorder(run), run, driver)
         monkeypatch.setattr(AioBaseClient, "_make_api_call", count)
         assert searcher.suggest("0")
