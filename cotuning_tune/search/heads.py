@@ -39,10 +39,9 @@ def _entry(line: bytes) -> Head | None:
 
 
 def _in_database(run: RunDir) -> Head | None:
-    from cotuning_tune.search.storage import close, read_storage
+    from cotuning_tune.search.storage import close, read_storage, studies_in
 
-    storage, prefix = read_storage(run), studies_prefix(run) or run.name
-    every = storage.get_all_studies() if storage else []
+    storage = read_storage(run)
+    every = studies_in(storage, studies_prefix(run) or run.name) if storage else {}
     close(storage)
-    known = [study.user_attrs.get(LEDGER) for study in every if study.study_name.startswith(f"{prefix}/")]
-    return next((head for head in known if head), None)
+    return next((cast(Head, attrs[LEDGER]) for attrs in every.values() if attrs.get(LEDGER)), None)

@@ -17,6 +17,7 @@ from cotuning_tune.search.storage import (
     mend_journal,
     open_url,
     read_storage,
+    studies_in,
 )
 
 JOURNAL = "journal"
@@ -39,7 +40,7 @@ def _migrate(run: RunDir, url: str, renew: bool) -> list[str]:
         raise UserError(f"{run.path} has no identity ({run.identity.name} is missing): resume it first")
     target_url = kept_url(run) if not url else "" if url == JOURNAL else absolute(url)
     fresh = new_identity(run, mine["studies"].rpartition("-")[0]) if renew else {**mine, "path": str(run.path)}
-    names = _names(source, mine["studies"]) if source else []
+    names = [*studies_in(source, mine["studies"])] if source else []
     if names and (target_url, fresh["studies"]) != (kept_url(run), mine["studies"]):
         target = _target(run, target_url)
         for name in names:
@@ -58,10 +59,6 @@ def _target(run: RunDir, url: str) -> BaseStorage:
         return open_url(url)
     mend_journal(run.journal)
     return JournalStorage(WaitingJournal(run))
-
-
-def _names(storage: BaseStorage, prefix: str) -> list[str]:
-    return sorted(study.study_name for study in storage.get_all_studies() if study.study_name.startswith(f"{prefix}/"))
 
 
 def _copy(source: BaseStorage, name: str, target: BaseStorage, to: str) -> None:

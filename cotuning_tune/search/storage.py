@@ -16,6 +16,7 @@ from cotuning_tune.base.errors import Unfinished, UserError, first_line
 from cotuning_tune.base.files import is_local, wait_for_storage, write_bytes
 from cotuning_tune.base.secrets import Secret
 from cotuning_tune.run.folder import ROOM_BYTES, RunDir
+from cotuning_tune.run.records import Values
 from cotuning_tune.search.door import patiently, reason_of
 
 TRIES = 5  # of a write to a storage that is there
@@ -87,6 +88,12 @@ def read_storage(run: RunDir) -> BaseStorage | None:
     if not is_local(run.path) or not run.journal.is_file():
         return None
     return JournalStorage(ReadJournal(run.journal))
+
+
+def studies_in(storage: BaseStorage, prefix: str) -> dict[str, Values]:
+    """The studies of the run whose studies are named ``PREFIX/...``, in order: names, and their own attributes."""
+    found = {study.study_name: study.user_attrs for study in storage.get_all_studies()}
+    return {name: found[name] for name in sorted(found) if name.startswith(f"{prefix}/")}
 
 
 def close(storage: BaseStorage | None) -> None:
