@@ -1,25 +1,56 @@
 """From the bytes of an image file to the pixels that a network sees at test time: Pillow and numpy, no torch.
 
-Shapes: S the stored side, C the side the network sees. Values are uint8, channels first.
+One decoder for training, checks, descriptions and exported models. Its rules (``RULES``; another number where they
+change, so that nothing decoded by other rules is taken):
+
+- an animated file is its first frame; EXIF orientation is obeyed; transparent parts are laid on white;
+- 16 bits a channel are divided by 256: their whole range is kept;
+- 32-bit integers are taken for 16 bits, floating-point values from 0 to 1 for the whole range, up to 255 for 8 bits;
+  other values are refused, for nobody knows what is white.
+
+Shapes: H and W a file's own sides, S the stored side, C the side the network sees. Values are uint8, channels first.
 """
 
 import io
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import PIL
-from PIL import Image
+from PIL import Image, ImageOps, PngImagePlugin, features
 
 from cotuning_tune.base.errors import first_line
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm")
-
+RULES = 3
+ENDINGS = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".webp"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".heic", ".heif"),
+)
 # What is opened, whatever a file's name says: Pillow would hand others to further programs (EPS to Ghostscript).
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+KNOWN = ("JPEG", "PNG", "BMP", "DIB", "GIF", "TIFF", "WEBP", "PPM", "AVIF", "HEIF")
 # Pillow warns from a half of its limit on, and refuses above: the refusal is enough, in one line with the file's name.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+PngImagePlugin.MAX_TEXT_CHUNK = 16 << 20  # a colour profile may be larger than Pillow's 1 MiB
+WHITE = (255, 255, 255, 255)
+BRANDS = {  # of ISO media files, from byte 8 on: their kind, and the package that reads it
+    b"avif": ("AVIF", "a Pillow with AVIF"),
+    b"avis": ("AVIF", "a Pillow with AVIF"),
+    **dict.fromkeys((b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"), ("HEIC", "pillow-heif")),
+}
+if find_spec("pillow_heif"):
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+Image.init()
+FORMATS = tuple(name for name in KNOWN if name in Image.OPEN)  # the last two need what is not installed everywhere
+ORIENTATION = 0x0112
+
+
+def decoder() -> str:
+    """What pixels depend on besides the bytes of a file."""
+    return f"rules {RULES} Pillow {PIL.__version__} jpeg {features.version('jpg')}"
 
 
 def open_image(file: Path | BinaryIO) -> Image.Image:
@@ -27,19 +58,49 @@ def open_image(file: Path | BinaryIO) -> Image.Image:
     return Image.open(file, formats=FORMATS)
 
 
+def upright(image: Image.Image) -> Image.Image:
+    """An opened image in 8-bit RGB by the rules above. Raises ValueError for values of an unknown range, and what a
+    reader raises."""
+    turned = ImageOps.exif_transpose(image) if image.getexif().get(ORIENTATION, 1) != 1 else image
+    if turned.mode.startswith("I;16") or turned.mode in ("I", "F"):
+        return _grey(np.asarray(turned)).convert("RGB")
+    if turned.has_transparency_data:
+        clear = turned.convert("RGBA")
+        ground = Image.new("RGBA", clear.size, WHITE)
+        return Image.alpha_composite(ground, clear).convert("RGB")
+    return turned.convert("RGB")
+
+
+def _grey(values_HW: np.ndarray) -> Image.Image:
+    """Values of more than 8 bits as 8 bits."""
+    low, high = float(values_HW.min()), float(values_HW.max())
+    if values_HW.dtype.kind == "f":
+        if not (low >= 0 and high <= 255):  # NaN too
+            raise ValueError(f"floating-point values from {low:g} to {high:g}: rescale them to 0..1 or 0..255")
+        return Image.fromarray(np.round(values_HW * (255 if high <= 1 else 1)).astype(np.uint8))
+    if not 0 <= low <= high < 1 << 16:
+        raise ValueError(f"integers from {low:g} to {high:g}: rescale them to 0..65535")
+    return Image.fromarray((values_HW >> 8).astype(np.uint8))
+
+
 def decoded(data: bytes, size: int) -> np.ndarray | str:
     """Pixels [3, S, S] of an image file's bytes, or what is wrong with them."""
     try:
-        with open_image(io.BytesIO(data)) as opened:
-            image: Image.Image = opened
-            if image.mode.startswith("I;16"):  # convert() cuts off at 255 instead of scaling
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            resized = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+        with open_image(io.BytesIO(data)) as image:
+            resized = upright(image).resize((size, size), Image.Resampling.BILINEAR)
         return np.asarray(resized).transpose(2, 0, 1)
-    except PIL.UnidentifiedImageError:  # its own words are an address in memory
-        return "no image that is known"
     except Exception as problem:  # a reader raises what it likes: struct.error, IndexError; for giants its own
+        return problem_of(problem, data)
+
+
+def problem_of(problem: Exception, data: bytes) -> str:
+    """What is wrong with the bytes of an image that raised this."""
+    if not data:
+        return "no bytes in it"
+    if not isinstance(problem, PIL.UnidentifiedImageError):
         return first_line(problem)
+    kind, reader = BRANDS.get(data[8:12], ("", "")) if data[4:8] == b"ftyp" else ("", "")
+    return f"{kind} needs {reader} to be read" if kind else "no image that is known"
 
 
 def centre_crop(image_3SS: np.ndarray, size: int) -> np.ndarray:

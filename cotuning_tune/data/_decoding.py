@@ -36,14 +36,12 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import PIL
-from PIL import features
 
 from cotuning_tune.base.cache import cache_folder, cache_root, content_key, identity, only_one
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import sync_folder, write_bytes, write_json
 from cotuning_tune.base.parallel import cores
-from cotuning_tune.base.pixels import decoded
+from cotuning_tune.base.pixels import decoded, decoder
 
 log = logging.getLogger(__name__)
 BLOCK = 64
@@ -68,16 +66,11 @@ class ImageFiles:
         except OSError as problem:
             raise UserError(f"{problem.filename} cannot be read: {problem.strerror}") from None
 
-    @property
-    def decoder(self) -> str:
-        """What else the pixels depend on."""
-        return f"Pillow {PIL.__version__} jpeg {features.version('jpg')}"
-
     @cached_property
     def lookup(self) -> str:
         """The quick key: no file is opened for it."""
         times = [(s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in self.stats]
-        return content_key("lookup 1", str(self.root.resolve()), list(self.names), times, self.size, self.decoder)
+        return content_key("lookup 1", str(self.root.resolve()), list(self.names), times, self.size, decoder())
 
     @cached_property
     def digests(self) -> list[str]:
@@ -89,7 +82,7 @@ class ImageFiles:
         """The key of the pixels; reads every file where the quick key is new."""
         if known := _known_content(self.lookup):
             return known
-        content = content_key("decoded 2", self.digests, self.size, self.decoder)
+        content = content_key("decoded 3", self.digests, self.size, decoder())
         # Within a tick of the clock a second change would leave the times as they are.
         if max((s.st_ctime for s in self.stats), default=0.0) < time.time() - RESTED_S:
             with _told_of_no_room(self):

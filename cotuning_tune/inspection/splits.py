@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from cotuning_tune.base.pixels import open_image
+from cotuning_tune.base.pixels import open_image, upright
 from cotuning_tune.data import SPLITS, DataSet, FileDataSet, Images
 
 STORED_SIDE = 96
@@ -41,7 +41,7 @@ class DataSplit:
         """The image at this position as RGB. Raises OSError and others where a file cannot be read."""
         if self.images is None:
             with open_image(self.path(position)) as opened:
-                return opened.convert("RGB")
+                return upright(opened)
         return Image.fromarray(self.images.take([position])[0].permute(1, 2, 0).numpy())
 
 

@@ -11,11 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from cotuning_tune.base.errors import first_line
 from cotuning_tune.base.parallel import Advance, on_threads
-from cotuning_tune.base.pixels import open_image
+from cotuning_tune.base.pixels import open_image, problem_of, upright
 from cotuning_tune.base.tables import Table
 from cotuning_tune.data import DataSet
 from cotuning_tune.inspection.splits import DataSplit, differences, read_splits
@@ -147,23 +145,19 @@ def _digest(content: bytes) -> bytes:
 
 
 def check_file(path: Path) -> Checked:
-    """Read and fully decode an image file. Any mode that can be decoded is sound."""
+    """Read and fully decode an image file, as training would."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         return Checked(kind="missing", problem="no such file")
     except OSError as problem:
         return Checked(kind="corrupt", problem=problem.strerror or first_line(problem))
-    if not content:
-        return Checked(kind="corrupt", problem="no bytes in it")
     try:
         with open_image(io.BytesIO(content)) as image:
-            image.load()
+            upright(image)
             return Checked(_digest(content), image.size)
-    except Image.UnidentifiedImageError:
-        return Checked(kind="corrupt", problem="no image that Pillow knows")
     except Exception as problem:  # a decoder raises what it likes: struct.error, IndexError, SyntaxError, ...
-        return Checked(kind="corrupt", problem=first_line(problem))
+        return Checked(kind="corrupt", problem=problem_of(problem, content))
 
 
 def _same_bytes(first: tuple[DataSplit, int], again: tuple[DataSplit, int], class_names: Sequence[str]) -> Finding:

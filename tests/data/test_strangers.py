@@ -122,7 +122,7 @@ def giant() -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("data", "said"), [(giant(), "exceeds limit"), (EPS, "no image that is known"), (b"", "no im")]
+    ("data", "said"), [(giant(), "exceeds limit"), (EPS, "no image that is known"), (b"", "no bytes in it")]
 )
 def test_a_giant_or_a_program_is_named(data: bytes, said: str, tmp_path: Path) -> None:
     """An image beyond Pillow's limit and a PostScript program under an image's name are one line with the file."""

@@ -42,7 +42,7 @@ def plant(root: Path, write_image: WriteImage) -> dict[str, str]:
     return {
         "truncated": "  train/a/0.jpg: image file is truncated",
         "empty": "  train/b/0.jpg: no bytes in it",
-        "text": "  train/b/1.jpg: no image that Pillow knows",
+        "text": "  train/b/1.jpg: no image that is known",
         "leak": "  test/b/leak.jpg: the same bytes as train/a/1.jpg of train, class b here and a there",
         "twice": "  train/a/again.jpg: the same bytes as train/a/2.jpg of train",
         "label": "  train/b/other.jpg: the same bytes as train/a/3.jpg of train, class b here and a there",
