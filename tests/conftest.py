@@ -80,8 +80,10 @@ def write_image() -> Callable[..., Path]:
 def image_folder(tmp_path: Path) -> Callable[..., Path]:
     """``image_folder(splits, classes, count)`` makes a folder of JPEG files and returns its path."""
 
-    def make(splits: tuple[str, ...] = ("train", "test"), classes: str = "ab", count: int = 4) -> Path:
-        root = tmp_path / "pictures"
+    def make(
+        splits: tuple[str, ...] = ("train", "test"), classes: str = "ab", count: int = 4, folder: str = "pictures"
+    ) -> Path:
+        root = tmp_path / folder
         for seed, (split, name, number) in enumerate(
             (split, name, number) for split in splits or (".",) for name in classes for number in range(count)
         ):

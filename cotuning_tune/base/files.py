@@ -267,10 +267,15 @@ def _storage_problem(marker: Path, needed_bytes: int) -> str:
     return ""
 
 
+def _json_bytes(text: str) -> bytes:
+    """JSON as UTF-8; bytes of a file's name that are none stand there as JSON escapes them."""
+    return text.encode("utf-8", "backslashreplace")
+
+
 def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
     """Write JSON by rename; NaN is refused, for no other reader of JSON knows it."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, (text + "\n").encode(), durable=durable)
+    write_bytes(path, _json_bytes(text + "\n"), durable=durable)
 
 
 def read_json(path: Path) -> Any:
@@ -286,7 +291,7 @@ def read_json(path: Path) -> Any:
 def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write a JSON-lines file by rename, without waiting for the disk."""
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    write_bytes(path, text.encode(), durable=False)
+    write_bytes(path, _json_bytes(text), durable=False)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -177,6 +177,8 @@ def _verify(options: argparse.Namespace) -> int:
     found = verify(data, options.smallest, options.jobs, lambda done, total: line.show(done, total, "images"))
     line.end()
     print(found.table().markdown())
+    for skipped in data.not_taken():
+        print(skipped)
     for kind in KINDS:
         _name_some(found, kind)
     errors, warnings = found.count(errors=True), found.count(errors=False)
@@ -206,8 +208,11 @@ def _describe(options: argparse.Namespace) -> int:
     from cotuning_tune.inspection.splits import STORED_SIDE
 
     address = _Address(options)
-    found = describe(address.open(STORED_SIDE), address.task, options.rates or address.rates or RATES)
+    data = address.open(STORED_SIDE)
+    found = describe(data, address.task, options.rates or address.rates or RATES)
     print(f"{address.name}: {len(found.class_names)} classes")
+    for skipped in data.not_taken():
+        print(skipped)
     for table in (found.balance(), found.split(), *([found.sides()] if found.sizes else [])):
         print(f"\n{table.markdown()}\n{table.note}")
     path = Path(options.sheet or f"{address.name}.png")

@@ -55,7 +55,7 @@ def _train(options: argparse.Namespace) -> int:
     from cotuning_tune.base.errors import unknown
     from cotuning_tune.experiment import Study, read_experiment
     from cotuning_tune.run.folder import TrialDir
-    from cotuning_tune.search.checks import calibration_line
+    from cotuning_tune.search.checks import source_lines
     from cotuning_tune.training import TrainingJob
     from cotuning_tune.training.job import check_images
 
@@ -73,7 +73,7 @@ def _train(options: argparse.Namespace) -> int:
             raise unknown("hyper-parameter", key, space)
     spec = experiment.spec(study, values, options.seed)
     check_images(spec)
-    if line := calibration_line(experiment):
+    for line in source_lines(experiment):
         print(line)
     job = TrainingJob(spec, TrialDir(Path(options.out).resolve()) if options.out else None)
     while not job.finished:

@@ -1,12 +1,13 @@
 """Data sets that are image files: which files make up a split, and how a split is read."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import leaves
+from cotuning_tune.base.walk import told
 from cotuning_tune.data._decoding import ImageFiles
 from cotuning_tune.data._images import DecodedImages, EachTimeImages
 from cotuning_tune.data._task import DataSet, Listing
@@ -18,12 +19,14 @@ SPLITS = ("train", "val", "test")
 class Files:
     """The image files of a split: ``names`` relative to ``root``, and the class number of each.
 
-    Raises UserError for a name that leads out of ``root``: whoever reads a list has its line.
+    ``passed``: by reason, names of files that lie among them and were not taken. Raises UserError for a name that leads
+    out of ``root``: whoever reads a list has its line.
     """
 
     root: Path
     names: Sequence[str]
     labels: Sequence[int]
+    passed: Mapping[str, list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if outside := next(filter(leaves, self.names), None):
@@ -31,7 +34,7 @@ class Files:
 
     def some(self, positions: Sequence[int]) -> "Files":
         """The files at these positions."""
-        return Files(self.root, [self.names[p] for p in positions], [self.labels[p] for p in positions])
+        return Files(self.root, [self.names[p] for p in positions], [self.labels[p] for p in positions], self.passed)
 
 
 class FileDataSet(DataSet):
@@ -53,6 +56,13 @@ class FileDataSet(DataSet):
 
     def test(self) -> Listing:
         return self._read(self._split("test"))
+
+    def not_taken(self) -> list[str]:
+        found: dict[str, dict[str, None]] = {}
+        for files in filter(None, map(self.files, SPLITS)):
+            for reason, names in files.passed.items():
+                found.setdefault(reason, {}).update(dict.fromkeys(names))  # splits of one walk share them
+        return told({reason: [*names] for reason, names in found.items()})
 
     def _split(self, split: str) -> Files:
         found = self.files(split)

@@ -9,6 +9,7 @@ same sample: a published validation split is then put back among the images that
 import copy
 import hashlib
 import math
+import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -112,6 +113,10 @@ class DataSet(ABC):
         """The published validation split; None: the task splits one off the training split."""
         return None
 
+    def not_taken(self) -> list[str]:
+        """What lies among the images and is none of them: a line for each reason."""
+        return []
+
     @abstractmethod
     def test(self) -> Listing:
         """The test split; called by ``Task.open_test``, and by ``data verify`` to count and compare."""
@@ -167,6 +172,10 @@ class Task:
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    def not_taken(self) -> list[str]:
+        """What lies among the data set's images and is none of them: a line for each reason."""
+        return [f"{self.name}: {line}" for line in self._data.not_taken()]
 
     def open_test(self) -> Split:
         """The test split. Retraining alone may call this: a selection that saw it proves nothing."""
@@ -228,7 +237,8 @@ def _splits(listing: Listing, val: Listing | None, rate: float, config: TaskConf
 
 def _order(listing: Named, positions: Sequence[int], seed: int | str, purpose: str) -> list[int]:
     def key(position: int) -> str:
-        return hashlib.sha256(f"{purpose}/{seed}/{listing.names[position]}".encode()).hexdigest()
+        name = unicodedata.normalize("NFC", listing.names[position])  # a copy made by another system splits alike
+        return hashlib.sha256(f"{purpose}/{seed}/{name}".encode("utf-8", "surrogateescape")).hexdigest()
 
     return sorted(positions, key=key)
 

@@ -13,6 +13,7 @@ import numpy as np
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.parallel import on_threads
 from cotuning_tune.base.pixels import ENDINGS, centre_crop, decoded
+from cotuning_tune.base.walk import walk
 from cotuning_tune.export.bundle import Bundle, Classify
 from cotuning_tune.export.onnx_model import open_onnx
 
@@ -46,10 +47,10 @@ def images_below(folder: Path) -> list[Path]:
     """Every image file below a folder, known by its ending, in the order of the names; UserError for none."""
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}")
-    found = [p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS and not p.name.startswith(".")]
+    found = walk(folder).images
     if not found:
         raise UserError(f"{folder} holds no image (known: {' '.join(ENDINGS)})")
-    return sorted(found, key=lambda path: path.parts)
+    return [folder / name for name in found]
 
 
 def pixels_of(path: Path, resize: int, crop: int) -> np.ndarray | str:

@@ -64,7 +64,8 @@ def read_splits(data: DataSet) -> list[DataSplit]:
 
 def differences(data: DataSet, splits: Sequence[DataSplit]) -> list[str]:
     """What differs from the published ``counts``, a line each; nothing where none are published."""
-    found = {"classes": len(data.class_names)} | {split.name: len(split) for split in splits}
+    found = {"classes": len(data.class_names), "images": sum(map(len, splits))}
+    found |= {split.name: len(split) for split in splits}
     return [
         f"{found.get(what, 0)} {noun(what)} instead of the published {published}"
         for what, published in data.counts.items()
@@ -73,5 +74,5 @@ def differences(data: DataSet, splits: Sequence[DataSplit]) -> list[str]:
 
 
 def noun(what: str) -> str:
-    """``classes``, or ``train images``."""
-    return what if what == "classes" else f"{what} images"
+    """``classes``, ``images`` (of a set without published splits), or ``train images``."""
+    return what if what in ("classes", "images") else f"{what} images"

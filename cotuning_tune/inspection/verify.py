@@ -85,9 +85,10 @@ class Verification:
         """A row for the classes and for each split: found, published, and the count of each kind of finding."""
         kinds = [kind for kind in KINDS if self.of(kind) and kind != "counts"]
         rows = []
-        for what, found in {"classes": self.classes, **self.images}.items():
+        whole = {"images": sum(self.images.values())} if "images" in self.published else {}
+        for what, found in {"classes": self.classes, **whole, **self.images}.items():
             counted = [str(sum(f.split == what for f in self.of(kind))) for kind in kinds]
-            shown = counted if what != "classes" else [""] * len(kinds)
+            shown = counted if what in self.images else [""] * len(kinds)
             rows.append([what, str(found), str(self.published.get(what, "-")), *shown])
         return Table("verify", "", ["split", "found", "published", *(KINDS[kind].title for kind in kinds)], rows)
 

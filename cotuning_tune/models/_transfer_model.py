@@ -98,6 +98,7 @@ class Pretrained:
     ``temperature`` calibrates the head on source data (paper, Algorithm 2); None: not known.
     ``head_is_trained`` is False where the head does not belong to these weights, ``note`` says why.
     ``is_random``: all weights were drawn at random, as the user asked for or because there are no others.
+    ``loaded``: what was taken from the user's file, in numbers.
     ``sides``: pixels of the images as stored and as cut for these weights, where their owners say so.
     """
 
@@ -109,6 +110,7 @@ class Pretrained:
     is_random: bool = False
     note: str = ""
     sides: tuple[int, int] | None = None
+    loaded: str = ""
 
     @functools.cached_property
     def fingerprint(self) -> str:

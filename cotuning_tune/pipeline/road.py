@@ -25,7 +25,7 @@ from cotuning_tune.run.on_end import OnEnd
 from cotuning_tune.run.records import Owner
 from cotuning_tune.run.stream import Observer, Stream
 from cotuning_tune.run.summary import Summary, standing_of
-from cotuning_tune.search.checks import calibration_line, check_studies, keep_sizes
+from cotuning_tune.search.checks import check_studies, keep_sizes, not_taken, source_lines
 from cotuning_tune.search.driver import open_studies, run_search
 from cotuning_tune.search.heads import kept_ledger_head
 from cotuning_tune.search.repeats import prepare_repeats, set_searches
@@ -50,7 +50,7 @@ def carry_out(request: Request, observers: Iterable[Observer] = ()) -> Outcome:
     run, sizes = request.opened()
     experiment = request.experiment
     stream = Stream(run, [Summary(), *observers, OnEnd(experiment.config.on_end, allowed=request.on_end)])
-    if line := calibration_line(experiment):
+    for line in source_lines(experiment):
         stream.notice(line)
     with _ending(stream):
         lacking = _work(request, run, sizes, stream)
@@ -90,7 +90,7 @@ def _work(request: Request, run: RunDir, sizes: dict[str, int] | None, stream: S
         searches = [(run, experiment), *prepare_repeats(run, experiment)]
         stream.tell(Checked({one.name: _standing(one, its) for one, its in searches}))
         measured = sizes or check_studies(experiment)  # before a cluster is started
-        for line in first_lines(experiment):
+        for line in [*not_taken(experiment), *first_lines(experiment)]:
             stream.notice(line)
         stack.enter_context(connected(request.cluster.address, request.cluster.cpus))
         stack.enter_context(watchdog(lambda reason: _cluster_lost(stream, reason)))

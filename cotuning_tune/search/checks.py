@@ -40,13 +40,23 @@ def check_studies(experiment: Experiment) -> dict[str, int]:
     return sizes
 
 
-def calibration_line(experiment: Experiment) -> str:
-    """The source head's temperature where one is fitted, in a line for the user."""
+def not_taken(experiment: Experiment) -> list[str]:
+    """What lies among the images of the tasks and was not taken: a line for each reason."""
+    first = {study.task: study for study in reversed(experiment.studies)}
+    return [line for study in first.values() for line in task_of(experiment.spec(study, {}, 0)).not_taken()]
+
+
+def source_lines(experiment: Experiment) -> list[str]:
+    """What was loaded from a file of weights, and the source head's temperature where one is fitted, for the user."""
     config = experiment.config
-    if not config.source_val:
-        return ""
-    found = source_of(experiment.spec(experiment.studies[0], {}, 0)).temperature
-    return f"calibration temperature of {config.backbone}: {found:.4f}, fitted on {config.source_val}"
+    if not (config.source_val or config.weights):
+        return []
+    source = source_of(experiment.spec(experiment.studies[0], {}, 0))
+    lines = [f"weights of {config.backbone}: {source.loaded}"] if source.loaded else []
+    if config.source_val:
+        fitted = f"{source.temperature:.4f}, fitted on {config.source_val}"
+        lines.append(f"calibration temperature of {config.backbone}: {fitted}")
+    return lines
 
 
 def _bytes(tensors: Mapping[str, object]) -> int:

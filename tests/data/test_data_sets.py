@@ -16,7 +16,7 @@ from PIL import Image
 from cotuning_tune import data
 from cotuning_tune.base.cache import cache_root
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.data import DataSet, TaskConfig, open_task
+from cotuning_tune.data import DataSet
 from cotuning_tune.data.images.fashion_mnist import EMBEDDED
 from cotuning_tune.hyper import build
 
@@ -134,104 +134,6 @@ def test_full_fashion_mnist_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data\.fashion_mnist\.root.*embedded") as caught:
         make("fashion_mnist", part="full", root=str(tmp_path), download=False).train()
     assert "\n" not in str(caught.value)
-
-
-def test_folder_with_splits(image_folder: Folder) -> None:
-    """In the layout train/ and test/ each split holds the images of its own folder."""
-    found = make("image_folder", root=str(image_folder()))
-    assert found.class_names == ("a", "b")
-    for split, listing in (("train", found.train()), ("test", found.test())):
-        assert listing.names == [f"{split}/{name}/{n}.jpg" for name in "ab" for n in range(4)]
-        assert listing.labels == [0] * 4 + [1] * 4
-        assert pixels_of(listing).shape == (8, 3, 8, 8)
-    assert found.val() is None
-
-
-def test_folder_with_validation_split(image_folder: Folder) -> None:
-    """A folder val/ is the validation split, even where it lacks a class."""
-    root = image_folder(("train", "test", "val"))
-    for path in (root / "val" / "b").iterdir():
-        path.unlink()
-    task = open_task("mine", 1.0, TaskConfig(size=8, resize=8), {"root": str(root)}, "image_folder")
-    assert (len(task.train), task.val.labels_N.tolist()) == (8, [0] * 4)
-
-
-def test_folder_of_classes(image_folder: Folder) -> None:
-    """A folder of classes is split by the names of its files: a fifth of each class becomes the test split."""
-    root = image_folder((), count=10)
-    found = make("image_folder", root=str(root))
-    train, test = found.train(), found.test()
-    assert (Counter(train.labels), Counter(test.labels)) == ({0: 8, 1: 8}, {0: 2, 1: 2})
-    assert set(train.names).isdisjoint(test.names)
-    assert {Path(name).parts[0] for name in test.names} == {"a", "b"}
-    again = make("image_folder", root=str(root))
-    assert again.test().names == test.names
-    assert make("image_folder", root=str(root), split_seed=1).test().names != test.names
-
-
-def test_folder_of_classes_keeps_images_with_their_names(image_folder: Folder) -> None:
-    """After the split each name still belongs to its own pixels."""
-    root = image_folder((), count=5)
-    listing = make("image_folder", root=str(root)).test()
-    for name, pixels in zip(listing.names, pixels_of(listing), strict=True):
-        with Image.open(root / name) as image:
-            expected = np.asarray(image.resize((8, 8), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
-        np.testing.assert_array_equal(pixels.numpy(), expected)
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [({}, ["root"]), ({"root": "/no/such/folder"}, ["/no/such/folder"])],
-    ids=["not given", "not there"],
-)
-def test_no_folder(options: dict[str, str], words: list[str]) -> None:
-    """A folder that is not given or not there is one line that says so."""
-    with pytest.raises(UserError) as caught:
-        make("image_folder", **options)
-    assert [word for word in words if word not in str(caught.value)] == []
-
-
-def test_training_split_without_test_split(image_folder: Folder) -> None:
-    """A folder with train/ needs test/ too, and says so at once."""
-    with pytest.raises(UserError, match=r"has train/ but no test/"):
-        make("image_folder", root=str(image_folder(("train",))))
-
-
-def test_one_class(image_folder: Folder) -> None:
-    """A folder with a single class is no task."""
-    with pytest.raises(UserError, match="two or more"):
-        make("image_folder", root=str(image_folder(classes="a"))).train()
-
-
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_class_without_a_readable_image(image_folder: Folder, split: str) -> None:
-    """A class folder without a readable image is named, with the endings that count."""
-    root = image_folder()
-    for path in (root / split / "b").iterdir():
-        path.rename(path.with_suffix(".txt"))
-    with pytest.raises(UserError, match=rf"{split}/b holds no readable image .*\.jpg"):
-        getattr(make("image_folder", root=str(root)), split)()
-
-
-def test_test_class_that_training_lacks(image_folder: Folder) -> None:
-    """A class in test/ that train/ lacks is named."""
-    root = image_folder()
-    (root / "test" / "zebra").mkdir()
-    with pytest.raises(UserError, match="'zebra'"):
-        make("image_folder", root=str(root)).test()
-
-
-@pytest.mark.parametrize("spoil", ["extra class", "empty class"])
-def test_a_wrong_test_folder_is_seen_at_once(image_folder: Folder, spoil: str) -> None:
-    """Classes of test/ that do not fit are refused when the data set is made, not after the search."""
-    root = image_folder()
-    if spoil == "extra class":
-        (root / "test" / "zebra").mkdir()
-    else:
-        for path in (root / "test" / "b").iterdir():
-            path.unlink()
-    with pytest.raises(UserError, match="test"):
-        make("image_folder", root=str(root))
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", "half"], ids=["empty", "text", "cut off"])

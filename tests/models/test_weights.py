@@ -5,6 +5,7 @@ import copy
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -61,6 +62,10 @@ SUPERVISED: dict[str, Callable[[State], object]] = {
         "model": other(s),
         "model_ema": {"n_averaged": torch.tensor(5), **prefixed(s, "module.")},
     },
+    "state of a script": lambda s: {"epoch": 3, "model_state_dict": s, "optimizer_state_dict": {"state": {}}},
+    "criterion beside": lambda s: {**prefixed(s, "module."), "criterion.weight": torch.ones(9)},
+    "lightning's metrics": lambda s: {"state_dict": {**prefixed(s, "model."), "val_accuracy.total": torch.ones(1)}},
+    "numbers of numpy": lambda s: {"state_dict": s, "best": np.float64(93.1), "seen": np.arange(3), "of": Path("x")},
     "average of timm": lambda s: {"state_dict": other(s), "state_dict_ema": s, "args": argparse.Namespace(lr=0.1)},
 }
 
@@ -224,12 +229,39 @@ def test_a_network_that_asks_for_its_version(tmp_path: Path) -> None:
 
 
 def test_a_file_is_read_without_running_code(tmp_path: Path) -> None:
-    """The options of a training script beside the weights are allowed, other objects are refused."""
+    """The options of a training script beside the weights are allowed, other objects are refused and named."""
     torch.save({"model": {"w": torch.ones(1)}, "args": argparse.Namespace(lr=1)}, tmp_path / "a.pth")
     assert list(read_checkpoint(tmp_path / "a.pth").weights) == ["w"]
-    torch.save({"model": {"w": torch.ones(1)}, "args": Path("x")}, tmp_path / "b.pth")
-    with pytest.raises(UserError, match="holds no readable weights"):
+    torch.save({"model": {"w": torch.ones(1)}, "why": UserError("x")}, tmp_path / "b.pth")
+    with pytest.raises(
+        UserError, match=r"holds a cotuning_tune\.base\.errors\.UserError beside its weights: .* is not"
+    ):
         read_checkpoint(tmp_path / "b.pth")
+
+
+def test_what_was_taken_and_left_is_told(tmp_path: Path, state: State) -> None:
+    """In numbers and names; a file without weights names what it has, a wrong name shows its neighbours."""
+    extra = {f"criterion.{n}": torch.ones(1) for n in range(5)}
+    torch.save(prefixed(state, "module.") | extra, tmp_path / "w.pth")
+    source = tv.build("resnet18", str(tmp_path / "w.pth"))
+    named = "criterion.0, criterion.1, criterion.2 and 2 more"
+    assert source.loaded == f"{len(state)} tensors from {tmp_path}/w.pth; left out: {named}"
+    torch.save({"epoch": 3, "loss": 0.1}, tmp_path / "none.pth")
+    with pytest.raises(UserError, match="holds no weights but a dict with 'epoch', 'loss', a state dict is needed"):
+        read_checkpoint(tmp_path / "none.pth")
+    torch.save({key.replace("layer4.1.conv2", "layer4.1.conv_2"): v for key, v in state.items()}, tmp_path / "o.pth")
+    with pytest.raises(UserError, match=r"they lack 'layer4\.1\.conv2\.weight' \(they have layer4\.1\.conv_2\.weight,"):
+        tv.build("resnet18", str(tmp_path / "o.pth"))
+
+
+def test_half_precision(tmp_path: Path, state: State) -> None:
+    """Weights of 16 bits are taken as numbers of 32."""
+    torch.save(
+        {key: value.half() if value.is_floating_point() else value for key, value in state.items()}, tmp_path / "w"
+    )
+    source = tv.build("resnet18", str(tmp_path / "w"))
+    assert source.source_head.weight.dtype == torch.float32
+    assert torch.equal(source.source_head.weight, state["fc.weight"].half().float())
 
 
 def test_random_weights_are_the_same_every_time() -> None:

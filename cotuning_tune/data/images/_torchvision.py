@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from cotuning_tune.base.cache import cache_folder, cache_root, only_one
 from cotuning_tune.base.errors import UserError, first_line
-from cotuning_tune.base.pixels import ENDINGS
+from cotuning_tune.base.walk import sub_folders, walk
 from cotuning_tune.data._files import Files
 from cotuning_tune.data._task import DataSet
 from cotuning_tune.data.images._lists import own_split
@@ -92,8 +92,7 @@ class Unparted(Fetched):
         for label, folder in enumerate(folders):
             if not (self.root / folder).is_dir():
                 raise self.wrong(f"has no folder {folder}")
-            names = sorted(p.name for p in (self.root / folder).iterdir() if p.suffix.lower() in ENDINGS)
-            rows += [(f"{folder}/{name}", label) for name in names if not name.startswith(".")]
+            rows += [(name, label) for name in walk(self.root / folder).below(folder).images]
         return rows
 
     def split(self, rows: Rows) -> dict[str, Rows]:
@@ -104,4 +103,4 @@ class Unparted(Fetched):
 
     def sub_folders(self) -> list[str]:
         """The names of the class folders."""
-        return sorted(p.name for p in self.root.iterdir() if p.is_dir() and not p.name.startswith("."))
+        return [*sub_folders(self.root).values()]

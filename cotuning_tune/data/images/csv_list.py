@@ -122,7 +122,8 @@ class CsvList(FileDataSet):
 
     def _by_split(self, rows: list[Row]) -> dict[str, Files]:
         names = {label for _, label, _ in rows}
-        self._class_names = tuple(sorted(names, key=int) if all(map(str.isdecimal, names)) else sorted(names))
+        numbers = all(map(str.isdecimal, names))  # 1 and 01 are two labels, in an order of their own
+        self._class_names = tuple(sorted(names, key=lambda name: (int(name) if numbers else 0, name)))
         if len(names) < 2:
             raise UserError(f"{self.file} has {len(names)} class(es); two or more are needed")
         labels = {name: label for label, name in enumerate(self._class_names)}

@@ -1,18 +1,34 @@
 """Your own images: ``train/CLASS/*.jpg``, ``test/CLASS/*.jpg``, optional ``val/``; or one folder of classes.
 
-A folder without ``train`` holds the classes themselves; a fixed share of each, chosen by the hash of
-the file names, then becomes the test split.
+The parts have any of the usual names, in any case (``NAMES``). A folder without them holds the classes themselves; a
+fixed share of each, chosen by the hash of the file names, then becomes the test split.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.pixels import ENDINGS
-from cotuning_tune.data._files import FileDataSet, Files
+from cotuning_tune.base.walk import Walk, sub_folders, together, walk
+from cotuning_tune.data._files import SPLITS, FileDataSet, Files
 from cotuning_tune.data.images._lists import own_split
 from cotuning_tune.hyper import hyper
+
+NAMES = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The folders of the splits, where they have other names."""
+
+    train: str = hyper("", doc="folder of the training split (default: train, training)")
+    val: str = hyper("", doc="folder of the validation split (default: val, valid, validation, dev)")
+    test: str = hyper("", doc="folder of the test split (default: test, testing)")
 
 
 class ImageFolder(FileDataSet):
@@ -21,6 +37,7 @@ class ImageFolder(FileDataSet):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         root: str = hyper("", path=True, doc="the folder; needed")
+        splits: Parts = field(default_factory=Parts)
         test_fraction: float = hyper(0.2, doc="share of each class to test, where there is no train/")
         split_seed: int = hyper(0, doc="of the test share")
 
@@ -33,47 +50,73 @@ class ImageFolder(FileDataSet):
         self.root = Path(config.root).expanduser().resolve()
         if not self.root.is_dir():
             raise UserError(f"there is no folder {self.root} (root of an image folder)")
-        if self._parted and not (self.root / "test").is_dir():
-            raise UserError(f"{self.root} has train/ but no test/: add it, or give a folder of classes")
-        if self._parted:
-            self._files("test")  # names only: a wrong folder shall not show after the search
+        if self._parts:
+            self.files("test")  # names only: a wrong folder shall not show after the search
 
-    @property
-    def _parted(self) -> bool:
-        return (self.root / "train").is_dir()
+    @cached_property
+    def _parts(self) -> dict[str, str]:
+        """The folder of each split; none where the folder holds the classes themselves."""
+        there = list(sub_folders(self.root).values())
+        named = {split: name for split, name in vars(self.config.splits).items() if name}
+        if missing := [name for name in named.values() if name not in there]:
+            raise UserError(f"{self.root} has no folder {missing[0]} (splits); there are: {', '.join(there)}")
+        known = {split: [name for name in there if name.lower() in NAMES[split]] for split in SPLITS}
+        for split, names in known.items():
+            if len(names) > 1 and split not in named:
+                raise self._ask(f"{' and '.join(names)} may both be the {split} split")
+        found = {split: names[0] for split, names in known.items() if names} | named
+        if not found:
+            return {}
+        if rest := sorted(set(there) - set(found.values())):
+            raise self._ask(f"{', '.join(found.values())} may be splits, but what is {rest[0]}")
+        if lacking := [split for split in ("train", "test") if split not in found]:
+            raise self._ask(f"there is {', '.join(found.values())}, but no {lacking[0]} split")
+        return found
+
+    def _ask(self, problem: str) -> UserError:
+        return UserError(
+            f'{self.root}: {problem}: say splits = {{ train = "FOLDER", test = "FOLDER" }} in its [data.NAME] table,'
+            " or give a folder that holds nothing but classes"
+        )
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:  # type: ignore[override]
-        base = self.root / "train" if self._parted else self.root
-        found = tuple(sorted(p.name for p in base.iterdir() if p.is_dir() and not p.name.startswith(".")))
+        base = self.root / self._parts.get("train", "")
+        found = tuple(sub_folders(base))
         if len(found) < 2:
             raise UserError(f"{base} holds {len(found)} class folder(s); two or more are needed")
         return found
 
-    def _files(self, split: str) -> tuple[list[str], list[int]]:
-        base = self.root / split
-        strange = {p.name for p in base.iterdir() if p.is_dir() and not p.name.startswith(".")}
-        if extra := sorted(strange - set(self.class_names)):
-            raise UserError(f"{base} has the class '{extra[0]}' that train/ lacks")
-        files, labels = [], []
-        for label, name in enumerate(self.class_names):
-            folder = base / name
-            found = sorted(folder.rglob("*")) if folder.is_dir() else []
-            known = [p for p in found if p.suffix.lower() in ENDINGS and not p.name.startswith(".")]
-            images = [str(p.relative_to(self.root)) for p in known]
-            if not images and split != "val":
-                raise UserError(f"class folder {folder} holds no readable image (known: {' '.join(ENDINGS)})")
-            files += images
-            labels += [label] * len(images)
-        return files, labels
+    def _files(self, split: str) -> Files:
+        """The images of a split; '' of the folder without splits."""
+        part = self._parts.get(split, "")
+        base, start = self.root / part, f"{part}/" if part else ""
+        there = sub_folders(base)
+        if extra := sorted(set(there) - set(self.class_names)):
+            raise UserError(f"{base} has the class '{extra[0]}' that {self._parts['train']}/ lacks")
+        if missing := [name for name in self.class_names if name not in there and split != "val"]:
+            raise UserError(f"{base} has no folder of the class '{missing[0]}'")
+        walks = {name: walk(base / folder).below(start + folder) for name, folder in there.items()}
+        for name, one in walks.items():
+            if not one.images and split != "val":
+                raise UserError(f"class folder {base / name} holds no image ({_instead(one)})")
+        labels = [label for label, name in enumerate(self.class_names) for _ in walks.get(name, Walk()).images]
+        whole = together(walks[name] for name in self.class_names if name in walks)
+        return Files(self.root, whole.images, labels, whole.passed)
 
     @cached_property
-    def _own_split(self) -> dict[str, Files]:
-        return own_split(Files(self.root, *self._files(".")), self.config.test_fraction, self.config.split_seed)
+    def _splits(self) -> dict[str, Files]:
+        if self._parts:
+            return {split: self._files(split) for split in self._parts}
+        return own_split(self._files(""), self.config.test_fraction, self.config.split_seed)
 
     def files(self, split: str) -> Files | None:
-        if not self._parted:
-            return self._own_split.get(split)
-        if split == "val" and not (self.root / "val").is_dir():
-            return None
-        return Files(self.root, *self._files(split))
+        return self._splits.get(split)
+
+
+def _instead(walk: Walk) -> str:
+    """What is there in the place of images."""
+    if not walk.passed:
+        return "it is empty"
+    reason, names = next(iter(walk.passed.items()))
+    return f"{names[0].rpartition('/')[2]} is {reason}; known: {' '.join(ENDINGS)}"

@@ -3,11 +3,13 @@
 import argparse
 import re
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from difflib import get_close_matches
+from pathlib import Path, PosixPath, PurePosixPath
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,9 +17,20 @@ from cotuning_tune.base.archives import refuse_growing
 from cotuning_tune.base.errors import UserError, first_line
 
 SOURCE_CLASSES = 1000
+# What training scripts leave beside weights, and what cannot run anything: options, paths, numbers of numpy 1 and 2.
+SCALAR, ARRAY = (cast(Callable[..., Any], value.__reduce__()[0]) for value in (np.float64(0), np.zeros(0)))
+PLAIN: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+    *(argparse.Namespace, PosixPath, PurePosixPath, np.dtype, np.ndarray, SCALAR, ARRAY),
+    *((SCALAR, "numpy.core.multiarray.scalar"), (ARRAY, "numpy.core.multiarray._reconstruct")),
+    *(type(np.dtype(code)) for code in np.typecodes["AllInteger"] + "?efdFDSU"),
+]
 # Where trainers put the weights: averaged ones (EMA) first, for those are what gets published.
-WRAPPERS = ("state_dict_ema", "model_ema", "ema_state_dict", "ema", "teacher", "state_dict", "model")
-PREFIXES = ("module.", "_orig_mod.", "model.", "network.")
+WRAPPERS = (
+    *("state_dict_ema", "model_ema", "ema_state_dict", "model_ema_state_dict", "params_ema", "ema", "teacher"),
+    *("state_dict", "model_state_dict", "model", "net", "network", "params", "weights"),
+)
+PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "net.")
+MOST = 0.75  # of the keys have a trainer's prefix; the rest belongs to the trainer: a criterion, metrics
 # Self-supervised training: its name, how a key begins that only it has, how the keys of its backbone begin.
 SELF_SUPERVISED = (
     ("MoCo", "encoder_q.", "encoder_q."),
@@ -57,11 +70,21 @@ RESNETS: dict[tuple[str, tuple[int, ...]], str] = {
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A state dict, where it comes from, and the kind of self-supervised training that made it ("": none known)."""
+    """A state dict, where it comes from, and the kind of self-supervised training that made it ("": none known).
+
+    ``left_out``: names of the file that are none of the network's.
+    """
 
     weights: dict[str, Tensor]
     origin: str
     kind: str = ""
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def told(self) -> str:
+        """What was taken and what was left, in numbers."""
+        left = ", ".join(self.left_out[:3]) + (f" and {len(self.left_out) - 3} more" if len(self.left_out) > 3 else "")
+        return f"{len(self.weights)} tensors from {self.origin}" + (f"; left out: {left}" if left else "")
 
 
 def _stored(path: Path) -> Any:
@@ -72,11 +95,15 @@ def _stored(path: Path) -> Any:
             from safetensors.torch import load_file
 
             return load_file(path)
-        # The options of a training script lie beside its weights as a Namespace; it holds plain values.
         refuse_growing(path)
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals(PLAIN):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as problem:
+        if strange := re.search(r"GLOBAL ([\w.]+) was not an allowed global", str(problem)):
+            raise UserError(
+                f"{path} holds a {strange[1]} beside its weights: reading it could run code of others, so it is not"
+                " read; save the weights alone: torch.save(model.state_dict(), FILE)"
+            ) from None
         raise UserError(f"{path} holds no readable weights ({first_line(problem)})") from None
 
 
@@ -90,12 +117,19 @@ def _unwrapped(found: Any) -> Any:
     return found
 
 
-def _plain(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without the prefixes that all keys share."""
+def _plain(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Without the prefixes that most keys share; and the names of the others, which are not the network's."""
     weights = {key: value for key, value in weights.items() if key != "n_averaged"}
-    while prefix := next((p for p in PREFIXES if weights and all(key.startswith(p) for key in weights)), ""):
-        weights = {key.removeprefix(prefix): value for key, value in weights.items()}
-    return weights
+    others: list[str] = []
+    while prefix := next((p for p in PREFIXES if _share(weights, p) > MOST), ""):
+        others += [key for key in weights if not key.startswith(prefix)]
+        weights = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+    return weights, others
+
+
+def _share(weights: Mapping[str, Tensor], prefix: str) -> float:
+    """How many of the names begin so."""
+    return sum(key.startswith(prefix) for key in weights) / max(1, len(weights))
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -107,14 +141,16 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     found = _unwrapped(_stored(path))
     weights = {key: value for key, value in found.items() if isinstance(value, Tensor)} if _is_dict(found) else {}
     if not weights:
-        raise UserError(f"{path} holds no weights but a {type(found).__name__}, a state dict is needed")
-    weights = _plain(weights)
+        keys = f" with {', '.join(map(repr, list(found)[:5]))}" if _is_dict(found) and found else ""
+        raise UserError(f"{path} holds no weights but a {type(found).__name__}{keys}, a state dict is needed")
+    weights, others = _plain(weights)
     for kind, sign, prefix in SELF_SUPERVISED:
         if any(key.startswith(sign) for key in weights):
             kept = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
             kept = {k: v for k, v in kept.items() if not k.startswith(LEFT_OUT)}
-            return Checkpoint(kept, str(path), kind)
-    return Checkpoint(weights, str(path))
+            others += [k for k in weights if k.removeprefix(prefix) not in kept]
+            return Checkpoint(kept, str(path), kind, tuple(others))
+    return Checkpoint(weights, str(path), left_out=tuple(others))
 
 
 def _is_dict(found: Any) -> bool:
@@ -134,7 +170,8 @@ def first_difference(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]
     """The first name, in the network's order, that is missing or of another shape; else the first too many."""
     for key, value in expected.items():
         if key not in given and not key.endswith("num_batches_tracked"):
-            return f"they lack '{key}'"
+            near = get_close_matches(key, given, 5, 0.6)
+            return f"they lack '{key}'" + (f" (they have {', '.join(near)})" if near else "")
         if key in given and given[key].shape != value.shape:
             return f"'{key}' is {list(given[key].shape)} and must be {list(value.shape)}"
     extra = next((key for key in given if key not in expected), "")

@@ -125,4 +125,5 @@ def build(name: str, weights: str) -> Pretrained:
     constants = {"mean": backbone.mean, "std": backbone.std}
     load_strictly(backbone, renamed | constants, name, checkpoint.origin)
     head = make_head(own, head, name, checkpoint.origin)
-    return Pretrained(name, backbone, head, head_is_trained=not reason, note=reason)
+    loaded = checkpoint.told if weights else ""
+    return Pretrained(name, backbone, head, head_is_trained=not reason, note=reason, loaded=loaded)

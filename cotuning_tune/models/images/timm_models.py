@@ -154,4 +154,5 @@ def build(name: str, weights: str) -> Pretrained:
         is_random=random,
         note=reason,
         sides=(round(side / config["crop_pct"]), side),
+        loaded=checkpoint.told if checkpoint else "",
     )

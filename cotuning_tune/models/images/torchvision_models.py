@@ -7,6 +7,7 @@ A transformer is a chain of one link, with taps at the end of each stage, or at 
 import importlib.util
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +44,7 @@ def _checkpoint_of(name: str, weights: str) -> tuple[Checkpoint, str]:
     wanted = {item.name: item for item in known}
     if weights and weights not in wanted and weights != "DEFAULT":
         found = read_checkpoint(weights)
-        return Checkpoint(modern_names(found.weights), found.origin, found.kind), ""
+        return replace(found, weights=modern_names(found.weights)), ""
     chosen = wanted.get(weights, known.DEFAULT)
     try:
         state = chosen.get_state_dict(progress=False)
@@ -189,4 +190,5 @@ def build(name: str, weights: str) -> Pretrained:
     checkpoint, published = _checkpoint_of(name, weights)
     head, reason = load_network(network, path, checkpoint, name)
     temperature = TEMPERATURES.get((name, published))
-    return Pretrained(name, assemble(network), head, temperature, not reason, note=reason)
+    loaded = "" if published else checkpoint.told
+    return Pretrained(name, assemble(network), head, temperature, not reason, note=reason, loaded=loaded)
