@@ -83,6 +83,7 @@ class SeedJob:
             write_json(self.folder.method, summary)
         if self.job.spec.task_config["train_on"] == "train":  # else every validation image was trained on
             for tag, picture in self._pictures().items():
+                self.job.check_owner(len(picture))  # drawing takes a while: the run may have another driver or name
                 write_bytes(self.folder.picture(tag), picture)
 
     def _pictures(self) -> dict[str, bytes]:

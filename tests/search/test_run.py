@@ -187,6 +187,28 @@ def test_an_older_drivers_worker_keeps_nothing(tmp_path: Path) -> None:
     assert found["predictions"] == file_hash(folder.predictions.read_bytes())
 
 
+def test_pictures_of_a_driver_that_was_followed_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes a while: a worker whose driver has a successor by then, or whose run was renamed, writes none."""
+    sizes = {"size": 12, "resize": 16, "train_on": "train"}
+    spec = TrainingSpec(task="synthetic", rate=1.0, method="fine_tune", backbone="tiny_cnn", seed=0, task_config=sizes)
+    run, folder = RunDir(tmp_path / "run"), TrialDir(tmp_path / "run" / "seed0")
+    folder.path.mkdir(parents=True)
+    run.experiment_file.touch()
+    number = run.raise_incarnation()
+    job = SeedJob(spec, folder, "centre", may_write=lambda size: run.check_writable(number, size))
+    monkeypatch.setattr(job.job, "load_best", lambda: None)
+
+    def draw() -> dict[str, bytes]:
+        run.raise_incarnation()
+        return {"validation/confusion": b"picture"}
+
+    monkeypatch.setattr(job, "_pictures", draw)
+    with pytest.raises(Fenced):
+        job._keep()
+    assert folder.model.exists()
+    assert not folder.picture("validation/confusion").exists()
+
+
 def test_tested_on_ten_crops(tmp_path: Path) -> None:
     """With ten crops a retraining's result is what the trainer finds on the ten crops of the test split."""
     sizes = {"size": 12, "resize": 16}
