@@ -86,7 +86,7 @@ MISTAKES = {
         ["mine.toml line 5", "'trails'", "'trials'", "backbone, methods"],
     ),
     "no data folder": (spoil_text('"pictures"', '"nowhere"'), ["nowhere"]),
-    "empty class": (empty_class, ["train/b", "no readable image"]),
+    "empty class": (empty_class, ["train/b", "holds no image"]),
     "corrupt image": (spoil_file("train/b/1.jpg", b"x"), ["1 of 8", "train/b/1.jpg"]),
     "no seeds": (spoil_text("trials = 2", "seeds = []"), ["mine.toml line 5", "seeds is empty"]),
     "rate 0": (spoil_text("trials = 2", "rates = [0]"), ["mine.toml line 5", "above 0"]),
