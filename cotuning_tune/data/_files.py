@@ -57,6 +57,11 @@ class FileDataSet(DataSet):
     def test(self) -> Listing:
         return self._read(self._split("test"))
 
+    def check_test(self) -> None:
+        listing = self._read(self._split("test"))  # decodes them all where they are decoded once
+        if isinstance(listing.images, EachTimeImages):
+            listing.images.check()
+
     def not_taken(self) -> list[str]:
         found: dict[str, dict[str, None]] = {}
         for files in filter(None, map(self.files, SPLITS)):

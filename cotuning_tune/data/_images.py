@@ -3,7 +3,7 @@
 Shapes: N images, B of a batch, S the stored side in pixels. Values are uint8, channels first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
@@ -73,11 +73,19 @@ class EachTimeImages:
     def __len__(self) -> int:
         return len(self._files.names)
 
+    def check(self) -> None:
+        """Decode every file once. Raises UserError that names the broken ones."""
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            said = pool.map(lambda p: (p, self._files.decode(p)), range(len(self)))
+            self._refuse((p, d) for p, d in said if isinstance(d, str))
+
+    def _refuse(self, broken: Iterable[tuple[int, str]]) -> None:
+        refuse_broken(self._files, [f"{self._files.names[p]} ({reason})" for p, reason in broken])
+
     def take(self, positions: Sequence[int]) -> Tensor:
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             decoded = list(pool.map(self._files.decode, positions))
-        named = zip(positions, decoded, strict=True)
-        refuse_broken(self._files, [f"{self._files.names[p]} ({d})" for p, d in named if isinstance(d, str)])
+        self._refuse((p, d) for p, d in zip(positions, decoded, strict=True) if isinstance(d, str))
         return torch.from_numpy(np.stack([d for d in decoded if not isinstance(d, str)]))
 
     def fingerprint(self) -> str:

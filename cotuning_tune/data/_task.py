@@ -117,6 +117,12 @@ class DataSet(ABC):
         """What lies among the images and is none of them: a line for each reason."""
         return []
 
+    def check_test(self) -> None:
+        """Read and decode every test image: a broken one shall not show after the search. Nothing is handed on.
+
+        Raises UserError that names it.
+        """
+
     @abstractmethod
     def test(self) -> Listing:
         """The test split; called by ``Task.open_test``, and by ``data verify`` to count and compare."""
@@ -176,6 +182,10 @@ class Task:
     def not_taken(self) -> list[str]:
         """What lies among the data set's images and is none of them: a line for each reason."""
         return [f"{self.name}: {line}" for line in self._data.not_taken()]
+
+    def check_test(self) -> None:
+        """Whether every test image can be read; nobody gets to see one. Raises UserError with its name."""
+        self._data.check_test()
 
     def open_test(self) -> Split:
         """The test split. Retraining alone may call this: a selection that saw it proves nothing."""

@@ -29,8 +29,9 @@ from cotuning_tune.export.chosen import Winner
 from cotuning_tune.export.formats import check_packages, packed
 from cotuning_tune.export.predict import open_model
 from cotuning_tune.export.torch_model import Classifier, read_safetensors
+from cotuning_tune.run.predictions import Predictions
 from cotuning_tune.training import Trainer, TrainingSpec
-from cotuning_tune.training.job import make_trainer
+from cotuning_tune.training.job import make_trainer, task_of
 
 CHECKED = 256
 BATCH = 64
@@ -82,6 +83,21 @@ def evaluated(spec: TrainingSpec, weights: dict[str, Tensor]) -> Trainer:
         raise UserError(f"the retrained weights do not fit {spec.backbone} with {spec.method}: see '{wrong[0]}'")
     trainer.model.eval()
     return trainer
+
+
+def _check_classes(winner: Winner, spec: TrainingSpec) -> None:
+    """Raises UserError where the data set's classes are no longer those that the model was trained and tested on."""
+    try:
+        then = Predictions.unpacked(winner.folder.predictions.read_bytes()).classes
+    except (OSError, ValueError):  # of an older run, or lost: the report's audit says so
+        return
+    if (now := tuple(map(str, task_of(spec).class_names))) == then:
+        return
+    gone, new = (", ".join(sorted(set(a) - set(b))[:5]) or "none" for a, b in ((then, now), (now, then)))
+    raise UserError(
+        f"the classes of {spec.task} have changed since the model was trained (gone: {gone}; new: {new}): an export"
+        " would give its answers other names; put the data back"
+    )
 
 
 def _batches(task: Task) -> Iterator[np.ndarray]:
@@ -154,7 +170,9 @@ def export(winner: Winner, format_name: str, bundle: Bundle) -> Check:
     """
     check_packages(format_name)
     check_folder(bundle, winner, format_name)
-    reference = evaluated(TrainingSpec.from_json(winner.spec), read_safetensors(winner.folder.model.read_bytes()))
+    spec = TrainingSpec.from_json(winner.spec)
+    _check_classes(winner, spec)
+    reference = evaluated(spec, read_safetensors(winner.folder.model.read_bytes()))
     network = Classifier(reference.model.backbone, reference.model.head)
     example = reference.task.crops(reference.task.val.stored([0, 0]))[0]
     data = packed(network, format_name, example)

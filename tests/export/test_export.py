@@ -15,7 +15,9 @@ from cotuning_tune.export import FORMATS, write
 from cotuning_tune.export.bundle import Bundle, Classify
 from cotuning_tune.export.chosen import find_winner
 from cotuning_tune.export.torch_model import read_safetensors
+from cotuning_tune.export.write import export
 from cotuning_tune.run.folder import RunDir
+from cotuning_tune.training.job import _open_task
 from tests.export.conftest import CELL
 
 Call = Callable[..., tuple[int, list[str], list[str]]]
@@ -197,3 +199,31 @@ def test_licences() -> None:
     assert models.licence_of("resnet50") == models.licence_of("tiny_cnn") == ""
     with pytest.raises(UserError, match="no backbone 'resnet5'"):
         models.licence_of("resnet5")
+
+
+def test_classes_that_have_changed_since(small_run: RunDir, clothes: Path, tmp_path: Path) -> None:
+    """A class folder that was renamed, or came to be, after the run: no export gives the model other names."""
+    winner = find_winner(small_run, CELL)
+
+    def refused(gone: str, new: str) -> None:
+        _open_task.cache_clear()
+        with pytest.raises(UserError, match=rf"since the model was trained \(gone: {gone}; new: {new}\)"):
+            export(winner, "safetensors", Bundle(tmp_path / "out"))
+        assert not (tmp_path / "out").exists()
+
+    try:
+        for split in ("train", "test"):
+            (clothes / split / "bag").rename(clothes / split / "hat")
+        refused("bag", "hat")
+    finally:
+        for split in ("train", "test"):
+            (clothes / split / "hat").rename(clothes / split / "bag")
+    try:
+        for split in ("train", "test"):
+            shutil.copytree(clothes / split / "bag", clothes / split / "sack")
+        refused("none", "sack")
+    finally:
+        for split in ("train", "test"):
+            shutil.rmtree(clothes / split / "sack")
+        _open_task.cache_clear()
+    export(winner, "safetensors", Bundle(tmp_path / "out"))
