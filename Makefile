@@ -4,7 +4,7 @@
 # make cluster-test   launching on several hosts in namespaces: as root, installs Slurm and an SSH server (20 minutes)
 # make check  format, lint, types, import contracts, bandit
 # make audit  known holes in the pinned packages: asks a database on the network, so no part of check
-# make chaos  kill storms: 40 drivers, 40 workers, 20 nodes (half an hour)
+# make chaos  200 kills: 40 drivers, 40 workers, 20 nodes at random, and a hundred aimed ones (an hour and a half)
 # make recovery   what survives which failure, and how long until work continues: the table of docs/durability.md (five minutes)
 # make bench  every speed figure, as ratios of two things run in turn
 # make calibration   how often the report is wrong, over made-up runs (ten minutes; ARGS=--short: one)
@@ -53,6 +53,7 @@ calibration: $(STAMP)
 
 chaos: $(STAMP)
 	$(BIN)/python -m tests.chaos.storm --drivers 40 --workers 40 --nodes 20 --trials 40 --json benchmarks/results/chaos.json
+	$(BIN)/python -m tests.chaos.places --json benchmarks/results/chaos-aimed.json
 
 recovery: $(STAMP)
 	$(BIN)/python -m tests.chaos.recovery --json benchmarks/results/recovery-cpu.json
