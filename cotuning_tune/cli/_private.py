@@ -28,7 +28,7 @@ def leave_process_list() -> None:
         if masked(text) != text:
             words[number], url = start + INSTEAD, text
     if url and sys.executable and os.name == "posix":
-        os.execve(sys.executable, words, {**os.environ, VARIABLE: url})  # nosec B606: this very command, no shell
+        os.execve(sys.executable, words, {**os.environ, VARIABLE: url})  # nosec B606 # this very command
 
 
 def _is_ours(option: str) -> bool:
