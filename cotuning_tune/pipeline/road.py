@@ -50,8 +50,6 @@ def carry_out(request: Request, observers: Iterable[Observer] = ()) -> Outcome:
     run, sizes = request.opened()
     experiment = request.experiment
     stream = Stream(run, [Summary(), *observers, OnEnd(experiment.config.on_end, allowed=request.on_end)])
-    for line in source_lines(experiment):
-        stream.notice(line)
     with _ending(stream):
         lacking = _work(request, run, sizes, stream)
         report = _report(run, stream) if request.retrain else None
@@ -90,7 +88,7 @@ def _work(request: Request, run: RunDir, sizes: dict[str, int] | None, stream: S
         searches = [(run, experiment), *prepare_repeats(run, experiment)]
         stream.tell(Checked({one.name: _standing(one, its) for one, its in searches}))
         measured = sizes or check_studies(experiment)  # before a cluster is started
-        for line in [*not_taken(experiment), *first_lines(experiment)]:
+        for line in [*source_lines(experiment), *not_taken(experiment), *first_lines(experiment)]:
             stream.notice(line)
         stack.enter_context(connected(request.cluster.address, request.cluster.cpus))
         stack.enter_context(watchdog(lambda reason: _cluster_lost(stream, reason)))
