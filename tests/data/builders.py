@@ -11,7 +11,7 @@ import random
 import shutil
 import signal
 import sys
-import time
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -36,12 +36,27 @@ def open_images(log: Path, known: bytes) -> None:
     assert np.asarray(images.pixels_N3SS).tobytes() == known, "half a file was used"
 
 
-def fork(log: Path, known: bytes) -> int:
-    """Start a process that opens the images; its id."""
+def die_at(write: int) -> None:
+    """From now on this process is killed in the place of its ``write``-th write of decoded images or digests."""
+    inner, lock, left = _decoding._write_at, threading.Lock(), iter(range(write - 1, -1, -1))
+
+    def writing(descriptor: int, data: bytes, start: int) -> None:
+        with lock:
+            if not next(left, 1):
+                os.kill(os.getpid(), signal.SIGKILL)
+        inner(descriptor, data, start)
+
+    _decoding._write_at = writing
+
+
+def fork(log: Path, known: bytes, write: int = 0) -> int:
+    """Start a process that opens the images, and dies at a write where one is given; its id."""
     if process := os.fork():
         return process
     code = 1
     try:
+        if write:
+            die_at(write)
         open_images(log, known)
         code = 0
     finally:
@@ -53,15 +68,12 @@ def ended(process: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
-def one_round(number: int, delay_s: float, known: bytes) -> dict[str, object]:
-    """One is killed after the delay, the others start at that moment; what they did and what is left."""
+def one_round(number: int, write: int, known: bytes) -> dict[str, object]:
+    """One is killed at a write (0: none is), the others start at that moment; what they did and what is left."""
     shutil.rmtree(cache_root(), ignore_errors=True)
     log = cache_root().parent / f"log-{number}"
-    if delay_s:
-        victim = fork(log, known)
-        time.sleep(delay_s)
-        os.kill(victim, signal.SIGKILL)
-        ended(victim)
+    if write:
+        assert ended(fork(log, known, write)) == -signal.SIGKILL
     half = [p.name for p in cache_root().glob("images/*.npy")]
     codes = [ended(process) for process in [fork(log, known) for _ in range(TOGETHER)]]
     lines = log.read_text().splitlines() if log.exists() else []
@@ -75,14 +87,12 @@ def one_round(number: int, delay_s: float, known: bytes) -> dict[str, object]:
 
 
 def main() -> None:
-    """An undisturbed round, then rounds with a kill at a moment drawn from the time that a lone process takes."""
+    """An undisturbed round, then rounds with a kill at a write drawn from those of a lone process."""
     found = files()
     known = np.stack([found.decode(position) for position in range(len(found.names))]).tobytes()
-    start = time.monotonic()
-    ended(fork(cache_root().parent / "log", known))
-    took, draw = time.monotonic() - start, random.Random(SEED)
-    delays = [0.0, *(draw.uniform(0.1, 1.0) * took for _ in range(ROUNDS))]
-    lines = [json.dumps(one_round(number, delay, known)) for number, delay in enumerate(delays)]
+    writes = 1 + 2 * -(-len(found.names) // _decoding.BLOCK)  # the header, each block, its digest
+    kills = [0, *random.Random(SEED).sample(range(1, writes + 1), ROUNDS)]
+    lines = [json.dumps(one_round(number, write, known)) for number, write in enumerate(kills)]
     sys.stdout.write("\n".join(lines) + "\n")
 
 
