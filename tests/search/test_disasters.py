@@ -16,6 +16,7 @@ import pytest
 from cotuning_tune.base.files import read_json
 from cotuning_tune.run import ledger
 from cotuning_tune.run.folder import RunDir
+from tests.moments import at, reached
 from tests.search.conftest import call
 from tests.search.kills import kill_all, start, summary, wait_for, write_experiment
 
@@ -82,16 +83,19 @@ def _is_raylet(info: Any) -> bool:
         return False
 
 
-def test_a_node_that_comes_back(tmp_path: Path, undisturbed: Path) -> None:
+def test_a_node_that_comes_back(tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A node cut off in the middle of an epoch loses its trial; when it comes back it writes no file."""
-    run, log, trace = tmp_path / "kills", tmp_path / "log", tmp_path / "trace"
+    run, log, trace, moment = (tmp_path / name for name in ("kills", "log", "trace", "moment"))
+    for name, value in at(moment, "cotuning_tune.training.job:TrainingJob._keep", "wait", 3).items():
+        monkeypatch.setenv(name, value)  # both nodes are in the middle of an epoch then
     with cluster(2, trace) as made:
         driver = start("search", write_experiment(tmp_path), "--storage", tmp_path, "--address", made.address, log=log)
-        wait_for(lambda: len(states(run)) >= 2, driver, "two trainings")
+        wait_for(lambda: reached(moment) >= 4, driver, "two trainings")
         victims = frozen(next(iter(made.worker_nodes)))
         for pid in victims:
             os.kill(pid, signal.SIGSTOP)
         lines = len(trace.read_text().splitlines())
+        (moment / "go").touch()
         wait_for(lambda: len(trace.read_text().splitlines()) > lines + 6, driver, "the other node goes on")
         for pid in victims:
             try:
@@ -147,10 +151,10 @@ def test_killed_while_retraining_and_reporting(tmp_path: Path, undisturbed: Path
         "an opened test split": lambda: run.joinpath("test_ledger.jsonl").exists(),
         "a beginning of the report": lambda: (run / "report").exists(),
     }
-    for what, reached in moments.items():
+    for what, there in moments.items():
         driver = start("run", path, "--storage", tmp_path, "--num-cpus", 2, log=tmp_path / "log")
         try:
-            wait_for(reached, driver, what)
+            wait_for(there, driver, what)
         finally:
             kill_all(driver)
     done = call("resume", run, "--num-cpus", 2)
