@@ -55,6 +55,12 @@ def first_line(problem: BaseException) -> str:
     return masked((str(problem).strip().splitlines() or [type(problem).__name__])[0])
 
 
+def first_three(names: Sequence[str]) -> str:
+    """The first three of some names, and how many more there are."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{', '.join(names[:3])}{more}"
+
+
 class Unfinished(SystemExit):
     """The driver stops here, nothing is lost: exit code 85, with one line that says why and what resumes.
 

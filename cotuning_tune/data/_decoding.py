@@ -38,7 +38,7 @@ from pathlib import Path
 import numpy as np
 
 from cotuning_tune.base.cache import cache_folder, cache_root, content_key, identity, only_one
-from cotuning_tune.base.errors import UserError
+from cotuning_tune.base.errors import UserError, first_three
 from cotuning_tune.base.files import sync_folder, write_bytes, write_json
 from cotuning_tune.base.parallel import cores
 from cotuning_tune.base.pixels import decoded, decoder
@@ -133,10 +133,9 @@ def _digest_of(path: Path) -> str:
 def refuse_broken(files: ImageFiles, broken: Sequence[str]) -> None:
     """UserError that names the first of the broken files, where there are any."""
     if broken:
-        more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
         raise UserError(
             f"{len(broken)} of {len(files.names)} images in {files.root} cannot be read:"
-            f" {', '.join(broken[:3])}{more}; remove or replace them"
+            f" {first_three(broken)}; remove or replace them"
         )
 
 

@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cotuning_tune.base.errors import UserError, first_line
+from cotuning_tune.base.errors import UserError, first_line, first_three
 from cotuning_tune.base.files import leaves, read_json, write_bytes, write_json
 from cotuning_tune.base.parallel import Advance, on_threads
 from cotuning_tune.base.pixels import open_image
@@ -329,9 +329,8 @@ def _cut_all(coco: Path, out: Path, files: Mapping[str, Crop], jobs: int | None,
     answers = list(on_threads(lambda group: _cut(coco / group[0], out, group[1]), groups, jobs, advance))
     broken = [answer for answer in answers if isinstance(answer, str)]
     if broken:
-        more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
         raise UserError(
-            f"{len(broken)} source image(s) cannot be used: {', '.join(broken[:3])}{more};"
+            f"{len(broken)} source image(s) cannot be used: {first_three(broken)};"
             " replace them and give the same command again"
         )
     return sum(answer for answer in answers if isinstance(answer, int))

@@ -1,6 +1,6 @@
 """What lists of image files have in common: their own split where none is published, and missing files."""
 
-from cotuning_tune.base.errors import UserError
+from cotuning_tune.base.errors import UserError, first_three
 from cotuning_tune.data._files import Files
 from cotuning_tune.data._task import hold_out
 
@@ -17,7 +17,7 @@ def refuse_missing(found: Files) -> Files:
     """The files themselves. Raises UserError that names the first of those which are listed but not there."""
     missing = [name for name in found.names if not (found.root / name).is_file()]
     if missing:
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        named = f"{', '.join(missing[:3])}{more}"
-        raise UserError(f"{len(missing)} of {len(found.names)} listed images are not in {found.root}: {named}")
+        raise UserError(
+            f"{len(missing)} of {len(found.names)} listed images are not in {found.root}: {first_three(missing)}"
+        )
     return found

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cotuning_tune.base.archives import refuse_growing
-from cotuning_tune.base.errors import UserError, first_line
+from cotuning_tune.base.errors import UserError, first_line, first_three
 
 SOURCE_CLASSES = 1000
 # What training scripts leave beside weights, and what cannot run anything: options, paths, numbers of numpy 1 and 2.
@@ -83,8 +83,8 @@ class Checkpoint:
     @property
     def told(self) -> str:
         """What was taken and what was left, in numbers."""
-        left = ", ".join(self.left_out[:3]) + (f" and {len(self.left_out) - 3} more" if len(self.left_out) > 3 else "")
-        return f"{len(self.weights)} tensors from {self.origin}" + (f"; left out: {left}" if left else "")
+        left = f"; left out: {first_three(self.left_out)}" if self.left_out else ""
+        return f"{len(self.weights)} tensors from {self.origin}{left}"
 
 
 def _stored(path: Path) -> Any:
