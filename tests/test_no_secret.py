@@ -77,7 +77,7 @@ def test_a_run_keeps_it_in_one_private_file(tmp_path: Path) -> None:
 def test_a_report_masks_what_an_older_version_wrote(tmp_path: Path) -> None:
     """The table of the command shows no password, also where env.json has one."""
     write_json(tmp_path / "env.json", {"command": ["cotuning-tune", "run", "x.toml", "--optuna-storage", URL]})
-    assert MARK not in environment_table(read_json(tmp_path / "env.json")).markdown()
+    assert MARK not in environment_table(read_json(tmp_path / "env.json"), {"tasks": {}, "accepted": []}).markdown()
 
 
 @pytest.mark.parametrize("url", [f"postgresql://u:x@{MARK}@h/db", f"postgresql://u:{MARK}:{MARK}@h/db", f"no{MARK}"])

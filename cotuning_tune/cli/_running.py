@@ -22,6 +22,8 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--nodes", type=int, default=0, metavar="N", help="wait until N nodes have joined the cluster")
     parser.add_argument("--require-token", action="store_true", help="refuse a cluster that asks for no token")
     parser.add_argument("--on-end", action="store_true", help="let the experiment's on_end command run at the end")
+    text = "go on with other data than the run began with; the report will say so"
+    parser.add_argument("--accept-data-change", action="store_true", help=text)
     parser.add_argument("--num-cpus", type=int, help="how many cores of this machine to use (default: all)")
     add_decoding(parser)
 
@@ -117,6 +119,7 @@ def request_of(options: argparse.Namespace) -> "Request":
         searches=options.repeat_search,
         cluster=_cluster(options),
         on_end=options.on_end,
+        accept_data_change=options.accept_data_change,
     )
 
 
@@ -166,6 +169,7 @@ def _resume(options: argparse.Namespace) -> int:
             small=small,
             cluster=_cluster(options),
             on_end=options.on_end,
+            accept_data_change=options.accept_data_change,
         )
     )
 
@@ -179,7 +183,7 @@ def _extend(options: argparse.Namespace) -> int:
         return _resume(options)
     if options.trials is None:
         raise UserError("--trials N is needed: how many more trials each study gets")
-    growth = extend(run, options.trials)
+    growth = extend(run, options.trials, accept_data_change=options.accept_data_change)
     where = f"{run.path} and of its repeats" if growth.repeats else run.path
     print(f"each study of {where} now has a budget of {growth.trials} trials")
     if growth.driven:

@@ -1,6 +1,7 @@
 """The commands for one configuration and for what there is: train, space, list."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from cotuning_tune.base.errors import UserError
@@ -76,6 +77,8 @@ def _train(options: argparse.Namespace) -> int:
     for line in source_lines(experiment):
         print(line)
     job = TrainingJob(spec, TrialDir(Path(options.out).resolve()) if options.out else None)
+    for notice in job.notices:
+        print(notice, file=sys.stderr)
     while not job.finished:
         row = job.advance()
         loss = f"loss {row['train_loss']:.4f}"

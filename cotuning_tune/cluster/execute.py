@@ -17,6 +17,8 @@ from cotuning_tune.cluster.signals import kept_handlers
 from cotuning_tune.cluster.trainable import TrainingTrial
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.identity import read_identity
+from cotuning_tune.run.records import TrialReport
+from cotuning_tune.run.snapshot import DataChanged
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -41,6 +43,18 @@ def leaves_tune(call: Callable[P, T]) -> Callable[P, T]:
             raise _Left(problem) from problem
 
     return guarded
+
+
+def is_lost(result: TrialReport | None, *, error: bool) -> bool:
+    """Whether a training that has ended was lost by the infrastructure.
+
+    Raises DataChanged where its worker has other data than the run began with.
+    """
+    if error or not result or "history" not in result:
+        return True
+    if result["changed"]:
+        raise DataChanged(result["changed"])
+    return result["fenced"]
 
 
 def execute(

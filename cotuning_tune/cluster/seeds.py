@@ -4,7 +4,7 @@ from typing import Generic, Protocol, TypeVar, cast
 
 from ray.tune.search import Searcher
 
-from cotuning_tune.cluster.execute import leaves_tune
+from cotuning_tune.cluster.execute import is_lost, leaves_tune
 from cotuning_tune.run.records import TrialConfig, TrialReport
 
 Work = TypeVar("Work")
@@ -57,9 +57,9 @@ class SeedSearcher(Searcher, Generic[Work]):
         if trial_id not in self.running:
             return
         work = self.running.pop(trial_id)
-        if error or not result or "history" not in result or result["fenced"]:
+        if is_lost(result, error=error):
             self.source.lost(work, self.epochs.get(trial_id, 0))
-        elif result["done"]:  # else Tune was told to end
+        elif result and result["done"]:  # else Tune was told to end
             self.source.ended(work, result)
 
     def __getstate__(self) -> dict[str, object]:

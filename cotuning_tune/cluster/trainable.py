@@ -1,5 +1,6 @@
 """The Tune trainable of trials and of retrained seeds: a step is an epoch; Tune keeps no state, their folders do."""
 
+import platform
 from typing import cast
 
 import torch
@@ -10,7 +11,9 @@ from cotuning_tune.base.files import place
 from cotuning_tune.data import Crops
 from cotuning_tune.run.folder import RunDir, TrialDir
 from cotuning_tune.run.records import TrialConfig, TrialReport, Values
+from cotuning_tune.run.snapshot import DataChanged, check
 from cotuning_tune.training import TrainingSpec
+from cotuning_tune.training.job import task_of
 from cotuning_tune.training.seed import SeedJob
 from cotuning_tune.training.splits import SplitJobs
 
@@ -22,9 +25,10 @@ class TrainingTrial(tune.Trainable):
     def setup(self, config: Values) -> None:
         given = cast(TrialConfig, config)
         torch.set_num_threads(given["threads"])
-        run, self.failed, self.own, self.fenced = RunDir(place(given["run"])), "", False, False
+        run, self.failed, self.own, self.fenced, self.changed = RunDir(place(given["run"])), "", False, False, ""
         incarnation, folder = given["incarnation"], TrialDir(place(given["folder"]))
         specs = [TrainingSpec.from_json(spec) for spec in given["specs"]]
+        self.run, self.spec, self.checked = run, specs[0], False
 
         def may_write(size: int) -> None:
             run.check_writable(incarnation, size)
@@ -41,9 +45,12 @@ class TrainingTrial(tune.Trainable):
         assert job is not None
         if not job.finished:
             try:
+                self._check_data(job)
                 job.advance()
             except OSError:
                 raise
+            except DataChanged as problem:
+                self.changed = f"{problem} (as {platform.node()} has them)"
             except Fenced:
                 self.fenced = True
             except Exception as problem:
@@ -59,11 +66,19 @@ class TrainingTrial(tune.Trainable):
             "failed": self.failed,
             "own": self.own,
             "fenced": self.fenced,
+            "changed": self.changed,
             "ready": bool(seed and seed.ready),
             "tested": seed.tested if seed else [],
             "notices": job.notices,
-            "done": job.finished or bool(self.failed) or self.fenced,
+            "done": job.finished or bool(self.failed or self.changed) or self.fenced,
         }
+
+    def _check_data(self, job: SplitJobs | SeedJob) -> None:
+        """Before the first step and before the test: whether this host has the data that the run has recorded."""
+        tests = isinstance(job, SeedJob) and job.ready
+        if not self.checked or tests:
+            check(self.run, self.spec.task, task_of(self.spec).snapshot(test=tests))
+        self.checked = True
 
     def reset_config(self, new_config: Values) -> bool:
         self.setup(new_config)

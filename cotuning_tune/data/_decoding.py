@@ -2,9 +2,9 @@
 
 Two keys. The content is the SHA-256 of the bytes of every file, the stored side and the decoder's version:
 ``images/CONTENT.npy`` holds the pixels, so a copied or renamed folder finds them. Reading all bytes at every
-start would be slow: ``images/LOOKUP.json`` says which content the files with these names, sizes, times of
-change (mtime) and of entry (ctime, which no program can set back) had. While decoding, the bytes are hashed
-again: a file that has changed in between is refused.
+start would be slow: ``images/LOOKUP.digests`` says which content the files with these names, sizes, times of
+change (mtime) and of entry (ctime, which no program can set back) had, a digest each. While decoding, the bytes are
+hashed again: a file that has changed in between is refused.
 
 The work: ``.CONTENT.npy.building`` has its full length from the start, so a full disk shows at once. A block
 of images is written to it and synced; only then does its digest go into ``.CONTENT.npy.done``. Whoever continues
@@ -24,7 +24,6 @@ Shapes: N images, B of a block, S the stored side. Values are uint8, channels fi
 import functools
 import hashlib
 import io
-import json
 import logging
 import os
 import time
@@ -39,7 +38,7 @@ import numpy as np
 
 from cotuning_tune.base.cache import cache_folder, cache_root, content_key, identity, only_one
 from cotuning_tune.base.errors import UserError, first_three
-from cotuning_tune.base.files import sync_folder, write_bytes, write_json
+from cotuning_tune.base.files import sync_folder, write_bytes
 from cotuning_tune.base.parallel import cores
 from cotuning_tune.base.pixels import decoded, decoder
 
@@ -48,6 +47,7 @@ BLOCK = 64
 DIGEST = 32
 SAY_EVERY_S = 10.0
 RESTED_S = 2.0
+CHANGED = "changed while it was read"
 
 
 @dataclass(frozen=True)
@@ -70,24 +70,25 @@ class ImageFiles:
     def lookup(self) -> str:
         """The quick key: no file is opened for it."""
         times = [(s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in self.stats]
-        return content_key("lookup 1", str(self.root.resolve()), list(self.names), times, self.size, decoder())
+        return content_key("lookup 2", str(self.root.resolve()), list(self.names), times)
 
     @cached_property
     def digests(self) -> list[str]:
-        """SHA-256 of the bytes of each file; reads them all."""
+        """SHA-256 of the bytes of each file, '' of an unreadable one; reads them all where the quick key is new."""
+        if known := _known_digests(self.lookup):
+            return known
         with ThreadPoolExecutor(cores()) as pool:
-            return list(pool.map(lambda name: _digest_of(self.root / name), self.names))
+            found = list(pool.map(lambda name: _digest_of(self.root / name), self.names))
+        # Within a tick of the clock a second change would leave the times as they are.
+        rested = max((s.st_ctime for s in self.stats), default=0.0) < time.time() - RESTED_S
+        if rested and all(found):
+            with _told_of_no_room(self):
+                write_bytes(_known_file(self.lookup), _entry(self.lookup, found), durable=False)
+        return found
 
     def content(self) -> str:
-        """The key of the pixels; reads every file where the quick key is new."""
-        if known := _known_content(self.lookup):
-            return known
-        content = content_key("decoded 3", self.digests, self.size, decoder())
-        # Within a tick of the clock a second change would leave the times as they are.
-        if max((s.st_ctime for s in self.stats), default=0.0) < time.time() - RESTED_S:
-            with _told_of_no_room(self):
-                write_json(cache_folder("images") / f"{self.lookup}.json", _entry(self.lookup, content), durable=False)
-        return content
+        """The key of the pixels."""
+        return content_key("decoded 3", self.digests, self.size, decoder())
 
     def decode(self, position: int, digest: str = "") -> np.ndarray | str:
         """Pixels [3, S, S], or what is wrong: also a content that has not the given ``digest``."""
@@ -96,30 +97,30 @@ class ImageFiles:
         except OSError as problem:
             return str(problem.strerror)
         if digest and hashlib.sha256(data).hexdigest() != digest:
-            return "changed while it was read"
+            return CHANGED
         return decoded(data, self.size)
 
 
-def _entry(lookup: str, content: str) -> dict[str, str]:
-    """What the file of a quick key says, with a checksum."""
-    return {"content": content, "check": content_key("entry 1", lookup, content)}
+def _known_file(lookup: str) -> Path:
+    return cache_folder("images") / f"{lookup}.digests"
 
 
-def _known_content(lookup: str) -> str:
-    """The content that a quick key stands for; '' where that is not known, or the file is damaged."""
-    if not (cache_root() / "images").exists():
-        return ""
-    entry = cache_folder("images") / f"{lookup}.json"
-    if identity(entry) is None:
-        return ""
-    try:
-        found = json.loads(entry.read_bytes())
-        if found == _entry(lookup, str(found["content"])):
-            return str(found["content"])
-    except (OSError, ValueError, TypeError, KeyError):
-        pass
-    log.warning("%s is damaged: it is made again", entry)
-    return ""
+def _entry(lookup: str, digests: Sequence[str]) -> bytes:
+    """What the file of a quick key holds: a checksum, then a digest for each file."""
+    whole = bytes.fromhex("".join(digests))
+    return hashlib.sha256(lookup.encode() + whole).digest() + whole
+
+
+def _known_digests(lookup: str) -> list[str]:
+    """The digests that a quick key stands for; none where they are not known, or the file is damaged."""
+    if not (cache_root() / "images").exists() or identity(_known_file(lookup)) is None:
+        return []
+    data = _known_file(lookup).read_bytes()
+    found = [data[start : start + DIGEST].hex() for start in range(DIGEST, len(data), DIGEST)]
+    if len(data) % DIGEST == 0 and data == _entry(lookup, found):
+        return found
+    log.warning("%s is damaged: it is made again", _known_file(lookup))
+    return []
 
 
 def _digest_of(path: Path) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import leaves
+from cotuning_tune.base.pixels import decoder
 from cotuning_tune.base.walk import told
 from cotuning_tune.data._decoding import ImageFiles
 from cotuning_tune.data._images import DecodedImages, EachTimeImages
@@ -39,6 +40,8 @@ class Files:
 
 class FileDataSet(DataSet):
     """A data set of image files. A subclass says which files a split has; nothing is opened until it is asked for."""
+
+    decoder = decoder()
 
     @abstractmethod
     def files(self, split: str) -> Files | None:

@@ -28,6 +28,10 @@ class Images(Protocol):
         """A key of the content: other images have another one."""
         ...
 
+    def digests(self) -> list[str]:
+        """A key of the content of each image; of a file, of its bytes."""
+        ...
+
 
 class ArrayImages:
     """Images in memory: ``pixels_N3SS`` uint8."""
@@ -46,6 +50,9 @@ class ArrayImages:
     def fingerprint(self) -> str:
         return content_key(np.asarray(self.pixels_N3SS))
 
+    def digests(self) -> list[str]:
+        return [content_key(pixels_3SS) for pixels_3SS in self.pixels_N3SS]
+
 
 class DecodedImages(ArrayImages):
     """Image files decoded once, resized to S x S (aspect lost), in a memory-mapped file of the cache.
@@ -54,11 +61,15 @@ class DecodedImages(ArrayImages):
     """
 
     def __init__(self, files: ImageFiles) -> None:
+        self._files = files
         path, self._content = decoded_file(files)
         super().__init__(np.load(path, mmap_mode="r", allow_pickle=False))
 
     def fingerprint(self) -> str:
         return self._content
+
+    def digests(self) -> list[str]:
+        return self._files.digests
 
 
 class EachTimeImages:
@@ -91,6 +102,9 @@ class EachTimeImages:
     def fingerprint(self) -> str:
         return self._files.content()
 
+    def digests(self) -> list[str]:
+        return self._files.digests
+
 
 class PooledImages:
     """The images of two collections of one size, one after the other."""
@@ -113,3 +127,6 @@ class PooledImages:
 
     def fingerprint(self) -> str:
         return content_key(self._one.fingerprint(), self._other.fingerprint())
+
+    def digests(self) -> list[str]:
+        return [*self._one.digests(), *self._other.digests()]

@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -26,6 +27,7 @@ from cotuning_tune.data import _transforms
 from cotuning_tune.data._images import Images, PooledImages
 from cotuning_tune.data._prefetch import ahead
 from cotuning_tune.hyper import hyper, to_flat
+from cotuning_tune.run.snapshot import SHORT, Image, Snapshot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +92,7 @@ class DataSet(ABC):
     counts: ClassVar[Mapping[str, int]] = MappingProxyType({})
     fetches: ClassVar[bool] = False
     decode: str = "once"
+    decoder: str = ""  # what pixels depend on besides the bytes of files
 
     def __init__(self, config: Any, stored_size: int) -> None:
         self.config = config
@@ -169,6 +172,7 @@ class Task:
         self.name, self.rate, self.config, self._data = name, rate, config, data
         self.class_names = data.class_names
         listing, val = data.train(), data.val()
+        self._listings = (listing, val)
         self.train, self.val = _splits(listing, val, rate, config)
         if not len(self.val):
             reason = "every class has a single one" if val is None else "its published split is empty"
@@ -186,6 +190,20 @@ class Task:
     def check_test(self) -> None:
         """Whether every test image can be read; nobody gets to see one. Raises UserError with its name."""
         self._data.check_test()
+
+    def snapshot(self, *, test: bool = False) -> Snapshot:
+        """What the data set is: classes, and every image of its training and validation split as published.
+
+        ``test``: of its test split too; no pixel is handed on.
+        """
+        names = tuple(map(str, self.class_names))
+        tested = {"test": _shown(self._data.test(), names)} if test else {}
+        return Snapshot(names, self._data.decoder, self._seen | tested)
+
+    @cached_property
+    def _seen(self) -> dict[str, list[Image]]:
+        names = tuple(map(str, self.class_names))
+        return {split: _shown(one, names) for split, one in zip(("train", "val"), self._listings, strict=True)}
 
     def open_test(self) -> Split:
         """The test split. Retraining alone may call this: a selection that saw it proves nothing."""
@@ -222,6 +240,15 @@ class Task:
         """A key of all that training sees: images, labels, split, sizes."""
         sizes = {key: value for key, value in to_flat(self.config).items() if key != "decode"}
         return content_key(self.train.fingerprint(), self.val.fingerprint(), sizes)
+
+
+def _shown(listing: Listing | None, classes: Sequence[str]) -> list[Image]:
+    """Name, class and content of each image of a listing."""
+    if listing is None:
+        return []
+    names = [unicodedata.normalize("NFC", name) for name in listing.names]
+    labels, digests = [classes[label] for label in listing.labels], [d[:SHORT] for d in listing.images.digests()]
+    return list(zip(names, labels, digests, strict=True))
 
 
 def _pooled(one: Listing, other: Listing) -> Listing:

@@ -29,9 +29,9 @@ from cotuning_tune.export.chosen import Winner
 from cotuning_tune.export.formats import check_packages, packed
 from cotuning_tune.export.predict import open_model
 from cotuning_tune.export.torch_model import Classifier, read_safetensors
-from cotuning_tune.run.predictions import Predictions
+from cotuning_tune.run.snapshot import check as check_data
 from cotuning_tune.training import Trainer, TrainingSpec
-from cotuning_tune.training.job import make_trainer, task_of
+from cotuning_tune.training.job import forget_tasks, make_trainer, task_of
 
 CHECKED = 256
 BATCH = 64
@@ -83,21 +83,6 @@ def evaluated(spec: TrainingSpec, weights: dict[str, Tensor]) -> Trainer:
         raise UserError(f"the retrained weights do not fit {spec.backbone} with {spec.method}: see '{wrong[0]}'")
     trainer.model.eval()
     return trainer
-
-
-def _check_classes(winner: Winner, spec: TrainingSpec) -> None:
-    """Raises UserError where the data set's classes are no longer those that the model was trained and tested on."""
-    try:
-        then = Predictions.unpacked(winner.folder.predictions.read_bytes()).classes
-    except (OSError, ValueError):  # of an older run, or lost: the report's audit says so
-        return
-    if (now := tuple(map(str, task_of(spec).class_names))) == then:
-        return
-    gone, new = (", ".join(sorted(set(a) - set(b))[:5]) or "none" for a, b in ((then, now), (now, then)))
-    raise UserError(
-        f"the classes of {spec.task} have changed since the model was trained (gone: {gone}; new: {new}): an export"
-        " would give its answers other names; put the data back"
-    )
 
 
 def _batches(task: Task) -> Iterator[np.ndarray]:
@@ -166,12 +151,13 @@ def export(winner: Winner, format_name: str, bundle: Bundle) -> Check:
     """Write the folder: model, model card, and last ``model.json``.
 
     Raises UserError, before anything is written, where the folder holds other things, a package or the images
-    are missing, or the model that was read back gives another class.
+    are missing or are not those of the run, or the model that was read back gives another class.
     """
     check_packages(format_name)
     check_folder(bundle, winner, format_name)
     spec = TrainingSpec.from_json(winner.spec)
-    _check_classes(winner, spec)
+    forget_tasks()
+    check_data(winner.run, spec.task, dataclasses.replace(task_of(spec).snapshot(), decoder=None))
     reference = evaluated(spec, read_safetensors(winner.folder.model.read_bytes()))
     network = Classifier(reference.model.backbone, reference.model.head)
     example = reference.task.crops(reference.task.val.stored([0, 0]))[0]

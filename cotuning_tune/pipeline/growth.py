@@ -6,8 +6,11 @@ from cotuning_tune.base.errors import UserError
 from cotuning_tune.run import budget
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.lock import holder
+from cotuning_tune.run.snapshot import check
+from cotuning_tune.search.checks import snapshots
 from cotuning_tune.search.driver import load_experiment
 from cotuning_tune.search.repeats import small_trials
+from cotuning_tune.training.job import forget_tasks
 
 
 @dataclass(frozen=True)
@@ -22,11 +25,12 @@ class Growth:
     repeats: bool = False
 
 
-def extend(run: RunDir, more: int) -> Growth:
+def extend(run: RunDir, more: int, *, accept_data_change: bool = False) -> Growth:
     """Give every study of a run ``more`` trials, its repeats' too; small searches beside a run stay as they are.
 
     Searches that share trials out take an equal part each. Raises UserError for less than one, for a number that
-    cannot be shared out, for a repeat alone, and where several searches are being worked on.
+    cannot be shared out, for a repeat alone, where several searches are being worked on, and for other data than
+    those the run began with.
     """
     experiment = load_experiment(run)
     if more % experiment.searches:
@@ -40,5 +44,10 @@ def extend(run: RunDir, more: int) -> Growth:
             f"{run.path} has {run.searches} searches, which grow together between two drivers: wait for the one of"
             f" {owner['user']} on {owner['host']} (process {owner['pid']}) or stop it, then extend"
         )
+    driven = holder(run) is not None
+    if not (driven or accept_data_change):  # else its driver has looked at them
+        forget_tasks()
+        for task, snapshot in snapshots(experiment).items():
+            check(run, task, snapshot)
     trials = budget.extend(run, experiment.trials, more // experiment.searches)
-    return Growth(trials, holder(run) is not None, run.searches > 1 and not small_trials(run))
+    return Growth(trials, driven, run.searches > 1 and not small_trials(run))

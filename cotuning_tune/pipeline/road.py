@@ -23,9 +23,10 @@ from cotuning_tune.run.identity import settle
 from cotuning_tune.run.lock import driver_lock
 from cotuning_tune.run.on_end import OnEnd
 from cotuning_tune.run.records import Owner
+from cotuning_tune.run.snapshot import settle_data
 from cotuning_tune.run.stream import Observer, Stream
 from cotuning_tune.run.summary import Summary, standing_of
-from cotuning_tune.search.checks import check_studies, keep_sizes, not_taken, source_lines
+from cotuning_tune.search.checks import check_studies, keep_sizes, not_taken, snapshots, source_lines
 from cotuning_tune.search.driver import open_studies, run_search
 from cotuning_tune.search.heads import kept_ledger_head
 from cotuning_tune.search.repeats import prepare_repeats, set_searches
@@ -88,6 +89,9 @@ def _work(request: Request, run: RunDir, sizes: dict[str, int] | None, stream: S
         searches = [(run, experiment), *prepare_repeats(run, experiment)]
         stream.tell(Checked({one.name: _standing(one, its) for one, its in searches}))
         measured = sizes or check_studies(experiment)  # before a cluster is started
+        data = snapshots(experiment)
+        for line in settle_data(run, data, accept=request.accept_data_change):
+            stream.notice(line)
         for line in [*source_lines(experiment), *not_taken(experiment), *first_lines(experiment)]:
             stream.notice(line)
         stack.enter_context(connected(request.cluster.address, request.cluster.cpus))
@@ -101,6 +105,7 @@ def _work(request: Request, run: RunDir, sizes: dict[str, int] | None, stream: S
         for repeat, again in searches[1:]:
             with driver_lock(repeat, stream.waiting) as own:
                 settle(repeat, stream.notice)
+                settle_data(repeat, data, accept=request.accept_data_change)
                 lacking.append(stages.work(repeat, again, own))
     return next((reason for reason in lacking if reason), "")
 

@@ -17,6 +17,7 @@ from cotuning_tune.run.choice import RULES, choose, judged
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.predictions import file_hash
 from cotuning_tune.run.records import Confirmation, TrialRow
+from cotuning_tune.run.snapshot import DataRecord, read_record
 
 HeadOf = Callable[[RunDir], ledger.Head | None]
 EDITED = "damaged or edited"
@@ -100,7 +101,15 @@ def _predictions_problem(study: StudyResult, result: dict[str, Any]) -> str:
     return "" if same else f"{where} does not have the hash that result.json records: {EDITED}"
 
 
-def _result_problems(study: StudyResult, entries: list[tuple[int, dict[str, Any]]]) -> list[str]:
+def _data_problem(study: StudyResult, result: dict[str, Any], where: str, data: DataRecord) -> str:
+    """The test images of a result against those that the run has recorded; earlier versions recorded none."""
+    known = data["tasks"].get(study.task)
+    if known is None or "data" not in result or result["data"] == known["keys"]["test"]:
+        return ""
+    return f"{where} was tested on other images than those in data.json"
+
+
+def _result_problems(study: StudyResult, entries: list[tuple[int, dict[str, Any]]], data: DataRecord) -> list[str]:
     """Every ``result.json`` against the ledger's line of it; ``entries``: the study's, with their line numbers."""
     problems, name = [], _name(study)
     written = {(e.get("seed"), e.get("config")): (n, e) for n, e in entries if e.get("event") == "result"}
@@ -116,7 +125,11 @@ def _result_problems(study: StudyResult, entries: list[tuple[int, dict[str, Any]
             problems.append(f"{where} has a test accuracy that the test ledger does not know: {EDITED}")
         if result["state"] == "COMPLETE" and key not in tested:
             problems.append(f"{where} was tested without a test evaluation in the test ledger")
-        found = (_configuration_problem(study, result, where), _predictions_problem(study, result))
+        found = (
+            _configuration_problem(study, result, where),
+            _predictions_problem(study, result),
+            _data_problem(study, result, where, data),
+        )
         problems += [problem for problem in found if problem]
     there = {result["seed"] for result in study.seeds}
     lost = sorted(str(seed) for seed, _ in written if seed not in there)
@@ -132,7 +145,8 @@ def _pending(study: StudyResult, entries: list[tuple[int, dict[str, Any]]]) -> i
 
 
 def audit_studies(run: RunDir, studies: list[StudyResult]) -> list[StudyAudit]:
-    """Every study against the ledger and the files of its search."""
+    """Every study against the ledger, the files of its search and the data that the run has recorded."""
+    data = read_record(run)
     by_study: dict[str, list[tuple[int, dict[str, Any]]]] = {}
     for number, entry in enumerate(ledger.read(run.ledger), 1):
         by_study.setdefault(str(entry.get("study")) if isinstance(entry, dict) else "", []).append((number, entry))
@@ -141,7 +155,7 @@ def audit_studies(run: RunDir, studies: list[StudyResult]) -> list[StudyAudit]:
         assert study.folder is not None
         entries = by_study.pop(study.folder.name, [])
         tested = [e.get("config") for _, e in entries if e.get("event") == "test_evaluation"]
-        problems = _selection_problems(study) + _result_problems(study, entries)
+        problems = _selection_problems(study) + _result_problems(study, entries, data)
         needed = len(study.accuracies) + _pending(study, entries)
         audits.append(StudyAudit(study, len(tested), needed, len(set(tested)), problems))
     return audits

@@ -1,10 +1,12 @@
 """What a run used that its figures do not show by themselves."""
 
+import time
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
 from cotuning_tune.report.results import StudyResult
+from cotuning_tune.run.snapshot import DataRecord
 
 DIRECT = "direct"
 
@@ -27,6 +29,16 @@ def backbone_remarks(experiment: Mapping[str, Any], environment: Mapping[str, An
             f"The source head is random and knows no classes: {named} cannot show here what {them} made for."
         )
     return remarks
+
+
+def data_remarks(record: DataRecord) -> list[str]:
+    """A warning for each change of the data that was accepted while the run went on."""
+    return [
+        f"WARNING: the data of {change['task']} changed during the run, which was accepted on"
+        f" {time.strftime('%Y-%m-%d', time.gmtime(change['since']))}: {change['changes']}; what was trained before and"
+        " after is not of the same data."
+        for change in record["accepted"]
+    ]
 
 
 def direct_remarks(studies: list[StudyResult]) -> list[str]:

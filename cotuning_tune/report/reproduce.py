@@ -10,6 +10,7 @@ from cotuning_tune.base.tables import Table
 from cotuning_tune.base.toml_text import format_value
 from cotuning_tune.report.results import StudyResult
 from cotuning_tune.run.folder import RunDir
+from cotuning_tune.run.snapshot import DataRecord, TaskRecord
 
 
 def train_command(run: RunDir, study: StudyResult) -> str:
@@ -37,17 +38,24 @@ def reproduce_table(run: RunDir, studies: list[StudyResult]) -> Table:
     return Table("reproduce", "To make one study again", ["method", "study", "configuration", "command"], rows, note)
 
 
-def environment_table(environment: Mapping[str, Any]) -> Table:
-    """Versions, hardware and command, from ``env.json``."""
+def environment_table(environment: Mapping[str, Any], data: DataRecord) -> Table:
+    """Versions, hardware and command, from ``env.json``; images and key of each task's data, from ``data.json``."""
     gpus = environment.get("gpus", [])
     rows = [
         ["cotuning_tune", str(environment.get("cotuning_tune", "-"))],
         ["python", str(environment.get("python", "-"))],
         *([name, str(version)] for name, version in environment.get("packages", {}).items()),
         ["GPUs", ", ".join(f"{gpus.count(name)} x {name}" for name in dict.fromkeys(gpus)) or "none"],
+        *([f"data of {task}", _shown(record)] for task, record in data["tasks"].items()),
         ["command", masked(shlex.join(_without_folders(environment.get("command", [])))) or "-"],
     ]
     return Table("environment", "Made with", ["what", "value"], rows)
+
+
+def _shown(record: TaskRecord) -> str:
+    """Classes, images of each split as published, and their keys."""
+    splits = [f"{split} {count} ({record['keys'][split]})" for split, count in record["images"].items() if count]
+    return f"{record['classes']} classes; images (key): {', '.join(splits)}"
 
 
 def _without_folders(command: list[str]) -> list[str]:

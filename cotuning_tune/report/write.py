@@ -10,7 +10,7 @@ from cotuning_tune.base.tables import Table
 from cotuning_tune.report.advice import read_space
 from cotuning_tune.report.answer import Answer, answer_of, open_question
 from cotuning_tune.report.audit import HeadOf, audit_remarks, audit_studies, audit_table
-from cotuning_tune.report.caveats import backbone_remarks, direct_remarks
+from cotuning_tune.report.caveats import backbone_remarks, data_remarks, direct_remarks
 from cotuning_tune.report.comparison import (
     Comparisons,
     baseline_table,
@@ -37,6 +37,7 @@ from cotuning_tune.report.repeats import (
 from cotuning_tune.report.reproduce import environment_table, reproduce_table
 from cotuning_tune.report.results import StudyResult, device_of, methods_of, read_studies, read_tables
 from cotuning_tune.run.folder import RunDir
+from cotuning_tune.run.snapshot import read_record
 
 IN_TERMINAL = ("main", "statistics", "configurations", "budget", "repeats")
 ROWS_IN_TERMINAL = 12
@@ -147,7 +148,7 @@ def build_report(run: RunDir, aim: str = "", head_of: HeadOf | None = None) -> R
     ledger went, as its studies know it. Raises UserError for 'methods' where the run does not tell methods apart.
     """
     asked, studies = read_tables(run), read_studies(run)
-    environment = read_json(run.environment)
+    environment, data = read_json(run.environment), read_record(run)
     audits = audit_studies(run, studies)
     advice, searches = examine(read_space(run), studies), read_searches(run, studies)
     units, lead = independent(searches), aim or asked["experiment"].get("aim", "model")
@@ -165,6 +166,7 @@ def build_report(run: RunDir, aim: str = "", head_of: HeadOf | None = None) -> R
         *audit_remarks(run, studies, audits, head_of),
         *_growth_remark(run),
         *published_remarks(asked, studies),
+        *data_remarks(data),
         *backbone_remarks(asked["experiment"], environment),
         *direct_remarks(studies),
         *diagnostics_remarks(advice),
@@ -185,7 +187,7 @@ def build_report(run: RunDir, aim: str = "", head_of: HeadOf | None = None) -> R
         *searches_tables(searches, device),
         audit_table(audits),
         reproduce_table(taken.run, taken.studies),
-        environment_table(environment),
+        environment_table(environment, data),
     ]
     return Report(run.name, [t for t in tables if t is not None], remarks, answer, studies, build_figures(run, studies))
 

@@ -196,6 +196,15 @@ class RunDir:
         return self.path / "run.json"
 
     @property
+    def data_record(self) -> Path:
+        """What the data were when the run began, and which changes were accepted since."""
+        return self.path / "data.json"
+
+    def data_files(self, task: str) -> Path:
+        """Every image of a task by name, class and content."""
+        return self.path / "data" / f"{task}.json.gz"
+
+    @property
     def journal(self) -> Path:
         return self.path / "optuna.journal"
 

@@ -36,7 +36,10 @@ class TrialConfig(TypedDict):
 
 
 class Tested(TypedDict, total=False):
-    """What the test split said; empty where the training failed. ``predictions``: the hash of predictions.npz."""
+    """What the test split said; empty where the training failed.
+
+    ``predictions``: the hash of predictions.npz; ``data``: the test split's key, as in data.json.
+    """
 
     test_accuracy: float
     test_mean_class_accuracy: float
@@ -44,14 +47,15 @@ class Tested(TypedDict, total=False):
     test_images: int
     test_crops: str
     predictions: str
+    data: str
 
 
 class TrialReport(TypedDict):
     """What a worker reports after each step: all epochs so far, and of how many; ``failed`` with the reason.
 
     ``val_accuracy`` and ``val_loss``: of the epoch that is kept, the mean over the validation splits so far.
-    ``own``: the method itself failed, and would again; ``fenced``: another process works here now. Of a seed:
-    ``ready`` to be tested, and what came of it.
+    ``own``: the method itself failed, and would again; ``fenced``: another process works here now; ``changed``: the
+    worker has other data, and how, '' of the same. Of a seed: ``ready`` to be tested, and what came of it.
     """
 
     history: list[Epoch]
@@ -62,6 +66,7 @@ class TrialReport(TypedDict):
     failed: str
     own: bool
     fenced: bool
+    changed: str
     ready: bool
     tested: list[Tested]  # one at most: Tune takes dictionaries apart
     notices: list[str]

@@ -13,7 +13,8 @@ from cotuning_tune.hyper import build
 from cotuning_tune.methods import Method, method
 from cotuning_tune.models import TransferModel
 from cotuning_tune.run.folder import RunDir
-from cotuning_tune.training.job import check_images, source_of, task_of
+from cotuning_tune.run.snapshot import Snapshot
+from cotuning_tune.training.job import check_images, forget_tasks, source_of, task_of
 
 ENTRY = 400  # what a file of tensors needs for each besides its values
 GENERATORS = 12_000  # bytes of the random generators' states
@@ -25,6 +26,7 @@ def check_studies(experiment: Experiment) -> dict[str, int]:
     The bytes of the largest checkpoints: ``state`` (of a running training) and ``weights`` (of a model).
     """
     sizes = {"state": 0, "weights": 0}
+    forget_tasks()
     for study in experiment.studies:
         spec = experiment.spec(study, {}, 0)
         task, source = task_of(spec), source_of(spec)
@@ -40,6 +42,12 @@ def check_studies(experiment: Experiment) -> dict[str, int]:
         for name, needed in checkpoint_sizes(model, made).items():
             sizes[name] = max(sizes[name], needed)
     return sizes
+
+
+def snapshots(experiment: Experiment) -> dict[str, Snapshot]:
+    """What the data of each task are now."""
+    first = {study.task: study for study in reversed(experiment.studies)}
+    return {task: task_of(experiment.spec(study, {}, 0)).snapshot(test=True) for task, study in first.items()}
 
 
 def not_taken(experiment: Experiment) -> list[str]:

@@ -8,7 +8,7 @@ from ray.tune.search import Searcher
 
 from cotuning_tune.base.files import read_lines
 from cotuning_tune.cluster.driver import LOST, Driver
-from cotuning_tune.cluster.execute import leaves_tune
+from cotuning_tune.cluster.execute import is_lost, leaves_tune
 from cotuning_tune.run.events import EpochEnded, TrialEnded, TrialStarted, TrialState
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.records import Epoch, TrialReport, TrialResult, Values
@@ -107,9 +107,9 @@ class StudySearcher(Searcher):
         if issue is None:
             return
         self._check_owner()
-        if error or not result or "history" not in result or result["fenced"]:
+        if is_lost(result, error=error):
             self._lost(issue)
-        else:
+        elif result:
             self.on_trial_result(trial_id, result)
             self._ended(issue, result)
         del self.issued[trial_id]

@@ -29,7 +29,7 @@ from cotuning_tune.training.trainer import Trainer
 
 Row = dict[str, Any]
 log = logging.getLogger(__name__)
-STATE = "state 3"
+STATE = "state 4"
 
 
 @functools.lru_cache(maxsize=4)
@@ -42,6 +42,11 @@ def task_of(spec: TrainingSpec) -> Task:
     """The task of a spec, read once per process."""
     texts = [json.dumps(part, sort_keys=True) for part in (spec.task_config, spec.data_options)]
     return _open_task(spec.task, spec.rate, texts[0], texts[1], spec.format)
+
+
+def forget_tasks() -> None:
+    """Whoever begins something new in this process sees the data as they are now."""
+    _open_task.cache_clear()
 
 
 def rows_of(spec: TrainingSpec) -> int:
@@ -151,14 +156,18 @@ class TrainingJob:
         self.epochs = rows_of(spec)
         self.history: list[Row] = []
         self._trainer: Trainer | None = None
-        self._key = content_key(STATE, spec.identity())
         self._state: dict[str, Any] | None = None
         self.notices: list[str] = []
         self._token = ""
         if folder is not None:
-            self._state, self.notices = read_state(folder.state, self._key)
+            self._state, self.notices = read_state(folder.state, lambda: self._key)
         if self._state is not None:
             self.history = self._state["history"]
+
+    @functools.cached_property
+    def _key(self) -> str:
+        """What a state must belong to: the configuration, and what training sees of the data."""
+        return content_key(STATE, self.spec.identity(), task_of(self.spec).fingerprint())
 
     @property
     def finished(self) -> bool:

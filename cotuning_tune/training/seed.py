@@ -119,4 +119,5 @@ class SeedJob:
             "test_images": tested.count,
             "test_crops": self.crops,
             "predictions": file_hash(data),
+            "data": trainer.task.snapshot(test=True).keys["test"],
         }

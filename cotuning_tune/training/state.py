@@ -7,6 +7,7 @@ noticed, whatever happened to it.
 import hashlib
 import io
 import pickle  # nosec B403 # for the name of its error
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,11 @@ def write_state(path: Path, data: bytes) -> None:
     write_bytes(path, data)
 
 
-def read_state(path: Path, belongs: str) -> tuple[dict[str, Any] | None, list[str]]:
-    """The newest good state whose ``spec`` is ``belongs``, and a line for each that is not usable."""
+def read_state(path: Path, belongs: Callable[[], str]) -> tuple[dict[str, Any] | None, list[str]]:
+    """The newest good state whose ``spec`` is what ``belongs`` says, and a line for each that is not usable.
+
+    ``belongs`` is asked where there is a state alone.
+    """
     notices: list[str] = []
     for candidate in (path, previous(path)):
         if not candidate.exists():
@@ -65,8 +69,8 @@ def read_state(path: Path, belongs: str) -> tuple[dict[str, Any] | None, list[st
         except ValueError as problem:
             notices.append(f"{candidate} is damaged ({problem}): continuing from the state before it")
             continue
-        if state["spec"] != belongs:
-            notices.append(f"{candidate} belongs to another configuration: not used")
+        if state["spec"] != belongs():
+            notices.append(f"{candidate} belongs to another configuration or to other data: not used")
             continue
         return state, notices
     if notices:

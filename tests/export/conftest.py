@@ -16,6 +16,8 @@ from cotuning_tune.retrain import _discard_other_configuration, _entry, _write_r
 from cotuning_tune.run import ledger
 from cotuning_tune.run.choice import RULES
 from cotuning_tune.run.folder import RunDir
+from cotuning_tune.run.snapshot import settle_data
+from cotuning_tune.search.checks import snapshots
 from cotuning_tune.training.seed import SeedJob
 
 METHODS = ("fine_tune", "co_tuning")
@@ -60,6 +62,7 @@ def write_search(run: RunDir, text: str) -> None:
     experiment = parse(text, "small")
     write_bytes(run.experiment_file, text.encode())
     write_json(run.environment, {"gpus": []})
+    settle_data(run, snapshots(experiment), accept=False)
     for study in experiment.studies:
         spec, values = experiment.spec(study, {"optim/lr": 0.03}, seed=100), {"optim/lr": 0.03}
         named = {"task": study.task, "rate": study.rate, "method": study.method}

@@ -1,6 +1,7 @@
 """What an export holds, what it says of itself, and what is refused."""
 
 import importlib.util
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,6 @@ from cotuning_tune.export.chosen import find_winner
 from cotuning_tune.export.torch_model import read_safetensors
 from cotuning_tune.export.write import export
 from cotuning_tune.run.folder import RunDir
-from cotuning_tune.training.job import _open_task
 from tests.export.conftest import CELL
 
 Call = Callable[..., tuple[int, list[str], list[str]]]
@@ -201,29 +201,35 @@ def test_licences() -> None:
         models.licence_of("resnet5")
 
 
-def test_classes_that_have_changed_since(small_run: RunDir, clothes: Path, tmp_path: Path) -> None:
-    """A class folder that was renamed, or came to be, after the run: no export gives the model other names."""
+def test_data_that_have_changed_since(small_run: RunDir, clothes: Path, tmp_path: Path) -> None:
+    """A class folder that was renamed, or came to be, or an image that moved: no export gives the model other names."""
     winner = find_winner(small_run, CELL)
 
-    def refused(gone: str, new: str) -> None:
-        _open_task.cache_clear()
-        with pytest.raises(UserError, match=rf"since the model was trained \(gone: {gone}; new: {new}\)"):
+    def refused(words: str) -> None:
+        with pytest.raises(UserError, match=re.escape(f"began with: {words}: put them back")):
             export(winner, "safetensors", Bundle(tmp_path / "out"))
         assert not (tmp_path / "out").exists()
 
+    def rename(old: str, new: str) -> None:
+        for split in ("train", "test"):
+            (clothes / split / old).rename(clothes / split / new)
+
+    rename("bag", "hat")
     try:
-        for split in ("train", "test"):
-            (clothes / split / "bag").rename(clothes / split / "hat")
-        refused("bag", "hat")
+        refused("the list of classes differs (gone: bag, new: hat); train: 12 of another class (train/bag/0.png, ...)")
     finally:
-        for split in ("train", "test"):
-            (clothes / split / "hat").rename(clothes / split / "bag")
+        rename("hat", "bag")
     try:
         for split in ("train", "test"):
             shutil.copytree(clothes / split / "bag", clothes / split / "sack")
-        refused("none", "sack")
+        refused("the list of classes differs (new: sack); train: 12 new (train/sack/0.png, ...)")
     finally:
         for split in ("train", "test"):
             shutil.rmtree(clothes / split / "sack")
-        _open_task.cache_clear()
+    moved, to = clothes / "train" / "bag" / "0.png", clothes / "train" / "pullover" / "new.png"
+    moved.rename(to)
+    try:
+        refused("train: 1 of another class (train/bag/0.png)")
+    finally:
+        to.rename(moved)
     export(winner, "safetensors", Bundle(tmp_path / "out"))

@@ -10,8 +10,20 @@ from cotuning_tune.report.reproduce import environment_table, reproduce_table, t
 from cotuning_tune.report.results import StudyResult, read_studies
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.ledger import config_hash
+from cotuning_tune.run.snapshot import DataRecord
 from tests.report.synthetic import write_run
 
+DATA: DataRecord = {
+    "tasks": {
+        "birds": {
+            "classes": 3,
+            "images": {"train": 12, "val": 0, "test": 6},
+            "keys": {"train": "ab", "val": "00", "test": "cd"},
+            "decoder": "",
+        }
+    },
+    "accepted": [],
+}
 TINY = """
 [experiment]
 tasks = ["synthetic"]
@@ -62,8 +74,9 @@ def test_every_study_has_its_command(tmp_path: Path) -> None:
 
 
 def test_the_environment() -> None:
-    """Versions, GPUs by kind, and the command without the folder of the program."""
+    """Versions, GPUs by kind, each task's data, and the command without the folder of the program."""
     found = {"cotuning_tune": "1", "python": "3", "packages": {"torch": "2"}, "gpus": ["A", "B", "A"]}
-    rows = environment_table(found | {"command": ["/somewhere/cotuning-tune", "run", "x y.toml"]}).rows
+    rows = environment_table(found | {"command": ["/somewhere/cotuning-tune", "run", "x y.toml"]}, DATA).rows
     expected = [["cotuning_tune", "1"], ["python", "3"], ["torch", "2"], ["GPUs", "2 x A, 1 x B"]]
+    expected += [["data of birds", "3 classes; images (key): train 12 (ab), test 6 (cd)"]]
     assert rows == [*expected, ["command", "cotuning-tune run 'x y.toml'"]]

@@ -162,6 +162,7 @@ class Search(RuleBasedStateMachine):
             "failed": failed,
             "own": bool(failed),
             "fenced": False,
+            "changed": "",
             "ready": False,
             "tested": [],
             "notices": [],

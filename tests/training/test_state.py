@@ -25,7 +25,7 @@ def test_code_in_a_state_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     path = tmp_path / "state.pt"
     write_state(path, packed({"spec": "mine", "epoch": 3}))
     write_state(path, evil)
-    state, notices = read_state(path, "mine")
+    state, notices = read_state(path, lambda: "mine")
     assert state == {"spec": "mine", "epoch": 3}
     assert notices == [
         f"{path} is damaged (it holds more than tensors and plain values): continuing from the state before it"

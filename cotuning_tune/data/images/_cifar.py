@@ -50,6 +50,9 @@ class EnlargedImages:
     def fingerprint(self) -> str:
         return content_key("enlarged 1", self.pixels_N3ss, self.size)
 
+    def digests(self) -> list[str]:
+        return [content_key(pixels_3ss) for pixels_3ss in self.pixels_N3ss]
+
 
 class Cifar(DataSet):
     """A CIFAR set: ``folder`` holds ``batches`` of each split, and ``meta`` the names of the classes."""
