@@ -22,7 +22,7 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--nodes", type=int, default=0, metavar="N", help="wait until N nodes have joined the cluster")
     parser.add_argument("--require-token", action="store_true", help="refuse a cluster that asks for no token")
     parser.add_argument("--on-end", action="store_true", help="let the experiment's on_end command run at the end")
-    text = "go on with other data than the run began with; the report will say so"
+    text = "continue with other data than the run began with; the report will say so"
     parser.add_argument("--accept-data-change", action="store_true", help=text)
     parser.add_argument("--num-cpus", type=int, help="how many cores of this machine to use (default: all)")
     add_decoding(parser)

@@ -32,7 +32,7 @@ def backbone_remarks(experiment: Mapping[str, Any], environment: Mapping[str, An
 
 
 def data_remarks(record: DataRecord) -> list[str]:
-    """A warning for each change of the data that was accepted while the run went on."""
+    """A warning for each change of the data that was accepted meanwhile."""
     return [
         f"WARNING: the data of {change['task']} changed during the run, which was accepted on"
         f" {time.strftime('%Y-%m-%d', time.gmtime(change['since']))}: {change['changes']}; what was trained before and"
