@@ -62,8 +62,8 @@ class Request:
     ``run``: where, as a new run or one that exists (``experiment_of`` reads its experiment); ``search`` and
     ``retrain``: the stages, the report follows the second; ``searches``: how many searches in all, None as the run has;
     ``small``: trials that small searches beside an existing run's own share out, to compare its methods;
-    ``on_end``: whether the experiment's own command may run at the end; ``accept_data_change``: continue with data other
-    than those the run began with, on the record.
+    ``on_end``: whether the experiment's own command may run at the end; ``accept_data_change``: continue with
+    data other than those the run began with, on the record.
     """
 
     experiment: Experiment

@@ -146,7 +146,7 @@ def read_record(run: RunDir) -> DataRecord:
 
 
 def check(run: RunDir, task: str, now: Snapshot) -> None:
-    """Raises DataChanged with numbers where the data are not those recorded; where nothing is recorded nothing differs."""
+    """Raises DataChanged with numbers where the data are not those recorded, if any are."""
     if said := _differences(run, read_record(run), task, now):
         raise DataChanged(
             f"the data of {task} are not those that {run.path} began with: {'; '.join(said)}: put them back, start a"
