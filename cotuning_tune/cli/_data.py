@@ -130,7 +130,9 @@ class _Address:
         return dict(experiment.data[task])
 
     def open(self, stored_size: int) -> "DataSet":
-        return self.kind(self.config, stored_size)
+        data = self.kind(self.config, stored_size)
+        data.decoding = self.task.decoding
+        return data
 
 
 def _list(_: argparse.Namespace) -> int:

@@ -29,5 +29,5 @@ def open_task(
     """The task ``name`` (of data set ``kind``, by default the same word) with the data set's options."""
     found = data_set(kind or name)
     data = found(build(found.Config, options or {}, f"data.{name}"), config.resize)
-    data.decode = config.decode
+    data.decode, data.decoding = config.decode, config.decoding
     return Task(name, data, rate, config)

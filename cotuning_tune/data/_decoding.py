@@ -40,7 +40,7 @@ from cotuning_tune.base.cache import cache_folder, cache_root, content_key, iden
 from cotuning_tune.base.errors import UserError, first_three
 from cotuning_tune.base.files import sync_folder, write_bytes
 from cotuning_tune.base.parallel import cores
-from cotuning_tune.base.pixels import decoded, decoder
+from cotuning_tune.base.pixels import PLAIN, Decoding, decoded, decoder
 
 log = logging.getLogger(__name__)
 BLOCK = 64
@@ -57,6 +57,7 @@ class ImageFiles:
     root: Path
     names: Sequence[str]
     size: int
+    how: Decoding = PLAIN
 
     @cached_property
     def stats(self) -> list[os.stat_result]:
@@ -88,7 +89,21 @@ class ImageFiles:
 
     def content(self) -> str:
         """The key of the pixels."""
-        return content_key("decoded 3", self.digests, self.size, decoder())
+        return content_key("decoded 3", self.digests, self.size, decoder(self.how))
+
+    @property
+    def _checked(self) -> Path:
+        return cache_folder("images") / f"{self.content()}.checked"
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether every file of this content was decoded before, though its pixels were not kept."""
+        return identity(self._checked) is not None
+
+    def keep_checked(self) -> None:
+        """Note that every file could be decoded."""
+        with _told_of_no_room(self):
+            write_bytes(self._checked, b"", durable=False)
 
     def decode(self, position: int, digest: str = "") -> np.ndarray | str:
         """Pixels [3, S, S], or what is wrong: also a content that has not the given ``digest``."""
@@ -98,7 +113,7 @@ class ImageFiles:
             return str(problem.strerror)
         if digest and hashlib.sha256(data).hexdigest() != digest:
             return CHANGED
-        return decoded(data, self.size)
+        return decoded(data, self.size, self.how)
 
 
 def _known_file(lookup: str) -> Path:

@@ -41,7 +41,9 @@ class Files:
 class FileDataSet(DataSet):
     """A data set of image files. A subclass says which files a split has; nothing is opened until it is asked for."""
 
-    decoder = decoder()
+    @property
+    def decoder(self) -> str:  # type: ignore[override]
+        return decoder(self.decoding)
 
     @abstractmethod
     def files(self, split: str) -> Files | None:
@@ -60,10 +62,12 @@ class FileDataSet(DataSet):
     def test(self) -> Listing:
         return self._read(self._split("test"))
 
-    def check_test(self) -> None:
-        listing = self._read(self._split("test"))  # decodes them all where they are decoded once
-        if isinstance(listing.images, EachTimeImages):
-            listing.images.check()
+    def check(self) -> None:
+        self._split("test")
+        for found in filter(None, map(self.files, SPLITS)):
+            listing = self._read(found)  # decodes them all where they are decoded once
+            if isinstance(listing.images, EachTimeImages):
+                listing.images.check()
 
     def not_taken(self) -> list[str]:
         found: dict[str, dict[str, None]] = {}
@@ -79,6 +83,6 @@ class FileDataSet(DataSet):
         return found
 
     def _read(self, found: Files) -> Listing:
-        files = ImageFiles(found.root, found.names, self.stored_size)
+        files = ImageFiles(found.root, found.names, self.stored_size, self.decoding)
         images = EachTimeImages(files) if self.decode == "each" or not found.names else DecodedImages(files)
         return Listing(found.names, found.labels, images)

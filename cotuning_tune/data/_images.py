@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from cotuning_tune.base.cache import content_key
-from cotuning_tune.data._decoding import ImageFiles, decoded_file, refuse_broken
+from cotuning_tune.base.errors import first_three
+from cotuning_tune.data._decoding import CHANGED, ImageFiles, decoded_file, refuse_broken
+from cotuning_tune.run.snapshot import DataChanged
 
 
 class Images(Protocol):
@@ -73,9 +75,10 @@ class DecodedImages(ArrayImages):
 
 
 class EachTimeImages:
-    """Image files decoded whenever they are asked for, by as many threads as torch has; nothing is stored.
+    """Image files decoded whenever they are asked for, by as many threads as torch has; no pixel is stored.
 
-    Pixels and fingerprint are those of ``DecodedImages``. ``take`` raises UserError for a broken file.
+    Pixels and fingerprint are those of ``DecodedImages``. ``take`` raises UserError for a broken file, DataChanged for
+    one that is another than at the start.
     """
 
     def __init__(self, files: ImageFiles) -> None:
@@ -85,17 +88,26 @@ class EachTimeImages:
         return len(self._files.names)
 
     def check(self) -> None:
-        """Decode every file once. Raises UserError that names the broken ones."""
+        """Decode every file, once for this content and these rules. Raises UserError that names the broken ones."""
+        if self._files.is_checked:
+            return
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            said = pool.map(lambda p: (p, self._files.decode(p)), range(len(self)))
+            said = pool.map(lambda p: (p, self._decode(p)), range(len(self)))
             self._refuse((p, d) for p, d in said if isinstance(d, str))
+        self._files.keep_checked()
+
+    def _decode(self, position: int) -> np.ndarray | str:
+        return self._files.decode(position, self._files.digests[position])
 
     def _refuse(self, broken: Iterable[tuple[int, str]]) -> None:
-        refuse_broken(self._files, [f"{self._files.names[p]} ({reason})" for p, reason in broken])
+        found = list(broken)
+        if changed := [self._files.names[p] for p, reason in found if reason == CHANGED]:
+            raise DataChanged(f"{first_three(changed)} in {self._files.root} changed since the start: put them back")
+        refuse_broken(self._files, [f"{self._files.names[p]} ({reason})" for p, reason in found])
 
     def take(self, positions: Sequence[int]) -> Tensor:
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            decoded = list(pool.map(self._files.decode, positions))
+            decoded = list(pool.map(self._decode, positions))
         self._refuse((p, d) for p, d in zip(positions, decoded, strict=True) if isinstance(d, str))
         return torch.from_numpy(np.stack([d for d in decoded if not isinstance(d, str)]))
 

@@ -23,10 +23,11 @@ from torch import Tensor
 
 from cotuning_tune.base.cache import content_key
 from cotuning_tune.base.errors import UserError
+from cotuning_tune.base.pixels import PLAIN, Decoding
 from cotuning_tune.data import _transforms
 from cotuning_tune.data._images import Images, PooledImages
 from cotuning_tune.data._prefetch import ahead
-from cotuning_tune.hyper import hyper, to_flat
+from cotuning_tune.hyper import at_least, hyper, to_flat
 from cotuning_tune.run.snapshot import SHORT, Image, Snapshot
 
 
@@ -44,7 +45,18 @@ class TaskConfig:
     train_on: Literal["train", "trainval"] = hyper("train", doc="trainval: no image is kept for validation")
     decode: Literal["once", "each"] = hyper("once", doc="into the cache, or each time: the results are the same")
 
+    ground: str = hyper("white", doc="colour under transparent parts: a name, or '#rrggbb'")
+    truncated: Literal["refuse", "load"] = hyper("refuse", doc="files that end too early; load: the rest is grey")
+    max_megapixels: int = hyper(179, doc="larger images are refused before they are decoded")
+
+    @property
+    def decoding(self) -> Decoding:
+        """What a user has chosen of the decoder's rules."""
+        return Decoding(self.ground, self.truncated == "load", self.max_megapixels)
+
     def __post_init__(self) -> None:
+        at_least(self, "task", max_megapixels=1)
+        _ = self.decoding
         if not 0 < self.size <= self.resize:
             raise UserError(f"task.size = {self.size} must lie between 1 and task.resize = {self.resize}", "task.size")
         if not 0 < self.val_fraction < 1:
@@ -83,7 +95,8 @@ class DataSet(ABC):
 
     ``page``: where its owners publish it. ``layout``: how its folder looks, for people. ``counts``: what is
     published of it: ``classes``, and images by split (``train``, ``val``, ``test``). ``fetches``: it can
-    be downloaded by ``download``. ``decode``: ``once`` into the cache, or ``each`` time, where it is files.
+    be downloaded by ``download``. Where it is files, ``decode``: ``once`` into the cache, or ``each`` time;
+    ``decoding``: by which rules.
     """
 
     Config: ClassVar[type]
@@ -92,6 +105,7 @@ class DataSet(ABC):
     counts: ClassVar[Mapping[str, int]] = MappingProxyType({})
     fetches: ClassVar[bool] = False
     decode: str = "once"
+    decoding: Decoding = PLAIN
     decoder: str = ""  # what pixels depend on besides the bytes of files
 
     def __init__(self, config: Any, stored_size: int) -> None:
@@ -120,10 +134,10 @@ class DataSet(ABC):
         """What lies among the images and is none of them: a line for each reason."""
         return []
 
-    def check_test(self) -> None:
-        """Read and decode every test image: a broken one shall not show after the search. Nothing is handed on.
+    def check(self) -> None:
+        """Read and decode every image, the test split's too: a broken one shall not show after the search.
 
-        Raises UserError that names it.
+        Nothing is handed on. Raises UserError that names it.
         """
 
     @abstractmethod
@@ -187,9 +201,12 @@ class Task:
         """What lies among the data set's images and is none of them: a line for each reason."""
         return [f"{self.name}: {line}" for line in self._data.not_taken()]
 
-    def check_test(self) -> None:
-        """Whether every test image can be read; nobody gets to see one. Raises UserError with its name."""
-        self._data.check_test()
+    def check(self) -> None:
+        """Whether every image of the set can be read, test images too, which nobody gets to see.
+
+        Raises UserError with its name.
+        """
+        self._data.check()
 
     def snapshot(self, *, test: bool = False) -> Snapshot:
         """What the data set is: classes, and every image of its training and validation split as published.

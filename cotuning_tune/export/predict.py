@@ -3,8 +3,8 @@
 Shapes: B images of a batch, C the side the network sees, T target classes.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.parallel import on_threads
-from cotuning_tune.base.pixels import ENDINGS, centre_crop, decoded
+from cotuning_tune.base.pixels import ENDINGS, Decoding, centre_crop, decoded
 from cotuning_tune.base.walk import walk
 from cotuning_tune.export.bundle import Bundle, Classify
 from cotuning_tune.export.onnx_model import open_onnx
@@ -53,13 +53,14 @@ def images_below(folder: Path) -> list[Path]:
     return [folder / name for name in found]
 
 
-def pixels_of(path: Path, resize: int, crop: int) -> np.ndarray | str:
+def pixels_of(path: Path, preprocessing: Mapping[str, Any]) -> np.ndarray | str:
     """What the network sees of an image file, uint8 [3, C, C], or why nothing can be seen."""
+    how = Decoding(**{item.name: preprocessing.get(item.name, item.default) for item in fields(Decoding)})
     try:
-        image = decoded(path.read_bytes(), resize)
+        image = decoded(path.read_bytes(), preprocessing["resize"], how)
     except OSError as problem:
         return str(problem.strerror)
-    return image if isinstance(image, str) else centre_crop(image, crop)
+    return image if isinstance(image, str) else centre_crop(image, preprocessing["crop"])
 
 
 def softmax(logits_BT: np.ndarray) -> np.ndarray:
@@ -84,10 +85,9 @@ def predictions(bundle: Bundle, folder: Path) -> Iterator[Prediction]:
     description = bundle.read()
     paths = images_below(folder)
     classify = open_model(bundle.read_model(description), description)
-    sizes = description["preprocessing"]
     for start in range(0, len(paths), BATCH):
         chosen = paths[start : start + BATCH]
-        seen = list(on_threads(lambda path: pixels_of(path, sizes["resize"], sizes["crop"]), chosen))
+        seen = list(on_threads(lambda path: pixels_of(path, description["preprocessing"]), chosen))
         found = _batch(classify, seen)
         for path, image in zip(chosen, seen, strict=True):
             name = path.relative_to(folder).as_posix().encode(errors="surrogateescape").decode(errors="replace")

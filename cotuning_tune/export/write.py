@@ -128,6 +128,7 @@ def _description(winner: Winner, reference: Trainer, format_name: str, data: byt
         "output": {"name": "logits", "dtype": "float32", "shape": ["batch", task.num_classes]},
         "preprocessing": {
             "decode": "Pillow, to RGB",
+            **dataclasses.asdict(task.config.decoding),
             "resize": task.config.resize,
             "keeps_aspect": False,
             "interpolation": "Pillow BILINEAR (antialiased)",

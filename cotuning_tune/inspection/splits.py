@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from cotuning_tune.base.pixels import open_image, upright
+from cotuning_tune.base.pixels import PLAIN, Decoding, open_image, upright
 from cotuning_tune.data import SPLITS, DataSet, FileDataSet, Images
 
 STORED_SIDE = 96
@@ -22,6 +22,7 @@ class DataSplit:
     labels: Sequence[int]
     root: Path | None = None
     images: Images | None = None
+    decoding: Decoding = PLAIN
 
     def __len__(self) -> int:
         return len(self.names)
@@ -40,8 +41,8 @@ class DataSplit:
     def image(self, position: int) -> Image.Image:
         """The image at this position as RGB. Raises OSError and others where a file cannot be read."""
         if self.images is None:
-            with open_image(self.path(position)) as opened:
-                return upright(opened)
+            with open_image(self.path(position), self.decoding) as opened:
+                return upright(opened, self.decoding)
         return Image.fromarray(self.images.take([position])[0].permute(1, 2, 0).numpy())
 
 
@@ -52,7 +53,9 @@ def read_split(data: DataSet, split: str) -> DataSplit | None:
     """
     if isinstance(data, FileDataSet):
         found = data.files(split)
-        return None if found is None else DataSplit(split, found.names, found.labels, root=found.root)
+        if found is None:
+            return None
+        return DataSplit(split, found.names, found.labels, root=found.root, decoding=data.decoding)
     listing = {"train": data.train, "val": data.val, "test": data.test}[split]()
     return None if listing is None else DataSplit(split, listing.names, listing.labels, images=listing.images)
 

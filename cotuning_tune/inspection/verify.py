@@ -13,7 +13,7 @@ from typing import Any
 
 from cotuning_tune.base.errors import first_line
 from cotuning_tune.base.parallel import Advance, on_threads
-from cotuning_tune.base.pixels import open_image, problem_of, upright
+from cotuning_tune.base.pixels import PLAIN, Decoding, open_image, problem_of, upright
 from cotuning_tune.base.tables import Table
 from cotuning_tune.data import DataSet
 from cotuning_tune.inspection.splits import DataSplit, differences, read_splits
@@ -137,7 +137,7 @@ def _empty_classes(class_names: Sequence[str], splits: Sequence[DataSplit]) -> I
 def _check(place: tuple[DataSplit, int]) -> Checked:
     split, position = place
     if split.images is None:
-        return check_file(split.path(position))
+        return check_file(split.path(position), split.decoding)
     return Checked(_digest(split.images.take([position]).numpy().tobytes()))
 
 
@@ -145,7 +145,7 @@ def _digest(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=16).digest()
 
 
-def check_file(path: Path) -> Checked:
+def check_file(path: Path, how: Decoding = PLAIN) -> Checked:
     """Read and fully decode an image file, as training would."""
     try:
         content = path.read_bytes()
@@ -154,8 +154,8 @@ def check_file(path: Path) -> Checked:
     except OSError as problem:
         return Checked(kind="corrupt", problem=problem.strerror or first_line(problem))
     try:
-        with open_image(io.BytesIO(content)) as image:
-            upright(image)
+        with open_image(io.BytesIO(content), how) as image:
+            upright(image, how)
             return Checked(_digest(content), image.size)
     except Exception as problem:  # a decoder raises what it likes: struct.error, IndexError, SyntaxError, ...
         return Checked(kind="corrupt", problem=problem_of(problem, content))

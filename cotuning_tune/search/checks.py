@@ -32,8 +32,8 @@ def check_studies(experiment: Experiment) -> dict[str, int]:
         task, source = task_of(spec), source_of(spec)
         if study.method == experiment.config.methods[0]:
             check_images(spec)
-            if study.rate == experiment.config.rates[0]:  # the test split is the same at all rates
-                task.check_test()
+            if study.rate == experiment.config.rates[0]:  # the data set is the same at all rates
+                task.check()
         kind = method(study.method)
         config = build(kind.Config, spec.method_config, f"methods.{study.method}")
         model = TransferModel(source, task.num_classes, torch.Generator())

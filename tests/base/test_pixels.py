@@ -1,6 +1,7 @@
 """Images as people have them: the same picture in each form gives the same pixels, or a line that says why not."""
 
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 from PIL import Image
 
 from cotuning_tune.base import pixels
-from cotuning_tune.base.pixels import decoded
+from cotuning_tune.base.errors import UserError
+from cotuning_tune.base.pixels import Decoding, decoded
 from cotuning_tune.inspection.verify import check_file
 
 SIDE = 16
@@ -155,3 +157,36 @@ def test_what_is_no_picture(data: bytes, said: str, tmp_path: Path, monkeypatch:
 def test_decoders_are_part_of_the_key() -> None:
     """What was decoded by other rules is not taken."""
     assert f"rules {pixels.RULES} Pillow" in pixels.decoder()
+    assert pixels.decoder(Decoding(max_megapixels=1)) == pixels.decoder()
+    others = {pixels.decoder(Decoding(ground="#000")), pixels.decoder(Decoding(truncated=True)), pixels.decoder()}
+    assert len(others) == 3
+
+
+def test_the_ground_under_transparent_parts() -> None:
+    """White, or the colour that the task names."""
+    found = decoded(ink_on_nothing(), SIDE, Decoding(ground="#ff8000"))
+    assert isinstance(found, np.ndarray), found
+    nothing = picture() > 0
+    assert (found[:, nothing] == np.array([[255], [128], [0]])).all()
+    assert not found[:, ~nothing].any()
+    with pytest.raises(UserError, match=re.escape("task.ground = 'whitish': name a colour, or give it as '#rrggbb'")):
+        Decoding(ground="whitish")
+
+
+def test_files_that_end_too_early() -> None:
+    """Refused, or taken as far as they go where the task says so; the next file is judged by its own task's rule."""
+    whole = stored(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)), "JPEG")
+    cut = whole[: len(whole) // 2]
+    assert "truncated" in str(decoded(cut, SIDE))
+    found, expected = decoded(cut, 64, Decoding(truncated=True)), decoded(whole, 64)
+    assert isinstance(found, np.ndarray), found
+    assert (found[:, :8] == expected[:, :8]).all()  # type: ignore[index]
+    assert found[:, -8:].std() == 0
+    assert "truncated" in str(decoded(cut, SIDE))
+
+
+def test_giants_are_refused_before_a_pixel_is_decoded() -> None:
+    """The limit is the task's; the line names it."""
+    data = stored(Image.new("1", (1200, 1000)), "PNG")
+    assert decoded(data, 8, Decoding(max_megapixels=1)) == "1200 x 1000 pixels are more than task.max_megapixels = 1"
+    assert isinstance(decoded(data, 8, Decoding(max_megapixels=2)), np.ndarray)

@@ -15,6 +15,7 @@ import torch
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.data import DecodedImages, EachTimeImages, ImageFiles, TaskConfig, _decoding, open_task
+from cotuning_tune.run.snapshot import DataChanged
 from cotuning_tune.training import TrainingJob, TrainingSpec
 
 Write = Callable[..., Path]
@@ -383,3 +384,25 @@ def test_kills_leave_nothing_behind(rounds: list[dict]) -> None:
     assert all(
         set(r["left"]) <= {".npy", ".sums", ".digests", ".lock"} and r["left"].count(".npy") == 1 for r in rounds
     )
+
+
+def test_images_that_are_not_kept_are_checked_once(files: ImageFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decoded each time they are asked for, all of them are decoded at the first start, and after a change."""
+    rested(monkeypatch)
+    EachTimeImages(files).check()
+    monkeypatch.setattr(ImageFiles, "decode", lambda self, position, digest: f"{position} was decoded")
+    EachTimeImages(again(files.root)).check()
+    with (files.root / "0003.jpg").open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(UserError, match=r"10 of 10 images .* cannot be read: 0000.jpg \(0 was decoded\)"):
+        EachTimeImages(again(files.root)).check()
+
+
+def test_an_image_that_changes_between_two_looks(files: ImageFiles) -> None:
+    """Its pixels are those of the start, or the training ends: other data are not trained on unseen."""
+    images = EachTimeImages(files)
+    before = images.take([3])
+    (files.root / "0003.jpg").write_bytes((files.root / "0004.jpg").read_bytes())
+    with pytest.raises(DataChanged, match=r"^0003.jpg in .* changed since the start: put them back"):
+        images.take([2, 3])
+    assert before.shape == (1, 3, SIZE, SIZE)

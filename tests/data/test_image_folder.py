@@ -181,8 +181,8 @@ def test_broken_test_images_are_seen_before(image_folder: Folder, decode: str) -
     """Every test image is decoded before anything is searched, however images are kept; whole ones say nothing."""
     root = image_folder()
     task = open_task("mine", 1.0, TaskConfig(size=8, resize=8, decode=decode), {"root": str(root)}, "image_folder")  # type: ignore[arg-type]
-    task.check_test()
+    task.check()
     broken = root / "test" / "b" / "3.jpg"
     broken.write_bytes(broken.read_bytes()[:200])
     with pytest.raises(UserError, match=r"1 of 8 images in .* cannot be read: test/b/3\.jpg \("):
-        task.check_test()
+        task.check()

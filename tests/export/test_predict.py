@@ -216,5 +216,5 @@ def test_sixteen_bit_images_are_scaled(tmp_path: Path) -> None:
     eight = np.arange(256, dtype=np.uint8).reshape(16, 16)
     Image.fromarray(eight).save(tmp_path / "8.png")
     Image.fromarray(eight.astype(np.uint16) << 8).save(tmp_path / "16.png")
-    seen = [pixels_of(tmp_path / name, 16, 16) for name in ("8.png", "16.png")]
+    seen = [pixels_of(tmp_path / name, {"resize": 16, "crop": 16}) for name in ("8.png", "16.png")]
     assert np.array_equal(*seen)
