@@ -52,7 +52,7 @@ class Decoding:
     """What a user may choose of the rules. ``ground``: the colour under transparent parts, by a name or as '#rrggbb'.
 
     ``truncated``: whether a file that ends too early is taken as far as it goes, the rest grey; ``max_megapixels``:
-    larger images are refused before a pixel is decoded. Raises UserError for what is no colour.
+    larger images are refused before a pixel is decoded. Raises UserError for an unknown colour.
     """
 
     ground: str = "white"
