@@ -150,7 +150,7 @@ def check(run: RunDir, task: str, now: Snapshot) -> None:
     if said := _differences(run, read_record(run), task, now):
         raise DataChanged(
             f"the data of {task} are not those that {run.path} began with: {'; '.join(said)}: put them back, start a"
-            " new run (--name), or resume with --accept-data-change, which the report will say"
+            " new run (--name), or continue with --accept-data-change, which the report will say"
         )
 
 

@@ -68,7 +68,7 @@ def test_changes_are_refused_and_recorded(tmp_path: Path) -> None:
         settle_data(run, {"birds": other}, accept=False)
     assert str(refused.value) == (
         f"the data of birds are not those that {run.path} began with: train: 1 gone (a/1): put them back, start a new"
-        " run (--name), or resume with --accept-data-change, which the report will say"
+        " run (--name), or continue with --accept-data-change, which the report will say"
     )
     assert read_record(run)["tasks"]["birds"]["keys"] == THEN.keys
     said = settle_data(run, {"birds": other}, accept=True)
