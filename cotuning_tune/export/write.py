@@ -78,10 +78,10 @@ def evaluated(spec: TrainingSpec, weights: dict[str, Tensor]) -> Trainer:
     """
     trainer = make_trainer(dataclasses.replace(spec, weights="random", source_val=""), torch.device("cpu"), setup=False)
     target = {key: value for key, value in weights.items() if not key.startswith("source_head.")}
-    missing, unexpected = trainer.model.load_state_dict(target, strict=False)
+    missing, unexpected = trainer.network.load_state_dict(target, strict=False)
     if wrong := [*(key for key in missing if not key.startswith("source_head.")), *unexpected]:
         raise UserError(f"the retrained weights do not fit {spec.backbone} with {spec.method}: see '{wrong[0]}'")
-    trainer.model.eval()
+    trainer.network.eval()
     return trainer
 
 
@@ -103,7 +103,7 @@ def compare(reference: Trainer, classify: Classify) -> Check:
     for stored_B3SS in _batches(task):
         crops = task.crops(torch.from_numpy(stored_B3SS))[0].contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
-            expected_BT = reference.model(crops).logits.numpy()
+            expected_BT = reference.network(crops).logits.numpy()
         found_BT = classify(np.stack([centre_crop(image, task.config.size) for image in stored_B3SS]))
         images += len(stored_B3SS)
         largest = max(largest, float(np.abs(expected_BT - found_BT).max()))
@@ -113,7 +113,7 @@ def compare(reference: Trainer, classify: Classify) -> Check:
 
 def _description(winner: Winner, reference: Trainer, format_name: str, data: bytes, check: Check) -> dict[str, Any]:
     spec, task = winner.spec, reference.task
-    mean, std = (getattr(reference.model.backbone, name).flatten().tolist() for name in ("mean", "std"))
+    mean, std = (getattr(reference.network.backbone, name).flatten().tolist() for name in ("mean", "std"))
     side = task.config.size
     return {
         "version": VERSION,
@@ -160,7 +160,7 @@ def export(winner: Winner, format_name: str, bundle: Bundle) -> Check:
     forget_tasks()
     check_data(winner.run, spec.task, dataclasses.replace(task_of(spec).snapshot(), decoder=None))
     reference = evaluated(spec, read_safetensors(winner.folder.model.read_bytes()))
-    network = Classifier(reference.model.backbone, reference.model.head)
+    network = Classifier(reference.network.backbone, reference.network.head)
     example = reference.task.crops(reference.task.val.stored([0, 0]))[0]
     data = packed(network, format_name, example)
     check = compare(reference, open_model(data, {"format": format_name, "backbone": winner.spec["backbone"]}))

@@ -21,11 +21,32 @@ log = logging.getLogger(__name__)
 
 
 class Batch(NamedTuple):
-    """One view or more of the same images [B, 3, C, C], labels [B], places in the training split [B]."""
+    """One view or more of the same images [B, 3, C, C], labels [B], places in the training split [B].
+
+    Of mixed images ``others`` are the labels [B] of what was mixed in, and ``share`` the part of an image's own.
+    """
 
     views: tuple[Tensor, ...]
     labels: Tensor
     index: Tensor  # type: ignore[assignment]
+    others: Tensor | None = None
+    share: float = 1.0
+
+    def parts(self, count: int) -> "list[Batch]":
+        """The batch in so many parts, one after the other; fewer where it has fewer images."""
+        if count == 1:
+            return [self]
+        places = torch.arange(len(self.labels), device=self.labels.device).chunk(count)
+        return [
+            Batch(
+                tuple(view[chosen] for view in self.views),
+                self.labels[chosen],
+                self.index[chosen],
+                None if self.others is None else self.others[chosen],
+                self.share,
+            )
+            for chosen in places
+        ]
 
 
 @dataclass(frozen=True)
@@ -61,6 +82,7 @@ class Method(nn.Module):
 
     ``uses_source_head``: the source head is trained too, at the backbone's learning rate.
     ``replaces_weight_decay``: the method brings its own penalty; the optimiser's is then 0.
+    ``reads_labels``: its terms depend on the labels; where images are mixed, they are the mix of both labels' terms.
     ``rebuilt``: names of buffers and modules that ``__init__`` makes from the pre-trained weights; they
     are not written into the state of an interrupted training.
     """
@@ -69,6 +91,7 @@ class Method(nn.Module):
     views: ClassVar[int] = 1
     uses_source_head: ClassVar[bool] = False
     replaces_weight_decay: ClassVar[bool] = False
+    reads_labels: ClassVar[bool] = False
     rebuilt: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: Any, model: TransferModel, task: Task) -> None:

@@ -37,6 +37,7 @@ class CoTuning(Method):
     """Adds ``weight * CE_soft(source_head(features), p(source class | target class))``."""
 
     uses_source_head = True
+    reads_labels = True
     relationship_TS: Tensor
 
     @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from cotuning_tune.base import discovery
 from cotuning_tune.base.cache import content_key
 from cotuning_tune.base.errors import UserError, unknown
+from cotuning_tune.models._layers import layers as layers_of
 from cotuning_tune.models._taps import Tap
 
 RANDOM_WEIGHTS = 30  # the seed of what a family draws
@@ -37,16 +38,23 @@ class Backbone(nn.Module):
 
     Takes images [B, 3, C, C] in grey levels 0..255 (uint8 or float) and normalises them itself:
     (x - mean) / std. ``taps``: by stage the path of a convolution in ``chain``, or a ``Tap``; none where
-    there are no maps.
+    there are no maps. ``depths``: the layer (from 0) of each parameter by its name in ``chain``, where the family's
+    library says so.
     """
 
     mean: Tensor
     std: Tensor
 
     def __init__(
-        self, chain: Iterable[nn.Module], taps: Mapping[str, str | Tap], mean: list[float], std: list[float]
+        self,
+        chain: Iterable[nn.Module],
+        taps: Mapping[str, str | Tap],
+        mean: list[float],
+        std: list[float],
+        depths: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
+        self.depths = dict(depths or {})
         self.chain = nn.ModuleList(chain)
         self.taps = {stage: tap if isinstance(tap, Tap) else self._at(tap) for stage, tap in taps.items()}
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
@@ -54,6 +62,16 @@ class Backbone(nn.Module):
 
     def _at(self, path: str) -> Tap:
         return Tap(path, cast(nn.Conv2d, self.chain.get_submodule(path)).out_channels)
+
+    @property
+    def layers(self) -> list[list[nn.Parameter]]:
+        """The parameters of each layer, the first one's first."""
+        if not self.depths:
+            return layers_of(self.chain)
+        found: list[list[nn.Parameter]] = [[] for _ in range(1 + max(self.depths.values()))]
+        for name, parameter in self.chain.named_parameters():
+            found[self.depths[name]].append(parameter)
+        return found
 
     def tap(self, stage: str) -> nn.Module:
         """The module whose output is the stage's map: a convolution, a block, a layer of tokens."""

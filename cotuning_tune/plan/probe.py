@@ -135,7 +135,7 @@ def measure(spec: TrainingSpec, task: Task, rounds: int = ROUNDS) -> tuple[Speed
     start_s = time.perf_counter() - start
     steps = _step_seconds(trainer, rounds)
     image_s = _image_seconds(trainer, task.val)
-    model = len(packed(trainer.model.state_dict()))
+    model = len(packed(trainer.network.state_dict()))
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder) / "state.pt"
         keep_s = _seconds(trainer.device, lambda: write_bytes(state, packed(trainer.state_dict())))

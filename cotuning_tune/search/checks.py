@@ -9,7 +9,7 @@ from torch import Tensor
 from cotuning_tune.base.files import is_local, read_json, write_json
 from cotuning_tune.base.tables import size
 from cotuning_tune.experiment import Experiment
-from cotuning_tune.hyper import build
+from cotuning_tune.hyper import Space, build
 from cotuning_tune.methods import Method, method
 from cotuning_tune.models import TransferModel
 from cotuning_tune.run.folder import RunDir
@@ -39,7 +39,7 @@ def check_studies(experiment: Experiment) -> dict[str, int]:
         model = TransferModel(source, task.num_classes, torch.Generator())
         made = kind(config, model, task)
         made.check(source)
-        for name, needed in checkpoint_sizes(model, made).items():
+        for name, needed in checkpoint_sizes(model, made, experiment.train).items():
             sizes[name] = max(sizes[name], needed)
     return sizes
 
@@ -73,8 +73,9 @@ def _bytes(tensors: Mapping[str, object]) -> int:
     return sum(t.numel() * t.element_size() + ENTRY for t in tensors.values() if isinstance(t, Tensor))
 
 
-def checkpoint_sizes(model: TransferModel, made: Method) -> dict[str, int]:
-    """Bytes of the weights, and of a training's state: weights, one momentum a trained weight, the method's own."""
+def checkpoint_sizes(model: TransferModel, made: Method, train: Space) -> dict[str, int]:
+    """Bytes of the weights, and of a training's state: weights (and their average), one momentum a trained weight (two
+    of AdamW), the method's own."""
     weights = _bytes(model.state_dict())
     rebuilt = tuple(f"{name}." for name in made.rebuilt)
     own = _bytes({k: v for k, v in made.state_dict().items() if not k.startswith(rebuilt)})
@@ -83,7 +84,9 @@ def checkpoint_sizes(model: TransferModel, made: Method) -> dict[str, int]:
     for parameter in heads:
         trained.pop(id(parameter), None)
     momentum = _bytes({str(number): p for number, p in trained.items()})
-    return {"state": weights + momentum + own + GENERATORS, "weights": weights}
+    moments = 2 if "adamw" in train["optim/name"].extremes else 1
+    copies = 2 if any(train["ema"].extremes) else 1
+    return {"state": copies * weights + moments * momentum + own + GENERATORS, "weights": weights}
 
 
 def keep_sizes(run: RunDir, sizes: Mapping[str, int], concurrent_trials: int) -> None:

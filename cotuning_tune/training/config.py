@@ -1,6 +1,7 @@
 """The settings of a training: the published setting as defaults, ranges where a search looks.
 
-Defaults: You et al., NeurIPS 2020, section 5: SGD, momentum 0.9, batch 48, ten-fold head learning rate.
+Defaults: You et al., NeurIPS 2020, section 5: SGD, momentum 0.9, batch 48, ten-fold head learning rate. What came
+later is off by default, and off is the published setting bit for bit.
 """
 
 import dataclasses
@@ -12,18 +13,35 @@ from cotuning_tune.base.errors import UserError
 from cotuning_tune.hyper import Choice, Range, at_least, hyper
 
 
+def _outside(key: str, value: object, wanted: str) -> UserError:
+    return UserError(f"train.{key} = {value}: {wanted} is needed", f"train.{key}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """SGD. ``lr`` is the backbone's and the source head's; the new head learns at ``lr * head_lr_factor``."""
+    """The optimiser. ``lr`` is the backbone's and the source head's; the new head learns at ``lr * head_lr_factor``.
 
+    ``layer_decay``: a layer k layers below the last one of the backbone learns at ``lr * layer_decay ** k`` (Clark et
+    al., ELECTRA, ICLR 2020). ``adamw``: Loshchilov & Hutter, ICLR 2019.
+    """
+
+    name: Literal["sgd", "adamw"] = hyper("sgd", doc="adamw: betas instead of momentum, decoupled weight decay")
     lr: float = hyper(1e-3, Range(1e-4, 3e-2, log=True), doc="of the backbone")
     head_lr_factor: float = hyper(10.0, Choice((1.0, 10.0, 30.0)), doc="new head over backbone")
-    momentum: float = hyper(0.9)
-    nesterov: bool = hyper(True)
+    layer_decay: float = hyper(1.0, doc="of the learning rate from layer to layer towards the images; 1: none")
+    momentum: float = hyper(0.9, doc="of sgd")
+    nesterov: bool = hyper(True, doc="of sgd")
+    betas: tuple[float, ...] = hyper((0.9, 0.999), doc="of adamw")
     weight_decay: float = hyper(5e-4, Range(1e-6, 1e-2, log=True), doc="0 for methods that bring their own")
+    decay_all: bool = hyper(True, doc="false: no weight decay on norms and biases")
+    clip_norm: float = hyper(0.0, doc="largest norm of the gradient; 0: any")
 
     def __post_init__(self) -> None:
-        at_least(self, "train.optim", lr=0, head_lr_factor=0, momentum=0, weight_decay=0)
+        at_least(self, "train.optim", lr=0, head_lr_factor=0, momentum=0, weight_decay=0, clip_norm=0)
+        if not 0 < self.layer_decay <= 1:
+            raise _outside("optim.layer_decay", self.layer_decay, "above 0 and at most 1")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise _outside("optim.betas", list(self.betas), "two numbers from 0 to below 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +53,21 @@ class TrainConfig:
     iterations: int = hyper(0, doc="steps in all, instead of epochs; published: 9000; 0: epochs count")
     interval: int = hyper(0, doc="with iterations: steps between validations, each counts as an epoch; 0: a pass")
     batch_size: int = hyper(48, doc="images of every batch; all of a training split that is smaller")
-    schedule: Literal["multistep", "cosine"] = hyper("multistep", doc="multistep: x 0.1 after 2/3")
+    schedule: Literal["multistep", "cosine", "linear", "constant"] = hyper(
+        "multistep", doc="multistep: x 0.1 after 2/3"
+    )
+    warmup: float = hyper(0.0, doc="share of the steps in which the learning rate rises to its height")
+    label_smoothing: float = hyper(0.0, doc="of the target head's cross-entropy, in training")
+    class_weights: Literal["none", "balanced", "effective"] = hyper(
+        "none", doc="of the cross-entropy in training: by the number of images, or the effective number"
+    )
+    mixup: float = hyper(0.0, doc="parameter of the Beta distribution of its shares; 0: off")
+    cutmix: float = hyper(0.0, doc="the same of cutmix; with mixup, each batch takes one of them")
+    augment: Literal["none", "trivialaugment", "randaugment"] = hyper("none", doc="of each image, after crop and flip")
+    random_erasing: float = hyper(0.0, doc="share of the images of which a part is made grey")
+    freeze: float = hyper(0.0, doc="share of the backbone's layers, from the images on, that stay as they are")
+    ema: float = hyper(0.0, doc="of the weights, validated and kept instead of them: its decay a step; 0: off")
+    parts: int = hyper(1, doc="that a batch is computed in, for less memory; gradients are summed")
     batch_norm: Literal["train", "frozen"] = hyper("train", doc="frozen: pre-trained statistics are kept")
     epoch: Literal["last", "best"] = hyper(
         "last", doc="whose weights are kept and judged: the last one's, or of the best validation accuracy"
@@ -43,7 +75,13 @@ class TrainConfig:
     precision: Literal["auto", "float32", "bf16"] = hyper("auto", doc="of training; auto: bf16 autocast on a GPU")
 
     def __post_init__(self) -> None:
-        at_least(self, "train", epochs=1, iterations=0, interval=0, batch_size=1)
+        at_least(self, "train", epochs=1, iterations=0, interval=0, batch_size=1, mixup=0, cutmix=0, parts=1)
+        for name in ("warmup", "label_smoothing", "ema"):
+            if not 0 <= getattr(self, name) < 1:
+                raise _outside(name, getattr(self, name), "from 0 to below 1")
+        for name in ("random_erasing", "freeze"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise _outside(name, getattr(self, name), "from 0 to 1")
         if self.interval and not self.iterations:
             raise UserError("train.interval counts with train.iterations alone: give both", "train.interval")
 

@@ -238,7 +238,7 @@ class TrainingJob:
         state = {"spec": self._key, "history": self.history, "trainer": self.trainer.state_dict()}
         data, best = packed(state), b""
         if self.keep_best and weights:
-            best = packed(self.trainer.model.state_dict())
+            best = packed(self.trainer.network.state_dict())
         self.check_owner(len(data) + len(best))
         if best:
             write_bytes(self.folder.best_weights, best)
@@ -266,4 +266,4 @@ class TrainingJob:
         """Put the model at the weights that ``keep_best`` kept."""
         assert self.folder is not None
         weights = unpacked(self.folder.best_weights.read_bytes(), self.trainer.device)
-        self.trainer.model.load_state_dict(weights)
+        self.trainer.network.load_state_dict(weights)

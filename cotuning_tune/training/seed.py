@@ -76,7 +76,7 @@ class SeedJob:
         self.job.claim()
         self.job.load_best()
         trainer = self.job.trainer
-        data = save({k: v.contiguous().cpu() for k, v in trainer.model.state_dict().items()})
+        data = save({k: v.contiguous().cpu() for k, v in trainer.network.state_dict().items()})
         self.job.check_owner(len(data))
         write_bytes(self.folder.model, data)
         if summary := trainer.method.summary(trainer.task):
@@ -103,7 +103,7 @@ class SeedJob:
         from safetensors.torch import load
 
         trainer = self.job.trainer
-        trainer.model.load_state_dict(load(self.folder.model.read_bytes()))
+        trainer.network.load_state_dict(load(self.folder.model.read_bytes()))
         split, classes = trainer.task.open_test(), tuple(map(str, trainer.task.class_names))
         judged = trainer.judge(split, self.crops)
         tested = trainer.evaluation(judged)

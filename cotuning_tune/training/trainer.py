@@ -7,17 +7,18 @@ Shapes: B images of a batch, N of the training split, T target classes.
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from torch.nn.utils import clip_grad_norm_
 
 from cotuning_tune.base.errors import TrainingFailed
 from cotuning_tune.data import Crops, Split, Task, ahead
 from cotuning_tune.methods import Batch, Method
-from cotuning_tune.models import TransferModel
-from cotuning_tune.training import optim, seeding
+from cotuning_tune.models import Outputs, TransferModel
+from cotuning_tune.training import mixing, optim, seeding
 from cotuning_tune.training.config import TrainConfig
 from cotuning_tune.training.order import places
 
@@ -56,7 +57,11 @@ class Trainer:
         self.model, self.method, self.task, self.config = model, method, task, config
         if not method.uses_source_head:
             model.source_head.requires_grad_(False)
+        self.frozen = optim.freeze_layers(model.backbone, config.freeze)
         self.optimiser = optim.make_optimiser(config.optim, model, method)
+        self.averaged = optim.averaged(model, config.ema)
+        weights_T = optim.class_weights(config.class_weights, task.fit.labels_N, task.num_classes)
+        self.class_weights_T = None if weights_T is None else weights_T.to(self.device)
         self.batch, self.batches = config.batch(len(task.fit)), config.batches(len(task.fit))
         self.steps = config.steps(self.batches)
         self.interval = config.interval or self.batches
@@ -78,30 +83,70 @@ class Trainer:
         stored = stored.to(self.device, non_blocking=True)
         generator = seeding.generator_of(self.seed, "augmentation", self.step)
         views = (self.task.augmented(stored, generator) for _ in range(self.method.views))
-        labels = self.task.fit.labels_N[chosen].to(self.device)
-        return Batch(tuple(map(self._to_device, views)), labels, torch.tensor(chosen, device=self.device))
+        config, labels = self.config, self.task.fit.labels_N[chosen].to(self.device)
+        drawn = [
+            mixing.augment(images, config.augment, config.random_erasing, self.seed, "images", self.step, view)
+            for view, images in enumerate(views)
+        ]
+        batch = Batch(tuple(map(self._to_device, drawn)), labels, torch.tensor(chosen, device=self.device))
+        mix = mixing.draw_mix(self.task.config.size, config.mixup, config.cutmix, self.seed, "mix", self.step)
+        if mix is None:
+            return batch
+        mixed = tuple(self._to_device(mix.images(view)) for view in batch.views)
+        return batch._replace(views=mixed, others=labels.roll(1), share=mix.share)
+
+    def _terms(self, batch: Batch, outputs: Outputs, *, with_method: bool = True) -> dict[str, Tensor]:
+        smoothing, weights_T = self.config.label_smoothing, self.class_weights_T
+        terms = {"ce": cross_entropy(outputs.logits, batch.labels, weights_T, label_smoothing=smoothing)}
+        return terms | (self.method.terms(batch, outputs, self.model) if with_method else {})
 
     def losses(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
-        """Every term of the loss by name, and how many images are classified right."""
+        """Every term of the loss by name, and how many images are classified right.
+
+        Of mixed images a term that reads labels is the mix of both labels' terms; images count by their shares.
+        """
         with self.autocast:
             outputs = self.model(batch.views[0])
-            terms = {"ce": cross_entropy(outputs.logits, batch.labels)}
-            terms |= self.method.terms(batch, outputs, self.model)
-        return terms, (outputs.logits.detach().argmax(1) == batch.labels).sum()
+            terms, predicted_B = self._terms(batch, outputs), outputs.logits.detach().argmax(1)
+            right = (predicted_B == batch.labels).sum()
+            if batch.others is not None:
+                other = batch._replace(labels=batch.others, others=None)
+                others, share = self._terms(other, outputs, with_method=self.method.reads_labels), batch.share
+                terms |= {name: share * terms[name] + (1 - share) * term for name, term in others.items()}
+                right = share * right + (1 - share) * (predicted_B == batch.others).sum()
+        return terms, right
 
     def train_step(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
-        """One step of the optimiser on a batch; returns what ``losses`` gives, detached."""
-        terms, correct = self.losses(batch)
+        """One step of the optimiser on a batch; returns what ``losses`` gives, detached, the mean over its parts."""
         self.optimiser.zero_grad(set_to_none=True)
-        sum(terms.values()).backward()  # type: ignore[union-attr]
+        sums: dict[str, Tensor] = {}
+        correct = torch.zeros((), device=self.device)
+        for part in batch.parts(self.config.parts):
+            share = len(part.labels) / len(batch.labels)
+            terms, right = self.losses(part)
+            (sum(terms.values()) * share).backward()  # type: ignore[union-attr]
+            correct = correct + right
+            for name, term in terms.items():
+                sums[name] = sums.get(name, 0) + term.detach() * share
+        if self.config.optim.clip_norm:
+            groups = self.optimiser.param_groups
+            clip_grad_norm_([p for group in groups for p in group["params"]], self.config.optim.clip_norm)
         self.optimiser.step()
-        return {name: term.detach() for name, term in terms.items()}, correct
+        if self.averaged:
+            self.averaged.update_parameters(self.model)
+        return sums, correct
+
+    @property
+    def network(self) -> TransferModel:
+        """The network that is validated, kept and tested: the model, or with ``ema`` the average of its weights."""
+        return cast(TransferModel, self.averaged.module) if self.averaged else self.model
 
     def _train_mode(self) -> None:
         self.model.train()
         self.method.train()
         if self.config.batch_norm == "frozen":
             optim.freeze_statistics(self.model)
+        optim.freeze_statistics(self.frozen)
 
     def train_epoch(self) -> dict[str, float]:
         """One pass over the training split (to the nearest whole batch), or one interval of iterations.
@@ -116,7 +161,8 @@ class Trainer:
         last = min(self.step + self.interval, self.steps)
         batches = places(self.seed, len(self.task.fit), self.batch, self.step, last)
         for chosen, stored in ahead(self._gather, batches):
-            optim.set_learning_rate(self.optimiser, optim.factor(self.config.schedule, self.step, self.steps))
+            multiple = optim.factor(self.config.schedule, self.step, self.steps, self.config.warmup)
+            optim.set_learning_rate(self.optimiser, multiple)
             terms, right = self.train_step(self.load_batch(chosen, stored))
             self.step, count = self.step + 1, count + len(chosen)
             correct += right
@@ -125,7 +171,7 @@ class Trainer:
         self.epoch += 1
         means = {name: value.item() / count for name, value in sums.items()}
         self._check_finite(means)
-        lr = self.optimiser.param_groups[0]["lr"]
+        lr = self.config.optim.lr * multiple
         return {**means, "loss": sum(means.values()), "accuracy": 100 * correct.item() / count, "lr": lr}
 
     def _check_finite(self, means: dict[str, float]) -> None:
@@ -155,7 +201,7 @@ class Trainer:
 
         The mean chooses the same class as the sum, and keeps the scale of the loss.
         """
-        self.model.eval()
+        self.network.eval()
         found = []
         for stored, labels in self.task.stored_batches(split, max(self.config.batch_size, 64)):
             logits_BT, labels = self._logits(stored, crops), labels.to(self.device)
@@ -169,7 +215,7 @@ class Trainer:
         The model computes in float32 whatever it trains in: bfloat16 leaves ties, which the classes' order decides.
         """
         views = self.task.crops(stored.to(self.device, non_blocking=True), crops)
-        return torch.stack([self.model(self._to_device(view)).logits.double() for view in views]).mean(0)
+        return torch.stack([self.network(self._to_device(view)).logits.double() for view in views]).mean(0)
 
     def state_dict(self) -> dict[str, Any]:
         """All that changes while training: weights, optimiser, epoch, step, the global random generators."""
@@ -177,6 +223,7 @@ class Trainer:
         method = {k: v for k, v in self.method.state_dict().items() if not k.startswith(rebuilt)}
         return {
             "model": self.model.state_dict(),
+            **({"averaged": self.averaged.state_dict()} if self.averaged else {}),
             "method": method,
             "optimiser": self.optimiser.state_dict(),
             "epoch": self.epoch,
@@ -188,6 +235,8 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from ``state_dict``; on the CPU the next epoch is the same bit for bit."""
         self.model.load_state_dict(state["model"])
+        if self.averaged:
+            self.averaged.load_state_dict(state["averaged"])
         missing = self.method.load_state_dict(state["method"], strict=False).missing_keys
         rebuilt = tuple(f"{name}." for name in self.method.rebuilt)
         if lost := [key for key in missing if not key.startswith(rebuilt)]:

@@ -122,7 +122,8 @@ def giant() -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("data", "said"), [(giant(), "are more than task.max_megapixels = 179"), (EPS, "no image that is known"), (b"", "no bytes in it")]
+    ("data", "said"),
+    [(giant(), "more than task.max_megapixels = 179"), (EPS, "no image that is known"), (b"", "no bytes in it")],
 )
 def test_a_giant_or_a_program_is_named(data: bytes, said: str, tmp_path: Path) -> None:
     """An image beyond the limit and a PostScript program under an image's name are one line with the file."""

@@ -106,6 +106,15 @@ def test_terms_are_finite_scalars(name):
         assert math.isfinite(value.item()), term
 
 
+def test_who_reads_labels_says_so(name):
+    """Other labels change the terms of a method exactly where ``reads_labels`` says it: mixed images rely on that."""
+    trainer = trainer_of(name)
+    batch = trainer.load_batch(list(range(8)))
+    found = [terms_of(trainer, batch._replace(labels=labels)) for labels in (batch.labels, (batch.labels + 1) % 3)]
+    own = [{key: term.item() for key, term in terms.items() if key != "ce"} for terms in found]
+    assert (own[0] != own[1]) == method(name).reads_labels
+
+
 def test_switched_off_it_is_plain_fine_tuning(name):
     """With every trade-off weight off, two epochs end at plain fine-tuning's weights and logits."""
     pins = {"optim/weight_decay": 0.0, "optim/lr": 0.01}

@@ -116,6 +116,18 @@ def stage_taps(network: Any, images: Tensor) -> dict[str, Tap]:
     return taps if agree else {}
 
 
+def depths(network: Any) -> dict[str, int]:
+    """The layer of each parameter by timm's own grouping, by its name in a chain of this one link; {} without one."""
+    from timm.models import group_parameters
+
+    try:
+        groups = group_parameters(network, network.group_matcher(coarse=False))
+    except (AttributeError, NotImplementedError, AssertionError):
+        return {}
+    found = {f"0.{name}": depth for depth, names in enumerate(groups.values()) for name in names}
+    return found if found.keys() == {f"0.{name}" for name, _ in network.named_parameters()} else {}
+
+
 def licence(name: str, weights: str) -> str:
     """Where timm names one of its published weights."""
     published = None if weights else _timm().get_pretrained_cfg(name.removeprefix(PREFIX))
@@ -145,6 +157,7 @@ def build(name: str, weights: str) -> Pretrained:
         stage_taps(network, images),
         mean=[255 * value for value in config["mean"]],
         std=[255 * value for value in config["std"]],
+        depths=depths(network),
     )
     return Pretrained(
         name,
