@@ -12,14 +12,8 @@ from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.pixels import ENDINGS
 from cotuning_tune.base.walk import Walk, sub_folders, together, walk
 from cotuning_tune.data._files import SPLITS, FileDataSet, Files
-from cotuning_tune.data.images._lists import own_split
+from cotuning_tune.data.images._lists import NAMES, own_split
 from cotuning_tune.hyper import hyper
-
-NAMES = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
