@@ -40,7 +40,7 @@ class ImageTable:
 
     ``columns``: names of columns that the user gave, '' where they are guessed. ``roots``: the folder that paths start
     at and stay in, and other spellings of it. ``before``: a folder that paths are relative to, below the root. A column
-    of ``optional`` may be missing: its values are ''.
+    of ``optional`` may be missing: its values are '', and ``has_label`` or ``has_split`` says so.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class ImageTable:
         ending = file.suffix.lower()
         self.place_word = "row" if ending in PARQUET else "line"
         self._open = _parquet if ending in PARQUET else _json_lines if ending in LINES else _csv
-        self.has_split = False
+        self.has_split = self.has_label = False
 
     def rows(self) -> list[Row]:
         """Path below the root, label and split of each row."""
@@ -68,7 +68,7 @@ class ImageTable:
     def _checked(self, rows: Rows) -> Iterator[Row]:
         seen: dict[str, int] = {}
         for number, (path, label, split) in rows:
-            if not path or not (label or "label" in self.optional):
+            if not path or (self.has_label and not label):
                 raise self._wrong(number, "no path or no label")
             path = self._inside(path, number)
             if path in seen:
@@ -92,7 +92,7 @@ class ImageTable:
 
     def _choose(self, header: list[str]) -> list[int | None]:
         found = [self._place(header, column) for column in GUESSES]
-        self.has_split = found[2] is not None
+        self.has_label, self.has_split = found[1] is not None, found[2] is not None
         return found
 
     def _place(self, header: list[str], column: str) -> int | None:
