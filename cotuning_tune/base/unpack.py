@@ -81,23 +81,24 @@ class Target:
         file.write(data)
 
 
-def unpacked(kind: str, archives: Sequence[Path], options: Any, make: Callable[[Target], Any]) -> Unpacked:
+def unpacked(kind: str, where: Path, archives: Sequence[Path], options: Any, make: Callable[[Target], Any]) -> Unpacked:
     """What ``make`` writes of these archives into a target, and the record that it returns; made once.
 
-    ``kind`` and ``options``: what else decides the files, as JSON holds it. Processes of a host that ask at the same
-    time wait for the first. Raises what ``make`` raises, and UserError where an archive or the cache cannot be used.
+    ``where``: the folder or file that the user knows them by. ``kind`` and ``options``: what else decides the files, as
+    JSON holds it. Processes of a host that ask at the same time wait for the first. Raises what ``make`` raises, and
+    UserError where an archive or the cache cannot be used.
     """
     known = [(str(path), identity(path.resolve())) for path in archives]
     if missing := [path for path, found in known if not found]:
         raise UserError(f"{missing[0]} cannot be read: it is no file")
     key = content_key("unpacked", RULES, kind, [(path, *(found or ())[:2]) for path, found in known], options)
-    first = re.sub(r"[^\w.-]", "_", archives[0].name)[:40]
+    first = re.sub(r"[^\w.-]", "_", where.name)[:40]
     try:
         place = cache_folder("unpacked") / f"{first}-{key[:32]}"
-        return _known(place) or _made(place, archives, make)
+        return _known(place) or _made(place, where, archives, make)
     except OSError as problem:
         raise UserError(
-            f"{archives[0]} cannot be unpacked into {cache_root()}: {problem.strerror or first_line(problem)}"
+            f"{where} cannot be unpacked into {cache_root()}: {problem.strerror or first_line(problem)}"
         ) from None
 
 
@@ -115,14 +116,14 @@ def _known(place: Path) -> Unpacked | None:
     return None
 
 
-def _made(place: Path, archives: Sequence[Path], make: Callable[[Target], Any]) -> Unpacked:
+def _made(place: Path, where: Path, archives: Sequence[Path], make: Callable[[Target], Any]) -> Unpacked:
     with only_one(place):
         if found := _known(place):
             return found
         if place.exists():
             log.warning("%s is not whole any more: it is unpacked again", place)
             shutil.rmtree(place)
-        log.warning("unpacking %s once into %s", archives[0] if len(archives) == 1 else archives[0].parent, place)
+        log.warning("unpacking %s once into %s", where, place)
         host = re.sub(r"[^\w-]", "_", platform.node())
         here = f".{place.name}.{host}."
         for left in place.parent.glob(f"{here}*"):  # of one that was killed: of this host nobody else is at work
@@ -178,4 +179,4 @@ def unpack_zip(archive: Path) -> Unpacked:
             raise UserError(f"{archive} cannot be unpacked: {first_line(problem)}") from None
         return links
 
-    return unpacked("zip", [archive], None, make)
+    return unpacked("zip", archive, [archive], None, make)

@@ -128,7 +128,7 @@ def test_what_a_killed_one_left_is_cleared(pack: Callable[..., Path], monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", lambda *_, **__: None)
         with pytest.raises(KeyboardInterrupt):
-            unpacked("zip", [archive], None, half)
+            unpacked("zip", archive, [archive], None, half)
     assert len(left()) == 1
     assert (unpack_zip(archive).root / "a.jpg").read_bytes() == b"one"
     assert len(left()) == 1

@@ -59,7 +59,7 @@ def test_a_table_in_each_split(tmp_path: Path, write_image: Write, ending: str) 
 
 
 def test_one_table(tmp_path: Path) -> None:
-    """The first folder of the names is the split; a column of splits counts before it; without both a share is taken."""
+    """The first folder of the names is the split; a column of splits counts before it; without both, a share."""
     rows = [{"file_name": f"{split}/{n}.png", "label": "ab"[n % 2]} for split in ("train", "test") for n in range(4)]
     table(tmp_path / "one" / "metadata.csv", rows)
     assert names(opened(tmp_path / "one"), "test") == [f"test/{n}.png" for n in range(4)]

@@ -86,6 +86,10 @@ class ListedImages(FileDataSet):
         if len(classes) < 2:
             raise UserError(f"{self.where} has {len(classes)} class(es); two or more are needed")
         labels = {name: label for label, name in enumerate(classes)}
+        seen: dict[str, str] = {}
+        for name, _, split in content.rows:
+            if seen.setdefault(name, split) != split:
+                raise UserError(f"{self.where} has {name} in the {seen[name]} and in the {split} split")
         passed = {reason: found for reason, found in (content.passed or {}).items() if found}
         if empty := [name for name in content.classes if name not in names]:
             passed["a class without an image"] = empty
