@@ -6,8 +6,6 @@ classes of the real set; an image shows the colour of its class under noise, so 
 
 import json
 import pickle
-import shutil
-import tarfile
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import pairwise
@@ -15,46 +13,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from PIL import Image
 from scipy.io import savemat
 
 from cotuning_tune import data
 from cotuning_tune.data import DataSet, TaskConfig
 from cotuning_tune.hyper import build
-
-COLOURS = ((200, 40, 40), (40, 180, 40), (40, 60, 200))
-TRAIN, VAL, TEST = 6, 2, 3
-COUNTS = {"train": TRAIN, "val": VAL, "test": TEST}
-PARTED = {"train": TRAIN, "test": TEST}
-WHOLE = 10
+from tests.data.drawing import (
+    COLOURS,
+    COUNTS,
+    PARTED,
+    TEST,
+    TRAIN,
+    VAL,
+    WHOLE,
+    Options,
+    draw,
+    mixed,
+    write_classes,
+    write_lines,
+)
+from tests.data.own_formats import OWN, csv_list, zip_of_folder
 
 BIRDS = ("001.Black_footed_Albatross", "002.Laysan_Albatross", "003.Sooty_Albatross")
 CARS = ("AM General Hummer SUV 2000", "Acura RL Sedan 2012", "Ram C/V Cargo Van Minivan 2012")
 DOGS = ("n02085620-Chihuahua", "n02085782-Japanese_spaniel", "n02096294-Australian_terrier")
 PETS = ("Abyssinian", "american_bulldog", "american_pit_bull_terrier")
 SCENES = ("a/abbey", "b/balcony/interior", "z/zoo")
-
-Options = dict[str, object]
-
-
-def draw(path: Path, label: int, rng: np.random.Generator) -> None:
-    """A small image file in the colour of its class."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    side = rng.integers(12, 24, 2)
-    pixels = np.clip(np.asarray(COLOURS[label]) + rng.normal(0, 20, (*side, 3)), 0, 255)
-    Image.fromarray(pixels.astype(np.uint8)).save(path)
-
-
-def mixed(count: int, rng: np.random.Generator) -> list[int]:
-    """``count`` labels of each class, in any order."""
-    return rng.permutation(np.arange(len(COLOURS)).repeat(count)).tolist()
-
-
-def write_lines(path: Path, lines: Iterable[object]) -> None:
-    """A text file, a line each."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{line}\n" for line in lines))
 
 
 def struct_array(rows: list[dict[str, Any]]) -> np.ndarray:
@@ -68,13 +53,6 @@ def struct_array(rows: list[dict[str, Any]]) -> np.ndarray:
 def cells(texts: Iterable[str]) -> np.ndarray:
     """A MATLAB study array of texts, N x 1."""
     return np.array([[text] for text in texts], dtype=object)
-
-
-def write_classes(folder: Path, classes: Iterable[str], pattern: str, count: int, rng: np.random.Generator) -> None:
-    """``count`` images in each class folder; ``pattern`` makes a name from the class and a number."""
-    for label, name in enumerate(classes):
-        for number in range(1, count + 1):
-            draw(folder / name / pattern.format(name.split("/")[-1], number), label, rng)
 
 
 def cub200(root: Path, seed: int = 0) -> Options:
@@ -312,104 +290,7 @@ def cifar100(root: Path, seed: int = 0) -> Options:
     return write_cifar(root / "cifar-100-python", seed, PARTED, "fine_labels", ("meta", "fine_label_names"))
 
 
-def csv_list(root: Path, seed: int = 0, parted: bool = True) -> Options:
-    """A table of images; ``parted``: with a column of splits."""
-    rng, lines = np.random.default_rng(seed), ["image,label,split" if parted else "image,label"]
-    classes = ("Ara, blue", "robin", "wren")
-    for split, count in COUNTS.items() if parted else [("all", WHOLE)]:
-        for number, label in enumerate(mixed(count, rng)):
-            name = f"pictures/{split} {number}.jpg"
-            draw(root / name, label, rng)
-            lines.append(f'{name},"{classes[label]}"' + (f",{split}" if parted else ""))
-    write_lines(root / "list.csv", lines)
-    return {"file": str(root / "list.csv")}
-
-
-def image_folder(root: Path, seed: int = 0) -> Options:
-    """train/CLASS, val/CLASS, test/CLASS."""
-    rng = np.random.default_rng(seed)
-    for split, count in COUNTS.items():
-        write_classes(root / split, ("daisy", "rose", "tulip"), "{1}.jpg", count, rng)
-    return {"root": str(root)}
-
-
-def zip_of_folder(root: Path, seed: int = 0) -> Options:
-    """The same inside a zip archive, in one folder."""
-    image_folder(root / "pictures", seed)
-    return {"root": shutil.make_archive(str(root / "packed"), "zip", root, "pictures")}
-
-
-def drawn(root: Path, seed: int) -> Iterator[tuple[str, str, int]]:
-    """Split, file and label of images that are drawn below the root."""
-    rng = np.random.default_rng(seed)
-    for split, count in COUNTS.items():
-        for number, label in enumerate(mixed(count, rng)):
-            draw(root / split / f"{number:03d}.jpg", label, rng)
-            yield split, f"{number:03d}.jpg", label
-
-
-def coco_classification(root: Path, seed: int = 0) -> Options:
-    """train/_annotations.coco.json, valid/..., test/..., and the images beside."""
-    categories = [{"id": n, "name": name} for n, name in enumerate(("owl", "crow", "auk"), 1)]
-    found: dict[str, Any] = {}
-    for split, name, label in drawn(root, seed):
-        part = found.setdefault(split, {"images": [], "annotations": [], "categories": categories})
-        part["images"].append({"id": len(part["images"]), "file_name": name})
-        part["annotations"].append({"id": 0, "image_id": len(part["annotations"]), "category_id": label + 1})
-    for split, part in found.items():
-        write_lines(root / split / "_annotations.coco.json", [json.dumps(part)])
-    return {"root": str(root)}
-
-
-def hf_dataset(root: Path, seed: int = 0) -> Options:
-    """A folder of DatasetDict.save_to_disk."""
-    feature = {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": ["yak", "ant", "zebu"]}}
-    told = {"huggingface": json.dumps({"info": {"features": feature}})}
-    found: dict[str, list[dict[str, object]]] = {}
-    for split, name, label in drawn(root / "drawn", seed):
-        data = (root / "drawn" / split / name).read_bytes()
-        found.setdefault(split, []).append({"image": {"bytes": data, "path": name}, "label": label})
-    for split, rows in found.items():
-        table = pa.Table.from_pylist(rows).replace_schema_metadata(told)
-        (root / "saved" / split).mkdir(parents=True)
-        with pa.ipc.new_stream(root / "saved" / split / "data-00000-of-00001.arrow", table.schema) as stream:
-            stream.write_table(table)
-        state = {"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}
-        write_lines(root / "saved" / split / "state.json", [json.dumps(state)])
-    write_lines(root / "saved" / "dataset_dict.json", [json.dumps({"splits": [*found]})])
-    return {"root": str(root / "saved")}
-
-
-def hf_imagefolder(root: Path, seed: int = 0) -> Options:
-    """metadata.jsonl in the folder of each split."""
-    lines: dict[str, list[str]] = {}
-    for split, name, label in drawn(root, seed):
-        lines.setdefault(split, []).append(json.dumps({"file_name": name, "label": label}))
-    for split, found in lines.items():
-        write_lines(root / split / "metadata.jsonl", found)
-    return {"root": str(root)}
-
-
-def webdataset(root: Path, seed: int = 0) -> Options:
-    """A tar shard of each split."""
-    (root / "shards").mkdir(parents=True)
-    for split, name, label in drawn(root, seed):
-        write_lines(root / "label.cls", [("auk", "crow", "owl")[label]])
-        with tarfile.open(root / "shards" / f"birds-{split}-0000.tar", "a") as archive:
-            archive.add(root / split / name, name)
-            archive.add(root / "label.cls", name.replace(".jpg", ".cls"))
-    return {"root": str(root / "shards")}
-
-
 Writer = Callable[..., Options]
-OWN = {  # formats that one's own images are in
-    "coco_classification": coco_classification,
-    "csv_list": csv_list,
-    "hf_dataset": hf_dataset,
-    "hf_imagefolder": hf_imagefolder,
-    "image_folder": image_folder,
-    "webdataset": webdataset,
-}
 MINIATURES: dict[str, Writer] = {
     "caltech101": caltech101,
     "cifar10": cifar10,
