@@ -90,7 +90,7 @@ def unpacked(kind: str, where: Path, archives: Sequence[Path], options: Any, mak
     """
     known = [(str(path), identity(path.resolve())) for path in archives]
     if missing := [path for path, found in known if not found]:
-        raise UserError(f"{missing[0]} cannot be read: it is no file")
+        raise UserError(f"{missing[0]} cannot be read: it is not a file")
     key = content_key("unpacked", RULES, kind, [(path, *(found or ())[:2]) for path, found in known], options)
     first = re.sub(r"[^\w.-]", "_", where.name)[:40]
     try:

@@ -1,6 +1,8 @@
 """Archives that are unpacked once into the cache: whole or not at all, and nothing outside of it."""
 
 import shutil
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -112,7 +114,7 @@ def test_damaged(pack: Callable[..., Path], tmp_path: Path) -> None:
             unpack_zip(tmp_path / "bad.zip")
         assert str(caught.value).startswith(str(tmp_path / "bad.zip"))
         assert "\n" not in str(caught.value)
-    with pytest.raises(UserError, match=r"none\.zip cannot be read: it is no file"):
+    with pytest.raises(UserError, match=r"none\.zip cannot be read: it is not a file"):
         unpack_zip(tmp_path / "none.zip")
     assert left() == []
 
@@ -133,3 +135,19 @@ def test_what_a_killed_one_left_is_cleared(pack: Callable[..., Path], monkeypatc
     assert (unpack_zip(archive).root / "a.jpg").read_bytes() == b"one"
     assert len(left()) == 1
     assert not left()[0].startswith(".")
+
+
+def test_processes_that_start_together(pack: Callable[..., Path]) -> None:
+    """One unpacks, the others wait for it and take what it made."""
+    archive = pack({f"{n}.jpg": bytes(1 << 16) for n in range(200)})
+    script = "import sys; from pathlib import Path; from cotuning_tune.base.unpack import unpack_zip"
+    script += "; print(unpack_zip(Path(sys.argv[1])).root)"
+    started = [
+        subprocess.Popen([sys.executable, "-c", script, str(archive)], stdout=-1, stderr=-1, text=True)
+        for _ in range(3)
+    ]
+    told = [process.communicate() for process in started]
+    assert [process.returncode for process in started] == [0, 0, 0], told
+    assert len({out for out, _ in told}) == 1
+    assert sum("unpacking" in problems for _, problems in told) == 1
+    assert len(left()) == 1

@@ -116,6 +116,12 @@ def test_parquet_of_the_hub(tmp_path: Path) -> None:
     found = opened(tmp_path)
     assert names(found, "test") == [f"data/test-00000-of-00001/{n:06d}.png" for n in range(4)]
     assert colours(found.train()) == [0, 1, 2, 3] * 2
+    (tmp_path / "data").rename(tmp_path / "small")
+    (tmp_path / "big" / "train").mkdir(parents=True)
+    pq.write_table(table(4), tmp_path / "big" / "train" / "0.parquet")
+    with pytest.raises(UserError, match="holds several data sets, in big/ and small/: set root to one of these"):
+        opened(tmp_path)
+    assert len(names(opened(tmp_path, **{"splits/train": "big/*", "splits/test": "small/test*"}), "train")) == 4
 
 
 def test_columns(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ GOOD: dict[str, list[dict[str, object]]] = {"train/metadata.csv": list(ROWS), "t
     ("files", "words"),
     [
         ({}, "has no metadata.csv, metadata.jsonl, metadata.parquet, and none of its folders has: x"),
-        (GOOD | {"x/metadata.csv": ROWS}, "x/ has a table, but is no split: train, training"),
+        (GOOD | {"x/metadata.csv": ROWS}, "x/ has a table, but is not a split: train, training"),
         ({"train/metadata.csv": ROWS, "test/0.csv": ROWS}, "test/ has none of metadata.csv, .*, but train/ has"),
         (GOOD | {"test/metadata.jsonl": ROWS}, "test has metadata.csv and metadata.jsonl: keep one"),
         ({"train/metadata.csv": ROWS}, "has no row of the test split"),

@@ -118,9 +118,9 @@ def test_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"a.cls": "1"}, "a has a label, but no image$"),
         ({"a.cls": "1", "a.jxl": b""}, "a has a label, but no image; it has jxl"),
         ({"a.png": image(0), "a.cls": " "}, "a.cls is empty"),
-        ({"a.png": image(0), "a.cls": b"\xff\xfe"}, "a.cls is no text"),
+        ({"a.png": image(0), "a.cls": b"\xff\xfe"}, "a.cls is not text"),
         ({"a.png": image(0), "a.cls": "x" * (1 << 21)}, "a.cls has 2097152 bytes, too many for a label"),
-        ({"a.png": image(0), "a.json": "{"}, "a.json is no JSON"),
+        ({"a.png": image(0), "a.json": "{"}, "a.json is not JSON"),
         ({"a.png": image(0), "a.json": '{"x": 1, "y": 2}'}, "a.json has no label or class of one value: it has x, y"),
         ({"a.png": image(0), "a.json": '{"label": [1]}'}, "a.json has no label or class of one value"),
         ({"../../a.png": image(0)}, r"'\.\./\.\./a\.png' leads out of it"),
@@ -193,5 +193,5 @@ def test_wrong_folders(tmp_path: Path) -> None:
     (tmp_path / "x.tar.gz").write_bytes(b"")
     with pytest.raises(UserError, match=r"compressed shards are not read, as x\.tar\.gz"):
         opened(tmp_path)
-    with pytest.raises(UserError, match=r"is no \.tar file"):
+    with pytest.raises(UserError, match=r"is not a \.tar file"):
         opened(tmp_path / "x.tar.gz")

@@ -50,7 +50,7 @@ class CocoClassification(ListedImages):
     def read(self) -> Content:
         root = needed(self.config.root, "a folder of COCO's JSON")
         if not root.is_dir():
-            raise UserError(f"{root} is no folder (root of COCO's JSON)")
+            raise UserError(f"{root} is not a folder (root of COCO's JSON)")
         below = [path.relative_to(root) for path in sorted(root.rglob("*.json"))]
         names = [path.as_posix() for path in below if not any(map(is_debris, path.parts))]
         if not names:

@@ -1,4 +1,4 @@
-"""Your own list: a CSV, TSV, JSON Lines or Parquet file; a row an image: path, label and, where you have it, split."""
+"""Your own list: a CSV, TSV, JSON Lines or Parquet file with path, label and, if you have it, split of each image."""
 
 from dataclasses import dataclass
 from pathlib import Path

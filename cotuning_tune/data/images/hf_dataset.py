@@ -1,4 +1,4 @@
-"""A data set of Hugging Face with the images in it: what ``save_to_disk`` wrote, or Parquet files as the Hub has them.
+"""A data set of Hugging Face with the images in it: the folder of ``save_to_disk``, or Parquet files of the Hub.
 
 The images are unpacked once, into the cache, as they are: nothing is decoded or compressed anew. Read by pyarrow; the
 package ``datasets`` is not needed.
@@ -15,7 +15,7 @@ from cotuning_tune.base.files import leaves
 from cotuning_tune.base.pixels import ENDINGS
 from cotuning_tune.base.unpack import Target, unpacked
 from cotuning_tune.base.walk import is_debris
-from cotuning_tune.data.images._lists import UNUSED, Content, ListedImages, Patterns, Row, by_split, needed
+from cotuning_tune.data.images._lists import SPLIT_OF, UNUSED, Content, ListedImages, Patterns, Row, by_split, needed
 from cotuning_tune.data.images._tables import GUESSES, arrow
 from cotuning_tune.hyper import hyper
 
@@ -73,7 +73,7 @@ class HfDataset(ListedImages):
     def _parts(self, root: Path) -> dict[str, list[Path]]:
         """The files of each part: of a split by its name, of shards each by its path, of a single data set ''."""
         if not root.is_dir():
-            raise UserError(f"{root} is no folder (root of a data set of Hugging Face)")
+            raise UserError(f"{root} is not a folder (root of a data set of Hugging Face)")
         if (root / DICT).is_file():
             names = _json(root / DICT).get("splits")
             if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -87,6 +87,10 @@ class HfDataset(ListedImages):
         found = [path for path in below if not any(map(is_debris, path.parts))]
         if not found:
             raise UserError(f"{root} has no {DICT}, no {STATE} and no .parquet file: the folder of save_to_disk has")
+        folders = {path.parent.parent if path.parent.name.lower() in SPLIT_OF else path.parent for path in found}
+        if len(folders) > 1 and not any(vars(self.config.splits).values()):
+            one, other, *_ = sorted(map(str, folders))
+            raise UserError(f"{root} holds several data sets, in {one}/ and {other}/: set root to one of these")
         return {path.as_posix(): [root / path] for path in found}
 
 

@@ -44,7 +44,7 @@ class HfImagefolder(ListedImages):
     def read(self) -> Content:
         root = needed(self.config.root, "an imagefolder of Hugging Face")
         if not root.is_dir():
-            raise UserError(f"{root} is no folder (root of an imagefolder of Hugging Face)")
+            raise UserError(f"{root} is not a folder (root of an imagefolder of Hugging Face)")
         if table := _table(root):
             rows, tables = self._rows(table), [table.name]
             if not any(row.split for row in rows):
@@ -66,7 +66,7 @@ class HfImagefolder(ListedImages):
         if not found:
             raise UserError(f"{root} has no {', '.join(TABLES)}, and none of its folders has: {', '.join(folders)}")
         if strange := [folder for folder in found if folder.lower() not in SPLIT_OF]:
-            raise UserError(f"{root}: {strange[0]}/ has a table, but is no split: {', '.join(SPLIT_OF)} are")
+            raise UserError(f"{root}: {strange[0]}/ has a table, but is not a split: {', '.join(SPLIT_OF)} are")
         if lacking := [folder for folder in folders if folder.lower() in SPLIT_OF and folder not in found]:
             raise UserError(f"{root}: {lacking[0]}/ has none of {', '.join(TABLES)}, but {next(iter(found))}/ has")
         return found

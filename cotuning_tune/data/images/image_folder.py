@@ -18,10 +18,11 @@ from cotuning_tune.data._files import SPLITS, FileDataSet, Files
 from cotuning_tune.data.images._lists import NAMES, SPLIT_OF, own_split
 from cotuning_tune.hyper import hyper
 
-OTHERS = {  # data sets for folders that one may take for an image folder, and what they are known by
+OTHERS = {  # data sets for folders that one may take for an image folder, by the ends of names in them
     "hf_imagefolder": ("metadata.csv", "metadata.jsonl", "metadata.parquet"),
     "hf_dataset": ("dataset_dict.json", "state.json"),
-    "coco_classification": ("_annotations.coco.json",),
+    "coco_classification": (".coco.json",),
+    "webdataset": (".tar",),
 }
 
 
@@ -109,11 +110,10 @@ class ImageFolder(FileDataSet):
     def _other(self, base: Path) -> str:
         """What else reads the folder, where something in it says so."""
         for folder in (self.root, base):
-            for reader, names in OTHERS.items():
-                if there := [name for name in names if (folder / name).exists()]:
-                    return f"; there is a {there[0]}: the data set {reader} reads it"
-        if {"." + name.rpartition(".")[2] for name in os.listdir(self.root)} & {".tar"}:  # noqa: PTH208
-            return "; there are tar shards: the data set webdataset reads them"
+            names = sorted(os.listdir(folder))  # noqa: PTH208 - names are wanted
+            for reader, known in OTHERS.items():
+                if there := [name for name in names if name.lower().endswith(known)]:
+                    return f"; there is {there[0]}: the data set {reader} reads it"
         return ""
 
     def _files(self, split: str) -> Files:

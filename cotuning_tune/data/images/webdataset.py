@@ -51,7 +51,7 @@ class Webdataset(ListedImages):
         root = needed(self.config.root, "a data set of tar shards")
         base, names = (root.parent, [root.name]) if root.is_file() else (root, _shards(root))
         if root.is_file() and not root.name.lower().endswith(".tar"):
-            raise UserError(f"{root} is no .tar file: give one, or the folder of the shards")
+            raise UserError(f"{root} is not a .tar file: give one, or the folder of the shards")
         splits, unused = ({root.name: ""}, []) if root.is_file() else by_split(root, names, self.config.splits)
         used = [name for name in names if name in splits]
         options = {"image": self.config.image.lstrip(".").lower(), "label": self.config.label}
@@ -162,7 +162,7 @@ class _Shard:
         try:
             found = data.read().decode("utf-8-sig").strip()
         except UnicodeDecodeError as problem:
-            raise UserError(f"{self.file}: {name} is no text ({first_line(problem)})") from None
+            raise UserError(f"{self.file}: {name} is not text ({first_line(problem)})") from None
         if not found:
             raise UserError(f"{self.file}: {name} is empty; a label is needed")
         return found
@@ -187,7 +187,7 @@ class _Shard:
         try:
             found = json.loads(sample.json)
         except (ValueError, RecursionError) as problem:
-            raise UserError(f"{self.file}: {key}.json is no JSON ({first_line(problem)})") from None
+            raise UserError(f"{self.file}: {key}.json is not JSON ({first_line(problem)})") from None
         given = self.options["label"]
         keys = [given] if given else [*GUESSES["label"], "cls"]
         value = next((found[name] for name in keys if name in found), None) if isinstance(found, dict) else found
