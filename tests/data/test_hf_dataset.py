@@ -159,6 +159,18 @@ def test_other_splits(tmp_path: Path) -> None:
     assert found.not_taken()[1] == "1 not taken, of no split that is used: extra"
 
 
+def test_class_names_of_several_files(tmp_path: Path) -> None:
+    """Files that number the same classes otherwise are joined by the names; names in some files only are refused."""
+    turned = FEATURES | {"label": {"_type": "ClassLabel", "names": ["ant", "zebra"]}}
+    root = saved_dict(tmp_path / "one", train=table(), test=table(4, turned))
+    found = opened(root)
+    assert (found.class_names, found.train().labels, found.test().labels) == (("zebra", "ant"), [0, 1] * 2, [1, 0] * 2)
+    for train, test, words in ((FEATURES, {}, "does not name the classes"), ({}, FEATURES, "names the classes")):
+        root = saved_dict(tmp_path / words, train=table(4, train), test=table(4, test))
+        with pytest.raises(UserError, match=rf"test/data-00000-of-00001\.arrow {words} of label, files before"):
+            opened(root)
+
+
 @pytest.mark.parametrize(
     ("columns", "words"),
     [

@@ -130,6 +130,7 @@ class _Reader:
     def __init__(self, target: Target, columns: Mapping[str, str]) -> None:
         self.target, self.columns = target, columns
         self.classes: dict[str, None] = {}
+        self.files = 0
 
     def read(self, parts: Mapping[str, Sequence[Path]]) -> dict[str, Any]:
         rows = []
@@ -149,7 +150,7 @@ class _Reader:
             features = _features(file, schema)
             image, label = self._image(file, schema, features), self._label(file, schema, features)
             names = features.get(label, {}).get("names") if _is(features.get(label), "ClassLabel") else None
-            self.classes.update(dict.fromkeys(map(str, names or ())))
+            self._add_classes(file, label, names)
             number = 0
             for batch in batches([image, label]):
                 for place in range(batch.num_rows):
@@ -159,6 +160,14 @@ class _Reader:
                     yield data, ending, _label(at, label, batch.column(label)[place].as_py(), names)
         except (package.ArrowException, OSError, KeyError) as problem:
             raise UserError(f"{file} cannot be read: {first_line(problem)}") from None
+
+    def _add_classes(self, file: Path, label: str, names: Sequence[Any] | None) -> None:
+        """The names of a file's classes beside those of the files before. Raises UserError where only some have any."""
+        if self.files and bool(names) != bool(self.classes):
+            which, other = ("names", "do not") if names else ("does not name", "do")
+            raise UserError(f"{file} {which} the classes of {label}, files before {other}: save them alike")
+        self.files += 1
+        self.classes.update(dict.fromkeys(map(str, names or ())))
 
     def _image(self, file: Path, schema: Any, features: Mapping[str, Any]) -> str:
         found = [name for name in schema.names if _is(features.get(name), "Image") or _holds_bytes(schema, name)]
