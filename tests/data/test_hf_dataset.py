@@ -243,6 +243,20 @@ def test_cut_off(tmp_path: Path, cut: int, ending: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_zeros_in_the_middle(tmp_path: Path) -> None:
+    """A file whose second batch is overwritten by zeros is not taken for one that ends there."""
+    saved(tmp_path, table(9))
+    path = tmp_path / "data-00000-of-00001.arrow"
+    whole = path.read_bytes()
+    starts = [
+        n for n in range(8, len(whole), 8) if whole[n : n + 4] == b"\xff" * 4 and whole[n + 4 : n + 8] != bytes(4)
+    ]
+    assert len(starts) == 3
+    path.write_bytes(whole[: starts[1]] + bytes(256) + whole[starts[1] + 256 :])
+    with pytest.raises(UserError, match=r"arrow is damaged at byte \d+: more follows the end of its rows"):
+        opened(tmp_path)
+
+
 def test_wrong_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No folder, one that is none of Hugging Face's, and pyarrow that is not installed."""
     for options, words in (({}, "set root"), ({"root": "/no/such"}, "there is no /no/such")):

@@ -201,13 +201,16 @@ def _opened(package: Any, file: Path) -> tuple[Any, Any]:
         opened.seek(max(0, file.stat().st_size - len(END)))
         if opened.read() != END:  # pyarrow takes a file that is cut between two batches for a whole one
             raise UserError(f"{file} is cut off: it has not the end of an Arrow stream")
-    stream = package.ipc.open_stream(package.memory_map(str(file)))
+    source = package.memory_map(str(file))
+    stream = package.ipc.open_stream(source)
 
     def batches(columns: list[str]) -> Iterator[Any]:
         for batch in stream:
             chosen = batch.select(columns)
             chosen.validate(full=True)  # offsets of a damaged file would lead anywhere
             yield chosen
+        if source.tell() != source.size():  # zeros look like the end of a stream of old versions
+            raise UserError(f"{file} is damaged at byte {source.tell()}: more follows the end of its rows")
 
     return stream.schema, batches
 

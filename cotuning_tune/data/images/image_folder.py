@@ -53,7 +53,8 @@ class ImageFolder(FileDataSet):
             raise UserError(f"test_fraction = {config.test_fraction:g} must be above 0 and below 1")
         self.root = self.given = Path(config.root).expanduser().resolve()
         self._links: list[str] = []
-        if self.root.suffix.lower() == ".zip" and self.root.is_file():
+        self._archive = self.root.suffix.lower() == ".zip" and self.root.is_file()
+        if self._archive:
             self._unpack()
         if not self.root.is_dir():
             raise UserError(f"there is no folder {self.root} (root of an image folder)")
@@ -113,7 +114,8 @@ class ImageFolder(FileDataSet):
             names = sorted(os.listdir(folder))  # noqa: PTH208 - names are wanted
             for reader, known in OTHERS.items():
                 if there := [name for name in names if name.lower().endswith(known)]:
-                    return f"; there is {there[0]}: the data set {reader} reads it"
+                    packed = ", unpacked" if self._archive else ""
+                    return f"; there is {there[0]}: the data set {reader} reads it{packed}"
         return ""
 
     def _files(self, split: str) -> Files:
