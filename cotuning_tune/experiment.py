@@ -177,6 +177,7 @@ class Experiment:
         """
         known = self.space(study.method)
         every = {key: values.get(key, p.first) for key, p in known.items()}
+        every = {key: list(value) if isinstance(value, tuple) else value for key, value in every.items()}  # as in JSON
         prefix = f"{study.method}/"
         return TrainingSpec(
             task=study.task,

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-BLOCKED = ("ray", "optuna", "tensorboard", "sklearn", "scipy", "pandas", "safetensors", "timm")
+BLOCKED = ("ray", "optuna", "tensorboard", "sklearn", "scipy", "pandas", "pyarrow", "safetensors", "timm")
 CORE = (
     "cotuning_tune.base.cache",
     "cotuning_tune.inspection.build_coco70",

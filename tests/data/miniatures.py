@@ -19,39 +19,27 @@ from scipy.io import savemat
 from cotuning_tune import data
 from cotuning_tune.data import DataSet, TaskConfig
 from cotuning_tune.hyper import build
-
-COLOURS = ((200, 40, 40), (40, 180, 40), (40, 60, 200))
-TRAIN, VAL, TEST = 6, 2, 3
-COUNTS = {"train": TRAIN, "val": VAL, "test": TEST}
-PARTED = {"train": TRAIN, "test": TEST}
-WHOLE = 10
+from tests.data.drawing import (
+    COLOURS,
+    COUNTS,
+    PARTED,
+    TEST,
+    TRAIN,
+    VAL,
+    WHOLE,
+    Options,
+    draw,
+    mixed,
+    write_classes,
+    write_lines,
+)
+from tests.data.own_formats import OWN, csv_list, zip_of_folder
 
 BIRDS = ("001.Black_footed_Albatross", "002.Laysan_Albatross", "003.Sooty_Albatross")
 CARS = ("AM General Hummer SUV 2000", "Acura RL Sedan 2012", "Ram C/V Cargo Van Minivan 2012")
 DOGS = ("n02085620-Chihuahua", "n02085782-Japanese_spaniel", "n02096294-Australian_terrier")
 PETS = ("Abyssinian", "american_bulldog", "american_pit_bull_terrier")
 SCENES = ("a/abbey", "b/balcony/interior", "z/zoo")
-
-Options = dict[str, object]
-
-
-def draw(path: Path, label: int, rng: np.random.Generator) -> None:
-    """A small image file in the colour of its class."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    side = rng.integers(12, 24, 2)
-    pixels = np.clip(np.asarray(COLOURS[label]) + rng.normal(0, 20, (*side, 3)), 0, 255)
-    Image.fromarray(pixels.astype(np.uint8)).save(path)
-
-
-def mixed(count: int, rng: np.random.Generator) -> list[int]:
-    """``count`` labels of each class, in any order."""
-    return rng.permutation(np.arange(len(COLOURS)).repeat(count)).tolist()
-
-
-def write_lines(path: Path, lines: Iterable[object]) -> None:
-    """A text file, a line each."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{line}\n" for line in lines))
 
 
 def struct_array(rows: list[dict[str, Any]]) -> np.ndarray:
@@ -65,13 +53,6 @@ def struct_array(rows: list[dict[str, Any]]) -> np.ndarray:
 def cells(texts: Iterable[str]) -> np.ndarray:
     """A MATLAB study array of texts, N x 1."""
     return np.array([[text] for text in texts], dtype=object)
-
-
-def write_classes(folder: Path, classes: Iterable[str], pattern: str, count: int, rng: np.random.Generator) -> None:
-    """``count`` images in each class folder; ``pattern`` makes a name from the class and a number."""
-    for label, name in enumerate(classes):
-        for number in range(1, count + 1):
-            draw(folder / name / pattern.format(name.split("/")[-1], number), label, rng)
 
 
 def cub200(root: Path, seed: int = 0) -> Options:
@@ -309,56 +290,35 @@ def cifar100(root: Path, seed: int = 0) -> Options:
     return write_cifar(root / "cifar-100-python", seed, PARTED, "fine_labels", ("meta", "fine_label_names"))
 
 
-def csv_list(root: Path, seed: int = 0, parted: bool = True) -> Options:
-    """A table of images; ``parted``: with a column of splits."""
-    rng, lines = np.random.default_rng(seed), ["image,label,split" if parted else "image,label"]
-    classes = ("Ara, blue", "robin", "wren")
-    for split, count in COUNTS.items() if parted else [("all", WHOLE)]:
-        for number, label in enumerate(mixed(count, rng)):
-            name = f"pictures/{split} {number}.jpg"
-            draw(root / name, label, rng)
-            lines.append(f'{name},"{classes[label]}"' + (f",{split}" if parted else ""))
-    write_lines(root / "list.csv", lines)
-    return {"file": str(root / "list.csv")}
-
-
-def image_folder(root: Path, seed: int = 0) -> Options:
-    """train/CLASS, val/CLASS, test/CLASS."""
-    rng = np.random.default_rng(seed)
-    for split, count in COUNTS.items():
-        write_classes(root / split, ("daisy", "rose", "tulip"), "{1}.jpg", count, rng)
-    return {"root": str(root)}
-
-
 Writer = Callable[..., Options]
 MINIATURES: dict[str, Writer] = {
     "caltech101": caltech101,
     "cifar10": cifar10,
     "cifar100": cifar100,
     "coco70": coco70,
-    "csv_list": csv_list,
     "cub200": cub200,
     "dtd": dtd,
     "eurosat": eurosat,
     "fgvc_aircraft": fgvc_aircraft,
     "flowers102": flowers102,
     "food101": food101,
-    "image_folder": image_folder,
     "oxford_pets": oxford_pets,
     "stanford_cars": stanford_cars,
     "stanford_dogs": stanford_dogs,
     "sun397": sun397,
+    **OWN,
 }
 VARIANTS: dict[str, tuple[str, Writer]] = {
     "coco70, names without split": ("coco70", partial(coco70, prefix=False)),
     "csv_list without splits": ("csv_list", partial(csv_list, parted=False)),
+    "image_folder in an archive": ("image_folder", zip_of_folder),
     "stanford_cars as folders": ("stanford_cars", stanford_cars_folders),
     "stanford_cars as one list": ("stanford_cars", stanford_cars_list),
     "stanford_cars, all in the devkit": ("stanford_cars", partial(stanford_cars, nested=True)),
     "sun397 without partitions": ("sun397", partial(sun397, lists=False)),
 }
 ALL = {kind: (kind, write) for kind, write in MINIATURES.items()} | VARIANTS
-PUBLISHED = sorted(set(MINIATURES) - {"csv_list", "image_folder"})
+PUBLISHED = sorted(set(MINIATURES) - set(OWN))
 SMALL = TaskConfig(size=8, resize=8)
 
 

@@ -18,16 +18,31 @@ from cotuning_tune.base.cache import cache_root
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.data import SPLITS, DataSet, FileDataSet, Split, TaskConfig, open_task
 from cotuning_tune.hyper import build
-from tests.data.miniatures import ALL, CARS, COLOURS, MINIATURES, PUBLISHED, SMALL, TEST, TRAIN, VAL, WHOLE, dtd, make
+from tests.data.miniatures import (
+    ALL,
+    CARS,
+    COLOURS,
+    MINIATURES,
+    OWN,
+    PUBLISHED,
+    SMALL,
+    TEST,
+    TRAIN,
+    VAL,
+    WHOLE,
+    dtd,
+    make,
+)
 
 FETCHED = [kind for kind in PUBLISHED if data.data_set(kind).fetches]
 UNPARTED = {"caltech101", "eurosat", "sun397 without partitions", "csv_list without splits"}
-WITH_VAL = {"coco70", "coco70, names without split", "csv_list", "dtd", "flowers102", "image_folder"}
+WITH_VAL = {"coco70", "coco70, names without split", "dtd", "flowers102", "image_folder in an archive", *OWN}
 CLASSES = {
     "caltech101": ("accordion", "airplanes", "yin_yang"),
     "cifar10": ("airplane", "automobile", "bird"),
     "cifar100": ("airplane", "automobile", "bird"),
     "coco70": ("person", "bicycle", "traffic light"),
+    "coco_classification": ("owl", "crow", "auk"),
     "csv_list": ("Ara, blue", "robin", "wren"),
     "cub200": ("Black_footed_Albatross", "Laysan_Albatross", "Sooty_Albatross"),
     "dtd": ("banded", "blotchy", "zigzagged"),
@@ -35,11 +50,14 @@ CLASSES = {
     "fgvc_aircraft": ("707-320", "Boeing 717", "F/A-18"),
     "flowers102": ("pink primrose", "hard-leaved pocket orchid", "canterbury bells"),
     "food101": ("apple_pie", "baby_back_ribs", "waffles"),
+    "hf_dataset": ("yak", "ant", "zebu"),
+    "hf_imagefolder": ("0", "1", "2"),
     "image_folder": ("daisy", "rose", "tulip"),
     "oxford_pets": ("Abyssinian", "american_bulldog", "american_pit_bull_terrier"),
     "stanford_cars": CARS,
     "stanford_dogs": ("Chihuahua", "Japanese_spaniel", "Australian_terrier"),
     "sun397": ("abbey", "balcony/interior", "zoo"),
+    "webdataset": ("auk", "crow", "owl"),
 }
 
 
