@@ -176,8 +176,8 @@ class Experiment:
         ``split``: 0 for the search's validation split, from 1 for others.
         """
         known = self.space(study.method)
-        every = {key: values.get(key, p.first) for key, p in known.items()}
-        every = {key: list(value) if isinstance(value, tuple) else value for key, value in every.items()}  # as in JSON
+        chosen = {key: values.get(key, p.first) for key, p in known.items()}
+        every = {key: list(v) if isinstance(v, tuple) else v for key, v in chosen.items()}  # as JSON has them
         prefix = f"{study.method}/"
         return TrainingSpec(
             task=study.task,
@@ -237,8 +237,7 @@ def _absolute(base: Path, value: str, key: str) -> str:
 
 def _check_lists(config: ExperimentConfig) -> None:
     for name in ("tasks", "rates", "methods", "seeds"):
-        listed = getattr(config, name)
-        if not listed:
+        if not (listed := getattr(config, name)):
             raise UserError(f"experiment.{name} is empty: list at least one", f"experiment.{name}")
         if len(set(listed)) < len(listed):
             raise UserError(f"experiment.{name} lists something twice: {list(listed)}", f"experiment.{name}")
