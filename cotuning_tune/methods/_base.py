@@ -77,12 +77,29 @@ class Preparation:
         return torch.cat([head(backbone(images)[0]).cpu() for images, _ in self.batches(split)])
 
 
+class Draws:
+    """Where a method draws at random: its generator (CPU) follows from seed and step. None: torch's own generator.
+
+    A copy of a network draws where the network does.
+    """
+
+    generator: torch.Generator | None = None
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Numbers from 0 to below 1, on the CPU."""
+        return torch.rand(*shape, generator=self.generator)
+
+    def __deepcopy__(self, memo: object) -> "Draws":
+        return self
+
+
 class Method(nn.Module):
     """Plain fine-tuning plus ``terms``. State lives in parameters and buffers, so it moves and resumes.
 
     ``uses_source_head``: the source head is trained too, at the backbone's learning rate.
     ``replaces_weight_decay``: the method brings its own penalty; the optimiser's is then 0.
     ``reads_labels``: its terms depend on the labels; where images are mixed, they are the mix of both labels' terms.
+    ``variant``: another way of training, with no term that could be switched off.
     ``rebuilt``: names of buffers and modules that ``__init__`` makes from the pre-trained weights; they
     are not written into the state of an interrupted training.
     """
@@ -92,12 +109,13 @@ class Method(nn.Module):
     uses_source_head: ClassVar[bool] = False
     replaces_weight_decay: ClassVar[bool] = False
     reads_labels: ClassVar[bool] = False
+    variant: ClassVar[bool] = False
     rebuilt: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: Any, model: TransferModel, task: Task) -> None:
         """``model`` is at its pre-trained weights; a method may replace modules of it."""
         super().__init__()
-        self.config = config
+        self.config, self.draws = config, Draws()
 
     def check(self, source: Pretrained) -> None:
         """Before anything runs: UserError where the method cannot serve this backbone."""
@@ -108,6 +126,10 @@ class Method(nn.Module):
     def terms(self, batch: Batch, outputs: Outputs, model: TransferModel) -> dict[str, Tensor]:
         """Scalar terms to add to the loss, already weighted, by the name under which they are logged."""
         return {}
+
+    def stands_still(self, done: float) -> bool:
+        """Whether the backbone keeps weights and statistics while that share (0 to 1) of the steps is done."""
+        return False
 
     def summary(self, task: Task) -> dict[str, Any]:
         """What a reader of the report may want to know of the method after training, as JSON; {}: nothing.

@@ -59,6 +59,7 @@ class Trainer:
             model.source_head.requires_grad_(False)
         self.frozen = optim.freeze_layers(model.backbone, config.freeze)
         self.optimiser = optim.make_optimiser(config.optim, model, method)
+        self.trained, self.still = [p for p in model.backbone.parameters() if p.requires_grad], False
         self.averaged = optim.averaged(model, config.ema)
         weights_T = optim.class_weights(config.class_weights, task.fit.labels_N, task.num_classes)
         self.class_weights_T = None if weights_T is None else weights_T.to(self.device)
@@ -119,6 +120,7 @@ class Trainer:
     def train_step(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
         """One step of the optimiser on a batch; returns what ``losses`` gives, detached, the mean over its parts."""
         self.optimiser.zero_grad(set_to_none=True)
+        self.method.draws.generator = seeding.generator_of(self.seed, "method", self.step)
         sums: dict[str, Tensor] = {}
         correct = torch.zeros((), device=self.device)
         for part in batch.parts(self.config.parts):
@@ -142,7 +144,12 @@ class Trainer:
         return cast(TransferModel, self.averaged.module) if self.averaged else self.model
 
     def _train_mode(self) -> None:
+        still = self.method.stands_still(self.step / self.steps)
+        for parameter in self.trained:
+            parameter.requires_grad_(not still)
         self.model.train()
+        self.model.backbone.train(not still)
+        self.still = still
         self.method.train()
         if self.config.batch_norm == "frozen":
             optim.freeze_statistics(self.model)
@@ -161,6 +168,8 @@ class Trainer:
         last = min(self.step + self.interval, self.steps)
         batches = places(self.seed, len(self.task.fit), self.batch, self.step, last)
         for chosen, stored in ahead(self._gather, batches):
+            if self.method.stands_still(self.step / self.steps) != self.still:
+                self._train_mode()
             multiple = optim.factor(self.config.schedule, self.step, self.steps, self.config.warmup)
             optim.set_learning_rate(self.optimiser, multiple)
             terms, right = self.train_step(self.load_batch(chosen, stored))

@@ -116,7 +116,13 @@ def test_who_reads_labels_says_so(name):
 
 
 def test_switched_off_it_is_plain_fine_tuning(name):
-    """With every trade-off weight off, two epochs end at plain fine-tuning's weights and logits."""
+    """With every trade-off weight off, two epochs end at plain fine-tuning's weights and logits.
+
+    What has none is another way of training, and says so.
+    """
+    if method(name).variant:
+        assert neutral_values(name) == {}
+        return
     pins = {"optim/weight_decay": 0.0, "optim/lr": 0.01}
     off, plain = trainer_of(name, config=neutral_values(name), **pins), trainer_of("fine_tune", **pins)
     for trainer in (off, plain):
@@ -214,9 +220,14 @@ def test_every_trained_parameter_gets_a_gradient(name):
 
 
 def test_overfits_twelve_images(name):
-    """Twelve images are learned by heart."""
+    """Twelve images are learned by heart, unless the backbone stands still."""
     pins = {"epochs": 30, "batch_size": 6, "optim/lr": 0.01}
     trainer = trainer_of(name, images=5, **pins)
+    if trainer.method.stands_still(1.0) or name == "bitfit":
+        pytest.skip("random features cannot learn everything")
+    if trainer.method.stands_still(0.0):  # for a part of the time
+        pins["epochs"] *= 2
+        trainer = trainer_of(name, images=5, **pins)
     assert len(trainer.task.train) == 12
     for _ in range(pins["epochs"]):
         trainer.train_epoch()

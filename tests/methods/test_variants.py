@@ -1,0 +1,129 @@
+"""Other ways of training: what stands still, what is drawn anew, what is normalised by what."""
+
+import pytest
+import torch
+from torch import nn
+
+from cotuning_tune.base.errors import UserError
+from cotuning_tune.methods import Method, method
+from cotuning_tune.methods._base import Draws
+from cotuning_tune.methods.from_scratch import redraw
+from cotuning_tune.methods.label_smoothing import uniform_cross_entropy
+from cotuning_tune.methods.stoch_norm import StochNorm, replace_norms
+from cotuning_tune.models import Backbone, Pretrained, pretrained
+from cotuning_tune.training import Trainer
+from tests.methods.test_conformance import trainer_of
+
+
+def moved(trainer: Trainer) -> set[str]:
+    """Kinds of what an epoch has changed in the backbone."""
+    before = {name: value.clone() for name, value in trainer.model.backbone.state_dict().items()}
+    trainer.train_epoch()
+    after = trainer.model.backbone.state_dict()
+    return {name.rsplit(".", 1)[-1] for name, value in before.items() if not value.equal(after[name])}
+
+
+def unmade(name: str) -> Method:
+    """A method that nothing was made for: what it refuses does not depend on that."""
+    kind = method(name)
+    made = kind.__new__(kind)
+    nn.Module.__init__(made)
+    return made
+
+
+def test_a_linear_probe_leaves_the_backbone_alone() -> None:
+    """Weights and statistics bit for bit; the head learns."""
+    trainer = trainer_of("linear_probe")
+    head = trainer.model.head.weight.clone()
+    assert moved(trainer) == set()
+    assert not head.equal(trainer.model.head.weight)
+
+
+def test_probe_then_tune() -> None:
+    """The first part of the steps is a linear probe bit for bit; then everything moves."""
+    pins = {"epochs": 4, "optim/lr": 0.01}
+    both, probe = trainer_of("lp_ft", config={"probe": 0.5}, **pins), trainer_of("linear_probe", **pins)
+    for _ in range(2):
+        assert both.train_epoch() == probe.train_epoch()
+    assert both.model.head.weight.equal(probe.model.head.weight)
+    assert {"weight", "bias", "running_mean", "running_var"} <= moved(both)
+
+
+def test_frozen_layers_stay_frozen_after_the_probe() -> None:
+    """``train.freeze`` holds under a method that lets the backbone go later."""
+    trainer = trainer_of("lp_ft", config={"probe": 0.5}, freeze=0.67, epochs=4)
+    before = {name: value.clone() for name, value in trainer.model.backbone.named_parameters()}
+    for _ in range(4):
+        trainer.train_epoch()
+    after = dict(trainer.model.backbone.named_parameters())
+    assert {name.split(".")[1] for name, value in before.items() if not value.equal(after[name])} == {"2"}
+
+
+def test_bitfit_trains_biases() -> None:
+    """And the statistics of normalisation move, as in any training."""
+    assert moved(trainer_of("bitfit")) == {"bias", "running_mean", "running_var", "num_batches_tracked"}
+    bare = Backbone([nn.Conv2d(3, 4, 1, bias=False)], {}, [0.0] * 3, [1.0] * 3)
+    with pytest.raises(UserError, match="bitfit trains biases, and bare has none"):
+        unmade("bitfit").check(Pretrained("bare", bare, nn.Linear(4, 2)))
+
+
+@pytest.mark.parametrize("name", ["tiny_cnn", "resnet18", "vit_b_32"])
+def test_from_scratch_draws_everything(name: str) -> None:
+    """No weight of a matrix keeps its value; the same generator draws the same network."""
+    backbone, other = pretrained(name, "random").backbone, pretrained(name, "random").backbone
+    kept = {key: p.detach().clone() for key, p in backbone.named_parameters()}
+    for network in (backbone, other):
+        torch.manual_seed(5)
+        redraw(network)
+    same = {key for key, p in backbone.named_parameters() if p.ndim > 1 and (p == kept[key]).float().mean() > 0.01}
+    assert same == set()
+    assert all(p.equal(q) for p, q in zip(backbone.parameters(), other.parameters(), strict=True))
+    assert all(torch.isfinite(p).all() for p in backbone.parameters())
+
+
+def test_each_seed_begins_elsewhere() -> None:
+    one, same, other = (trainer_of("from_scratch", seed=seed).model.backbone.chain[0][0].weight for seed in (0, 0, 1))
+    assert one.equal(same)
+    assert not one.equal(other)
+
+
+def test_stochastic_normalisation() -> None:
+    """Each channel by the batch's or the moving statistics, in the asked share; the moving ones move as ever."""
+    torch.manual_seed(0)
+    plain, maps = nn.BatchNorm2d(400), 5 + 3 * torch.randn(6, 400, 4, 4)
+    layer = StochNorm(nn.BatchNorm2d(400), 0.25, Draws())
+    by_batch, found = plain(maps), layer(maps)
+    near_batch = torch.isclose(found, by_batch, atol=1e-5).all(0).flatten(1).all(1)
+    near_moving = torch.isclose(found, maps / (1 + 1e-5) ** 0.5, atol=1e-4).all(0).flatten(1).all(1)
+    assert (near_batch ^ near_moving).all()
+    assert 60 < int(near_batch.sum()) < 140
+    assert plain.running_mean is not None
+    assert plain.running_mean.equal(layer.running_mean)
+    assert plain.eval()(maps).equal(layer.eval()(maps))
+
+
+def test_every_norm_is_replaced() -> None:
+    """In the backbone, and its weights stay the same parameters under the same names."""
+    network = nn.Sequential(nn.BatchNorm2d(3), nn.Sequential(nn.BatchNorm1d(3)), nn.LayerNorm(3))
+    before = network.state_dict()
+    assert replace_norms(network, 0.5, Draws()) == 2
+    assert network.state_dict().keys() == before.keys()
+    assert network[0](torch.randn(4, 3, 2, 2)).shape == (4, 3, 2, 2)
+    assert network[1](torch.randn(4, 3)).shape == (4, 3)
+    source = pretrained("vit_b_32", "random")
+    with pytest.raises(UserError, match="stoch_norm replaces BatchNorm, and vit_b_32 has none"):
+        unmade("stoch_norm").check(source)
+
+    class Activated(nn.BatchNorm2d):
+        """A norm that does more, as timm has them."""
+
+    more = Backbone([Activated(3)], {}, [0.0] * 3, [1.0] * 3)
+    with pytest.raises(UserError, match="stoch_norm replaces BatchNorm, and more has Activated"):
+        unmade("stoch_norm").check(Pretrained("more", more, nn.Linear(3, 2)))
+
+
+def test_the_control_is_co_tuning_with_a_uniform_target() -> None:
+    from cotuning_tune.methods.co_tuning import soft_cross_entropy
+
+    logits = torch.randn(5, 7, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(uniform_cross_entropy(logits), soft_cross_entropy(logits, torch.full((5, 7), 1 / 7)))
