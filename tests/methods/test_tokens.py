@@ -34,7 +34,9 @@ def task() -> Task:
 
 @pytest.mark.parametrize("name", names())
 def test_every_method_trains_a_transformer(transformer, task, name):
-    """An epoch of each method moves backbone and head; every term is finite."""
+    """An epoch of each method moves backbone and head, or says which of them stands still; every term is finite."""
+    if name == "stoch_norm":
+        pytest.skip("a transformer has no BatchNorm: refused, see test_variants")
     model = TransferModel(transformer, task.num_classes, torch.Generator().manual_seed(0))
     made = method(name)(method(name).Config(), model, task)
     made.check(transformer)
@@ -45,7 +47,7 @@ def test_every_method_trains_a_transformer(transformer, task, name):
     assert all(torch.tensor(value).isfinite() for value in row.values())
     after = model.state_dict()
     moved = {key.split(".")[0] for key in before if not torch.equal(before[key], after[key])}
-    assert {"backbone", "head"} <= moved
+    assert moved - {"source_head"} == {"head"} | (set() if made.stands_still(1.0) else {"backbone"})
 
 
 def slow_rise(source: Pretrained, stage: str, images: Tensor, labels: Tensor, channel: int, share: float) -> Tensor:
