@@ -11,21 +11,23 @@ from cotuning_tune.base.errors import UserError, first_line
 from cotuning_tune.base.files import leaves
 from cotuning_tune.data._files import FileDataSet, Files
 from cotuning_tune.data._task import Listing
-from cotuning_tune.data.images._lists import own_split, refuse_missing
+from cotuning_tune.data.images._lists import NO_COLUMN, own_split, refuse_missing, refuse_torn
 from cotuning_tune.hyper import hyper
 
 GUESSES = {
     "path": ("path", "file", "image", "filename", "filepath", "image_path"),
     "label": ("label", "class", "class_name", "category"),
     "split": ("split", "part", "set", "subset"),
+    "group": ("group", "group_id", "patient", "patient_id", "subject_id"),
 }
+OPTIONAL = ("split", "group")
 WORDS = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing"),
 }
 SPLIT_OF = {word: split for split, words in WORDS.items() for word in words}
-Row = tuple[str, str, str]
+Row = tuple[str, str, str, str]
 
 
 class CsvList(FileDataSet):
@@ -42,7 +44,10 @@ class CsvList(FileDataSet):
         path: str = hyper("", doc="column of the paths; default: path, file, image, ...")
         label: str = hyper("", doc="column of the labels; default: label, class, ...")
         split: str = hyper("", doc="column of train, val, test; default: split, part, ... where there is one")
-        test_fraction: float = hyper(0.2, doc="share of each class to test, where there is no such column")
+        group: str = hyper(
+            "", doc="column of what no drawn split may tear apart; default: group, patient_id, ...; none"
+        )
+        test_fraction: float = hyper(0.2, doc="share of each class to test, where there is no column of splits")
         split_seed: int = hyper(0, doc="of the test share")
 
     layout = """
@@ -64,6 +69,9 @@ class CsvList(FileDataSet):
     def files(self, split: str) -> Files | None:
         return self._splits.get(split)
 
+    def grouping(self) -> str:
+        return f"column {self._group}" if self._group else ""
+
     def _read(self, found: Files) -> Listing:
         return super()._read(refuse_missing(found))
 
@@ -75,19 +83,20 @@ class CsvList(FileDataSet):
             raise UserError(f"{self.file} cannot be read: {first_line(problem)}") from None
 
     def _rows(self, file: Any) -> Iterator[Row]:
-        """Path, label and split of each row, each path once."""
+        """Path, label, split and group of each row, each path once."""
         head = file.readline()
         file.seek(0)
         reader = csv.reader(file, delimiter=max("\t;,", key=head.count), strict=True)
         header = [name.strip() for name in next(reader, [])]
         places = [self._place(header, column) for column in GUESSES]
+        self._group = "" if places[3] is None else header[places[3]]
         lines: dict[str, int] = {}
         for cells in filter(any, reader):
             if len(cells) != len(header):
                 raise self._wrong(
                     reader.line_num, f"{len(cells)} cells under {len(header)} columns; quote what has commas"
                 )
-            path, label, split = (cells[p].strip() if p is not None else "" for p in places)
+            path, label, split, group = (cells[p].strip() if p is not None else "" for p in places)
             if not path or not label:
                 raise self._wrong(reader.line_num, "no path or no label")
             path = self._inside(path, reader.line_num)
@@ -96,7 +105,7 @@ class CsvList(FileDataSet):
             lines[path] = reader.line_num
             if places[2] is not None and split.lower() not in SPLIT_OF:
                 raise self._wrong(reader.line_num, f"no split '{split}'; there are {', '.join(SPLIT_OF)}")
-            yield path, label, SPLIT_OF.get(split.lower(), "")
+            yield path, label, SPLIT_OF.get(split.lower(), ""), group
 
     def _inside(self, path: str, line: int) -> str:
         """The path below the root. Raises UserError where it leads out of it."""
@@ -109,33 +118,37 @@ class CsvList(FileDataSet):
         return os.path.normpath(path)
 
     def _place(self, header: list[str], column: str) -> int | None:
-        """Where a column stands; None where there is no column of splits."""
+        """Where a column stands; None where there is no column of splits, or of groups."""
         given = getattr(self.config, column)
+        if column == "group" and given == NO_COLUMN:
+            return None
         for name in [given] if given else GUESSES[column]:
             matching = [place for place, found in enumerate(header) if found == name or found.lower() == name]
             if matching:
                 return matching[0]
-        if column == "split" and not given:
+        if column in OPTIONAL and not given:
             return None
         wanted = given or " or ".join(GUESSES[column][:3])
         raise UserError(f"{self.file} has no column {wanted}: its first row names {', '.join(header) or 'none'}")
 
     def _by_split(self, rows: list[Row]) -> dict[str, Files]:
-        names = {label for _, label, _ in rows}
+        names = {label for _, label, *_ in rows}
         numbers = all(map(str.isdecimal, names))  # 1 and 01 are two labels, in an order of their own
         self._class_names = tuple(sorted(names, key=lambda name: (int(name) if numbers else 0, name)))
         if len(names) < 2:
             raise UserError(f"{self.file} has {len(names)} class(es); two or more are needed")
         labels = {name: label for label, name in enumerate(self._class_names)}
-        found = Files(self.root, [path for path, _, _ in rows], [labels[label] for _, label, _ in rows])
-        if not any(split for *_, split in rows):
+        groups = [group for *_, group in rows] if self._group else None
+        found = Files(self.root, [row[0] for row in rows], [labels[row[1]] for row in rows], groups=groups)
+        if not any(split for _, _, split, _ in rows):
             return own_split(found, self.config.test_fraction, self.config.split_seed)
         places: dict[str, list[int]] = {}
-        for place, (*_, split) in enumerate(rows):
+        for place, (_, _, split, _) in enumerate(rows):
             places.setdefault(split, []).append(place)
         if lacking := [split for split in ("train", "test") if split not in places]:
             raise UserError(f"{self.file} has no row of the {lacking[0]} split")
         splits = {split: found.some(chosen) for split, chosen in places.items()}
+        refuse_torn(splits, f"{self.file} column {self._group}")
         if lost := sorted(set(found.labels) - set(splits["train"].labels)):
             raise UserError(f"{self.file} has no training image of class '{self._class_names[lost[0]]}'")
         return splits
