@@ -22,6 +22,7 @@ class DataSplit:
     labels: Sequence[int]
     root: Path | None = None
     images: Images | None = None
+    groups: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -52,9 +53,13 @@ def read_split(data: DataSet, split: str) -> DataSplit | None:
     """
     if isinstance(data, FileDataSet):
         found = data.files(split)
-        return None if found is None else DataSplit(split, found.names, found.labels, root=found.root)
+        return None if found is None else DataSplit(split, found.names, found.labels, found.root, groups=found.groups)
     listing = {"train": data.train, "val": data.val, "test": data.test}[split]()
-    return None if listing is None else DataSplit(split, listing.names, listing.labels, images=listing.images)
+    return (
+        None
+        if listing is None
+        else DataSplit(split, listing.names, listing.labels, None, listing.images, listing.groups)
+    )
 
 
 def read_splits(data: DataSet) -> list[DataSplit]:
