@@ -116,19 +116,19 @@ class _Drawing:
 def draw(
     listing: Named,
     positions: Sequence[int],
-    wanted: Callable[[int, int], int],
+    wanted: Callable[[Sequence[int]], int],
     seed: int | str,
     groups: Sequence[int] | None = None,
 ) -> list[int]:
-    """The positions held out, sorted: of each class about ``wanted(label, n)`` of its n images, in whole groups.
+    """The positions held out, sorted: of each class about ``wanted(its positions)`` images, in whole groups.
 
     Groups are taken in the order of their hash, each where it brings the number nearer; where none does, the smallest.
     A group of several classes counts for its most frequent one. Every class keeps an image.
     """
     drawing = _Drawing(listing, positions, groups)
-    for label, of_class in drawing.by_class().items():
+    for of_class in drawing.by_class().values():
         size = {group: len(drawing.members[group]) for group in of_class}
-        target, held = wanted(label, sum(size.values())), 0
+        target, held = wanted([p for group in of_class for p in drawing.members[group]]), 0
         order = _order(listing, of_class, seed, "validation")
         for group in order:
             if abs(held + size[group] - target) < abs(held - target):
@@ -146,14 +146,15 @@ def hold_out(
     ``groups``: as ``grouped`` gives them; none is torn apart (see ``draw``).
     """
 
-    def wanted(_: int, images: int) -> int:
-        return min(max(round(fraction * images), 1), images - 1)
+    def wanted(of_class: Sequence[int]) -> int:
+        return min(max(round(fraction * len(of_class)), 1), len(of_class) - 1)
 
     held = draw(listing, positions, wanted, seed, groups)
     chosen = set(held)
     return sorted(p for p in positions if p not in chosen), held
 
 
-def as_many(counts: Mapping[int, int]) -> Callable[[int, int], int]:
-    """For ``draw``: so many images of each class, whatever it has."""
-    return lambda label, _: counts.get(label, 0)
+def as_many(listing: Named, positions: Sequence[int], counts: Mapping[int, int]) -> Callable[[Sequence[int]], int]:
+    """For ``draw`` from these positions: ``counts`` images of each class; in proportion where groups mix classes."""
+    there = Counter(int(listing.labels[p]) for p in positions)
+    return lambda of_class: round(sum(counts.get(c := int(listing.labels[p]), 0) / there[c] for p in of_class))

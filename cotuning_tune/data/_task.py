@@ -357,6 +357,6 @@ def _splits(
         return Split(listing, sample(listing, rate, seed, used)), Split(val, used_val)
     pooled, counts = _pooled(listing, val), Counter(int(val.labels[p]) for p in used_val)
     every = used + [len(listing.names) + p for p in used_val]
-    held = draw(pooled, every, as_many(counts), again, groups_of(pooled))
+    held = draw(pooled, every, as_many(pooled, every, counts), again, groups_of(pooled))
     left = sorted(set(every) - set(held))
     return Split(pooled, sample(pooled, rate, seed, left)), Split(pooled, held)
