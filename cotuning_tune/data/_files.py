@@ -3,7 +3,6 @@
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 from cotuning_tune.base.errors import UserError
@@ -43,20 +42,12 @@ class Files:
         names, labels = [self.names[p] for p in positions], [self.labels[p] for p in positions]
         return Files(self.root, names, labels, self.passed, groups)
 
-    @cached_property
-    def _by_size(self) -> dict[int, ImageFiles]:
-        return {}
-
-    def image_files(self, size: int) -> ImageFiles:
-        """The files to be stored at that size; whoever asks again gets the same, with times and digests known."""
-        return self._by_size.setdefault(size, ImageFiles(self.root, self.names, size))
-
-    def contents(self, size: int = 0) -> Contents:
+    def contents(self) -> Contents:
         """Names, labels and digests; files are read where their quick key is new.
 
         Raises UserError for a missing file.
         """
-        return Contents(self.names, self.labels, self.image_files(size).digests)
+        return Contents(self.names, self.labels, ImageFiles(self.root, self.names, 0).digests)
 
 
 class FileDataSet(DataSet):
@@ -83,7 +74,7 @@ class FileDataSet(DataSet):
 
     def contents(self, split: str) -> Contents | None:
         found = self.files(split)
-        return None if found is None else found.contents(self.stored_size)
+        return None if found is None else found.contents()
 
     def check_test(self) -> None:
         listing = self._read(self._split("test"))  # decodes them all where they are decoded once
@@ -104,6 +95,6 @@ class FileDataSet(DataSet):
         return found
 
     def _read(self, found: Files) -> Listing:
-        files = found.image_files(self.stored_size)
+        files = ImageFiles(found.root, found.names, self.stored_size)
         images = EachTimeImages(files) if self.decode == "each" or not found.names else DecodedImages(files)
         return Listing(found.names, found.labels, images, found.groups)
