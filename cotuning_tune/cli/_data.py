@@ -171,6 +171,7 @@ def _prepare(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from cotuning_tune.base.console import ProgressLine
     from cotuning_tune.base.files import write_json
+    from cotuning_tune.inspection.near import NOT_COUNTED, can_compare
     from cotuning_tune.inspection.verify import KINDS, verify
 
     address = _Address(options)
@@ -183,6 +184,8 @@ def _verify(options: argparse.Namespace) -> int:
         print(skipped)
     for kind in KINDS:
         _name_some(found, kind)
+    if found.files and not can_compare():
+        print(NOT_COUNTED)
     errors, warnings = found.count(errors=True), found.count(errors=False)
     print(f"{address.name}: {errors} error(s), {warnings} warning(s) in {sum(found.images.values())} images")
     if options.json:
@@ -213,8 +216,8 @@ def _describe(options: argparse.Namespace) -> int:
     data = address.open(STORED_SIDE)
     found = describe(data, address.task, options.rates or address.rates or RATES)
     print(f"{address.name}: {len(found.class_names)} classes")
-    for skipped in data.not_taken():
-        print(skipped)
+    for line in (*data.not_taken(), *found.lines):
+        print(line)
     for table in (found.balance(), found.split(), *([found.sides()] if found.sizes else [])):
         print(f"\n{table.markdown()}\n{table.note}")
     path = Path(options.sheet or f"{address.name}.png")

@@ -58,7 +58,7 @@ def _train(options: argparse.Namespace) -> int:
     from cotuning_tune.run.folder import TrialDir
     from cotuning_tune.search.checks import source_lines
     from cotuning_tune.training import TrainingJob
-    from cotuning_tune.training.job import check_images
+    from cotuning_tune.training.job import check_images, task_of
 
     path = Path(options.experiment)
     experiment = decoding(with_options(read_experiment(path), options), options)
@@ -74,6 +74,7 @@ def _train(options: argparse.Namespace) -> int:
             raise unknown("hyper-parameter", key, space)
     spec = experiment.spec(study, values, options.seed)
     check_images(spec)
+    task_of(spec).check_duplicates()
     for line in source_lines(experiment):
         print(line)
     job = TrainingJob(spec, TrialDir(Path(options.out).resolve()) if options.out else None)

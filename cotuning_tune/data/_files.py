@@ -10,6 +10,7 @@ from cotuning_tune.base.files import leaves
 from cotuning_tune.base.pixels import decoder
 from cotuning_tune.base.walk import told
 from cotuning_tune.data._decoding import ImageFiles
+from cotuning_tune.data._duplicates import Contents
 from cotuning_tune.data._images import DecodedImages, EachTimeImages
 from cotuning_tune.data._task import DataSet, Listing
 
@@ -20,7 +21,8 @@ SPLITS = ("train", "val", "test")
 class Files:
     """The image files of a split: ``names`` relative to ``root``, and the class number of each.
 
-    ``passed``: by reason, names of files that lie among them and were not taken. Raises UserError for a name that leads
+    ``passed``: by reason, names of files that lie among them and were not taken. ``groups``: of each image what no
+    drawn split may tear apart ('': it is alone), where there is such a thing. Raises UserError for a name that leads
     out of ``root``: whoever reads a list has its line.
     """
 
@@ -28,6 +30,7 @@ class Files:
     names: Sequence[str]
     labels: Sequence[int]
     passed: Mapping[str, list[str]] = field(default_factory=dict)
+    groups: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         if outside := next(filter(leaves, self.names), None):
@@ -35,7 +38,16 @@ class Files:
 
     def some(self, positions: Sequence[int]) -> "Files":
         """The files at these positions."""
-        return Files(self.root, [self.names[p] for p in positions], [self.labels[p] for p in positions], self.passed)
+        groups = None if self.groups is None else [self.groups[p] for p in positions]
+        names, labels = [self.names[p] for p in positions], [self.labels[p] for p in positions]
+        return Files(self.root, names, labels, self.passed, groups)
+
+    def contents(self) -> Contents:
+        """Names, labels and digests; files are read where their quick key is new.
+
+        Raises UserError for a missing file.
+        """
+        return Contents(self.names, self.labels, ImageFiles(self.root, self.names, 0).digests)
 
 
 class FileDataSet(DataSet):
@@ -62,6 +74,10 @@ class FileDataSet(DataSet):
     def test(self) -> Listing:
         return self._read(self._split("test"))
 
+    def contents(self, split: str) -> Contents | None:
+        found = self.files(split)
+        return None if found is None else found.contents()
+
     def check(self) -> None:
         self._split("test")
         for found in filter(None, map(self.files, SPLITS)):
@@ -85,4 +101,4 @@ class FileDataSet(DataSet):
     def _read(self, found: Files) -> Listing:
         files = ImageFiles(found.root, found.names, self.stored_size, self.decoding)
         images = EachTimeImages(files) if self.decode == "each" or not found.names else DecodedImages(files)
-        return Listing(found.names, found.labels, images)
+        return Listing(found.names, found.labels, images, found.groups)

@@ -42,6 +42,7 @@ class ArrayImages:
         if pixels_N3SS.dtype != np.uint8 or pixels_N3SS.ndim != 4 or pixels_N3SS.shape[1] != 3:
             raise ValueError(f"images must be uint8 [N, 3, S, S], not {pixels_N3SS.dtype} {pixels_N3SS.shape}")
         self.pixels_N3SS = pixels_N3SS
+        self._digests: list[str] = []
 
     def __len__(self) -> int:
         return len(self.pixels_N3SS)
@@ -53,7 +54,9 @@ class ArrayImages:
         return content_key(np.asarray(self.pixels_N3SS))
 
     def digests(self) -> list[str]:
-        return [content_key(pixels_3SS) for pixels_3SS in self.pixels_N3SS]
+        if not self._digests:
+            self._digests = [content_key(pixels_3SS) for pixels_3SS in self.pixels_N3SS]
+        return self._digests
 
 
 class DecodedImages(ArrayImages):

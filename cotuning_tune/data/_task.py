@@ -4,19 +4,18 @@ First the rate is sampled per class (``ceil(rate * n)``), then 20 % of that, str
 validation split. Both follow the hash of (split seed, image name): no training seed touches them, and
 the sample of a lower rate is part of the sample of a higher one. ``val_seed`` draws other validation splits from the
 same sample: a published validation split is then put back among the images that one is drawn from.
+Images of one group, or with the same bytes, are never drawn into two splits (``_splitting``); what becomes of those
+that stand in two splits as given says ``TaskConfig.duplicates``.
 """
 
 import copy
-import hashlib
-import math
-import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -25,8 +24,10 @@ from cotuning_tune.base.cache import content_key
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.pixels import PLAIN, Decoding
 from cotuning_tune.data import _transforms
+from cotuning_tune.data._duplicates import NOUNS, Contents, Shared, Treatment, consequence, shared
 from cotuning_tune.data._images import Images, PooledImages
 from cotuning_tune.data._prefetch import ahead
+from cotuning_tune.data._splitting import as_many, composed, draw, grouped, hold_out, sample
 from cotuning_tune.hyper import at_least, hyper, to_flat
 from cotuning_tune.run.snapshot import SHORT, Image, Snapshot
 
@@ -44,6 +45,9 @@ class TaskConfig:
     val_seed: int = hyper(0, doc="another validation split of the same sample; 0: the published one where there is one")
     train_on: Literal["train", "trainval"] = hyper("train", doc="trainval: no image is kept for validation")
     decode: Literal["once", "each"] = hyper("once", doc="into the cache, or each time: the results are the same")
+    duplicates: Literal["auto", "refuse", "drop", "keep"] = hyper(
+        "auto", doc="images with the same bytes in two given splits; auto: keep those of a published set, else refuse"
+    )
 
     ground: str = hyper("white", doc="colour under transparent parts: a name, or '#rrggbb'")
     truncated: Literal["refuse", "load"] = hyper("refuse", doc="files that end too early; load: the rest is grey")
@@ -71,23 +75,14 @@ class TaskConfig:
             )
 
 
-class Named(Protocol):
-    """Images by a stable name, with a class number each: all that splitting looks at."""
-
-    @property
-    def names(self) -> Sequence[str]: ...
-
-    @property
-    def labels(self) -> Sequence[int]: ...
-
-
 @dataclass(frozen=True)
 class Listing:
-    """Images with a stable name and a class number each."""
+    """Images with a stable name and a class number each; ``groups``: what must not be torn apart ('': alone)."""
 
     names: Sequence[str]
     labels: Sequence[int]
     images: Images
+    groups: Sequence[str] | None = None
 
 
 class DataSet(ABC):
@@ -97,6 +92,7 @@ class DataSet(ABC):
     published of it: ``classes``, and images by split (``train``, ``val``, ``test``). ``fetches``: it can
     be downloaded by ``download``. Where it is files, ``decode``: ``once`` into the cache, or ``each`` time;
     ``decoding``: by which rules.
+    ``overlaps``: what its images are documented to have in common with those that weights are pre-trained on.
     """
 
     Config: ClassVar[type]
@@ -104,6 +100,7 @@ class DataSet(ABC):
     layout: ClassVar[str] = ""
     counts: ClassVar[Mapping[str, int]] = MappingProxyType({})
     fetches: ClassVar[bool] = False
+    overlaps: ClassVar[str] = ""
     decode: str = "once"
     decoding: Decoding = PLAIN
     decoder: str = ""  # what pixels depend on besides the bytes of files
@@ -134,6 +131,18 @@ class DataSet(ABC):
         """What lies among the images and is none of them: a line for each reason."""
         return []
 
+    def grouping(self) -> str:
+        """What its images are grouped by, for people; '' where they are not."""
+        return ""
+
+    def contents(self, split: str) -> Contents | None:
+        """Names, labels and digests of a split, None where there is none of that name; no pixel is handed on.
+
+        A set that has no files is read for it.
+        """
+        listing = {"train": self.train, "val": self.val, "test": self.test}[split]()
+        return None if listing is None else Contents(listing.names, listing.labels, listing.images.digests())
+
     def check(self) -> None:
         """Read and decode every image, the test split's too: a broken one shall not show after the search.
 
@@ -143,6 +152,19 @@ class DataSet(ABC):
     @abstractmethod
     def test(self) -> Listing:
         """The test split; called by ``Task.open_test``, and by ``data verify`` to count and compare."""
+
+
+def treatment(config: TaskConfig, data: DataSet) -> Treatment:
+    """What becomes of images that stand in two splits as given."""
+    if config.duplicates == "auto":
+        return "keep" if data.page else "refuse"  # a published set without some of its images would be another one
+    return config.duplicates
+
+
+def shared_by(data: DataSet) -> list[Shared]:
+    """The images with the same bytes in two splits of a data set; of files the digests alone are read."""
+    contents = {split: data.contents(split) for split in ("train", "val", "test")}
+    return shared({split: found for split, found in contents.items() if found is not None})
 
 
 class Split:
@@ -187,9 +209,15 @@ class Task:
         self.class_names = data.class_names
         listing, val = data.train(), data.val()
         self._listings = (listing, val)
-        self.train, self.val = _splits(listing, val, rate, config)
+        self.duplicates = treatment(config, data)
+        dropped = {split: self._dropped(split) for split in ("train", "val")}
+        self._check_classes(dropped["train"])
+        self.train, self.val = _splits(listing, val, rate, config, dropped)
         if not len(self.val):
-            reason = "every class has a single one" if val is None else "its published split is empty"
+            reason = (
+                "every class has a single one, or a single group" if val is None else "its published split is empty"
+            )
+            reason += " without the images of the test split" if dropped["val"] else ""
             raise UserError(f"{name}: there is no image for validation, {reason}")
         self.fit = self.train if config.train_on == "train" else self.train.plus(self.val)
 
@@ -200,6 +228,47 @@ class Task:
     def not_taken(self) -> list[str]:
         """What lies among the data set's images and is none of them: a line for each reason."""
         return [f"{self.name}: {line}" for line in self._data.not_taken()]
+
+    def grouping(self) -> list[str]:
+        """What the images are grouped by, in a line; none where they are not."""
+        column, groups = self._data.grouping(), self._listings[0].groups
+        if not column or not groups:
+            return []
+        return [f"{self.name}: {grouping_line(column, groups)}"]
+
+    @cached_property
+    def shared(self) -> list[Shared]:
+        """The images with the same bytes in two splits as given. Reads the digests of the test split."""
+        return shared_by(self._data)
+
+    def _dropped(self, split: str) -> set[int]:
+        """The positions of a listing that are left out because of what stands in another one."""
+        if self.duplicates != "drop":
+            return set()
+        return {position for found in self.shared if found.split == split for position in found.positions}
+
+    def _check_classes(self, dropped: set[int]) -> None:
+        """UserError where a class has no other training images than those that are left out."""
+        labels = self._listings[0].labels if dropped else ()
+        left = {int(label) for position, label in enumerate(labels) if position not in dropped}
+        if lost := sorted({int(label) for label in labels} - left):
+            raise UserError(
+                f"{self.name}: every training image of class '{self.class_names[lost[0]]}' stands in another split too:"
+                ' task.duplicates = "drop" leaves none of it',
+                "task.duplicates",
+            )
+
+    def check_duplicates(self) -> None:
+        """UserError where images stand in two splits, with number and example, if they are to be refused."""
+        if self.shared and self.duplicates == "refuse":
+            said = "; ".join(found.line for found in self.shared)
+            where = " and ".join(dict.fromkeys(NOUNS[found.split] for found in self.shared))
+            cure = f'set task.duplicates = "drop" to leave them out of {where}, or "keep"'
+            raise UserError(f"{self.name}: {said}; {cure}", "task.duplicates")
+
+    def duplicate_lines(self) -> list[str]:
+        """A line for each two splits that have images in common: how many, and what becomes of them."""
+        return [f"{self.name}: {consequence(found, self.duplicates)}" for found in self.shared]
 
     def check(self) -> None:
         """Whether every image of the set can be read, test images too, which nobody gets to see.
@@ -255,7 +324,7 @@ class Task:
 
     def fingerprint(self) -> str:
         """A key of all that training sees: images, labels, split, sizes."""
-        sizes = {key: value for key, value in to_flat(self.config).items() if key != "decode"}
+        sizes = {key: value for key, value in to_flat(self.config).items() if key not in ("decode", "duplicates")}
         return content_key(self.train.fingerprint(), self.val.fingerprint(), sizes)
 
 
@@ -263,68 +332,48 @@ def _shown(listing: Listing | None, classes: Sequence[str]) -> list[Image]:
     """Name, class and content of each image of a listing."""
     if listing is None:
         return []
-    names = [unicodedata.normalize("NFC", name) for name in listing.names]
+    names = [composed(name) for name in listing.names]
     labels, digests = [classes[label] for label in listing.labels], [d[:SHORT] for d in listing.images.digests()]
     return list(zip(names, labels, digests, strict=True))
 
 
+def grouping_line(column: str, groups: Sequence[str]) -> str:
+    """What a grouping means, with the number of the groups."""
+    return f"{len({group for group in groups if group})} groups ({column}): no drawn split tears one apart"
+
+
 def _pooled(one: Listing, other: Listing) -> Listing:
-    return Listing([*one.names, *other.names], [*one.labels, *other.labels], PooledImages(one.images, other.images))
+    images = PooledImages(one.images, other.images)
+    groups = None
+    if one.groups or other.groups:
+        groups = [*(one.groups or [""] * len(one.names)), *(other.groups or [""] * len(other.names))]
+    return Listing([*one.names, *other.names], [*one.labels, *other.labels], images, groups)
 
 
-def _splits(listing: Listing, val: Listing | None, rate: float, config: TaskConfig) -> tuple[Split, Split]:
-    """Training and validation split; with a ``val_seed`` a published one is drawn anew, as many of each class."""
+def groups_of(listing: Listing) -> list[int] | None:
+    """The groups of a listing that no split may tear apart: its own, and images with the same bytes."""
+    return grouped(listing.names, listing.groups, listing.images.digests())
+
+
+def _splits(
+    listing: Listing, val: Listing | None, rate: float, config: TaskConfig, dropped: Mapping[str, set[int]]
+) -> tuple[Split, Split]:
+    """Training and validation split; with a ``val_seed`` a published one is drawn anew, as many of each class.
+
+    ``dropped``: positions of either listing that are not used.
+    """
     seed = config.split_seed
     again: int | str = f"{seed}/{config.val_seed}" if config.val_seed else seed
-    if val is not None and not config.val_seed:
-        return Split(listing, sample(listing, rate, seed)), Split(val, range(len(val.names)))
+    used = [p for p in range(len(listing.names)) if p not in dropped["train"]]
     if val is None:
-        train, held = hold_out(listing, sample(listing, rate, seed), config.val_fraction, again)
+        kept = sample(listing, rate, seed, used)
+        train, held = hold_out(listing, kept, config.val_fraction, again, groups_of(listing))
         return Split(listing, train), Split(listing, held)
-    pooled, counts = _pooled(listing, val), Counter(map(int, val.labels))
-    groups = _by_class(pooled, range(len(pooled.names)))
-    held = sorted(p for label, group in groups.items() for p in _validation(pooled, group, again)[: counts[label]])
-    train = sorted(set(range(len(pooled.names))) - set(held))
-    left = Listing([pooled.names[p] for p in train], [pooled.labels[p] for p in train], pooled.images)
-    return Split(pooled, [train[p] for p in sample(left, rate, seed)]), Split(pooled, held)
-
-
-def _order(listing: Named, positions: Sequence[int], seed: int | str, purpose: str) -> list[int]:
-    def key(position: int) -> str:
-        name = unicodedata.normalize("NFC", listing.names[position])  # a copy made by another system splits alike
-        return hashlib.sha256(f"{purpose}/{seed}/{name}".encode("utf-8", "surrogateescape")).hexdigest()
-
-    return sorted(positions, key=key)
-
-
-def _validation(listing: Named, group: Sequence[int], seed: int | str) -> list[int]:
-    """The images of a class in the order in which they are held out for validation."""
-    return _order(listing, group, seed, "validation")
-
-
-def _by_class(listing: Named, positions: Sequence[int]) -> dict[int, list[int]]:
-    groups: dict[int, list[int]] = {}
-    for position in positions:
-        groups.setdefault(int(listing.labels[position]), []).append(position)
-    return groups
-
-
-def sample(listing: Named, rate: float, seed: int) -> list[int]:
-    """Positions of ``ceil(rate * n)`` images of each class, in the listing's order."""
-    kept: list[int] = []
-    for group in _by_class(listing, range(len(listing.names))).values():
-        count = max(1, math.ceil(rate * len(group) - 1e-9))
-        kept += _order(listing, group, seed, "sample")[:count]
-    return sorted(kept)
-
-
-def hold_out(listing: Named, positions: Sequence[int], fraction: float, seed: int | str) -> tuple[list[int], list[int]]:
-    """Training and validation positions; of each class the rounded fraction, at least one of two or more."""
-    train: list[int] = []
-    held: list[int] = []
-    for group in _by_class(listing, positions).values():
-        count = min(max(round(fraction * len(group)), 1), len(group) - 1)
-        order = _validation(listing, group, seed)
-        held += order[:count]
-        train += order[count:]
-    return sorted(train), sorted(held)
+    used_val = [p for p in range(len(val.names)) if p not in dropped["val"]]
+    if not config.val_seed:
+        return Split(listing, sample(listing, rate, seed, used)), Split(val, used_val)
+    pooled, counts = _pooled(listing, val), Counter(int(val.labels[p]) for p in used_val)
+    every = used + [len(listing.names) + p for p in used_val]
+    held = draw(pooled, every, as_many(pooled, every, counts), again, groups_of(pooled))
+    left = sorted(set(every) - set(held))
+    return Split(pooled, sample(pooled, rate, seed, left)), Split(pooled, held)

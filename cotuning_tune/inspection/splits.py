@@ -23,6 +23,7 @@ class DataSplit:
     root: Path | None = None
     images: Images | None = None
     decoding: Decoding = PLAIN
+    groups: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -55,9 +56,13 @@ def read_split(data: DataSet, split: str) -> DataSplit | None:
         found = data.files(split)
         if found is None:
             return None
-        return DataSplit(split, found.names, found.labels, root=found.root, decoding=data.decoding)
+        return DataSplit(split, found.names, found.labels, found.root, decoding=data.decoding, groups=found.groups)
     listing = {"train": data.train, "val": data.val, "test": data.test}[split]()
-    return None if listing is None else DataSplit(split, listing.names, listing.labels, images=listing.images)
+    return (
+        None
+        if listing is None
+        else DataSplit(split, listing.names, listing.labels, images=listing.images, groups=listing.groups)
+    )
 
 
 def read_splits(data: DataSet) -> list[DataSplit]:

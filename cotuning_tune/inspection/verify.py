@@ -6,7 +6,7 @@ makes the final accuracy a lie. Only hashes are kept, and nothing is handed on t
 
 import hashlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from cotuning_tune.base.parallel import Advance, on_threads
 from cotuning_tune.base.pixels import PLAIN, Decoding, open_image, problem_of, upright
 from cotuning_tune.base.tables import Table
 from cotuning_tune.data import DataSet
+from cotuning_tune.data._duplicates import Place, in_two_splits, same_content
+from cotuning_tune.inspection.near import BITS, can_compare, look, near_duplicates
 from cotuning_tune.inspection.splits import DataSplit, differences, read_splits
 
 SMALLEST = 32
@@ -37,6 +39,7 @@ KINDS = {
     "leak": Kind("same bytes in two splits", True),
     "label": Kind("same bytes, two classes", False),
     "twice": Kind("same bytes twice", False),
+    "near": Kind("nearly the same image in two splits", False),
     "tiny": Kind("tiny", False),
 }
 
@@ -57,9 +60,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Checked:
-    """What became of one image: a hash of its bytes, sides in pixels, or the problem and its kind."""
+    """What became of one image: a digest of its bytes, its perceptual hash where that can be had, sides in pixels; or
+    the problem and its kind."""
 
-    digest: bytes = b""
+    digest: str = ""
+    look: bytes = b""
     size: tuple[int, int] = (0, 0)
     kind: str = ""
     problem: str = ""
@@ -67,12 +72,13 @@ class Checked:
 
 @dataclass(frozen=True)
 class Verification:
-    """All that was found, and the counts it rests on."""
+    """All that was found, and the counts it rests on; ``files``: its images are files."""
 
     classes: int
     published: dict[str, int]
     images: dict[str, int]
     findings: list[Finding]
+    files: bool = True
 
     def of(self, kind: str) -> list[Finding]:
         return [finding for finding in self.findings if finding.kind == kind]
@@ -109,20 +115,21 @@ def verify(
     splits = read_splits(data)
     findings = [Finding("counts", "", line) for line in differences(data, splits)]
     findings += _empty_classes(data.class_names, splits)
-    seen: dict[bytes, tuple[DataSplit, int]] = {}
+    digests: dict[str, list[str]] = {split.name: [] for split in splits}
+    looks: dict[str, list[bytes]] = {split.name: [] for split in splits}
     places = [(split, position) for split in splits for position in range(len(split))]
     for (split, position), checked in zip(places, on_threads(_check, places, jobs, advance), strict=True):
         name = split.names[position]
+        digests[split.name].append(checked.digest)
+        looks[split.name].append(checked.look)
         if checked.problem:
             findings.append(Finding(checked.kind, split.name, name, checked.problem))
-            continue
-        first = seen.setdefault(checked.digest, (split, position))
-        if first != (split, position):
-            findings.append(_same_bytes(first, (split, position), data.class_names))
-        if split.root is not None and min(checked.size) < smallest:
+        elif split.root is not None and min(checked.size) < smallest:
             findings.append(Finding("tiny", split.name, name, "{} x {} pixels".format(*checked.size)))
+    findings += _repeated(splits, digests, looks, data.class_names)
     images = {split.name: len(split) for split in splits}
-    return Verification(len(data.class_names), dict(data.counts), images, findings)
+    files = all(split.root is not None for split in splits)
+    return Verification(len(data.class_names), dict(data.counts), images, findings, files)
 
 
 def _empty_classes(class_names: Sequence[str], splits: Sequence[DataSplit]) -> Iterator[Finding]:
@@ -141,8 +148,8 @@ def _check(place: tuple[DataSplit, int]) -> Checked:
     return Checked(_digest(split.images.take([position]).numpy().tobytes()))
 
 
-def _digest(content: bytes) -> bytes:
-    return hashlib.blake2b(content, digest_size=16).digest()
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def check_file(path: Path, how: Decoding = PLAIN) -> Checked:
@@ -155,17 +162,33 @@ def check_file(path: Path, how: Decoding = PLAIN) -> Checked:
         return Checked(kind="corrupt", problem=problem.strerror or first_line(problem))
     try:
         with open_image(io.BytesIO(content), how) as image:
-            upright(image, how)
-            return Checked(_digest(content), image.size)
+            turned = upright(image, how)
+            return Checked(_digest(content), look(turned) if can_compare() else b"", image.size)
     except Exception as problem:  # a decoder raises what it likes: struct.error, IndexError, SyntaxError, ...
         return Checked(kind="corrupt", problem=problem_of(problem, content))
 
 
-def _same_bytes(first: tuple[DataSplit, int], again: tuple[DataSplit, int], class_names: Sequence[str]) -> Finding:
+def _repeated(
+    splits: Sequence[DataSplit],
+    digests: Mapping[str, Sequence[str]],
+    looks: Mapping[str, Sequence[bytes]],
+    class_names: Sequence[str],
+) -> Iterator[Finding]:
+    """Images that stand there again, byte by byte or nearly so; of the latter those in two splits alone."""
+    named = {split.name: split for split in splits}
+    for first, *again in same_content(digests):
+        yield from (_same_bytes(first, place, named, class_names) for place in again)
+    for near in near_duplicates(looks, in_two_splits(digests)):
+        where = f"{named[near.other].names[near.other_position]} of {near.other}"
+        detail = f"nearly {where}: {near.distance} of {BITS} bits differ"
+        yield Finding("near", near.split, named[near.split].names[near.position], detail)
+
+
+def _same_bytes(first: Place, again: Place, splits: Mapping[str, DataSplit], class_names: Sequence[str]) -> Finding:
     """What it means that an image stands there again: worst in another split, bad in another class."""
     (split_1, at_1), (split_2, at_2) = first, again
-    label_1, label_2 = int(split_1.labels[at_1]), int(split_2.labels[at_2])
-    kind = "leak" if split_1.name != split_2.name else "label" if label_1 != label_2 else "twice"
+    label_1, label_2 = int(splits[split_1].labels[at_1]), int(splits[split_2].labels[at_2])
+    kind = "leak" if split_1 != split_2 else "label" if label_1 != label_2 else "twice"
     classes = f", class {class_names[label_2]} here and {class_names[label_1]} there" if label_1 != label_2 else ""
-    where = f"{split_1.names[at_1]} of {split_1.name}"
-    return Finding(kind, split_2.name, split_2.names[at_2], f"the same bytes as {where}{classes}")
+    where = f"{splits[split_1].names[at_1]} of {split_1}"
+    return Finding(kind, split_2, splits[split_2].names[at_2], f"the same bytes as {where}{classes}")

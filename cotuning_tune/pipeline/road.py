@@ -26,7 +26,7 @@ from cotuning_tune.run.records import Owner
 from cotuning_tune.run.snapshot import settle_data
 from cotuning_tune.run.stream import Observer, Stream
 from cotuning_tune.run.summary import Summary, standing_of
-from cotuning_tune.search.checks import check_studies, keep_sizes, not_taken, snapshots, source_lines
+from cotuning_tune.search.checks import check_studies, data_lines, keep_sizes, snapshots, source_lines
 from cotuning_tune.search.driver import open_studies, run_search
 from cotuning_tune.search.heads import kept_ledger_head
 from cotuning_tune.search.repeats import prepare_repeats, set_searches
@@ -92,7 +92,7 @@ def _work(request: Request, run: RunDir, sizes: dict[str, int] | None, stream: S
         data = snapshots(experiment)
         for line in settle_data(run, data, accept=request.accept_data_change):
             stream.notice(line)
-        for line in [*source_lines(experiment), *not_taken(experiment), *first_lines(experiment)]:
+        for line in [*source_lines(experiment), *data_lines(experiment), *first_lines(experiment)]:
             stream.notice(line)
         stack.enter_context(connected(request.cluster.address, request.cluster.cpus))
         stack.enter_context(watchdog(lambda reason: _cluster_lost(stream, reason)))

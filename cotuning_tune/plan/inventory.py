@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.data import SPLITS, DataSet, FileDataSet, TaskConfig, data_set
-from cotuning_tune.data._task import Named, hold_out, sample
+from cotuning_tune.data import SPLITS, DataSet, FileDataSet, Files, TaskConfig, data_set
+from cotuning_tune.data._splitting import Named, grouped, hold_out, sample
 from cotuning_tune.experiment import Experiment
 from cotuning_tune.hyper import build
 
@@ -62,7 +62,8 @@ class Inventory:
         kept = sample(self.train, rate, config.split_seed)
         if self.val is not None:
             return Parts(len(kept), self.val, self.test)
-        train, held = hold_out(self.train, kept, config.val_fraction, config.split_seed)
+        groups = grouped(self.train.names, self.train.groups if isinstance(self.train, Files) else None)
+        train, held = hold_out(self.train, kept, config.val_fraction, config.split_seed, groups)
         if not held:
             raise UserError(f"{self.task} at {100 * rate:g} %: there is no image for validation, give more labels")
         return Parts(len(train), len(held), self.test)

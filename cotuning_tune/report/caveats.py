@@ -31,9 +31,24 @@ def backbone_remarks(experiment: Mapping[str, Any], environment: Mapping[str, An
     return remarks
 
 
-def data_remarks(record: DataRecord) -> list[str]:
-    """A warning for each change of the data that was accepted meanwhile."""
+def overlap_remarks(experiment: Mapping[str, Any], environment: Mapping[str, Any]) -> list[str]:
+    """A warning for each task whose images are documented to be among those that weights are pre-trained on.
+
+    None where every training began with random weights.
+    """
+    if begins_random(experiment.get("weights", ""), environment):
+        return []
     return [
+        f"WARNING: {task}: {overlap}: weights that were pre-trained on ImageNet may have seen its test images, and its"
+        " accuracy then flatters them; methods that begin with the same weights still compare on equal terms."
+        for task, overlap in environment.get("overlaps", {}).items()
+    ]
+
+
+def data_remarks(record: DataRecord) -> list[str]:
+    """What the splits have in common, and a warning for each change of the data that was accepted meanwhile."""
+    notes = [f"{line}." for task in record["tasks"].values() for line in task.get("notes", [])]
+    return notes + [
         f"WARNING: the data of {change['task']} changed during the run, which was accepted on"
         f" {time.strftime('%Y-%m-%d', time.gmtime(change['since']))}: {change['changes']}; what was trained before and"
         " after is not of the same data."

@@ -10,7 +10,7 @@ from cotuning_tune.base.tables import Table
 from cotuning_tune.report.advice import read_space
 from cotuning_tune.report.answer import Answer, answer_of, open_question
 from cotuning_tune.report.audit import HeadOf, audit_remarks, audit_studies, audit_table
-from cotuning_tune.report.caveats import backbone_remarks, data_remarks, direct_remarks
+from cotuning_tune.report.caveats import backbone_remarks, data_remarks, direct_remarks, overlap_remarks
 from cotuning_tune.report.comparison import (
     Comparisons,
     baseline_table,
@@ -167,6 +167,7 @@ def build_report(run: RunDir, aim: str = "", head_of: HeadOf | None = None) -> R
         *_growth_remark(run),
         *published_remarks(asked, studies),
         *data_remarks(data),
+        *overlap_remarks(asked["experiment"], environment),
         *backbone_remarks(asked["experiment"], environment),
         *direct_remarks(studies),
         *diagnostics_remarks(advice),

@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json, write_bytes, write_json
@@ -25,12 +25,16 @@ class DataChanged(UserError):  # noqa: N818 - what happened
 
 
 class TaskRecord(TypedDict):
-    """A task in ``data.json``. ``keys`` and ``images`` (how many) by split; ``classes``: how many."""
+    """A task in ``data.json``. ``keys`` and ``images`` (how many) by split; ``classes``: how many.
+
+    ``notes``: lines that the report repeats.
+    """
 
     classes: int
     images: dict[str, int]
     keys: dict[str, str]
     decoder: str | None
+    notes: NotRequired[list[str]]
 
 
 class Acceptance(TypedDict):
@@ -53,12 +57,14 @@ class Snapshot:
     """What data are now. ``decoder``: what pixels depend on besides the bytes of files, '' where there are none; None
     where that does not matter.
 
-    A split that a task has no images of is empty; one that was not looked at is not there.
+    A split that a task has no images of is empty; one that was not looked at is not there. ``notes``: what the report
+    is to say of the data; they are not compared.
     """
 
     classes: tuple[str, ...]
     decoder: str | None
     splits: Mapping[str, Sequence[Image]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def keys(self) -> dict[str, str]:
@@ -68,7 +74,15 @@ class Snapshot:
     def record(self) -> TaskRecord:
         """What ``data.json`` holds of it."""
         counts = {split: len(images) for split, images in self.splits.items()}
-        return {"classes": len(self.classes), "images": counts, "keys": self.keys, "decoder": self.decoder}
+        known: TaskRecord = {
+            "classes": len(self.classes),
+            "images": counts,
+            "keys": self.keys,
+            "decoder": self.decoder,
+        }
+        if self.notes:
+            known["notes"] = list(self.notes)
+        return known
 
     def packed(self) -> bytes:
         """The file's bytes; equal contents are equal bytes."""

@@ -2,12 +2,14 @@
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from cotuning_tune.base.files import is_local, read_json, write_json
 from cotuning_tune.base.tables import size
+from cotuning_tune.data import Task
 from cotuning_tune.experiment import Experiment
 from cotuning_tune.hyper import Space, build
 from cotuning_tune.methods import Method, method
@@ -34,6 +36,7 @@ def check_studies(experiment: Experiment) -> dict[str, int]:
             check_images(spec)
             if study.rate == experiment.config.rates[0]:  # the data set is the same at all rates
                 task.check()
+                task.check_duplicates()
         kind = method(study.method)
         config = build(kind.Config, spec.method_config, f"methods.{study.method}")
         model = TransferModel(source, task.num_classes, torch.Generator())
@@ -45,15 +48,23 @@ def check_studies(experiment: Experiment) -> dict[str, int]:
 
 
 def snapshots(experiment: Experiment) -> dict[str, Snapshot]:
-    """What the data of each task are now."""
+    """What the data of each task are now, and what the report is to say of them."""
     first = {study.task: study for study in reversed(experiment.studies)}
-    return {task: task_of(experiment.spec(study, {}, 0)).snapshot(test=True) for task, study in first.items()}
+    opened = {name: task_of(experiment.spec(study, {}, 0)) for name, study in first.items()}
+    return {name: replace(task.snapshot(test=True), notes=_notes(task)) for name, task in opened.items()}
 
 
-def not_taken(experiment: Experiment) -> list[str]:
-    """What lies among the images of the tasks and was not taken: a line for each reason."""
+def _notes(task: Task) -> tuple[str, ...]:
+    """What the report says of images in two splits: a warning where they were kept."""
+    sign = "WARNING: " if task.duplicates == "keep" else ""
+    return tuple(f"{sign}{line}" for line in task.duplicate_lines())
+
+
+def data_lines(experiment: Experiment) -> list[str]:
+    """What is to know of the tasks' images: which were not taken, what groups them, which stand in two splits."""
     first = {study.task: study for study in reversed(experiment.studies)}
-    return [line for study in first.values() for line in task_of(experiment.spec(study, {}, 0)).not_taken()]
+    tasks = [task_of(experiment.spec(study, {}, 0)) for study in first.values()]
+    return [line for task in tasks for line in (*task.not_taken(), *task.grouping(), *task.duplicate_lines())]
 
 
 def source_lines(experiment: Experiment) -> list[str]:

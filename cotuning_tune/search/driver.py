@@ -15,6 +15,7 @@ from cotuning_tune.base.files import is_local, read_json, write_bytes, write_jso
 from cotuning_tune.base.secrets import masked
 from cotuning_tune.base.toml_text import tables_of
 from cotuning_tune.cluster.driver import Driver
+from cotuning_tune.data import data_set
 from cotuning_tune.experiment import Experiment, parse
 from cotuning_tune.methods import method
 from cotuning_tune.run.events import ENDED_AS, Standing
@@ -58,7 +59,7 @@ def create_run(experiment: Experiment, storage: Path, command: Sequence[str], wa
         except OSError as problem:
             raise UserError(f"the folder {run.path} cannot be made: {problem.strerror} (--storage)") from None
     make_identity(run, experiment.name)
-    write_json(run.environment, _environment(experiment, command) | older | _source(experiment))
+    write_json(run.environment, _environment(experiment, command) | older | _source(experiment) | _overlaps(experiment))
     write_bytes(run.space_file, experiment.space_text().encode())
     write_bytes(run.experiment_file, experiment.text.encode())
     return run
@@ -73,6 +74,13 @@ def _source(experiment: Experiment) -> Values:
     using = [name for name in experiment.config.methods if method(name).uses_source_head]
     fitted = {"source_temperature": source.temperature} if experiment.config.source_val else {}
     return {"source": {"random": source.is_random, "head_used_by": using}, **fitted}
+
+
+def _overlaps(experiment: Experiment) -> Values:
+    """By task what its images have in common with those that weights are pre-trained on, where that is documented."""
+    found = {task: data_set(experiment.formats[task]).overlaps for task in experiment.config.tasks}
+    said: Values = {"overlaps": {task: overlap for task, overlap in found.items() if overlap}}
+    return said if any(found.values()) else {}
 
 
 def _environment(experiment: Experiment, command: Sequence[str]) -> Values:

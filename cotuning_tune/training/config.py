@@ -133,8 +133,8 @@ class TrainingSpec:
         return dataclasses.asdict(self)
 
     def identity(self) -> dict[str, Any]:
-        """What its results depend on: all but ``task.decode``."""
-        task_config = {key: value for key, value in self.task_config.items() if key != "decode"}
+        """What its results depend on: all but ``task.decode``; ``task.duplicates`` shows in the images themselves."""
+        task_config = {k: value for k, value in self.task_config.items() if k not in ("decode", "duplicates")}
         return dataclasses.replace(self, task_config=task_config).to_json()
 
     @classmethod

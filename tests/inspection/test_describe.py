@@ -71,12 +71,16 @@ def colours(path: Path) -> set[tuple[int, int, int]]:
 def test_only_training_images_are_shown(call: Call, image_folder: Folder) -> None:
     """The sheet holds no image of the test split, and none that the task keeps for validation."""
     root = image_folder(count=10)
-    for path in root.rglob("*.jpg"):
+    for number, path in enumerate(root.rglob("*.jpg")):
         path.unlink()
         Image.new("RGB", (16, 16), "red" if "train" in path.parts else "blue").save(path, "BMP")
+        with path.open("ab") as file:
+            file.write(b"%d" % number)  # the same colour, other bytes
     task = open_task("mine", 1.0, SMALL, {"root": str(root)}, "image_folder")
     for name in task.val.names:
         Image.new("RGB", (16, 16), "lime").save(root / name, "BMP")
+        with (root / name).open("ab") as file:
+            file.write(name.encode())
     describe_folder(call, root)
     seen = colours(root / "sheet.png")
     assert (255, 0, 0) in seen
@@ -104,7 +108,7 @@ def test_unreadable_training_images(call: Call, image_folder: Folder) -> None:
     """A broken training image does not stop the sheet: its place says so, and verify is recommended."""
     root = image_folder(classes="ab", count=4)
     for path in (root / "train/a").iterdir():
-        path.write_bytes(b"broken")
+        path.write_bytes(b"broken" + path.name.encode())
     out = describe_folder(call, root)
     assert out[-1] == "3 of them cannot be read: see 'data verify'"
 

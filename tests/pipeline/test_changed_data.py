@@ -18,7 +18,7 @@ from cotuning_tune.pipeline import Cluster, NewRun, Request, carry_out, extend
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.records import TrialConfig
 from cotuning_tune.run.snapshot import settle_data
-from cotuning_tune.search.checks import snapshots
+from cotuning_tune.search.checks import check_studies, data_lines, snapshots
 from cotuning_tune.training.job import forget_tasks
 
 TEXT = """
@@ -114,6 +114,21 @@ def test_each_door(experiment: Experiment, pets: Path, tmp_path: Path) -> None:
     warnings = [remark for remark in outcome.report.remarks if remark.startswith("WARNING")]
     assert any("which was accepted on" in line and "test: 1 gone (test/bee/1.png)" in line for line in warnings)
     assert any("seed0/result.json was tested on other images than those in data.json" in line for line in warnings)
+
+
+def test_duplicates_at_each_treatment(pets: Path, tmp_path: Path) -> None:
+    """A test image in training is refused before anything runs; left out or kept, run and report tell it."""
+    shutil.copy(pets / "test" / "ant" / "0.png", pets / "train" / "ant" / "9.png")
+    text = TEXT.replace("[task]", '[task]\nduplicates = "{}"')
+    found = "pets: 1 training image has the same bytes as a test image: train/ant/9.png = test/ant/0.png"
+    experiments = {which: parse(text.format(which), which, tmp_path) for which in ("auto", "drop", "keep")}
+    with pytest.raises(UserError, match=f'{found}; set task.duplicates = "drop"'):
+        check_studies(experiments["auto"])
+    check_studies(experiments["drop"])
+    assert data_lines(experiments["drop"]) == [f"{found}: left out of training"]
+    notes = {which: snapshots(experiments[which])["pets"].notes for which in ("drop", "keep")}
+    assert notes["drop"] == (f"{found}: left out of training",)
+    assert notes["keep"][0].startswith(f"WARNING: {found}: kept")
 
 
 def issued(experiment: Experiment, run: RunDir, crops: str) -> TrialConfig:

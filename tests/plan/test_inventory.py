@@ -38,7 +38,7 @@ def test_counts_of_image_files(image_folder: Callable[..., Path], splits: tuple[
     """Files are counted by name, nothing is decoded; published validation splits count as they are."""
     root = image_folder(splits, count=10)
     for image in root.rglob("*.jpg"):
-        image.write_bytes(b"not an image")
+        image.write_text(f"not an image: {image}")
     text = experiment_text(task="mine") + f'[data.mine]\nformat = "image_folder"\nroot = "{root}"\n'
     inventory = take_inventory(planned(text), "mine")
     found = inventory.at(0.5, TaskConfig(size=8, resize=8))

@@ -8,8 +8,9 @@ import pytest
 from cotuning_tune.base.files import read_json, write_json
 from cotuning_tune.experiment import read_experiment
 from cotuning_tune.report import build_report
-from cotuning_tune.report.caveats import backbone_remarks, direct_remarks
+from cotuning_tune.report.caveats import backbone_remarks, data_remarks, direct_remarks, overlap_remarks
 from cotuning_tune.report.results import StudyResult
+from cotuning_tune.run.snapshot import Snapshot, read_record, settle_data
 from cotuning_tune.search.driver import create_run
 from tests.report.synthetic import write_run
 
@@ -89,6 +90,39 @@ def test_a_run_records_what_training_begins_with(tmp_path: Path, backbone: str, 
     path.write_text(f"[experiment]\n{asked}{backbone}\n")
     run = create_run(read_experiment(path), tmp_path / "runs", [])
     assert read_json(run.environment)["source"] == source
+
+
+DOGS = "Stanford Dogs was built from images of ImageNet, its test split too"
+
+
+@pytest.mark.parametrize(
+    ("weights", "source", "told"),
+    [({}, {"random": False}, True), ({}, {}, True), ({}, {"random": True}, False), ({"weights": "random"}, {}, False)],
+)
+def test_images_that_the_weights_have_seen(weights: dict[str, str], source: dict[str, Any], told: bool) -> None:
+    """A data set that overlaps with ImageNet is a warning where training begins with pre-trained weights."""
+    remarks = overlap_remarks({"backbone": "net", **weights}, {"source": source, "overlaps": {"dogs": DOGS}})
+    assert [remark.partition(": weights")[0] for remark in remarks] == ([f"WARNING: dogs: {DOGS}"] if told else [])
+    assert overlap_remarks({"backbone": "net"}, {"source": {"random": False}}) == []
+
+
+def test_a_run_records_such_overlaps(tmp_path: Path) -> None:
+    """By task, from the data set's class; nothing of a set that is not known to overlap."""
+    path = tmp_path / "mine.toml"
+    text = '[experiment]\ntasks = ["pets", "synthetic"]\nmethods = ["bss"]\nbackbone = "tiny_cnn"\n'
+    path.write_text(text + '[data.pets]\nformat = "stanford_dogs"\n')
+    assert read_json(create_run(read_experiment(path), tmp_path / "runs", []).environment)["overlaps"] == {"pets": DOGS}
+    path.write_text(text.replace('"pets", ', ""))
+    assert "overlaps" not in read_json(create_run(read_experiment(path), tmp_path / "other", []).environment)
+
+
+def test_what_splits_have_in_common_is_told(tmp_path: Path) -> None:
+    """The notes that a run has recorded of its data stand in the report; a warning comes first."""
+    note = "WARNING: birds: 2 training images have the same bytes as test images: a = b, ...: kept"
+    run = write_run(tmp_path / "run", ("birds",), (1.0,), methods=2, trials=4, epochs=2)
+    settle_data(run, {"birds": Snapshot(("a", "b"), "rules 1", {}, (note,))}, accept=False)
+    assert data_remarks(read_record(run)) == [f"{note}."]
+    assert build_report(run).remarks[0] == f"{note}."
 
 
 def test_published_weights_are_recorded_as_such(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ class EnlargedImages:
 
     def __init__(self, pixels_N3ss: np.ndarray, size: int) -> None:
         self.pixels_N3ss, self.size = pixels_N3ss, size
+        self._digests: list[str] = []
 
     def __len__(self) -> int:
         return len(self.pixels_N3ss)
@@ -51,7 +52,9 @@ class EnlargedImages:
         return content_key("enlarged 1", self.pixels_N3ss, self.size)
 
     def digests(self) -> list[str]:
-        return [content_key(pixels_3ss) for pixels_3ss in self.pixels_N3ss]
+        if not self._digests:
+            self._digests = [content_key(pixels_3ss) for pixels_3ss in self.pixels_N3ss]
+        return self._digests
 
 
 class Cifar(DataSet):

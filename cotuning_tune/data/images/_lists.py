@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from cotuning_tune.base.errors import UserError, first_three
 from cotuning_tune.data._files import SPLITS, FileDataSet, Files
-from cotuning_tune.data._task import Listing, hold_out
+from cotuning_tune.data._splitting import grouped, hold_out
+from cotuning_tune.data._task import Listing
 from cotuning_tune.hyper import hyper
 
 NAMES = {
@@ -20,24 +21,30 @@ NAMES = {
 }
 SPLIT_OF = {word: split for split, words in NAMES.items() for word in words}
 UNUSED = "of no split that is used"
+NO_COLUMN = "none"
 
 
 class Row(NamedTuple):
-    """An image: its name below the root, its class, and its split, '' where none is given."""
+    """An image: its name below the root, its class, its split and its group, '' where none is given."""
 
     name: str
     label: str
     split: str
+    group: str = ""
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a list says: rows, the order of the classes where it has one, and by reason what was not taken."""
+    """What a list says: rows, the order of the classes where it has one, and by reason what was not taken.
+
+    ``grouping``: the column of the groups, '' where there is none.
+    """
 
     root: Path
     rows: Sequence[Row]
     classes: Sequence[str] = ()
     passed: Mapping[str, list[str]] | None = None
+    grouping: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +66,7 @@ class ListedImages(FileDataSet):
     def __init__(self, config: Any, stored_size: int) -> None:
         super().__init__(config, stored_size)
         content = self.read()
+        self._grouping = content.grouping
         self._class_names, self._splits = self._by_split(content)
 
     @property
@@ -77,23 +85,28 @@ class ListedImages(FileDataSet):
     def files(self, split: str) -> Files | None:
         return self._splits.get(split)
 
+    def grouping(self) -> str:
+        return f"column {self._grouping}" if self._grouping else ""
+
     def _read(self, found: Files) -> Listing:
         return super()._read(refuse_missing(found))
 
     def _by_split(self, content: Content) -> tuple[tuple[str, ...], dict[str, Files]]:
-        names = {row.label for row in content.rows}
-        classes = tuple(name for name in content.classes if name in names) if content.classes else ordered(names)
+        used = {row.label for row in content.rows}
+        classes = tuple(name for name in content.classes if name in used) if content.classes else ordered(used)
         if len(classes) < 2:
             raise UserError(f"{self.where} has {len(classes)} class(es); two or more are needed")
         labels = {name: label for label, name in enumerate(classes)}
         seen: dict[str, str] = {}
-        for name, _, split in content.rows:
+        for name, _, split, _ in content.rows:
             if seen.setdefault(name, split) != split:
                 raise UserError(f"{self.where} has {name} in the {seen[name]} and in the {split} split")
         passed = {reason: found for reason, found in (content.passed or {}).items() if found}
-        if empty := [name for name in content.classes if name not in names]:
+        if empty := [name for name in content.classes if name not in used]:
             passed["a class without an image"] = empty
-        whole = Files(content.root, [r.name for r in content.rows], [labels[r.label] for r in content.rows], passed)
+        groups = [row.group for row in content.rows] if content.grouping else None
+        names, numbers = [row.name for row in content.rows], [labels[row.label] for row in content.rows]
+        whole = Files(content.root, names, numbers, passed, groups)
         if not any(row.split for row in content.rows):
             return classes, own_split(whole, self.config.test_fraction, self.config.split_seed)
         places: dict[str, list[int]] = {}
@@ -102,6 +115,7 @@ class ListedImages(FileDataSet):
         if lacking := [split for split in ("train", "test") if split not in places]:
             raise UserError(f"{self.where} has no row of the {lacking[0]} split")
         splits = {split: whole.some(chosen) for split, chosen in places.items()}
+        refuse_torn(splits, f"{self.where} column {content.grouping}")
         if lost := sorted(set(whole.labels) - set(splits["train"].labels)):
             raise UserError(f"{self.where} has no training image of class '{classes[lost[0]]}'")
         return classes, splits
@@ -115,11 +129,39 @@ def ordered(labels: Iterable[str]) -> tuple[str, ...]:
 
 
 def own_split(whole: Files, test_fraction: float, seed: int) -> dict[str, Files]:
-    """``train`` and ``test`` of a set without splits: a fixed share of each class by the hash of the names."""
+    """``train`` and ``test`` of a set without splits: a fixed share of each class by the hash of the names.
+
+    Images of one group, or with the same bytes, stay in one of them.
+    """
     if not 0 < test_fraction < 1:
         raise UserError(f"test_fraction = {test_fraction:g} must be above 0 and below 1")
-    train, test = hold_out(whole, range(len(whole.names)), test_fraction, seed)
+    groups = grouped(whole.names, whole.groups, _digests(whole))
+    train, test = hold_out(whole, range(len(whole.names)), test_fraction, seed, groups)
     return {"train": whole.some(train), "test": whole.some(test)}
+
+
+def _digests(whole: Files) -> Sequence[str] | None:
+    """Of each file; None where one is missing: whoever reads the images names it."""
+    try:
+        return whole.contents().digests
+    except UserError:
+        return None
+
+
+def refuse_torn(splits: Mapping[str, Files], source: str) -> None:
+    """UserError with number and example where given splits have images of one group in two of them."""
+    where: dict[str, dict[str, str]] = {}
+    for split, files in splits.items():
+        for name, group in zip(files.names, files.groups or (), strict=False):
+            if group:
+                where.setdefault(group, {}).setdefault(split, name)
+    if torn := {group: places for group, places in where.items() if len(places) > 1}:
+        group, places = next(iter(torn.items()))
+        example = ", ".join(f"{name} in {split}" for split, name in places.items())
+        raise UserError(
+            f"{source}: {len(torn)} of {len(where)} groups have images in two splits: {group} has {example};"
+            f' give each group one split, or set group = "{NO_COLUMN}" where the column says something else'
+        )
 
 
 def refuse_missing(found: Files) -> Files:

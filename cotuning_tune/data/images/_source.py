@@ -26,7 +26,8 @@ def source_files(root: str, classes: int, count: int) -> Files:
     folder = ImageFolder(ImageFolder.Config(root=root), 0)
     if len(folder.class_names) != classes:
         raise UserError(f"source_val = {root} has {len(folder.class_names)} class folders, the source head {classes}")
-    splits = [split for name in ("train", "test") if (split := folder.files(name))]
+    whole = folder.whole()
+    splits = [whole] if whole else [split for name in ("train", "test") if (split := folder.files(name))]
     pairs = [pair for split in splits for pair in zip(split.names, split.labels, strict=True)]
     chosen = sorted(pairs, key=lambda pair: hashlib.sha256(pair[0].encode()).hexdigest())[:count]
     return Files(folder.root, [name for name, _ in chosen], [label for _, label in chosen])

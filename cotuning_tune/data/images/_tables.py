@@ -13,12 +13,13 @@ from typing import Any
 
 from cotuning_tune.base.errors import UserError, first_line
 from cotuning_tune.base.files import leaves
-from cotuning_tune.data.images._lists import SPLIT_OF, Row
+from cotuning_tune.data.images._lists import NO_COLUMN, SPLIT_OF, Row
 
 GUESSES = {
     "path": ("path", "file", "image", "filename", "filepath", "image_path", "file_name"),
     "label": ("label", "class", "class_name", "category", "labels"),
     "split": ("split", "part", "set", "subset"),
+    "group": ("group", "group_id", "patient", "patient_id", "subject_id"),
 }
 PARQUET, LINES = (".parquet", ".pq"), (".jsonl", ".ndjson")
 Choose = Callable[[list[str]], list[int | None]]
@@ -40,7 +41,8 @@ class ImageTable:
 
     ``columns``: names of columns that the user gave, '' where they are guessed. ``roots``: the folder that paths start
     at and stay in, and other spellings of it. ``before``: a folder that paths are relative to, below the root. A column
-    of ``optional`` may be missing: its values are '', and ``has_label`` or ``has_split`` says so.
+    of ``optional`` may be missing: its values are '', and ``has_label`` or ``has_split`` says so. ``group``: the
+    column of the groups, '' where there is none.
     """
 
     def __init__(
@@ -50,16 +52,17 @@ class ImageTable:
         columns: Mapping[str, str],
         *,
         before: str = "",
-        optional: Sequence[str] = ("split",),
+        optional: Sequence[str] = ("split", "group"),
     ) -> None:
         self.file, self.roots, self.columns, self.before, self.optional = file, roots, columns, before, optional
         ending = file.suffix.lower()
         self.place_word = "row" if ending in PARQUET else "line"
         self._open = _parquet if ending in PARQUET else _json_lines if ending in LINES else _csv
         self.has_split = self.has_label = False
+        self.group = ""
 
     def rows(self) -> list[Row]:
-        """Path below the root, label and split of each row."""
+        """Path below the root, label, split and group of each row."""
         try:
             return list(self._checked(self._open(self.file, self._choose)))
         except (OSError, UnicodeDecodeError, csv.Error) as problem:
@@ -67,7 +70,7 @@ class ImageTable:
 
     def _checked(self, rows: Rows) -> Iterator[Row]:
         seen: dict[str, int] = {}
-        for number, (path, label, split) in rows:
+        for number, (path, label, split, group) in rows:
             if not path or (self.has_label and not label):
                 raise self._wrong(number, "no path or no label")
             path = self._inside(path, number)
@@ -76,7 +79,7 @@ class ImageTable:
             seen[path] = number
             if self.has_split and split.lower() not in SPLIT_OF:
                 raise self._wrong(number, f"no split '{split}'; there are {', '.join(SPLIT_OF)}")
-            yield Row(path, label, SPLIT_OF.get(split.lower(), ""))
+            yield Row(path, label, SPLIT_OF.get(split.lower(), ""), group)
 
     def _inside(self, path: str, number: int) -> str:
         """The path below the root. Raises UserError where it leads out of it."""
@@ -93,11 +96,14 @@ class ImageTable:
     def _choose(self, header: list[str]) -> list[int | None]:
         found = [self._place(header, column) for column in GUESSES]
         self.has_label, self.has_split = found[1] is not None, found[2] is not None
+        self.group = "" if found[3] is None else header[found[3]]
         return found
 
     def _place(self, header: list[str], column: str) -> int | None:
         """Where a column stands; None where there is none and it is optional."""
         given = self.columns.get(column, "")
+        if column == "group" and given == NO_COLUMN:
+            return None
         for name in [given] if given else GUESSES[column]:
             matching = [place for place, found in enumerate(header) if found == name or found.lower() == name]
             if matching:

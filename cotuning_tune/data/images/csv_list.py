@@ -24,7 +24,10 @@ class CsvList(ListedImages):
         path: str = hyper("", doc="column of the paths; default: path, file, image, ...")
         label: str = hyper("", doc="column of the labels; default: label, class, ...")
         split: str = hyper("", doc="column of train, val, test; default: split, part, ... where there is one")
-        test_fraction: float = hyper(0.2, doc="share of each class to test, where there is no such column")
+        group: str = hyper(
+            "", doc="column of what no drawn split may tear apart; default: group, patient_id, ...; none"
+        )
+        test_fraction: float = hyper(0.2, doc="share of each class to test, where there is no column of splits")
         split_seed: int = hyper(0, doc="of the test share")
 
     layout = """
@@ -41,4 +44,5 @@ class CsvList(ListedImages):
             raise UserError("a list of images needs its path: set file in its [data.NAME] table")
         root = Path(config.root).expanduser().resolve() if config.root else self.where.parent
         given = Path(config.root or Path(config.file).parent).expanduser().absolute()
-        return Content(root, ImageTable(self.where, (root, given), vars(config)).rows())
+        table = ImageTable(self.where, (root, given), vars(config))
+        return Content(root, table.rows(), grouping=table.group)

@@ -18,6 +18,7 @@ class Cub200(Published):
       train_test_split.txt    1 0      (1: train, 0: test)
     """
     counts = MappingProxyType({"classes": 200, "train": 5994, "test": 5794})
+    overlaps = "its owners warn that images of CUB-200-2011 are in ImageNet too, and that test images may be among them"
     folders = ("CUB_200_2011",)
     marks = ("images.txt",)
 

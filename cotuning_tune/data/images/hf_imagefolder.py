@@ -29,6 +29,7 @@ class HfImagefolder(ListedImages):
         path: str = hyper("", doc="column of the paths; default: file_name")
         label: str = hyper("", doc="column of the labels; default: label, class, ..., or else the images' folder")
         split: str = hyper("", doc="column of train, val, test; default: split, ..., or else the first folder")
+        group: str = hyper("", doc="column of what no drawn split may tear apart; default: group, ...; none")
         test_fraction: float = hyper(0.2, doc="share of each class to test, where there are no splits")
         split_seed: int = hyper(0, doc="of the test share")
 
@@ -57,7 +58,7 @@ class HfImagefolder(ListedImages):
         there = walk(root)
         left = {reason: [n for n in names if n not in tables] for reason, names in there.passed.items()}
         left["named in no metadata file"] = [name for name in there.images if name not in listed]
-        return Content(root, rows, passed=left)
+        return Content(root, rows, passed=left, grouping=self._column)
 
     def _tables_of_splits(self, root: Path) -> dict[str, Path]:
         """The table of each folder that is called like a split."""
@@ -74,10 +75,10 @@ class HfImagefolder(ListedImages):
     def _rows(self, table: Path, folder: str = "") -> list[Row]:
         """The rows of a table, names below the root; in a split's folder all are of that split."""
         config = self.config
-        columns = {"path": config.path or "file_name", "label": config.label, "split": config.split}
-        optional = ("label", "split") if not config.label else ("split",)
+        columns = {**vars(config), "path": config.path or "file_name"}
+        optional = ("split", "group") if config.label else ("label", "split", "group")
         reader = ImageTable(table, (self.where,), columns, before=folder, optional=optional)
-        rows = reader.rows()
+        rows, self._column = reader.rows(), reader.group
         if not reader.has_label:
             rows = [row._replace(label=self._class_of(table, row.name)) for row in rows]
         return [row._replace(split=SPLIT_OF[folder.lower()]) for row in rows] if folder else rows

@@ -135,6 +135,10 @@ class ImageFolder(FileDataSet):
         whole = together(walks[name] for name in self.class_names if name in walks)
         return Files(self.root, whole.images, labels, whole.passed)
 
+    def whole(self) -> Files | None:
+        """All images of a folder without splits, none of them opened; None of one that has splits."""
+        return None if self._parts else self._files("")
+
     @cached_property
     def _splits(self) -> dict[str, Files]:
         if self._parts:

@@ -15,6 +15,7 @@ class StanfordDogs(Published):
       (the two files may also lie beside Images/)
     """
     counts = MappingProxyType({"classes": 120, "train": 12000, "test": 8580})
+    overlaps = "Stanford Dogs was built from images of ImageNet, its test split too"
     folders = ("stanford_dogs", "StanfordDogs")
     marks = ("lists/train_list.mat", "train_list.mat")
 
