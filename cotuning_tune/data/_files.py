@@ -59,6 +59,8 @@ class FileDataSet(DataSet):
 
     def check_test(self) -> None:
         listing = self._read(self._split("test"))  # decodes them all where they are decoded once
+        if not listing.names:
+            raise UserError(f"{type(self).__name__} has no test image")
         if isinstance(listing.images, EachTimeImages):
             listing.images.check()
 

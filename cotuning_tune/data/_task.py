@@ -170,9 +170,10 @@ class Task:
         self.class_names = data.class_names
         listing, val = data.train(), data.val()
         self.train, self.val = _splits(listing, val, rate, config)
+        if not len(self.train):
+            raise UserError(f"{name}: there is no training image")
         if not len(self.val):
-            reason = "every class has a single one" if val is None else "its published split is empty"
-            raise UserError(f"{name}: there is no image for validation, {reason}")
+            raise no_validation(name, rate, published=val is not None)
         self.fit = self.train if config.train_on == "train" else self.train.plus(self.val)
 
     @property
@@ -222,6 +223,15 @@ class Task:
         """A key of all that training sees: images, labels, split, sizes."""
         sizes = {key: value for key, value in to_flat(self.config).items() if key != "decode"}
         return content_key(self.train.fingerprint(), self.val.fingerprint(), sizes)
+
+
+def no_validation(name: str, rate: float, *, published: bool) -> UserError:
+    """What is said where no image is left for validation; ``published``: the data set has a split for it."""
+    cure = "give more images" if rate == 1 else "give more images or a higher rate"
+    reason = f"every class has a single training image: {cure}"
+    if published:
+        reason = "its validation split is empty: fill it, or remove it to have one split off the training split"
+    return UserError(f"{name} at {100 * rate:g} %: there is no image for validation, {reason}")
 
 
 def _pooled(one: Listing, other: Listing) -> Listing:

@@ -32,6 +32,7 @@ class Kind:
 KINDS = {
     "counts": Kind("not as published", True),
     "empty": Kind("class without an image", True),
+    "validation": Kind("no image for validation", True),
     "missing": Kind("missing", True),
     "corrupt": Kind("corrupt", True),
     "leak": Kind("same bytes in two splits", True),
@@ -108,7 +109,7 @@ def verify(
     """
     splits = read_splits(data)
     findings = [Finding("counts", "", line) for line in differences(data, splits)]
-    findings += _empty_classes(data.class_names, splits)
+    findings += [*_empty_classes(data.class_names, splits), *_no_validation(splits)]
     seen: dict[bytes, tuple[DataSplit, int]] = {}
     places = [(split, position) for split in splits for position in range(len(split))]
     for (split, position), checked in zip(places, on_threads(_check, places, jobs, advance), strict=True):
@@ -132,6 +133,16 @@ def _empty_classes(class_names: Sequence[str], splits: Sequence[DataSplit]) -> I
             there = split.per_class
             missing = (name for label, name in enumerate(class_names) if not there[label])
             yield from (Finding("empty", split.name, name, f"no {split.name} image") for name in missing)
+
+
+def _no_validation(splits: Sequence[DataSplit]) -> Iterator[Finding]:
+    """Where no rate leaves an image to choose a configuration by: nothing can be trained then."""
+    by_name = {split.name: split for split in splits}
+    if "val" in by_name:
+        if not len(by_name["val"]):
+            yield Finding("validation", "val", "val", "the split is empty: fill it, or remove it to have one split off")
+    elif max(by_name["train"].per_class.values(), default=0) < 2:
+        yield Finding("validation", "train", "train", "every class has a single training image: give more images")
 
 
 def _check(place: tuple[DataSplit, int]) -> Checked:

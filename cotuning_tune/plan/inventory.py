@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.data import SPLITS, DataSet, FileDataSet, TaskConfig, data_set
-from cotuning_tune.data._task import Named, hold_out, sample
+from cotuning_tune.data._task import Named, hold_out, no_validation, sample
 from cotuning_tune.experiment import Experiment
 from cotuning_tune.hyper import build
 
@@ -60,12 +60,12 @@ class Inventory:
     def at(self, rate: float, config: TaskConfig) -> Parts:
         """The splits at a sampling rate, by the rules that ``Task`` splits by. UserError for no validation image."""
         kept = sample(self.train, rate, config.split_seed)
-        if self.val is not None:
-            return Parts(len(kept), self.val, self.test)
-        train, held = hold_out(self.train, kept, config.val_fraction, config.split_seed)
-        if not held:
-            raise UserError(f"{self.task} at {100 * rate:g} %: there is no image for validation, give more labels")
-        return Parts(len(train), len(held), self.test)
+        train, val = len(kept), self.val
+        if val is None:
+            train, val = map(len, hold_out(self.train, kept, config.val_fraction, config.split_seed))
+        if not val:
+            raise no_validation(self.task, rate, published=self.val is not None)
+        return Parts(train, val, self.test)
 
 
 def _even(images: int, classes: int) -> Names:
