@@ -15,11 +15,12 @@ UNREAD = {  # images all the same
     *(".svg", ".eps", ".pdf", ".psd", ".xcf", ".jp2", ".j2k", ".jxl", ".ico", ".icns", ".tga", ".dds", ".exr", ".hdr"),
     *(".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".dcm", ".nii", ".npy", ".mp4", ".mov"),
 }
-LEFT_BEHIND, FORMAT, OTHER, BROKEN = (
+LEFT_BEHIND, FORMAT, OTHER, BROKEN, BESIDE = (
     "hidden or left behind by a tool",
     "of a format that is not read",
     "no image",
     "a broken link",
+    "beside the class folders, not in one",
 )
 
 
@@ -58,6 +59,17 @@ def sub_folders(folder: Path) -> dict[str, str]:
             raise UserError(f"{folder} has the folder {name!r}, whose name is not UTF-8: rename it")
         found[name] = entry.name
     return dict(sorted(found.items()))
+
+
+def beside(folder: Path) -> Walk:
+    """What lies in a folder of folders besides them: no image of it is taken."""
+    found = Walk()
+    for entry in _entries(folder):
+        if is_debris(entry.name):
+            found.passed.setdefault(LEFT_BEHIND, []).append(entry.name)
+        elif not entry.is_dir():
+            found.passed.setdefault(_reason(entry) or BESIDE, []).append(entry.name)
+    return found
 
 
 def walk(folder: Path) -> Walk:

@@ -25,6 +25,7 @@ WORDS = {
     "test": ("test", "testing"),
 }
 SPLIT_OF = {word: split for split, words in WORDS.items() for word in words}
+MOST_DIGITS = 1000  # of a label that is a number
 Row = tuple[str, str, str]
 
 
@@ -122,7 +123,9 @@ class CsvList(FileDataSet):
 
     def _by_split(self, rows: list[Row]) -> dict[str, Files]:
         names = {label for _, label, _ in rows}
-        numbers = all(map(str.isdecimal, names))  # 1 and 01 are two labels, in an order of their own
+        numbers = all(
+            name.isdecimal() and len(name) < MOST_DIGITS for name in names
+        )  # 1 and 01 are two labels, in an order of their own
         self._class_names = tuple(sorted(names, key=lambda name: (int(name) if numbers else 0, name)))
         if len(names) < 2:
             raise UserError(f"{self.file} has {len(names)} class(es); two or more are needed")

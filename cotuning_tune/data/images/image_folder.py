@@ -4,13 +4,15 @@ The parts have any of the usual names, in any case (``NAMES``). A folder without
 fixed share of each, chosen by the hash of the file names, then becomes the test split.
 """
 
+import unicodedata
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.pixels import ENDINGS
-from cotuning_tune.base.walk import Walk, sub_folders, together, walk
+from cotuning_tune.base.walk import Walk, beside, sub_folders, together, walk
 from cotuning_tune.data._files import SPLITS, FileDataSet, Files
 from cotuning_tune.data.images._lists import own_split
 from cotuning_tune.hyper import hyper
@@ -56,8 +58,12 @@ class ImageFolder(FileDataSet):
     @cached_property
     def _parts(self) -> dict[str, str]:
         """The folder of each split; none where the folder holds the classes themselves."""
-        there = list(sub_folders(self.root).values())
-        named = {split: name for split, name in vars(self.config.splits).items() if name}
+        composed = sub_folders(self.root)
+        there = list(composed.values())
+        given = {split: name for split, name in vars(self.config.splits).items() if name}
+        named = {split: composed.get(unicodedata.normalize("NFC", name), name) for split, name in given.items()}
+        if twice := [name for name, count in Counter(named.values()).items() if count > 1]:
+            raise UserError(f"splits names {twice[0]} twice: a folder belongs to one split")
         if missing := [name for name in named.values() if name not in there]:
             raise UserError(f"{self.root} has no folder {missing[0]} (splits); there are: {', '.join(there)}")
         known = {split: [name for name in there if name.lower() in NAMES[split]] for split in SPLITS}
@@ -101,7 +107,9 @@ class ImageFolder(FileDataSet):
             if not one.images and split != "val":
                 raise UserError(f"class folder {base / name} holds no image ({_instead(one)})")
         labels = [label for label, name in enumerate(self.class_names) for _ in walks.get(name, Walk()).images]
-        whole = together(walks[name] for name in self.class_names if name in walks)
+        rest = beside(base).below(part) if part else beside(base)
+        outer = [beside(self.root)] if part == self._parts.get("train") else []
+        whole = together([*(walks[name] for name in self.class_names if name in walks), rest, *outer])
         return Files(self.root, whole.images, labels, whole.passed)
 
     @cached_property
