@@ -30,6 +30,7 @@ from torchvision.datasets import ImageFolder
 
 from cotuning_tune.base.parallel import cores
 from cotuning_tune.data import TaskConfig, open_task
+from cotuning_tune.data._decoding import _has_digests
 from cotuning_tune.data.images.fashion_mnist import EMBEDDED
 
 SIDE, STORED = 64, 32
@@ -60,6 +61,7 @@ def make_files(root: Path, count: int) -> None:
 
 def ours(root: Path, *, cached: bool) -> None:
     """As a search starts: list, check and decode all of it, or find it in the cache."""
+    _has_digests.cache_clear()  # a new process compares the cache with its checksums
     if not cached:
         shutil.rmtree(os.environ["COTUNING_TUNE_CACHE"], ignore_errors=True)
     task = open_task("files", 1.0, TaskConfig(size=STORED, resize=STORED), {"root": str(root)}, "image_folder")
