@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cotuning_tune.base.errors import UserError
+from cotuning_tune.base.errors import UserError, printable
 from cotuning_tune.base.pixels import ENDINGS
 
 # What systems and tools leave behind, in any case; whatever begins with a dot besides.
@@ -127,6 +127,6 @@ def together(walks: Iterable[Walk]) -> Walk:
 def told(passed: Mapping[str, list[str]]) -> list[str]:
     """A line for each reason: how many, and one of them."""
     return [
-        f"{len(names)} not taken, {reason}: {names[0]}" + (", ..." if len(names) > 1 else "")
+        f"{len(names)} not taken, {reason}: {printable(names[0])}" + (", ..." if len(names) > 1 else "")
         for reason, names in sorted(passed.items())
     ]

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cotuning_tune.base.errors import first_line
+from cotuning_tune.base.errors import first_line, printable
 from cotuning_tune.base.parallel import Advance, on_threads
 from cotuning_tune.base.pixels import open_image, problem_of, upright
 from cotuning_tune.base.tables import Table
@@ -53,7 +53,7 @@ class Finding:
 
     @property
     def line(self) -> str:
-        return f"{self.name}: {self.detail}" if self.detail else self.name
+        return printable(f"{self.name}: {self.detail}" if self.detail else self.name)
 
 
 @dataclass(frozen=True)

@@ -139,6 +139,13 @@ def test_what_lies_beside_the_images_is_told(image_folder: Folder) -> None:
     ]
 
 
+def test_what_is_told_is_one_line(image_folder: Folder) -> None:
+    """Whatever letters the name has."""
+    root = image_folder()
+    (root / "train" / "a" / "line\nend\udcff.txt").write_text("")
+    assert make("image_folder", root=str(root)).not_taken() == ["1 not taken, no image: train/a/line\\nend\\udcff.txt"]
+
+
 def test_files_beside_the_classes_are_told(image_folder: Folder) -> None:
     """Images that lie in no class folder, beside the splits too, are not passed over without a word."""
     for splits, start in (("train", "test"), "train/"), ((), ""):
