@@ -1,6 +1,7 @@
 """Every benchmark, one after the other: ``make bench``. Figures go to ``benchmarks/results``."""
 
 import driver
+import folder
 import loader
 import relationship
 import steps
@@ -9,6 +10,7 @@ import steps
 def main() -> None:
     steps.main()
     loader.main([])
+    folder.main([])
     driver.main([])
     relationship.main(["--small", "--pairs", "7"])
     relationship.main(["--pairs", "5"])

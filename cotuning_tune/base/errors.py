@@ -7,6 +7,11 @@ from cotuning_tune.base.former_names import KEYS
 from cotuning_tune.base.secrets import masked
 
 
+def printable(text: str) -> str:
+    """A text in one line: what cannot be printed, as a line's end in a file's name, is escaped."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 class UserError(Exception):
     """A mistake in what the user gave; the command line prints its one line and exits with 2.
 
@@ -15,7 +20,7 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str, key: str = "") -> None:
-        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in masked(message)))
+        super().__init__(printable(masked(message)))
         self.key = key
 
 

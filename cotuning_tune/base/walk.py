@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cotuning_tune.base.errors import UserError
+from cotuning_tune.base.errors import UserError, printable
 from cotuning_tune.base.pixels import ENDINGS
 
 # What systems and tools leave behind, in any case; whatever begins with a dot besides.
@@ -15,11 +15,12 @@ UNREAD = {  # images all the same
     *(".svg", ".eps", ".pdf", ".psd", ".xcf", ".jp2", ".j2k", ".jxl", ".ico", ".icns", ".tga", ".dds", ".exr", ".hdr"),
     *(".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".dcm", ".nii", ".npy", ".mp4", ".mov"),
 }
-LEFT_BEHIND, FORMAT, OTHER, BROKEN = (
+LEFT_BEHIND, FORMAT, OTHER, BROKEN, BESIDE = (
     "hidden or left behind by a tool",
     "of a format that is not read",
     "no image",
     "a broken link",
+    "beside the class folders, not in one",
 )
 
 
@@ -60,6 +61,17 @@ def sub_folders(folder: Path) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def beside(folder: Path) -> Walk:
+    """What lies in a folder of folders besides them: no image of it is taken."""
+    found = Walk()
+    for entry in _entries(folder):
+        if is_debris(entry.name):
+            found.passed.setdefault(LEFT_BEHIND, []).append(entry.name)
+        elif not entry.is_dir():
+            found.passed.setdefault(_reason(entry) or BESIDE, []).append(entry.name)
+    return found
+
+
 def walk(folder: Path) -> Walk:
     """All images below a folder; links are followed. Raises UserError for a link back to a folder above it."""
     found = Walk()
@@ -94,7 +106,7 @@ def _enter(folder: Path, prefix: str, found: Walk, above: tuple[tuple[int, int],
 
 def _reason(entry: "os.DirEntry[str]") -> str:
     """Why a file is not taken; '' for an image."""
-    ending = Path(entry.name).suffix.lower()
+    ending = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - quicker than a Path for each file
     if not entry.is_file():
         return BROKEN
     if ending in ENDINGS:
@@ -115,6 +127,6 @@ def together(walks: Iterable[Walk]) -> Walk:
 def told(passed: Mapping[str, list[str]]) -> list[str]:
     """A line for each reason: how many, and one of them."""
     return [
-        f"{len(names)} not taken, {reason}: {names[0]}" + (", ..." if len(names) > 1 else "")
+        f"{len(names)} not taken, {reason}: {printable(names[0])}" + (", ..." if len(names) > 1 else "")
         for reason, names in sorted(passed.items())
     ]

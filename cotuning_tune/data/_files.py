@@ -79,7 +79,8 @@ class FileDataSet(DataSet):
         return None if found is None else found.contents()
 
     def check(self) -> None:
-        self._split("test")
+        if not self._split("test").names:
+            raise UserError(f"{type(self).__name__} has no test image")
         for found in filter(None, map(self.files, SPLITS)):
             listing = self._read(found)  # decodes them all where they are decoded once
             if isinstance(listing.images, EachTimeImages):

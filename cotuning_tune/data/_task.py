@@ -213,12 +213,10 @@ class Task:
         dropped = {split: self._dropped(split) for split in ("train", "val")}
         self._check_classes(dropped["train"])
         self.train, self.val = _splits(listing, val, rate, config, dropped)
+        if not len(self.train):
+            raise UserError(f"{name}: there is no training image")
         if not len(self.val):
-            reason = (
-                "every class has a single one, or a single group" if val is None else "its published split is empty"
-            )
-            reason += " without the images of the test split" if dropped["val"] else ""
-            raise UserError(f"{name}: there is no image for validation, {reason}")
+            raise no_validation(name, rate, published=val is not None, dropped=bool(dropped["val"]))
         self.fit = self.train if config.train_on == "train" else self.train.plus(self.val)
 
     @property
@@ -340,6 +338,17 @@ def _shown(listing: Listing | None, classes: Sequence[str]) -> list[Image]:
 def grouping_line(column: str, groups: Sequence[str]) -> str:
     """What a grouping means, with the number of the groups."""
     return f"{len({group for group in groups if group})} groups ({column}): no drawn split tears one apart"
+
+
+def no_validation(name: str, rate: float, *, published: bool, dropped: bool = False) -> UserError:
+    """What is said where no image is left for validation; ``published``: the data set has a split for it, ``dropped``:
+    of which images were left out because they stand in the test split too."""
+    cure = "give more images" if rate == 1 else "give more images or a higher rate"
+    reason = f"every class has a single training image, or a single group: {cure}"
+    if published:
+        empty = "is empty without the images of the test split" if dropped else "is empty"
+        reason = f"its validation split {empty}: fill it, or remove it to have one split off the training split"
+    return UserError(f"{name} at {100 * rate:g} %: there is no image for validation, {reason}")
 
 
 def _pooled(one: Listing, other: Listing) -> Listing:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cotuning_tune.base.errors import first_line
+from cotuning_tune.base.errors import first_line, printable
 from cotuning_tune.base.parallel import Advance, on_threads
 from cotuning_tune.base.pixels import PLAIN, Decoding, open_image, problem_of, upright
 from cotuning_tune.base.tables import Table
@@ -34,6 +34,7 @@ class Kind:
 KINDS = {
     "counts": Kind("not as published", True),
     "empty": Kind("class without an image", True),
+    "validation": Kind("no image for validation", True),
     "missing": Kind("missing", True),
     "corrupt": Kind("corrupt", True),
     "leak": Kind("same bytes in two splits", True),
@@ -55,7 +56,7 @@ class Finding:
 
     @property
     def line(self) -> str:
-        return f"{self.name}: {self.detail}" if self.detail else self.name
+        return printable(f"{self.name}: {self.detail}" if self.detail else self.name)
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def verify(
     """
     splits = read_splits(data)
     findings = [Finding("counts", "", line) for line in differences(data, splits)]
-    findings += _empty_classes(data.class_names, splits)
+    findings += [*_empty_classes(data.class_names, splits), *_no_validation(splits)]
     digests: dict[str, list[str]] = {split.name: [] for split in splits}
     looks: dict[str, list[bytes]] = {split.name: [] for split in splits}
     places = [(split, position) for split in splits for position in range(len(split))]
@@ -139,6 +140,16 @@ def _empty_classes(class_names: Sequence[str], splits: Sequence[DataSplit]) -> I
             there = split.per_class
             missing = (name for label, name in enumerate(class_names) if not there[label])
             yield from (Finding("empty", split.name, name, f"no {split.name} image") for name in missing)
+
+
+def _no_validation(splits: Sequence[DataSplit]) -> Iterator[Finding]:
+    """Where no rate leaves an image to choose a configuration by: nothing can be trained then."""
+    by_name = {split.name: split for split in splits}
+    if "val" in by_name:
+        if not len(by_name["val"]):
+            yield Finding("validation", "val", "val", "the split is empty: fill it, or remove it to have one split off")
+    elif max(by_name["train"].per_class.values(), default=0) < 2:
+        yield Finding("validation", "train", "train", "every class has a single training image: give more images")
 
 
 def _check(place: tuple[DataSplit, int]) -> Checked:

@@ -9,6 +9,7 @@ from pathlib import Path
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.data import SPLITS, DataSet, FileDataSet, Files, TaskConfig, data_set
 from cotuning_tune.data._splitting import Named, grouped, hold_out, sample
+from cotuning_tune.data._task import no_validation
 from cotuning_tune.experiment import Experiment
 from cotuning_tune.hyper import build
 
@@ -60,13 +61,13 @@ class Inventory:
     def at(self, rate: float, config: TaskConfig) -> Parts:
         """The splits at a sampling rate, by the rules that ``Task`` splits by. UserError for no validation image."""
         kept = sample(self.train, rate, config.split_seed)
-        if self.val is not None:
-            return Parts(len(kept), self.val, self.test)
-        groups = grouped(self.train.names, self.train.groups if isinstance(self.train, Files) else None)
-        train, held = hold_out(self.train, kept, config.val_fraction, config.split_seed, groups)
-        if not held:
-            raise UserError(f"{self.task} at {100 * rate:g} %: there is no image for validation, give more labels")
-        return Parts(len(train), len(held), self.test)
+        train, val = len(kept), self.val
+        if val is None:
+            groups = grouped(self.train.names, self.train.groups if isinstance(self.train, Files) else None)
+            train, val = map(len, hold_out(self.train, kept, config.val_fraction, config.split_seed, groups))
+        if not val:
+            raise no_validation(self.task, rate, published=self.val is not None)
+        return Parts(train, val, self.test)
 
 
 def _even(images: int, classes: int) -> Names:

@@ -1,14 +1,19 @@
 """From an experiment to its plan: counts the images, measures or assumes the speeds, adds it up."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from cotuning_tune.experiment import Experiment
+from cotuning_tune.data import TaskConfig
+from cotuning_tune.experiment import Experiment, Study
+from cotuning_tune.hyper import build
+from cotuning_tune.models import pretrained
 from cotuning_tune.plan.concurrency import plan_concurrency, share_of, trials_per_gpu
 from cotuning_tune.plan.cost import Plan, make_plan
-from cotuning_tune.plan.inventory import take_inventory
+from cotuning_tune.plan.inventory import Inventory, take_inventory
 from cotuning_tune.plan.probe import Probe, measure_footprints, run_probe
 from cotuning_tune.plan.speeds import Speed, assumed_speeds, ratio_notes
+from cotuning_tune.training.config import smallest_batch
+from cotuning_tune.training.job import check_batch
 
 
 def plan_of(
@@ -30,6 +35,7 @@ def plan_of(
         first = experiment.spec(experiment.studies[0], {}, 0).train["batch_size"]
         speeds = assumed_speeds(config.methods, images_per_second, first)
     inventories = {task: take_inventory(experiment, task) for task in config.tasks}
+    _check_batches(experiment, inventories)
     if images_per_second is None and probe:
         return _probed(make_plan(experiment, inventories, {}, {}, count), run_probe(experiment, inventories, say))
     footprints = measure_footprints(experiment, inventories)
@@ -38,6 +44,15 @@ def plan_of(
         return plan
     given = f"{images_per_second:g} images/s of plain fine-tuning, as given; steps of {first} images"
     return dataclasses.replace(plan, notes=[*plan.notes, given, *ratio_notes(config.methods)])
+
+
+def _check_batches(experiment: Experiment, inventories: Mapping[str, Inventory]) -> None:
+    """UserError where the backbone cannot train on the smallest batches that may be drawn."""
+    config, source = build(TaskConfig, experiment.task, "task"), pretrained(experiment.config.backbone, "random")
+    for task, inventory in inventories.items():
+        study = Study(task, min(experiment.config.rates), experiment.config.methods[0])
+        spec = experiment.spec(study, smallest_batch(experiment.train), 0)
+        check_batch(spec, source, inventory.at(study.rate, config).train)
 
 
 def _probed(counted: Plan, probe: Probe) -> Plan:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.hyper import Choice, Range, at_least, hyper
+from cotuning_tune.hyper import Choice, Range, Space, at_least, hyper
 
 
 def _outside(key: str, value: object, wanted: str) -> UserError:
@@ -100,6 +100,12 @@ class TrainConfig:
     def rows(self, batches: int) -> int:
         """How many times it validates: once an epoch, or once an interval."""
         return math.ceil(self.iterations / (self.interval or batches)) if self.iterations else self.epochs
+
+
+def smallest_batch(space: Space) -> dict[str, Any]:
+    """Of all that a space of ``TrainConfig`` may draw: its smallest batch, and BatchNorm that trains where it may."""
+    norms = space["batch_norm"].extremes
+    return {"batch_size": min(space["batch_size"].extremes), "batch_norm": "train" if "train" in norms else norms[0]}
 
 
 @dataclass(frozen=True, kw_only=True)

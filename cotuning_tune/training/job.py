@@ -24,6 +24,7 @@ from cotuning_tune.run.folder import TrialDir
 from cotuning_tune.training import seeding
 from cotuning_tune.training.calibration import calibrated
 from cotuning_tune.training.config import TrainConfig, TrainingSpec
+from cotuning_tune.training.optim import freeze_statistics
 from cotuning_tune.training.state import packed, read_state, unpacked, write_state
 from cotuning_tune.training.trainer import Trainer
 
@@ -87,7 +88,10 @@ def source_of(spec: TrainingSpec) -> Pretrained:
 
 
 def check_images(spec: TrainingSpec) -> None:
-    """UserError where the backbone cannot take images of the task's size; other sides than its own are logged."""
+    """UserError where the backbone cannot take images of the task's size, or train on its batches.
+
+    Other sides than those that its weights were made for are logged.
+    """
     task, source = task_of(spec), source_of(spec)
     sides = (task.config.resize, task.config.size)
     if source.sides and source.sides != sides and not source.is_random:
@@ -99,6 +103,33 @@ def check_images(spec: TrainingSpec) -> None:
             copy.deepcopy(source.backbone).eval()(images)
     except (RuntimeError, AssertionError, ValueError) as problem:
         raise UserError(f"{source.name} cannot take images of task.size = {sides[1]}: {first_line(problem)}") from None
+    check_batch(spec, source, len(task.fit))
+
+
+def check_batch(spec: TrainingSpec, source: Pretrained, images: int) -> None:
+    """UserError where the backbone cannot train on the batches of a training split of ``images``.
+
+    BatchNorm needs two values a channel: one image gives a single one where its map has shrunk to 1 x 1. Two images
+    stand for every larger batch.
+    """
+    train, side = build(TrainConfig, spec.train, "train"), build(TaskConfig, spec.task_config, "task").size
+    backbone = copy.deepcopy(source.backbone).train()
+    if train.batch_norm == "frozen":
+        freeze_statistics(backbone)
+    count = min(train.batch(images), 2)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            backbone(torch.zeros(count, 3, side, side, dtype=torch.uint8))
+    except (RuntimeError, AssertionError, ValueError) as problem:
+        said = f"{source.name} cannot train on batches of {count} of task.size = {side} ({first_line(problem)})"
+        if count > 1:
+            raise UserError(said, "task.size") from None
+        cause, cure = f"train.batch_size = {train.batch_size}", "a train.batch_size of 2 or more"
+        if images == 1:
+            split = f"the training split of {spec.task} at {100 * spec.rate:g} %"
+            cause, cure = f"{split} has one image, whatever train.batch_size is", "more images"
+        cures = f"{cure}, train.batch_norm = 'frozen', or a larger task.size"
+        raise UserError(f"{said}: {cause}; give {cures}", "train.batch_size") from None
 
 
 def make_trainer(

@@ -172,3 +172,19 @@ def test_impossible_shares(tmp_path: Path, fraction: float) -> None:
     """A test share outside of 0 to 1 is refused."""
     with pytest.raises(UserError, match="test_fraction"):
         make(tmp_path / "l.csv", "path,label\n1.jpg,a\n2.jpg,b\n", test_fraction=fraction)
+
+
+def test_a_label_of_thousands_of_digits(tmp_path: Path, write_image: Callable[..., Path]) -> None:
+    """More digits than Python makes a number of are a name as any other."""
+    rows = [(f"{number}.png", label) for number, label in enumerate(["1", "2", "9" * 5000] * 3)]
+    for number, (name, _) in enumerate(rows):
+        write_image(tmp_path / name, number)
+    text = "path,label\n" + "".join(f"{name},{label}\n" for name, label in rows)
+    assert make(tmp_path / "list.csv", text).class_names == ("1", "2", "9" * 5000)
+
+
+def test_a_name_that_no_file_can_have(tmp_path: Path) -> None:
+    """A path with more letters than the file system allows is missing, in one line."""
+    text = f"path,label,split\n{'x' * 300},a,train\ny.png,b,train\nz.png,a,test\n"
+    with pytest.raises(UserError, match=r"2 of 2 listed images are not in .*: xxx"):
+        make(tmp_path / "list.csv", text).train()

@@ -139,6 +139,38 @@ def test_what_lies_beside_the_images_is_told(image_folder: Folder) -> None:
     ]
 
 
+def test_what_is_told_is_one_line(image_folder: Folder) -> None:
+    """Whatever letters the name has."""
+    root = image_folder()
+    (root / "train" / "a" / "line\nend\udcff.txt").write_text("")
+    assert make("image_folder", root=str(root)).not_taken() == ["1 not taken, no image: train/a/line\\nend\\udcff.txt"]
+
+
+def test_files_beside_the_classes_are_told(image_folder: Folder) -> None:
+    """Images that lie in no class folder, beside the splits too, are not passed over without a word."""
+    for splits, start in (("train", "test"), "train/"), ((), ""):
+        root = image_folder(splits, folder=f"pictures{len(splits)}")
+        (root / "stray.jpg").write_bytes((root / start / "a" / "0.jpg").read_bytes())
+        (root / start / "README.md").write_text("")
+        (root / start / "__MACOSX").mkdir()
+        found = make("image_folder", root=str(root))
+        assert len(found.train().names) == (8 if splits else 6)
+        assert found.not_taken() == [
+            "1 not taken, beside the class folders, not in one: stray.jpg",
+            f"1 not taken, hidden or left behind by a tool: {start}__MACOSX",
+            f"1 not taken, no image: {start}README.md",
+        ]
+
+
+def test_named_splits_are_folders_of_their_own(image_folder: Folder) -> None:
+    """One folder cannot be two splits; a name is found whichever way its letters are composed on the disk."""
+    root = image_folder(("one", "Pru\u0308fung"))
+    found = make("image_folder", **{"splits/train": "one", "splits/test": "Pr\u00fcfung", "root": str(root)})
+    assert len(found.test().names) == 8
+    with pytest.raises(UserError, match=r"^splits names one twice: a folder belongs to one split$"):
+        make("image_folder", **{"splits/train": "one", "splits/test": "one", "root": str(root)})
+
+
 def test_one_class(image_folder: Folder) -> None:
     """A folder with a single class is no task."""
     with pytest.raises(UserError, match="two or more"):

@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -22,8 +23,9 @@ from cotuning_tune.data._files import Files
 from cotuning_tune.data.images import fgvc_aircraft
 from cotuning_tune.inspection.build_coco70 import BuildOptions, read_candidates
 from cotuning_tune.inspection.verify import check_file
-from cotuning_tune.models.images._weights import read_checkpoint
+from cotuning_tune.models.images._weights import load_network, read_checkpoint
 from tests.data.miniatures import MINIATURES, SMALL, make
+from tests.data.strangers import Network
 from tests.data.test_published_mistakes import edit
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
@@ -208,3 +210,36 @@ def test_an_image_without_its_banner_is_made_again(
     caplog.clear()
     fgvc_aircraft._cut(tmp_path / "a.png", cut, 32)
     assert not caplog.records
+
+
+def test_a_checkpoint_that_holds_itself(tmp_path: Path) -> None:
+    """A dict inside of itself is read to an end, and refused in one line."""
+    found: dict[str, object] = {"epoch": 1}
+    found["model"] = found
+    torch.save(found, tmp_path / "x.pth")
+    with pytest.raises(UserError, match=r"x\.pth holds no weights but a dict with 'epoch', 'model', a state dict is"):
+        read_checkpoint(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("bn1.weight", torch.zeros(2, dtype=torch.complex64), "do not fit it: 'bn1.weight' holds no plain numbers"),
+        ("bn1.weight", torch.zeros(2, device="meta"), "'bn1.weight' holds no plain numbers"),
+        ("bn1.bias", torch.zeros(2, dtype=torch.int8), "'bn1.bias' holds int8 and must hold floating-point numbers"),
+        ("fc.bias", torch.full((5,), torch.nan), "the head of it: 'bias' holds values that are not finite"),
+        ("fc.weight", torch.zeros(0, 2), ""),
+        ("", torch.zeros(1), "they have '' too"),
+    ],
+    ids=["complex", "meta", "int8", "nan", "no classes", "no name"],
+)
+def test_weights_of_odd_kinds(key: str, value: torch.Tensor, said: str, tmp_path: Path) -> None:
+    """What is no plain finite number is refused with its name; a head without classes is none."""
+    torch.save(Network().state_dict() | {key: value}, tmp_path / "x.pth")
+    if said:
+        with pytest.raises(UserError, match=re.escape(said)):
+            load_network(Network(), "fc", read_checkpoint(tmp_path / "x.pth"), "it")
+        return
+    head, reason = load_network(Network(), "fc", read_checkpoint(tmp_path / "x.pth"), "it")
+    assert head.out_features == 1000
+    assert reason == f"{tmp_path}/x.pth has something else than a linear layer at fc, as self-supervised files do"

@@ -6,6 +6,8 @@ is unpacked once, into the cache.
 """
 
 import os
+import unicodedata
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +15,7 @@ from pathlib import Path
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.pixels import ENDINGS
 from cotuning_tune.base.unpack import LINK, unpack_zip
-from cotuning_tune.base.walk import Walk, is_debris, sub_folders, together, told, walk
+from cotuning_tune.base.walk import Walk, beside, is_debris, sub_folders, together, told, walk
 from cotuning_tune.data._files import SPLITS, FileDataSet, Files
 from cotuning_tune.data.images._lists import NAMES, SPLIT_OF, own_split
 from cotuning_tune.hyper import hyper
@@ -76,8 +78,12 @@ class ImageFolder(FileDataSet):
     @cached_property
     def _parts(self) -> dict[str, str]:
         """The folder of each split; none where the folder holds the classes themselves."""
-        there = list(sub_folders(self.root).values())
-        named = {split: name for split, name in vars(self.config.splits).items() if name}
+        composed = sub_folders(self.root)
+        there = list(composed.values())
+        given = {split: name for split, name in vars(self.config.splits).items() if name}
+        named = {split: composed.get(unicodedata.normalize("NFC", name), name) for split, name in given.items()}
+        if twice := [name for name, count in Counter(named.values()).items() if count > 1]:
+            raise UserError(f"splits names {twice[0]} twice: a folder belongs to one split")
         if missing := [name for name in named.values() if name not in there]:
             raise UserError(f"{self.given} has no folder {missing[0]} (splits); there are: {', '.join(there)}")
         known = {split: [name for name in there if name.lower() in NAMES[split]] for split in SPLITS}
@@ -132,7 +138,9 @@ class ImageFolder(FileDataSet):
             if not one.images and split != "val":
                 raise UserError(f"class folder {self._shown(base / name)} holds no image ({_instead(one)})")
         labels = [label for label, name in enumerate(self.class_names) for _ in walks.get(name, Walk()).images]
-        whole = together(walks[name] for name in self.class_names if name in walks)
+        rest = beside(base).below(part) if part else beside(base)
+        outer = [beside(self.root)] if part == self._parts.get("train") else []
+        whole = together([*(walks[name] for name in self.class_names if name in walks), rest, *outer])
         return Files(self.root, whole.images, labels, whole.passed)
 
     def whole(self) -> Files | None:

@@ -29,6 +29,7 @@ WRAPPERS = (
     *("state_dict_ema", "model_ema", "ema_state_dict", "model_ema_state_dict", "params_ema", "ema", "teacher"),
     *("state_dict", "model_state_dict", "model", "net", "network", "params", "weights"),
 )
+DEEPEST = 8
 PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "net.")
 MOST = 0.75  # of the keys have a trainer's prefix; the rest belongs to the trainer: a criterion, metrics
 # Self-supervised training: its name, how a key begins that only it has, how the keys of its backbone begin.
@@ -108,8 +109,10 @@ def _stored(path: Path) -> Any:
 
 
 def _unwrapped(found: Any) -> Any:
-    """The state dict inside the dicts of a trainer."""
-    while isinstance(found, Mapping):
+    """The state dict inside the dicts of a trainer; at most a few, for a file may hold a dict in itself."""
+    for _ in range(DEEPEST):
+        if not isinstance(found, Mapping):
+            break
         inner = next((found[key] for key in WRAPPERS if isinstance(found.get(key), Mapping)), None)
         if inner is None:
             break
@@ -166,16 +169,26 @@ def seems_to_be(weights: Mapping[str, Tensor]) -> str:
     return next((what for sign, what in SIGNS if any(re.match(sign, key) for key in weights)), "")
 
 
+def _flaw(expected: Tensor, given: Tensor) -> str:
+    """Why values of the right shape cannot be taken; "" where they can."""
+    if given.layout != torch.strided or given.is_meta or given.is_quantized or given.is_complex():
+        return "holds no plain numbers"
+    if expected.is_floating_point() and not given.is_floating_point():
+        return f"holds {str(given.dtype).removeprefix('torch.')} and must hold floating-point numbers"
+    return "" if given.float().isfinite().all() else "holds values that are not finite"
+
+
 def first_difference(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
-    """The first name, in the network's order, that is missing or of another shape; else the first too many."""
+    """The first name, in the network's order, that is missing, or of another shape or kind; else the first too many."""
     for key, value in expected.items():
         if key not in given and not key.endswith("num_batches_tracked"):
             near = get_close_matches(key, given, 5, 0.6)
             return f"they lack '{key}'" + (f" (they have {', '.join(near)})" if near else "")
         if key in given and given[key].shape != value.shape:
             return f"'{key}' is {list(given[key].shape)} and must be {list(value.shape)}"
-    extra = next((key for key in given if key not in expected), "")
-    return f"they have '{extra}' too" if extra else ""
+        if key in given and (flaw := _flaw(value, given[key])):
+            return f"'{key}' {flaw}"
+    return next((f"they have '{key}' too" for key in given if key not in expected), "")
 
 
 def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], what: str, origin: str = "the file") -> None:
@@ -200,7 +213,8 @@ def split_head(checkpoint: Checkpoint, path: str) -> tuple[dict[str, Tensor], di
     rest = {key: value for key, value in checkpoint.weights.items() if not key.startswith(top)}
     if checkpoint.kind:
         return rest, {}, f"{checkpoint.origin} is a self-supervised {checkpoint.kind} checkpoint, without classes"
-    if own and own.keys() <= {"weight", "bias"} and own.get("weight", torch.empty(0)).ndim == 2:
+    weight = own.get("weight", torch.empty(0))
+    if own.keys() <= {"weight", "bias"} and weight.ndim == 2 and len(weight):
         return rest, own, ""
     if own:
         return (
