@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json, read_lines, write_json, write_lines
-from cotuning_tune.cluster.driver import LOST, REISSUES, Driver
+from cotuning_tune.cluster.driver import LOST, REISSUES, STARTS, Driver
 from cotuning_tune.data import Crops
 from cotuning_tune.run import ledger
 from cotuning_tune.run.events import Event, SeedEnded, SeedStarted, StageStarted, Standing
@@ -134,6 +134,8 @@ class Seeds:
         self.run, self.driver, self.crops, self.keep_head = run, driver, crops, keep_head
         self.waiting = list(reversed(todo))
         self.losses: Counter[tuple[str, int, int]] = Counter()
+        self.starts: Counter[tuple[str, int, int]] = Counter()
+        self.owners: dict[tuple[str, int], str] = {}
 
     def next(self) -> tuple[Retraining, TrialConfig] | None:
         """The next one, and what its worker is given; None where there is none."""
@@ -165,9 +167,12 @@ class Seeds:
     def lost(self, work: Retraining, epochs: int) -> None:
         """The worker or its node died after ``epochs``: issued again, unless that happened too often there."""
         self.driver.check_owner(self.run)
-        key = (work.study.name, work.seed, epochs)
-        self.losses[key] += 1
-        if self.losses[key] <= REISSUES:
+        key, owner = (work.study.name, work.seed, epochs), work.folder.owner_token
+        begun = owner != self.owners.get(key[:2], "")
+        self.owners[key[:2]] = owner
+        counted, limit = (self.losses, REISSUES) if begun else (self.starts, STARTS)
+        counted[key] += 1
+        if counted[key] <= limit:
             self.waiting.append(work)
         else:
             self._write(work, read_lines(work.folder.metrics), Tested(), LOST, again=True)

@@ -9,7 +9,8 @@ from cotuning_tune.run.events import StageStarted, Standing
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.stream import Stream
 
-REISSUES = 3  # of a training that the infrastructure loses again and again at one epoch
+REISSUES = 3  # of a training that the infrastructure loses again and again at one epoch, after it has begun there
+STARTS = 30  # of one whose workers die again and again before they have begun with it
 LOST = "infrastructure: lost more often than it may be issued again"
 
 

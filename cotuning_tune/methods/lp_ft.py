@@ -21,7 +21,7 @@ class ProbeThenTune(Method):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        probe: float = hyper(0.5, Range(0.05, 0.95), neutral=0.0, doc="share of the steps for the head alone")
+        probe: float = hyper(0.5, Range(0.0, 0.95), neutral=0.0, doc="share of the steps for the head alone")
 
         def __post_init__(self) -> None:
             if not 0 <= self.probe < 1:

@@ -98,6 +98,14 @@ class TrialDir:
         return self.path / "owner"
 
     @property
+    def owner_token(self) -> str:
+        """Whose it is by that file; '' before anyone has begun."""
+        try:
+            return self.owner.read_text()
+        except FileNotFoundError:
+            return ""
+
+    @property
     def best_weights(self) -> Path:
         """Weights of the epoch that a retraining keeps, so far."""
         return self.path / "best.pt"

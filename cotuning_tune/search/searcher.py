@@ -126,7 +126,8 @@ class StudySearcher(Searcher):
             self._write(issue, "PRUNED", history, "stopped early", kept)
 
     def _lost(self, issue: Issue) -> None:
-        if self.studies.by_name[issue.study.name].reissue(issue.number, "the worker or its node died"):
+        owner = self.run.study(issue.study.name).trial(issue.number).owner_token
+        if self.studies.by_name[issue.study.name].reissue(issue.number, "the worker or its node died", owner):
             self._tell(issue, "LOST", None, 0.0)
         else:
             self._write(issue, "FAIL", [], LOST)

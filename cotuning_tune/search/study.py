@@ -17,7 +17,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from cotuning_tune.base.errors import Fenced
-from cotuning_tune.cluster.driver import REISSUES
+from cotuning_tune.cluster.driver import REISSUES, STARTS
 from cotuning_tune.experiment import Experiment, Study
 from cotuning_tune.run.budget import Budget
 from cotuning_tune.run.choice import TOP, choose, to_confirm
@@ -249,18 +249,21 @@ class OptunaStudy:
         self._states[TrialState.RUNNING] -= CONFIRMS not in trial.user_attrs
         self._ended(trial)
 
-    def reissue(self, number: int, reason: str) -> bool:
+    def reissue(self, number: int, reason: str, owner: str | None = None) -> bool:
         """Put a trial back that the infrastructure lost; False where it was lost too often at one epoch.
 
         A trial that gets on between its losses is unlucky; one that dies at the same epoch again and
-        again kills its workers itself (a native crash, the kernel's out-of-memory killer).
+        again kills its workers itself (a native crash, the kernel's out-of-memory killer). ``owner``: the token of who
+        trained it last (None: not known); a worker that died before it had begun says nothing about the trial.
         """
         trial = self.stored.trial(number)
         losses, epoch = trial.user_attrs.get(LOSSES, {}), len(trial.intermediate_values)
-        here = losses.get("here", 0) + 1 if losses.get("epoch") == epoch else 1
+        before = losses if losses.get("epoch") == epoch else {}
+        begun = owner is None or owner != losses.get("owner", "")
+        here, starts = before.get("here", 0) + begun, before.get("starts", 0) + (not begun)
         told = {"count": losses.get("count", 0) + 1, "reason": reason, "epoch": epoch, "here": here}
-        self.stored.note(number, LOSSES, told)
-        if here > REISSUES:
+        self.stored.note(number, LOSSES, {**told, "starts": starts, "owner": owner or losses.get("owner", "")})
+        if here > REISSUES or starts > STARTS:
             return False
         self.orphans.append(number)
         return True

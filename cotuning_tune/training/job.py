@@ -157,13 +157,6 @@ def make_trainer(
     return Trainer(model, made, task, train, spec.seed)
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except FileNotFoundError:
-        return ""
-
-
 class TrainingJob:
     """The training of a spec: ``advance`` does one epoch (or interval), ``history`` holds a row for each.
 
@@ -286,7 +279,7 @@ class TrainingJob:
     def check_owner(self, size_bytes: int) -> None:
         """Before each write to the folder: Fenced where another process has begun to train there since."""
         self.may_write(size_bytes)
-        if self._token and self.folder is not None and _read_text(self.folder.owner) != self._token:
+        if self._token and self.folder is not None and self.folder.owner_token != self._token:
             raise Fenced(f"another process has taken over {self.folder.path}")
 
     def release(self) -> None:

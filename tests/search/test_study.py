@@ -17,7 +17,7 @@ from cotuning_tune.search.rows import LOSSES
 from cotuning_tune.search.selection import importance
 from cotuning_tune.search.storage import open_storage
 from cotuning_tune.search.stored import MARK
-from cotuning_tune.search.study import REISSUES, Issue, Studies
+from cotuning_tune.search.study import REISSUES, STARTS, Issue, Studies
 from tests.search.ends import complete, fail
 
 TEXT = """
@@ -210,6 +210,23 @@ def test_the_infrastructure_may_lose_a_trial_three_times(tmp_path: Path) -> None
         assert study.issue().number == number
     assert not study.reissue(number, "killed")
     assert study.trials()[number].user_attrs[LOSSES]["count"] == REISSUES + 1
+
+
+def test_a_worker_that_dies_before_it_has_begun_says_nothing_about_the_trial(tmp_path: Path) -> None:
+    """Losses count where somebody had begun since the last one; of others there may be many, not any number."""
+    study = Studies(experiment(), open_storage(RunDir(tmp_path))).by_name["synthetic-1.00-bss"]
+    number = study.issue().number
+    for owner in ("", "", "first", "first", "first", "second", *["second"] * 10, "third"):
+        assert study.reissue(number, "killed", owner)
+        assert study.issue().number == number
+    assert study.trials()[number].user_attrs[LOSSES]["here"] == REISSUES
+    assert not study.reissue(number, "killed", "fourth")
+
+    other = study.issue().number
+    for _ in range(STARTS):
+        assert study.reissue(other, "killed", "")
+        assert study.issue().number == other
+    assert not study.reissue(other, "killed", "")
 
 
 def test_a_trial_that_gets_on_is_only_unlucky(tmp_path: Path) -> None:
