@@ -69,6 +69,7 @@ def _predict(options: argparse.Namespace) -> int:
     from itertools import chain
     from pathlib import Path
 
+    from cotuning_tune.base.walk import told, walk
     from cotuning_tune.export.bundle import open_bundle
     from cotuning_tune.export.predict import table
 
@@ -81,6 +82,8 @@ def _predict(options: argparse.Namespace) -> int:
     if problems:
         named = f"{len(problems)} image(s) in {folder} cannot be read and are left out: {', '.join(problems)}"
         print(f"cotuning-tune: {named}", file=sys.stderr)
+    for line in told(walk(folder).passed):
+        print(f"cotuning-tune: {folder}: {line}", file=sys.stderr)
     if options.out:
         print(f"written to {options.out}")
     return 0

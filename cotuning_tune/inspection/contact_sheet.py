@@ -3,12 +3,16 @@
 Validation and test images are never on it. The same data set gives the same picture.
 """
 
+import functools
 import io
 import math
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import matplotlib
+from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from cotuning_tune.inspection.describe import Description, by_hash
@@ -84,7 +88,7 @@ def _write_title(pen: ImageDraw.ImageDraw, title: str, found: Description, width
 
 def write_text(pen: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, room: int, size: int, colour: str) -> int:
     """Write text of that size in pixels, cut with an ellipsis where it is wider than ``room``; its width."""
-    font = ImageFont.load_default(size)
+    font = ImageFont.truetype(_font_file(), round(0.9 * size))
     shown = plain_letters(text)
     while shown and font.getlength(shown) > room:
         shown = shown.removesuffix("…")[:-1].rstrip() + "…" if len(shown) > 1 else ""
@@ -92,10 +96,20 @@ def write_text(pen: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, roo
     return math.ceil(font.getlength(shown))
 
 
+def _font_file() -> str:
+    """The font that comes with matplotlib: DejaVu Sans, with the letters of most European languages and more."""
+    return str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
+
+
+@functools.cache
+def _letters() -> frozenset[int]:
+    return frozenset(FT2Font(_font_file()).get_charmap())
+
+
 def plain_letters(text: str) -> str:
-    """The text in the letters that Pillow's own font has: accents are dropped, what is unknown becomes ``?``."""
-    bare = "".join(letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
-    return bare.encode("ascii", "replace").decode().replace("\n", " ")
+    """The text in letters that the font has; a letter that it lacks becomes ``?``."""
+    composed = unicodedata.normalize("NFC", text).replace("\n", " ")
+    return "".join(letter if ord(letter) in _letters() and letter.isprintable() else "?" for letter in composed)
 
 
 def _mount(picture: Image.Image, corner: tuple[int, int], found: Description, positions: Sequence[int]) -> list[str]:
