@@ -131,7 +131,8 @@ def test_unreadable_images(
     code, out, err = call("predict", exports["safetensors"], tmp_path)
     assert (code, len(out)) == (0, 2)
     assert err == [
-        f"cotuning-tune: 1 image(s) in {tmp_path} cannot be read and are left out: broken.jpg (no image that is known)"
+        f"cotuning-tune: 1 image(s) in {tmp_path} cannot be read and are left out: broken.jpg (no image that is known)",
+        f"cotuning-tune: {tmp_path}: 1 not taken, no image: notes.txt",
     ]
     (tmp_path / "whole.png").write_bytes(b"")
     table = tmp_path / "table.csv"
