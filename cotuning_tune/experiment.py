@@ -30,7 +30,7 @@ from cotuning_tune.hyper import (
     read_space,
 )
 from cotuning_tune.run.choice import TOP
-from cotuning_tune.training import TrainConfig, TrainingSpec
+from cotuning_tune.training import TrainConfig, TrainingSpec, with_preset
 
 TABLES = ("experiment", "task", "data", "train", "methods", "resources")
 SEARCH_SEED = 100
@@ -341,7 +341,7 @@ def _parse(tables: dict[str, Any], text: str, name: str, base: Path) -> Experime
         if method not in methods.names():
             raise unknown("method", method, methods.names(), f"methods.{method}")
         read_space(methods.method(method).Config, given[method], f"methods.{method}")
-    train = _checked_space(TrainConfig, tables.get("train", {}), "train")
+    train = _checked_space(TrainConfig, with_preset(tables.get("train", {})), "train")
     if config.pruner == "median" and train["iterations"].first and not train["interval"].first:
         raise UserError("experiment.pruner = 'median' with train.iterations needs train.interval", "experiment.pruner")
     if config.retrain_on == "trainval" and set(train["epoch"].extremes) != {"last"}:

@@ -1,7 +1,7 @@
 """Label smoothing of the source head: the control for co-tuning, with a target that knows nothing.
 
 The same shape of loss as You et al., NeurIPS 2020, equation 2, with the uniform distribution over the source classes in
-the place of the relationship: what it gains is no knowledge about classes (Szegedy et al., CVPR 2016, section 7).
+the place of the relationship: what it gains does not come from knowing classes (Szegedy et al., CVPR 2016, section 7).
 Shapes: B images, S source classes.
 
 >>> import torch

@@ -2,6 +2,16 @@
 
 from cotuning_tune.training.config import OptimConfig, TrainConfig, TrainingSpec
 from cotuning_tune.training.job import TrainingJob
+from cotuning_tune.training.presets import PRESETS, with_preset
 from cotuning_tune.training.trainer import Evaluation, Trainer
 
-__all__ = ["Evaluation", "OptimConfig", "TrainConfig", "Trainer", "TrainingJob", "TrainingSpec"]
+__all__ = [
+    "PRESETS",
+    "Evaluation",
+    "OptimConfig",
+    "TrainConfig",
+    "Trainer",
+    "TrainingJob",
+    "TrainingSpec",
+    "with_preset",
+]
