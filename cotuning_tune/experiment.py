@@ -286,8 +286,8 @@ def _check_resources(resources: Resources) -> None:
         problem = f"resources.cpu_per_trial = {resources.cpu_per_trial}: at least 1 is needed"
         raise UserError(problem, "resources.cpu_per_trial")
     share = resources.share
-    if not (share == -1 or 0 <= share <= 1 or (share > 1 and share.is_integer())):
-        problem = f"resources.gpu_per_trial = {share:g}: a share from 0 to 1, a whole number, or 'auto'"
+    if not (share == -1 or 0 <= share <= 1):
+        problem = f"resources.gpu_per_trial = {share:g}: a training uses one GPU: a share from 0 to 1, or 'auto'"
         raise UserError(problem, "resources.gpu_per_trial")
 
 

@@ -98,8 +98,8 @@ def test_any_text(text: str) -> None:
     assert len(lines(text)) == 1
 
 
-@pytest.mark.parametrize("share", [float("nan"), float("inf"), -2.0, 1.5])
+@pytest.mark.parametrize("share", [float("nan"), float("inf"), -2.0, 1.5, 2.0])
 def test_a_share_of_no_gpu(share: float) -> None:
-    """A share of a GPU that is no number, endless, negative or broken above 1 is refused."""
+    """A share of a GPU that is no number, endless, negative or above 1, which no training would use, is refused."""
     with pytest.raises(UserError, match="a share from 0 to 1"):
         parse(tomlkit.dumps(put(VALID, ("resources", "gpu_per_trial"), share)), "any")

@@ -19,21 +19,21 @@ trials = 1
 size = 16
 resize = 16
 [resources]
-gpu_per_trial = 64
+cpu_per_trial = 6400
 """
 Call = Callable[..., tuple[int, list[str], list[str]]]
 
 
 @pytest.fixture
 def greedy(tmp_path: Path) -> Path:
-    """An experiment whose trials take 64 GPUs each."""
+    """An experiment whose trials take 6400 cores each."""
     path = tmp_path / "greedy.toml"
     path.write_text(TEXT)
     return path
 
 
 def test_impossible_resources_are_one_line(greedy: Path, call: Call) -> None:
-    """A share of GPUs that no node has: one line, exit code 2, no trial started."""
+    """More cores than a node has: one line, exit code 2, no trial started."""
     code, _, errors = call("search", greedy, "--storage", greedy.parent, "--num-cpus", 1)
     assert (code, len(errors)) == (2, 1)
     assert "largest node has" in errors[0]
