@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from cotuning_tune.base.errors import UserError
+
 
 class Named(Protocol):
     """Images by a stable name, with a class number each: all that splitting looks at."""
@@ -158,3 +160,26 @@ def as_many(listing: Named, positions: Sequence[int], counts: Mapping[int, int])
     """For ``draw`` from these positions: ``counts`` images of each class; in proportion where groups mix classes."""
     there = Counter(int(listing.labels[p]) for p in positions)
     return lambda of_class: round(sum(counts.get(c := int(listing.labels[p]), 0) / there[c] for p in of_class))
+
+
+def single(labels: Sequence[int]) -> str:
+    """Why no image can be held out of those of these classes."""
+    if max(Counter(map(int, labels)).values(), default=0) < 2:
+        return "every class has a single training image"
+    return "the training images of every class are of one group, or have the same bytes"
+
+
+def no_validation(
+    name: str, rate: float, labels: Sequence[int], *, published: bool, dropped: bool = False
+) -> UserError:
+    """What is said where no image is left for validation beside training images of these classes.
+
+    ``published``: the data set has a split for it; ``dropped``: of which images were left out because they stand in the
+    test split too.
+    """
+    cure = "give more images" if rate == 1 else "give more images or a higher rate"
+    reason = f"{single(labels)}: {cure}"
+    if published:
+        empty = "is empty without the images of the test split" if dropped else "is empty"
+        reason = f"its validation split {empty}: fill it, or remove it to have one split off the training split"
+    return UserError(f"{name} at {100 * rate:g} %: there is no image for validation, {reason}")

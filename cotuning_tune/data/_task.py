@@ -27,7 +27,7 @@ from cotuning_tune.data import _transforms
 from cotuning_tune.data._duplicates import NOUNS, Contents, Shared, Treatment, consequence, shared
 from cotuning_tune.data._images import Images, PooledImages
 from cotuning_tune.data._prefetch import ahead
-from cotuning_tune.data._splitting import as_many, composed, draw, grouped, hold_out, sample
+from cotuning_tune.data._splitting import as_many, composed, draw, grouped, hold_out, no_validation, sample
 from cotuning_tune.hyper import at_least, hyper, to_flat
 from cotuning_tune.run.snapshot import SHORT, Image, Snapshot
 
@@ -216,7 +216,9 @@ class Task:
         if not len(self.train):
             raise UserError(f"{name}: there is no training image")
         if not len(self.val):
-            raise no_validation(name, rate, published=val is not None, dropped=bool(dropped["val"]))
+            raise no_validation(
+                name, rate, self.train.labels_N.tolist(), published=val is not None, dropped=bool(dropped["val"])
+            )
         self.fit = self.train if config.train_on == "train" else self.train.plus(self.val)
 
     @property
@@ -338,17 +340,6 @@ def _shown(listing: Listing | None, classes: Sequence[str]) -> list[Image]:
 def grouping_line(column: str, groups: Sequence[str]) -> str:
     """What a grouping means, with the number of the groups."""
     return f"{len({group for group in groups if group})} groups ({column}): no drawn split tears one apart"
-
-
-def no_validation(name: str, rate: float, *, published: bool, dropped: bool = False) -> UserError:
-    """What is said where no image is left for validation; ``published``: the data set has a split for it, ``dropped``:
-    of which images were left out because they stand in the test split too."""
-    cure = "give more images" if rate == 1 else "give more images or a higher rate"
-    reason = f"every class has a single training image, or a single group: {cure}"
-    if published:
-        empty = "is empty without the images of the test split" if dropped else "is empty"
-        reason = f"its validation split {empty}: fill it, or remove it to have one split off the training split"
-    return UserError(f"{name} at {100 * rate:g} %: there is no image for validation, {reason}")
 
 
 def _pooled(one: Listing, other: Listing) -> Listing:

@@ -15,8 +15,9 @@ from cotuning_tune.base.errors import first_line, printable
 from cotuning_tune.base.parallel import Advance, on_threads
 from cotuning_tune.base.pixels import PLAIN, Decoding, open_image, problem_of, upright
 from cotuning_tune.base.tables import Table
-from cotuning_tune.data import DataSet
+from cotuning_tune.data import DataSet, TaskConfig
 from cotuning_tune.data._duplicates import Place, in_two_splits, same_content
+from cotuning_tune.data._splitting import grouped, hold_out, single
 from cotuning_tune.inspection.near import BITS, can_compare, look, near_duplicates
 from cotuning_tune.inspection.splits import DataSplit, differences, read_splits
 
@@ -115,7 +116,7 @@ def verify(
     """
     splits = read_splits(data)
     findings = [Finding("counts", "", line) for line in differences(data, splits)]
-    findings += [*_empty_classes(data.class_names, splits), *_no_validation(splits)]
+    findings += _empty_classes(data.class_names, splits)
     digests: dict[str, list[str]] = {split.name: [] for split in splits}
     looks: dict[str, list[bytes]] = {split.name: [] for split in splits}
     places = [(split, position) for split in splits for position in range(len(split))]
@@ -127,7 +128,7 @@ def verify(
             findings.append(Finding(checked.kind, split.name, name, checked.problem))
         elif split.root is not None and min(checked.size) < smallest:
             findings.append(Finding("tiny", split.name, name, "{} x {} pixels".format(*checked.size)))
-    findings += _repeated(splits, digests, looks, data.class_names)
+    findings += [*_no_validation(splits, digests), *_repeated(splits, digests, looks, data.class_names)]
     images = {split.name: len(split) for split in splits}
     files = all(split.root is not None for split in splits)
     return Verification(len(data.class_names), dict(data.counts), images, findings, files)
@@ -142,14 +143,17 @@ def _empty_classes(class_names: Sequence[str], splits: Sequence[DataSplit]) -> I
             yield from (Finding("empty", split.name, name, f"no {split.name} image") for name in missing)
 
 
-def _no_validation(splits: Sequence[DataSplit]) -> Iterator[Finding]:
+def _no_validation(splits: Sequence[DataSplit], digests: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
     """Where no rate leaves an image to choose a configuration by: nothing can be trained then."""
     by_name = {split.name: split for split in splits}
     if "val" in by_name:
         if not len(by_name["val"]):
             yield Finding("validation", "val", "val", "the split is empty: fill it, or remove it to have one split off")
-    elif max(by_name["train"].per_class.values(), default=0) < 2:
-        yield Finding("validation", "train", "train", "every class has a single training image: give more images")
+        return
+    train = by_name["train"]
+    groups = grouped(train.names, train.groups, digests["train"])
+    if not hold_out(train, range(len(train)), TaskConfig.val_fraction, TaskConfig.split_seed, groups)[1]:
+        yield Finding("validation", "train", "train", f"{single(train.labels)}: give more images")
 
 
 def _check(place: tuple[DataSplit, int]) -> Checked:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.data import SPLITS, DataSet, FileDataSet, Files, TaskConfig, data_set
-from cotuning_tune.data._splitting import Named, grouped, hold_out, sample
-from cotuning_tune.data._task import no_validation
+from cotuning_tune.data._splitting import Named, grouped, hold_out, no_validation, sample
 from cotuning_tune.experiment import Experiment
 from cotuning_tune.hyper import build
 
@@ -66,7 +65,7 @@ class Inventory:
             groups = grouped(self.train.names, self.train.groups if isinstance(self.train, Files) else None)
             train, val = map(len, hold_out(self.train, kept, config.val_fraction, config.split_seed, groups))
         if not val:
-            raise no_validation(self.task, rate, published=self.val is not None)
+            raise no_validation(self.task, rate, [self.train.labels[p] for p in kept], published=self.val is not None)
         return Parts(train, val, self.test)
 
 
