@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from cotuning_tune.base.cache import content_key
-from cotuning_tune.base.errors import UserError
+from cotuning_tune.base.errors import UserError, first_three, printable
 from cotuning_tune.base.parallel import on_threads
 from cotuning_tune.base.pixels import open_image
 from cotuning_tune.base.tables import Table
@@ -104,7 +104,8 @@ def describe(data: DataSet, config: TaskConfig, rates: Sequence[float] = RATES) 
     lines = [grouping_line(data.grouping(), train.groups)] if train.groups else []
     lines += [consequence(one, treated) for one in sharing] + two_labels(contents, data.class_names)
     lines += _near(list(splits.values()), contents)
-    return Description(data.class_names, list(splits.values()), at_rates, _sizes(train), at[1.0][0], lines)
+    sizes, broken = _sizes(train)
+    return Description(data.class_names, list(splits.values()), at_rates, sizes, at[1.0][0], lines + broken)
 
 
 def split_at(
@@ -155,12 +156,19 @@ def by_hash(split: DataSplit, positions: Iterable[int]) -> list[int]:
     return sorted(positions, key=lambda position: content_key(split.names[position]))
 
 
-def _sizes(split: DataSplit) -> list[tuple[int, int]]:
-    """Sides of some images that are files; files that cannot be read are left to ``verify``."""
+def _sizes(split: DataSplit) -> tuple[list[tuple[int, int]], list[str]]:
+    """Sides of some images that are files, and a line about those that cannot be opened."""
     if split.root is None:
-        return []
-    sizes = []
-    for position in by_hash(split, range(len(split)))[:SIZES_OF]:
-        with suppress(Exception), open_image(split.path(position)) as image:  # a reader raises what it likes
-            sizes.append(image.size)
-    return sizes
+        return [], []
+    sizes, broken = [], []
+    looked = by_hash(split, range(len(split)))[:SIZES_OF]
+    for position in looked:
+        try:
+            with open_image(split.path(position)) as image:
+                sizes.append(image.size)
+        except Exception:  # a reader raises what it likes
+            broken.append(printable(split.names[position]))
+    if not broken:
+        return sizes, []
+    named = first_three(sorted(broken))
+    return sizes, [f"{len(broken)} of {len(looked)} training images cannot be opened: {named}; see 'data verify'"]

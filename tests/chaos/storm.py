@@ -210,7 +210,7 @@ def actors_below(session: int) -> list[int]:
 
 
 def storm_of_workers(storm: Storm, kills: int) -> int:
-    """Kill trial actors while they train; the driver lives on. At an epoch a trial may be lost three times, after it had begun."""
+    """Kill trial actors while they train; the driver lives on. A trial may be lost three times at an epoch."""
     done = 0
     process = storm.driver("--num-cpus", "2")
     while done < kills and storm.wait_for_work(process, storm.draw.randint(5, 9)):

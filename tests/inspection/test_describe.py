@@ -111,6 +111,8 @@ def test_unreadable_training_images(call: Call, image_folder: Folder) -> None:
         path.write_bytes(b"broken" + path.name.encode())
     out = describe_folder(call, root)
     assert out[-1] == "3 of them cannot be read: see 'data verify'"
+    named = "train/a/0.jpg, train/a/1.jpg, train/a/2.jpg and 1 more"
+    assert f"4 of 8 training images cannot be opened: {named}; see 'data verify'" in out
 
 
 @pytest.mark.parametrize(("total", "count"), [(1, 1), (40, 40), (41, 40), (200, 40)])
