@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cotuning_tune import cli
+from cotuning_tune import cli, methods
+from cotuning_tune.base import discovery
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -45,3 +46,12 @@ def test_every_command_is_one(page: Path) -> None:
         if line.startswith("cotuning-tune ") and " | " not in line:
             words = shlex.split(line, comments=True)[1:]
             assert cli.make_parser().parse_args(words).command == words[0]
+
+
+def test_the_table_of_methods_is_that_of_the_methods() -> None:
+    """Each file's first line and source, and no other row."""
+    rows = [line for line in (ROOT / "docs" / "methods.md").read_text().splitlines() if line.startswith("| `")]
+    every = [(name, methods.method(name).source) for name in methods.names()]
+    found = [(name, discovery.first_line(methods, name).rstrip("."), source) for name, source in every]
+    assert rows == [f"| `{name}` | {line} | {source} |" for name, line, source in found]
+    assert [name for name, _, source in found if not source] == ["fine_tune"]

@@ -96,6 +96,7 @@ class Draws:
 class Method(nn.Module):
     """Plain fine-tuning plus ``terms``. State lives in parameters and buffers, so it moves and resumes.
 
+    ``source``: who published it, for lists.
     ``uses_source_head``: the source head is trained too, at the backbone's learning rate.
     ``replaces_weight_decay``: the method brings its own penalty; the optimiser's is then 0.
     ``reads_labels``: its terms depend on the labels; where images are mixed, they are the mix of both labels' terms.
@@ -105,6 +106,7 @@ class Method(nn.Module):
     """
 
     Config: ClassVar[type]
+    source: ClassVar[str] = ""
     views: ClassVar[int] = 1
     uses_source_head: ClassVar[bool] = False
     replaces_weight_decay: ClassVar[bool] = False
@@ -165,10 +167,11 @@ def names() -> list[str]:
 
 
 def about(name: str) -> str:
-    """What a method is, in a line: the first one of its file."""
+    """What a method is, in a line: the first one of its file, and who published it."""
     from cotuning_tune import methods
 
-    return discovery.first_line(methods, name)
+    line, source = discovery.first_line(methods, name), method(name).source
+    return f"{line.rstrip('.')} ({source})." if source else line
 
 
 def method(name: str) -> type[Method]:

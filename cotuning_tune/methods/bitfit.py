@@ -23,6 +23,7 @@ def is_bias(name: str) -> bool:
 class BitFit(Method):
     """Every other weight of the backbone stays as it was."""
 
+    source = "Ben Zaken et al., ACL 2022"
     variant = True
 
     @dataclass(frozen=True, kw_only=True)

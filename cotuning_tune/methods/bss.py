@@ -45,6 +45,8 @@ def shrinkage(features_BD: Tensor, k: int) -> Tensor:
 class BatchSpectralShrinkage(Method):
     """Adds ``weight * shrinkage(features, k)``."""
 
+    source = "Chen et al., NeurIPS 2019"
+
     @dataclass(frozen=True, kw_only=True)
     class Config:
         weight: float = hyper(1e-3, Range(1e-5, 1.0, log=True), neutral=0.0, doc="eta of the paper")

@@ -36,6 +36,7 @@ def soft_cross_entropy(logits_BS: Tensor, target_BS: Tensor) -> Tensor:
 class CoTuning(Method):
     """Adds ``weight * CE_soft(source_head(features), p(source class | target class))``."""
 
+    source = "You et al., NeurIPS 2020"
     uses_source_head = True
     reads_labels = True
     relationship_TS: Tensor

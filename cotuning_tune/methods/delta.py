@@ -62,6 +62,7 @@ def attention_distance(
 class Delta(TaughtMethod):
     """Adds ``weight * attention_distance`` to a frozen source network and ``head_weight/2 ||w_head||^2``."""
 
+    source = "Li et al., ICLR 2019"
     replaces_weight_decay = True
 
     @dataclass(frozen=True, kw_only=True)

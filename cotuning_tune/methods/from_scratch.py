@@ -39,6 +39,7 @@ def redraw(network: nn.Module) -> None:
 class FromScratch(Method):
     """Plain training; nothing of the pre-trained weights is left but the normalisation of the images."""
 
+    source = "He et al., ICCV 2019"
     variant = True
 
     @dataclass(frozen=True, kw_only=True)

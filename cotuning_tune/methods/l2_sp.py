@@ -69,6 +69,7 @@ def regularised(module: nn.Module) -> list[nn.Parameter]:
 class L2SP(Method):
     """Adds ``weight/2 ||w - w0||^2`` over the backbone and ``head_weight/2 ||w_head||^2``."""
 
+    source = "Li et al., ICML 2018"
     replaces_weight_decay = True
 
     @dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,7 @@ def uniform_cross_entropy(logits_BS: Tensor) -> Tensor:
 class LabelSmoothing(Method):
     """Adds ``weight * uniform_cross_entropy`` of the source head, which is trained."""
 
+    source = "Szegedy et al., CVPR 2016"
     uses_source_head = True
 
     @dataclass(frozen=True, kw_only=True)

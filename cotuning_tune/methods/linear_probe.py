@@ -15,6 +15,7 @@ from cotuning_tune.methods._base import Method
 class LinearProbe(Method):
     """No weight of the backbone is trained, and its normalisation keeps the pre-trained statistics."""
 
+    source = "Kumar et al., ICLR 2022"
     variant = True
 
     @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,8 @@ from cotuning_tune.methods._base import Method
 class ProbeThenTune(Method):
     """The backbone stands still for the first ``probe`` of the steps."""
 
+    source = "Kumar et al., ICLR 2022"
+
     @dataclass(frozen=True, kw_only=True)
     class Config:
         probe: float = hyper(0.5, Range(0.0, 0.95), neutral=0.0, doc="share of the steps for the head alone")

@@ -32,6 +32,7 @@ def distillation(logits_BS: Tensor, teacher_logits_BS: Tensor, temperature: floa
 class LearningWithoutForgetting(TaughtMethod):
     """Adds ``weight * distillation`` of the source head, which is trained, from the frozen source network."""
 
+    source = "Li & Hoiem, ECCV 2016"
     uses_source_head = True
     rebuilt = ("teacher", "teacher_head")
 

@@ -64,6 +64,8 @@ def replace_norms(network: nn.Module, probability: float, draws: Draws) -> int:
 class StochasticNormalization(Method):
     """Adds no term: the backbone's normalisation is another one while it trains."""
 
+    source = "Kou et al., NeurIPS 2020"
+
     @dataclass(frozen=True, kw_only=True)
     class Config:
         probability: float = hyper(0.5, Range(0.05, 1.0), neutral=1.0, doc="of the batch's statistics, p of the paper")
