@@ -6,7 +6,7 @@ there whole, with the values of all its parameters: a driver that is killed whil
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import optuna
@@ -23,11 +23,21 @@ MARK = "from"  # names the old run's trial that an added one was copied from
 
 
 class _Memory(InMemoryStorage):
-    """Passes on what a pruner notes of a trial in the middle of a study: the rungs of successive halving."""
+    """Passes on what a pruner notes of a trial in the middle of a study: the rungs of successive halving.
+
+    ``queued``: whether a trial waits with given values; where none does, Optuna need not look through all trials.
+    """
 
     def __init__(self, pass_on: Callable[[int, str, object], None]) -> None:
         super().__init__()
-        self._pass_on = pass_on
+        self._pass_on, self.queued = pass_on, False
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        if states == (TrialState.WAITING,) and not self.queued:
+            return []
+        return super().get_all_trials(study_id, deepcopy, states)
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:  # type: ignore[explicit-any]  # as Optuna has it
         self._pass_on(self.get_trial_number_from_id(trial_id), key, value)
@@ -52,6 +62,11 @@ class StoredStudy:
         self.optuna = optuna.create_study(direction="maximize", storage=self._memory, study_name=self.name)
         self._memory_id = self._memory.get_study_id_from_name(self.name)
         self.optuna.add_trials([_ours(trial) for trial in trials])
+
+    @property
+    def count(self) -> int:
+        """How many trials there are."""
+        return self._kept
 
     def trials(self) -> list[FrozenTrial]:
         """All trials by number, uncopied: do not change them."""
@@ -83,6 +98,7 @@ class StoredStudy:
 
         Where another process has added trials meanwhile the study is read anew, and they are known from then on.
         """
+        self._memory.queued = params is not None
         if params is not None:
             self.optuna.enqueue_trial(params, user_attrs=attrs)
         self.optuna.sampler = sampler
@@ -91,7 +107,7 @@ class StoredStudy:
 
     def adopt(self, trial: FrozenTrial) -> int:
         """Add a trial as it is; its number."""
-        number = len(self.trials())
+        number = self.count
         self.optuna.add_trial(trial)
         return self._keep(number)
 

@@ -180,7 +180,7 @@ class OptunaStudy:
         elif number < len(self.firsts):
             first = self.firsts[number]
             params, attrs = first.values, {"fixed": first.name, **({"off": first.off} if first.off else {})}
-        known = len(self.trials())
+        known = self.stored.count
         drawn = self.stored.draw(self._sampler(number), self.distributions, params, attrs)
         if drawn == known:
             self._added(self.stored.trial(drawn))
