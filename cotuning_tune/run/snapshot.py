@@ -162,10 +162,14 @@ def read_record(run: RunDir) -> DataRecord:
 def check(run: RunDir, task: str, now: Snapshot) -> None:
     """Raises DataChanged with numbers where the data are not those recorded, if any are."""
     if said := _differences(run, read_record(run), task, now):
-        raise DataChanged(
-            f"the data of {task} are not those that {run.path} began with: {'; '.join(said)}: put them back, start a"
-            " new run (--name), or continue with --accept-data-change, which the report will say"
-        )
+        raise _changed(run, task, said)
+
+
+def _changed(run: RunDir, task: str, differences: Sequence[str]) -> DataChanged:
+    return DataChanged(
+        f"the data of {task} are not those that {run.path} began with: {'; '.join(differences)}: put them back, start a"
+        " new run (--name), or continue with --accept-data-change, which the report will say"
+    )
 
 
 def _differences(run: RunDir, record: DataRecord, task: str, now: Snapshot) -> list[str]:
@@ -190,17 +194,15 @@ def settle_data(run: RunDir, now: Mapping[str, Snapshot], *, accept: bool) -> li
     """
     began, record, said = run.studies_folder.exists(), read_record(run), []
     for task, snapshot in now.items():
-        known = began and task in record["tasks"]
-        if known and not accept:
-            check(run, task, snapshot)
-            continue
-        if known:
-            differences = "; ".join(_differences(run, record, task, snapshot))
+        if began and task in record["tasks"]:
+            differences = _differences(run, record, task, snapshot)
             if not differences:
                 continue
-            record["accepted"].append({"task": task, "changes": differences, "since": time.time()})
-            said.append(f"the data of {task} have changed, which was accepted: {differences}")
+            if not accept:
+                raise _changed(run, task, differences)
+            record["accepted"].append({"task": task, "changes": "; ".join(differences), "since": time.time()})
+            said.append(f"the data of {task} have changed, which was accepted: {'; '.join(differences)}")
         write_bytes(run.data_files(task), snapshot.packed())
         record["tasks"][task] = snapshot.record()
-    write_json(run.data_record, record)
+        write_json(run.data_record, record)
     return said

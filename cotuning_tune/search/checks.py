@@ -1,7 +1,7 @@
 """Before anything runs: every task is opened, every method is built once, and the checkpoints are measured."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import torch
@@ -50,9 +50,13 @@ def check_studies(experiment: Experiment) -> dict[str, int]:
 
 def snapshots(experiment: Experiment) -> dict[str, Snapshot]:
     """What the data of each task are now, and what the report is to say of them."""
+    return {task.name: replace(task.snapshot(test=True), notes=_notes(task)) for task in _tasks(experiment)}
+
+
+def _tasks(experiment: Experiment) -> Iterator[Task]:
+    """Each task once, at its first rate."""
     first = {study.task: study for study in reversed(experiment.studies)}
-    opened = {name: task_of(experiment.spec(study, {}, 0)) for name, study in first.items()}
-    return {name: replace(task.snapshot(test=True), notes=_notes(task)) for name, task in opened.items()}
+    return (task_of(experiment.spec(study, {}, 0)) for study in first.values())
 
 
 def _notes(task: Task) -> tuple[str, ...]:
@@ -63,9 +67,9 @@ def _notes(task: Task) -> tuple[str, ...]:
 
 def data_lines(experiment: Experiment) -> list[str]:
     """What is to know of the tasks' images: which were not taken, what groups them, which stand in two splits."""
-    first = {study.task: study for study in reversed(experiment.studies)}
-    tasks = [task_of(experiment.spec(study, {}, 0)) for study in first.values()]
-    return [line for task in tasks for line in (*task.not_taken(), *task.grouping(), *task.duplicate_lines())]
+    return [
+        line for task in _tasks(experiment) for line in (*task.not_taken(), *task.grouping(), *task.duplicate_lines())
+    ]
 
 
 def source_lines(experiment: Experiment) -> list[str]:
