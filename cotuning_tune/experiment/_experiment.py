@@ -1,0 +1,201 @@
+"""What an experiment file says: which studies there are, and the search space of each.
+
+A study is a task at a sampling rate with a method.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import tomlkit
+from tomlkit.items import Item
+
+from cotuning_tune import methods
+from cotuning_tune.base.toml_text import inline
+from cotuning_tune.hyper import Choice, Parameter, Range, Space, build, hyper
+from cotuning_tune.run.choice import TOP
+from cotuning_tune.training import TrainConfig, TrainingSpec
+
+SEARCH_SEED = 100
+SEARCHES, LEAST_TRIALS = 8, 4  # with aim = 'methods': how many searches, and trials of each at least
+SPLITS_APART = 1000  # between the validation splits of one search: repeats have those in between
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentConfig:
+    """The ``[experiment]`` table."""
+
+    tasks: tuple[str, ...]
+    methods: tuple[str, ...]
+    backbone: str
+    name: str = hyper("", doc="default: the file's name")
+    rates: tuple[float, ...] = hyper((1.0,), doc="sampling rates, above 0 and at most 1")
+    weights: str = hyper("", doc="of the backbone: '' published, a file, 'random'")
+    source_val: str = hyper("", path=True, doc="folder of the source classes' images, to calibrate the source head")
+    source_val_images: int = hyper(2000, doc="at most so many of them")
+    trials: int = hyper(32, doc="for every method alike")
+    seeds: tuple[int, ...] = hyper((0, 1, 2), doc="of the retraining")
+    aim: Literal["model", "methods"] = hyper(
+        "model", doc="model: one search, the best model; methods: many small ones, which method is better"
+    )
+    searches: int = hyper(0, doc="with aim = 'methods': how many share the trials; 0: 8, fewer where each had below 4")
+    selection: Literal["confirm", "max", "loss"] = hyper(
+        "confirm", doc="confirm: the three best once more on another split; with aim = 'methods' as max"
+    )
+    val_splits: int = hyper(1, doc="validation splits that every trial is trained and judged on")
+    retrain_on: Literal["train", "trainval"] = hyper("train", doc="trainval: on every label, as published")
+    sampler: Literal["tpe", "random", "qmc", "gp"] = hyper(
+        "tpe", doc="tpe finds the best fastest; qmc: the same points for every method, the fairest"
+    )
+    pruner: Literal["none", "asha", "median"] = hyper("none", doc="early stopping, within a study only")
+    test_crops: Literal["centre", "ten"] = hyper("centre", doc="ten: corners and centre, mirrored too, as the paper")
+    on_end: str = hyper("", doc="shell command at a driver's end; runs only where the user says --on-end")
+    search_seed: int = hyper(SEARCH_SEED, doc="of the sampler and of training in the search")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """The ``[resources]`` table: what one trial takes."""
+
+    cpu_per_trial: int = hyper(1, doc="cores, and torch threads")
+    gpu_per_trial: float | Literal["auto"] = hyper(
+        -1.0, doc="share of a GPU; -1: one where there is one, else none; auto: as the measured memory allows"
+    )
+
+    @property
+    def share(self) -> float:
+        """The share of a GPU; -1 where none is named, also before 'auto' has been measured."""
+        return -1.0 if self.gpu_per_trial == "auto" else self.gpu_per_trial
+
+
+@dataclass(frozen=True)
+class Study:
+    """A task at a rate with a method."""
+
+    task: str
+    rate: float
+    method: str
+
+    @property
+    def setting(self) -> str:
+        """Task and rate: what the methods are compared at."""
+        rate = f"{self.rate:.2f}" if float(f"{self.rate:.2f}") == self.rate else repr(self.rate)
+        return f"{self.task}-{rate}"
+
+    @property
+    def name(self) -> str:
+        return f"{self.setting}-{self.method}"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A checked experiment file. ``train`` and ``methods`` hold the spaces, with flat keys."""
+
+    name: str
+    config: ExperimentConfig
+    resources: Resources
+    task: dict[str, Any]
+    data: dict[str, dict[str, Any]]
+    formats: dict[str, str]
+    train: Space
+    methods: dict[str, Space]
+    text: str = field(repr=False)
+    base: Path = Path()  # the folder that relative paths of the text start from
+
+    @property
+    def studies(self) -> list[Study]:
+        """Every study: tasks first, then rates, then methods, in the file's order."""
+        c = self.config
+        return [Study(task, rate, name) for task in c.tasks for rate in c.rates for name in c.methods]
+
+    @property
+    def searches(self) -> int:
+        """How many searches share the trials: several with ``aim = 'methods'``."""
+        return searches_of(self.config)
+
+    @property
+    def trials(self) -> int:
+        """Trials of each study in one search."""
+        return self.config.trials // self.searches
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds that a search's choice is retrained with: one where many searches are compared."""
+        return self.config.seeds if self.config.aim == "model" else self.config.seeds[:1]
+
+    @property
+    def rule(self) -> Literal["confirm", "max", "loss"]:
+        """How a study's configuration is chosen; small searches that are compared confirm nothing."""
+        c = self.config
+        return "max" if c.aim == "methods" and c.selection == "confirm" else c.selection
+
+    @property
+    def confirmations(self) -> int:
+        """Trainings of each study on another validation split, at most."""
+        return min(TOP, self.trials) if self.rule == "confirm" else 0
+
+    @property
+    def rows(self) -> int:
+        """How often a trial of full length reports: once an epoch, or once an interval of iterations."""
+        train: TrainConfig = build(TrainConfig, {key: p.first for key, p in self.train.items()}, "train")
+        return train.rows(1)
+
+    def space(self, method: str) -> Space:
+        """All parameters of a study: the training's under their own keys, the method's as ``method/key``."""
+        train = dict(self.train)
+        if methods.method(method).replaces_weight_decay:
+            train["optim/weight_decay"] = Parameter(0.0)
+        return train | {f"{method}/{key}": p for key, p in self.methods[method].items()}
+
+    def order(self, method: str) -> list[str]:
+        """The searched parameters of a method after all those of the training, which have the same places for all."""
+        searched = [key for key, p in self.train.items() if p.search is not None]
+        own = [f"{method}/{key}" for key, p in self.methods[method].items() if p.search is not None]
+        return [*searched, *own]
+
+    def spec(self, study: Study, values: Mapping[str, Any], seed: int, split: int = 0) -> TrainingSpec:
+        """The training of a study with the searched ``values``; the others are pinned.
+
+        ``split``: 0 for the search's validation split, from 1 for others.
+        """
+        known = self.space(study.method)
+        chosen = {key: values.get(key, p.first) for key, p in known.items()}
+        every = {key: list(v) if isinstance(v, tuple) else v for key, v in chosen.items()}  # as JSON has them
+        prefix = f"{study.method}/"
+        return TrainingSpec(
+            task=study.task,
+            format=self.formats[study.task],
+            rate=study.rate,
+            method=study.method,
+            backbone=self.config.backbone,
+            weights=self.config.weights,
+            source_val=self.config.source_val,
+            source_val_images=self.config.source_val_images,
+            seed=seed,
+            task_config=self.task | {"val_seed": self.task["val_seed"] + SPLITS_APART * split},
+            data_options=self.data.get(study.task, {}),
+            train={k: v for k, v in every.items() if not k.startswith(prefix)},
+            method_config={k.removeprefix(prefix): v for k, v in every.items() if k.startswith(prefix)},
+        )
+
+    def space_text(self) -> str:
+        """``space.toml``: every range and pin of the run, resolved."""
+        return tomlkit.dumps({"train": _shown(self.train), "methods": {m: _shown(s) for m, s in self.methods.items()}})
+
+
+def _shown(space: Space) -> dict[str, Item]:
+    shown: dict[str, Any] = {}
+    for key, parameter in space.items():
+        search = parameter.search
+        shown[key] = parameter.value
+        if isinstance(search, Range):
+            shown[key] = {"low": search.low, "high": search.high, "log": search.log, "first": parameter.first}
+        elif isinstance(search, Choice):
+            shown[key] = {"options": search.options, "first": parameter.first}
+    return {key: inline(value) for key, value in shown.items()}
+
+
+def searches_of(config: ExperimentConfig) -> int:
+    """How many searches share the trials of each study."""
+    return 1 if config.aim == "model" else config.searches or min(SEARCHES, config.trials // LEAST_TRIALS)
