@@ -21,8 +21,7 @@ from pairs import Comparison, compare, keep
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from cotuning_tune import relationship
-from cotuning_tune.relationship import fit_temperature, learn_relationship
+from cotuning_tune.relationship import _learn, fit_temperature, learn_relationship
 
 C_VALUES = (1e4, 3e3, 1e3, 3e2, 1e2, 3e1, 1e1, 3.0, 1.0, 3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
 SIZES = {"small": (500, 100, 20), "full": (5000, 1000, 200)}
@@ -67,8 +66,8 @@ def published(train: tuple[torch.Tensor, torch.Tensor], val: tuple[torch.Tensor,
 
 def chosen_logits(train: tuple[torch.Tensor, torch.Tensor], val: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
     """Validation logits of the classifier inside `learn_relationship`, which gives back only the matrix."""
-    parts = [relationship._part(*part, 1.0, torch.device("cpu")) for part in (train, val)]
-    return parts[1].p_BS @ relationship._choose_classifier(*parts).weights_SK
+    parts = [_learn._split(*part, 1.0, torch.device("cpu")) for part in (train, val)]
+    return parts[1].p_BS @ _learn.choose_classifier(*parts).weights_SK
 
 
 def main(argv: list[str] | None = None) -> Comparison:

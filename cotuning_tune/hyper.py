@@ -176,6 +176,16 @@ def read_space(config_type: type, table: Mapping[str, Any], where: str) -> Space
     return space
 
 
+def overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """One table of an experiment file laid over another; tables in both are joined, but for ranges."""
+    joined = dict(below)
+    for key, value in above.items():
+        under = joined.get(key)
+        both = isinstance(value, Mapping) and isinstance(under, Mapping) and "low" not in {*value, *under}
+        joined[key] = overlaid(under, value) if both and under is not None else value
+    return joined
+
+
 def _flatten(table: Mapping[str, Any], known: Mapping[str, Any], where: str) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     groups = {key.rsplit("/", 1)[0] for key in known if "/" in key}

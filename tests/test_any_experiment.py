@@ -16,8 +16,13 @@ from cotuning_tune.hyper import fields_of
 from cotuning_tune.training import TrainConfig
 
 VALID = {
-    "experiment": {"tasks": ["synthetic", "mine"], "methods": ["fine_tune", "bss"], "backbone": "tiny_cnn"},
+    "experiment": {
+        "tasks": ["synthetic", "mine"],
+        "methods": ["fine_tune", "bss", "direct", "bss+lwf"],
+        "backbone": "tiny_cnn",
+    },
     "data": {"mine": {"format": "synthetic"}},
+    "methods": {"direct": {"method": "co_tuning", "approach": "direct"}},
 }
 OWNERS: list[tuple[str, type]] = [
     ("experiment", ExperimentConfig),
@@ -28,7 +33,21 @@ OWNERS: list[tuple[str, type]] = [
     *(("data/mine", data.data_set(name).Config) for name in data.names()),
 ]
 PATHS = sorted({(*owner.split("/"), *key.split("/")) for owner, config in OWNERS for key in fields_of(config)})
-WORDS = sorted({*(part for path in PATHS for part in path), *data.names(), "low", "high", "log", "a/b", "~", "~\0", ""})
+WORDS = sorted(
+    {
+        *(part for path in PATHS for part in path),
+        *data.names(),
+        "low",
+        "high",
+        "log",
+        "method",
+        "bss+l2_sp",
+        "a/b",
+        "~",
+        "~\0",
+        "",
+    }
+)
 names = st.sampled_from(WORDS) | st.text(max_size=3)
 numbers = st.integers() | st.floats() | st.sampled_from([0, 1, -1, 0.5, 1e-3, 10**400, 2**62, float("inf")])
 scalars = numbers | numbers | st.booleans() | names | st.just(date(2020, 1, 1))

@@ -9,8 +9,7 @@ from scipy.optimize import minimize_scalar
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from cotuning_tune import relationship
-from cotuning_tune.relationship import Relationship, fit_temperature, learn_relationship
+from cotuning_tune.relationship import Relationship, _path, fit_temperature, learn_relationship
 
 GOLDEN = Path(__file__).parent / "golden"
 C_VALUES = [c * 10.0**e for e in range(-4, 4) for c in (1.0, 3.0)] + [1e4]
@@ -94,8 +93,8 @@ def test_each_c_gives_scikit_learns_probabilities(classes: int, c: float, monkey
     train_NS, train_N, val_MS, val_M = split(classes)
     p, q = torch.softmax(train_NS, 1), torch.softmax(val_MS, 1)
     fit = LogisticRegression(C=c, fit_intercept=False, tol=1e-10, max_iter=10_000).fit(p.numpy(), train_N)
-    monkeypatch.setattr(relationship, "_C_VALUES", (c,))
-    found = relationship._choose_classifier(relationship._Split(p, train_N), relationship._Split(q, val_M))
+    monkeypatch.setattr(_path, "_C_VALUES", (c,))
+    found = _path.choose_classifier(_path.Split(p, train_N), _path.Split(q, val_M))
     expected = fit.predict_proba(q.numpy())
     np.testing.assert_allclose(torch.softmax(q @ found.weights_SK, 1).numpy(), expected, atol=1e-5)
     rows = fit.coef_ if classes > 2 else np.concatenate([-fit.coef_, fit.coef_]) / 2
@@ -159,6 +158,32 @@ def test_renumbered_classes_permute_the_rows() -> None:
     one = learn_relationship(train_NS, train_N, val_MS, val_M, num_classes=4)
     other = learn_relationship(train_NS, new[train_N], val_MS, new[val_M], num_classes=4)
     torch.testing.assert_close(other.matrix_TS[new], one.matrix_TS, atol=1e-6, rtol=0)
+
+
+def bayes(weights_SK: Tensor, marginal_S: Tensor) -> Tensor:
+    """p(source class | target class) of a classifier and p(source class), by the formula."""
+    joint_SK = torch.softmax(weights_SK, dim=1) * marginal_S[:, None]
+    return (joint_SK / joint_SK.sum(0)).T
+
+
+def test_ablations_leave_out_what_they_name() -> None:
+    """Not calibrated: the classifier's own probabilities. A uniform marginal: each source class weighs the same."""
+    train_NS, train_N, val_MS, val_M = split(4)
+    probabilities = [torch.softmax(logits, dim=1) for logits in (train_NS, val_MS)]
+    chosen = _path.choose_classifier(_path.Split(probabilities[0], train_N), _path.Split(probabilities[1], val_M))
+    marginal_S = torch.cat(probabilities).mean(0)
+    plain = learn_relationship(train_NS, train_N, val_MS, val_M, num_classes=4)
+    raw = learn_relationship(train_NS, train_N, val_MS, val_M, num_classes=4, calibrated=False)
+    level = learn_relationship(train_NS, train_N, val_MS, val_M, num_classes=4, source_marginal="uniform")
+    assert plain.scale is not None
+    assert abs(plain.scale - 1) > 0.1
+    assert (raw.scale, level.scale) == (1.0, plain.scale)
+    for found, scale, marginal in (
+        (plain, plain.scale, marginal_S),
+        (raw, 1.0, marginal_S),
+        (level, plain.scale, torch.ones(12, dtype=torch.float64)),
+    ):
+        torch.testing.assert_close(found.matrix_TS, bayes(scale * chosen.weights_SK, marginal))
 
 
 def test_the_scale_is_positive_where_validation_contradicts() -> None:
@@ -262,7 +287,7 @@ def test_empty_validation_is_refused_by_reverse_only() -> None:
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_the_fast_way_gives_the_same(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the reference arrays float32 and loose tolerances choose the same C, nearly the same rows."""
-    monkeypatch.setattr("cotuning_tune.relationship._EXACT_LIMIT", 0)
+    monkeypatch.setattr("cotuning_tune.relationship._path._EXACT_LIMIT", 0)
     data = golden(number)
     found = learn(data)
     assert found.chosen_c == pytest.approx(float(data["chosen_C"]))
@@ -285,6 +310,8 @@ TRAIN, LABELS = torch.zeros(4, 3), torch.tensor([0, 1, 0, 1])
         ({"train_labels_N": LABELS - 1}, "must lie in 0..1"),
         ({"train_logits_NS": TRAIN[:0], "train_labels_N": LABELS[:0]}, "training split is empty"),
         ({"train_logits_NS": TRAIN.long()}, "floating point"),
+        ({"approach": "both"}, "no approach 'both'"),
+        ({"source_marginal": "even"}, "no source_marginal 'even'"),
     ],
 )
 def test_impossible_input_is_named(change: dict[str, object], words: str) -> None:

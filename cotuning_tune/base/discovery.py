@@ -17,14 +17,14 @@ def module_names(package: ModuleType) -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
 
 
-def find_class(package: ModuleType, name: str, base: type, kind: str) -> type:
+def find_class(package: ModuleType, name: str, base: type, kind: str, key: str = "") -> type:
     """The one subclass of ``base`` that module ``name`` of the package defines itself.
 
-    Raises UserError that names all modules where there is none of that name, TypeError where the
+    Raises UserError (with ``key``) that names all modules where there is none of that name, TypeError where the
     module defines no such class or more than one.
     """
     if name not in module_names(package):
-        raise unknown(kind, name, module_names(package))
+        raise unknown(kind, name, module_names(package), key)
     module = importlib.import_module(f"{package.__name__}.{name}")
     found = [
         value

@@ -11,6 +11,7 @@ MOST = 100  # characters; the folders of a run lie below it, with names that are
 POSSIBLE = f"letters (a-z, A-Z), digits, '.', '_' and '-', no '.' or '-' first, at most {MOST} characters"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+JOINT = "+"  # between methods that are combined
 REPEAT = re.compile(r"-repeat[0-9]+$")  # what a further search adds to its run's name
 
 

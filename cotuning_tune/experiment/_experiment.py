@@ -1,6 +1,7 @@
 """What an experiment file says: which studies there are, and the search space of each.
 
-A study is a task at a sampling rate with a method.
+A study is a task at a sampling rate with a method. A method may stand under a name of its own: a variant, whose
+``kind`` is the method.
 """
 
 from collections.abc import Mapping
@@ -90,7 +91,10 @@ class Study:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A checked experiment file. ``train`` and ``methods`` hold the spaces, with flat keys."""
+    """A checked experiment file. ``train`` and ``methods`` hold the spaces, with flat keys.
+
+    ``kinds``: what each of its methods is; another name where ``[methods.NAME] method`` says it.
+    """
 
     name: str
     config: ExperimentConfig
@@ -100,6 +104,7 @@ class Experiment:
     formats: dict[str, str]
     train: Space
     methods: dict[str, Space]
+    kinds: dict[str, str]
     text: str = field(repr=False)
     base: Path = Path()  # the folder that relative paths of the text start from
 
@@ -144,7 +149,7 @@ class Experiment:
     def space(self, method: str) -> Space:
         """All parameters of a study: the training's under their own keys, the method's as ``method/key``."""
         train = dict(self.train)
-        if methods.method(method).replaces_weight_decay:
+        if methods.method(self.kinds[method]).replaces_weight_decay:
             train["optim/weight_decay"] = Parameter(0.0)
         return train | {f"{method}/{key}": p for key, p in self.methods[method].items()}
 
@@ -167,7 +172,7 @@ class Experiment:
             task=study.task,
             format=self.formats[study.task],
             rate=study.rate,
-            method=study.method,
+            method=self.kinds[study.method],
             backbone=self.config.backbone,
             weights=self.config.weights,
             source_val=self.config.source_val,

@@ -7,7 +7,7 @@ from typing import Any
 from cotuning_tune import data, methods, models
 from cotuning_tune.base.errors import UnknownKeyError, UserError, unknown
 from cotuning_tune.base.former_names import KEYS
-from cotuning_tune.base.names import check_name
+from cotuning_tune.base.names import JOINT, check_name
 from cotuning_tune.base.toml_text import line_of, read_text, tables_of
 from cotuning_tune.experiment._experiment import (
     LEAST_TRIALS,
@@ -16,7 +16,7 @@ from cotuning_tune.experiment._experiment import (
     Resources,
     searches_of,
 )
-from cotuning_tune.hyper import Space, at_least, build, check_space, fields_of, read_space
+from cotuning_tune.hyper import Space, at_least, build, check_space, fields_of, overlaid, read_space
 from cotuning_tune.training import TrainConfig, with_preset
 
 TABLES = ("experiment", "task", "data", "train", "methods", "resources")
@@ -45,11 +45,16 @@ def _absolute(base: Path, value: str, key: str) -> str:
         raise UserError(f"{key} = {value!r}: no user of that name has a home here", key) from None
 
 
+def _unordered(listed: Any) -> Any:
+    """What is the same when listed twice: ``a+b`` and ``b+a`` are one method."""
+    return frozenset(listed.split(JOINT)) if isinstance(listed, str) else listed
+
+
 def _check_lists(config: ExperimentConfig) -> None:
     for name in ("tasks", "rates", "methods", "seeds"):
         if not (listed := getattr(config, name)):
             raise UserError(f"experiment.{name} is empty: list at least one", f"experiment.{name}")
-        if len(set(listed)) < len(listed):
+        if len({_unordered(one) for one in listed}) < len(listed):
             raise UserError(f"experiment.{name} lists something twice: {list(listed)}", f"experiment.{name}")
     for rate in config.rates:
         if not 0 < rate <= 1:
@@ -59,9 +64,6 @@ def _check_lists(config: ExperimentConfig) -> None:
 
 def _check(config: ExperimentConfig) -> None:
     _check_lists(config)
-    for name in config.methods:
-        if name not in methods.names():
-            raise unknown("method", name, methods.names(), "experiment.methods")
     models.family_of(config.backbone, "experiment.backbone")
     at_least(config, "experiment", source_val_images=1, trials=1, val_splits=1, searches=0)
     _check_aim(config)
@@ -111,13 +113,15 @@ def parse(text: str, name: str, base: Path = Path()) -> Experiment:
 
 def _homes(name: str, tables: Mapping[str, Any]) -> list[str]:
     """Where a key of this name belongs, as ``[table] name``; ``[table]`` where the name is that of a table."""
-    asked, given = (t if isinstance(t := tables.get(name), Mapping) else {} for name in ("experiment", "data"))
+    known = ("experiment", "data", "methods")
+    asked, given, own = (t if isinstance(t := tables.get(table), Mapping) else {} for table in known)
     listed = asked.get("methods")
+    variants = {n: kind for n, t in own.items() if isinstance(t, Mapping) and (kind := t.get("method"))}
+    parts = {part for name in listed for part in str(name).split(JOINT)} if isinstance(listed, list) else None
     formats = {f"data.{task}": t.get("format", task) for task, t in given.items() if isinstance(t, Mapping)}
     configs = {"experiment": ExperimentConfig, "task": data.TaskConfig, "resources": Resources, "train": TrainConfig}
-    configs |= {
-        f"methods.{m}": methods.method(m).Config for m in methods.names() if not isinstance(listed, list) or m in listed
-    }
+    configs |= {f"methods.{m}": methods.method(m).Config for m in methods.names() if parts is None or m in parts}
+    configs |= {f"methods.{n}": methods.method(kind).Config for n, kind in variants.items() if kind in methods.names()}
     configs |= {where: data.data_set(f).Config for where, f in formats.items() if f in data.names()}
     homes = dict[str, None]()
     for where, config in configs.items():
@@ -142,11 +146,7 @@ def _parse(tables: dict[str, Any], text: str, name: str, base: Path) -> Experime
     resources = build(Resources, _pinned(Resources, tables.get("resources", {}), "resources"), "resources")
     _check_resources(resources)
     options, formats = _read_data(tables.get("data", {}), config, base)
-    given = tables.get("methods", {})
-    for method in given:
-        if method not in methods.names():
-            raise unknown("method", method, methods.names(), f"methods.{method}")
-        read_space(methods.method(method).Config, given[method], f"methods.{method}")
+    kinds, given = _read_methods(tables.get("methods", {}), config)
     train = _checked_space(TrainConfig, with_preset(tables.get("train", {})), "train")
     if config.pruner == "median" and train["iterations"].first and not train["interval"].first:
         raise UserError("experiment.pruner = 'median' with train.iterations needs train.interval", "experiment.pruner")
@@ -161,7 +161,8 @@ def _parse(tables: dict[str, Any], text: str, name: str, base: Path) -> Experime
         data=options,
         formats=formats,
         train=train,
-        methods={m: _checked_space(methods.method(m).Config, given.get(m, {}), f"methods.{m}") for m in config.methods},
+        methods={m: _method_space(m, kinds[m], given) for m in config.methods},
+        kinds={m: kinds[m] for m in config.methods},
         text=text,
         base=base,
     )
@@ -169,6 +170,41 @@ def _parse(tables: dict[str, Any], text: str, name: str, base: Path) -> Experime
 
 def _checked_space(config_type: type, table: Mapping[str, Any], where: str) -> Space:
     return check_space(config_type, read_space(config_type, table, where), where)
+
+
+def _read_methods(tables: Mapping[str, Any], config: ExperimentConfig) -> tuple[dict[str, str], dict[str, Any]]:
+    """What each method is, and its table; ``method`` in [methods.NAME] gives a variant a name of its own."""
+    kinds, given = dict[str, str](), dict[str, Any]()
+    for name in dict.fromkeys([*config.methods, *tables]):
+        table, where = tables.get(name, {}), f"methods.{name}"
+        if not isinstance(table, Mapping):
+            raise UserError(f"{where} = {table!r}: a table of keys is needed", where)
+        given[name] = {key: value for key, value in table.items() if key != "method"}
+        if "method" in table:
+            kinds[name] = _variant(name, table["method"], where)
+        else:
+            kinds[name] = name
+            methods.method(name, "experiment.methods" if name in config.methods else where)
+        read_space(methods.method(kinds[name]).Config, given[name], where)
+    return kinds, given
+
+
+def _variant(name: str, kind: Any, where: str) -> str:
+    if not isinstance(kind, str):
+        raise UserError(f"{where}.method = {kind!r}: a method's name in quotes is needed", f"{where}.method")
+    if name in methods.names():
+        problem = f"{where}.method: {name} is a method itself, and a variant needs a name of its own"
+        raise UserError(problem, f"{where}.method")
+    check_name(name, "the variant", "[methods.NAME] with a method gives a variant its name", where)
+    methods.method(kind, f"{where}.method")
+    return kind
+
+
+def _method_space(name: str, kind: str, given: Mapping[str, Any]) -> Space:
+    """The space of a method; of ``a+b`` those of its parts as they are alone, and over them its own table."""
+    parts = kind.split(JOINT)
+    table = {part: given.get(part, {}) for part in parts} if len(parts) > 1 else {}
+    return _checked_space(methods.method(kind).Config, overlaid(table, given[name]), f"methods.{name}")
 
 
 def _read_data(

@@ -1,5 +1,6 @@
 """Methods of transfer learning: what each adds to cross-entropy. One file each, found by its name."""
 
-from cotuning_tune.methods._base import Batch, Method, Preparation, about, method, names
+from cotuning_tune.methods._base import Batch, Method, Preparation
+from cotuning_tune.methods._find import about, method, names
 
 __all__ = ["Batch", "Method", "Preparation", "about", "method", "names"]

@@ -7,12 +7,11 @@ import copy
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from cotuning_tune.base import discovery
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.data import Split, Task
 from cotuning_tune.models import Backbone, Outputs, Pretrained, TransferModel
@@ -101,6 +100,7 @@ class Method(nn.Module):
     ``replaces_weight_decay``: the method brings its own penalty; the optimiser's is then 0.
     ``reads_labels``: its terms depend on the labels; where images are mixed, they are the mix of both labels' terms.
     ``variant``: another way of training, with no term that could be switched off.
+    ``alone``: it adds nothing to another method, or leaves it nothing to work on.
     ``rebuilt``: names of buffers and modules that ``__init__`` makes from the pre-trained weights; they
     are not written into the state of an interrupted training.
     """
@@ -112,6 +112,7 @@ class Method(nn.Module):
     replaces_weight_decay: ClassVar[bool] = False
     reads_labels: ClassVar[bool] = False
     variant: ClassVar[bool] = False
+    alone: ClassVar[bool] = False
     rebuilt: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: Any, model: TransferModel, task: Task) -> None:
@@ -157,25 +158,3 @@ class Method(nn.Module):
     def name(self) -> str:
         """The method's name: that of its file."""
         return type(self).__module__.rsplit(".", 1)[-1]
-
-
-def names() -> list[str]:
-    """The methods there are: the files of this folder."""
-    from cotuning_tune import methods
-
-    return discovery.module_names(methods)
-
-
-def about(name: str) -> str:
-    """What a method is, in a line: the first one of its file, and who published it."""
-    from cotuning_tune import methods
-
-    line, source = discovery.first_line(methods, name), method(name).source
-    return f"{line.rstrip('.')} ({source})." if source else line
-
-
-def method(name: str) -> type[Method]:
-    """The class of a method; UserError that names all where there is none of that name."""
-    from cotuning_tune import methods
-
-    return cast(type[Method], discovery.find_class(methods, name, Method, "method"))

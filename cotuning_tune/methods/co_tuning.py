@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from cotuning_tune.base.cache import cached_arrays, content_key
+from cotuning_tune.base.errors import UserError
 from cotuning_tune.data import Task
 from cotuning_tune.hyper import Range, at_least, hyper
 from cotuning_tune.methods._base import Batch, Method, Preparation
@@ -24,7 +25,7 @@ from cotuning_tune.models import Outputs, Pretrained, TransferModel, source_clas
 from cotuning_tune.relationship import learn_relationship
 
 log = logging.getLogger(__name__)
-VERSION = "relationship 3"
+VERSION = "relationship 4"
 SHOWN = 5  # source classes of each target class in the summary
 
 
@@ -48,9 +49,16 @@ class CoTuning(Method):
             "reverse", doc="of the relationship; direct reads the labels of the validation split"
         )
         temperature: float = hyper(0.0, doc="calibration of the source head; 0: fitted or published, else 1")
+        calibrated: bool = hyper(True, doc="false, an ablation: no temperature, and no scale of the relationship")
+        source_marginal: Literal["images", "uniform"] = hyper(
+            "images", doc="p(source class) of the reverse approach: mean over the images, or the same for all"
+        )
 
         def __post_init__(self) -> None:
             at_least(self, "methods.co_tuning", weight=0, temperature=0)
+            if self.temperature and not self.calibrated:
+                problem = "methods.co_tuning.temperature counts with methods.co_tuning.calibrated = true alone"
+                raise UserError(problem, "methods.co_tuning.temperature")
 
     def __init__(self, config: Any, model: TransferModel, task: Task) -> None:
         super().__init__(config, model, task)
@@ -60,7 +68,8 @@ class CoTuning(Method):
     def check(self, source: Pretrained) -> None:
         """Refuses a head that was not trained with its backbone; warns where no temperature is known."""
         self.refuse_foreign_head(source)
-        if not self.config.temperature and source.temperature is None and not source.is_random:
+        needed = self.config.calibrated and not self.config.temperature
+        if needed and source.temperature is None and not source.is_random:
             log.warning("co_tuning: no calibration temperature is known for %s, 1 is taken", source.name)
 
     def setup(self, preparation: Preparation) -> None:
@@ -69,7 +78,8 @@ class CoTuning(Method):
         With ``approach = "direct"`` from the labels of the validation split too, see ``learn_relationship``.
         """
         source, task, config = preparation.source, preparation.task, self.config
-        temperature = config.temperature or source.temperature or 1.0
+        temperature = (config.temperature or source.temperature or 1.0) if config.calibrated else 1.0
+        options = {name: getattr(config, name) for name in ("approach", "calibrated", "source_marginal")}
 
         def compute() -> dict[str, np.ndarray]:
             learned = learn_relationship(
@@ -79,11 +89,11 @@ class CoTuning(Method):
                 task.val.labels_N,
                 num_classes=task.num_classes,
                 temperature=temperature,
-                approach=config.approach,
+                **options,
             )
             return {"matrix_TS": learned.matrix_TS.numpy()}
 
-        key = content_key(VERSION, task.fingerprint(), source.fingerprint, temperature, config.approach)
+        key = content_key(VERSION, task.fingerprint(), source.fingerprint, temperature, options)
         matrix_TS = torch.from_numpy(cached_arrays("relationship", key, compute)["matrix_TS"])
         self.relationship_TS.copy_(matrix_TS)
 

@@ -13,6 +13,8 @@ from cotuning_tune.methods._base import Method
 class FineTune(Method):
     """Adds nothing; weight decay is the optimiser's."""
 
+    alone = True
+
     @dataclass(frozen=True, kw_only=True)
     class Config:
         pass

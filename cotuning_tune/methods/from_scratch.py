@@ -41,6 +41,7 @@ class FromScratch(Method):
 
     source = "He et al., ICCV 2019"
     variant = True
+    alone = True
 
     @dataclass(frozen=True, kw_only=True)
     class Config:

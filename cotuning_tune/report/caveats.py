@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
+from cotuning_tune.base.names import JOINT
 from cotuning_tune.report.results import StudyResult
 from cotuning_tune.run.snapshot import DataRecord
 
-DIRECT = "direct"
+CO_TUNING, DIRECT = "co_tuning", "direct"
 
 
 def begins_random(weights: str, environment: Mapping[str, Any]) -> bool:
@@ -58,16 +59,23 @@ def data_remarks(record: DataRecord) -> list[str]:
 
 def direct_remarks(studies: list[StudyResult]) -> list[str]:
     """A remark where co-tuning learned its relationship by the direct approach: in trials, or in what was chosen."""
-    mine = [study for study in studies if study.method == "co_tuning"]
-    chosen = [c for c in mine if c.selection and _approach(c.selection) == DIRECT]
-    tried = {trial["values"].get("co_tuning/approach") for study in mine for trial in study.trials}
-    if not chosen and DIRECT not in tried:
+    studies = [study for study in studies if CO_TUNING in _kind(study).split(JOINT)]
+    tried = {value for study in studies for trial in study.trials for value in _approaches(trial["values"])}
+    mine = [_approaches(study.selection["spec"]["method_config"]) for study in studies if study.selection]
+    if not any(DIRECT in found for found in (tried, *mine)):
         return []
     told = "co_tuning approach = direct reads the labels of the validation split: its validation accuracy flatters it"
-    if len(tried - {None}) > 1:
-        told += f"; that favours it where both approaches are searched ({len(chosen)} of {len(mine)} studies chose it)"
+    if len(tried) > 1:
+        count = sum(DIRECT in found for found in mine)
+        told += f"; that favours it where both approaches are searched ({count} of {len(mine)} studies chose it)"
     return [f"{told}."]
 
 
-def _approach(selection: dict[str, Any]) -> Any:
-    return selection.get("spec", {}).get("method_config", {}).get("approach")
+def _kind(study: StudyResult) -> str:
+    """The method of a study, which may be a variant with a name of its own."""
+    return str((study.selection or {}).get("spec", {}).get("method", study.method))
+
+
+def _approaches(values: Mapping[str, Any]) -> set[Any]:
+    """Co-tuning's approach among these values, whatever its study is named or its method combined with."""
+    return {value for key, value in values.items() if key.rpartition("/")[2] == "approach"}

@@ -38,7 +38,7 @@ def check_studies(experiment: Experiment) -> dict[str, int]:
             if study.rate == experiment.config.rates[0]:  # the data set is the same at all rates
                 task.check()
                 task.check_duplicates()
-        kind = method(study.method)
+        kind = method(spec.method)
         config = build(kind.Config, spec.method_config, f"methods.{study.method}")
         model = TransferModel(source, task.num_classes, torch.Generator())
         made = kind(config, model, task)

@@ -71,7 +71,7 @@ def _source(experiment: Experiment) -> Values:
     Also its temperature where it was fitted for this experiment.
     """
     source = source_of(experiment.spec(experiment.studies[0], {}, 0))
-    using = [name for name in experiment.config.methods if method(name).uses_source_head]
+    using = [name for name, kind in experiment.kinds.items() if method(kind).uses_source_head]
     fitted = {"source_temperature": source.temperature} if experiment.config.source_val else {}
     return {"source": {"random": source.is_random, "head_used_by": using}, **fitted}
 

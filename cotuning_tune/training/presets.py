@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cotuning_tune.base.errors import unknown
+from cotuning_tune.hyper import overlaid
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,4 @@ def with_preset(table: Mapping[str, Any]) -> dict[str, Any]:
     name = table.get("preset", "paper-2020")
     if name not in PRESETS:
         raise unknown("preset", str(name), PRESETS, "train.preset")
-    return _over(PRESETS[name].train, own)
-
-
-def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """One table laid over another; tables in both are joined, but for ranges."""
-    joined = dict(below)
-    for key, value in above.items():
-        under = joined.get(key)
-        both = isinstance(value, Mapping) and isinstance(under, Mapping) and "low" not in {*value, *under}
-        joined[key] = _over(under, value) if both and under is not None else value
-    return joined
+    return overlaid(PRESETS[name].train, own)

@@ -81,8 +81,10 @@ def test_the_relationship_is_learned_once(own_cache):
         ({}, True, {}),
         ({}, False, {"temperature": 1.5}),
         ({}, False, {"approach": "direct"}),
+        ({}, False, {"calibrated": False}),
+        ({}, False, {"source_marginal": "uniform"}),
     ],
-    ids=["images", "size", "weights", "temperature", "approach"],
+    ids=["images", "size", "weights", "temperature", "approach", "calibrated", "source_marginal"],
 )
 def test_the_cache_is_keyed_by_content(own_cache, options, other_source, config):
     """Another task, other weights or another setting is another relationship, never the cached one."""
@@ -149,6 +151,12 @@ def test_random_weights_are_warned_of(caplog):
     source = replace(pretrained("tiny_cnn"), temperature=None)
     CoTuning(CoTuning.Config(), TransferModel(source, 3, torch.Generator()), task_of()).check(source)
     assert caplog.messages == ["co_tuning: the weights of tiny_cnn are random, its head knows no classes"]
+
+
+def test_a_temperature_that_nothing_reads_is_refused():
+    """Without calibration there is no temperature to give."""
+    with pytest.raises(UserError, match=r"counts with methods\.co_tuning\.calibrated = true alone"):
+        CoTuning.Config(temperature=1.5, calibrated=False)
 
 
 def test_an_unknown_temperature_is_said(caplog):

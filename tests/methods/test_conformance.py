@@ -1,4 +1,4 @@
-"""What every method must do, whatever it computes: each file of the methods folder is found and tested.
+"""What every method must do, whatever it computes: each file of the methods folder is found and tested, and two pairs.
 
 A method is tried with its published defaults on tiny_cnn and twenty-four synthetic images.
 """
@@ -21,7 +21,8 @@ from cotuning_tune.training import Trainer, TrainingJob, TrainingSpec
 from cotuning_tune.training.job import make_trainer
 from cotuning_tune.training.seeding import seed_all
 
-pytestmark = pytest.mark.parametrize("name", names())
+COMBINED = ["stoch_norm+co_tuning", "bss+l2_sp"]
+pytestmark = pytest.mark.parametrize("name", [*names(), *COMBINED])
 
 MEASURED = {"ce", "loss", "accuracy", "lr"}  # what the loop logs under these names itself
 CLOCK = {"seconds", "time"}

@@ -16,15 +16,18 @@ from tests.report.synthetic import write_run
 
 FLATTERS = "co_tuning approach = direct reads the labels of the validation split: its validation accuracy flatters it"
 
+SEARCHED = f"{FLATTERS}; that favours it where both approaches are searched"
 RANDOM = "Backbone: net, every training from the same random weights: nothing learned before is transferred."
 NO_CLASSES = "The source head is random and knows no classes"
 
 
-def study(chosen: str, tried: tuple[str, ...] = (), method: str = "co_tuning") -> StudyResult:
+def study(chosen: str, tried: tuple[str, ...] = (), name: str = "co_tuning", kind: str = "") -> StudyResult:
     """A study that chose an approach, pinned or tried among others."""
-    trials: list[dict[str, Any]] = [{"state": "COMPLETE", "values": {f"{method}/approach": one}} for one in tried]
+    key = "co_tuning/approach" if "+" in (kind or name) else "approach"
+    trials: list[dict[str, Any]] = [{"state": "COMPLETE", "values": {f"{name}/{key}": one}} for one in tried]
     trials.append({"state": "COMPLETE", "values": {}})
-    return StudyResult("birds", 1.0, method, 1, trials, {"spec": {"method_config": {"approach": chosen}}}, [])
+    spec = {"method": kind or name, "method_config": {key: chosen}}
+    return StudyResult("birds", 1.0, name, 1, trials, {"spec": spec}, [])
 
 
 @pytest.mark.parametrize(
@@ -32,14 +35,16 @@ def study(chosen: str, tried: tuple[str, ...] = (), method: str = "co_tuning") -
     [
         ([study("reverse")], []),
         ([study("direct")], [f"{FLATTERS}."]),
-        ([study("direct", method="other")], []),
+        ([study("direct", name="other")], []),
+        ([study("direct", name="bss+co_tuning")], [f"{FLATTERS}."]),
+        ([study("reverse", ("direct", "reverse"), "mine", "co_tuning")], [f"{SEARCHED} (0 of 1 studies chose it)."]),
         ([study("reverse", ("direct",))], [f"{FLATTERS}."]),
         (
             [study("reverse", ("direct", "reverse")), study("direct", ("direct", "reverse"))],
-            [f"{FLATTERS}; that favours it where both approaches are searched (1 of 2 studies chose it)."],
+            [f"{SEARCHED} (1 of 2 studies chose it)."],
         ),
     ],
-    ids=["reverse", "pinned", "another method's", "tried", "searched"],
+    ids=["reverse", "pinned", "another method's", "combined", "a variant", "tried", "searched"],
 )
 def test_the_direct_approach_is_told(studies: list[StudyResult], expected: list[str]) -> None:
     """Pinned, chosen or tried; where both were searched, how often it was chosen."""
