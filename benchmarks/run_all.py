@@ -5,10 +5,12 @@ import folder
 import loader
 import relationship
 import steps
+import timm_script
 
 
 def main() -> None:
     steps.main()
+    timm_script.main()
     loader.main([])
     folder.main([])
     driver.main([])

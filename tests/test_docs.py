@@ -1,13 +1,13 @@
 """README and guides: short enough, no link that leads nowhere, no command that does not exist."""
 
 import re
+import runpy
 import shlex
 from pathlib import Path
 
 import pytest
 
 from cotuning_tune import cli, methods
-from cotuning_tune.base import discovery
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -48,10 +48,13 @@ def test_every_command_is_one(page: Path) -> None:
             assert cli.make_parser().parse_args(words).command == words[0]
 
 
-def test_the_table_of_methods_is_that_of_the_methods() -> None:
-    """Each file's first line and source, and no other row."""
-    rows = [line for line in (ROOT / "docs" / "methods.md").read_text().splitlines() if line.startswith("| `")]
-    every = [(name, methods.method(name).source) for name in methods.names()]
-    found = [(name, discovery.first_line(methods, name).rstrip("."), source) for name, source in every]
-    assert rows == [f"| `{name}` | {line} | {source} |" for name, line, source in found]
-    assert [name for name, _, source in found if not source] == ["fine_tune"]
+def test_what_follows_from_the_code_is_written_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """README and guides name the methods that there are, with their lines and sources: ``scripts/write_tables.py``."""
+    script = runpy.run_path(str(ROOT / "scripts" / "write_tables.py"))
+    monkeypatch.setattr("sys.argv", ["write_tables.py", "--check"])
+    assert script["main"]() == 0, capsys.readouterr().out
+    rows = script["table_of_methods"]().splitlines()[2:]
+    assert [row.split("`")[1] for row in rows] == methods.names()
+    assert [row.split("`")[1] for row in rows if row.endswith("|  |")] == ["fine_tune"]
