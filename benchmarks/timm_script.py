@@ -5,8 +5,8 @@ python benchmarks/timm_script.py      the embedded images at 64 px, EfficientNet
 timm's side reads a folder of PNG files with its loader (one worker process), mixes in its collate function, groups
 the layers and schedules the rates itself, as the script in timm's repository does (which no package holds). Both
 sides train on the same images from the same weights, and are tested on the same ones; each seed is trained by one side
-and then by the other. Images per second are those of training alone. RandAugment is timm's own without its "inc1", with which
-it asks Pillow for an image of no bits.
+and then by the other. Images per second are those of training alone. RandAugment is timm's own without its "inc1", with
+which it asks Pillow for an image of no bits.
 """
 
 import statistics
