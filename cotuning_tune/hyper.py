@@ -266,6 +266,15 @@ def at_least(config: Any, where: str, **least: float) -> None:
             raise UserError(f"{where}.{name} = {value}: at least {low:g} is needed", f"{where}.{name}")
 
 
+def shares(config: Any, where: str, *names: str, whole: bool = True) -> None:
+    """Raises UserError where a field of a config lies outside 0 to 1, or with ``whole = False`` is 1."""
+    for name in names:
+        value = getattr(config, name)
+        if not 0 <= value <= 1 or (value == 1 and not whole):
+            wanted = "from 0 to 1" if whole else "from 0 to below 1"
+            raise UserError(f"{where}.{name} = {value}: {wanted} is needed", f"{where}.{name}")
+
+
 def to_flat(config: Any) -> dict[str, Any]:
     """The flat ``outer/inner`` values of a config object; ``build`` makes an equal object from them."""
     flat: dict[str, Any] = {}

@@ -130,9 +130,16 @@ class Method(nn.Module):
         """Scalar terms to add to the loss, already weighted, by the name under which they are logged."""
         return {}
 
-    def stands_still(self, done: float) -> bool:
-        """Whether the backbone keeps weights and statistics while that share (0 to 1) of the steps is done."""
-        return False
+    def still(self, done: float) -> float:
+        """Which share of the backbone's layers, from the images on, keeps weights and statistics.
+
+        ``done``: the share (0 to 1) of the steps that are done.
+        """
+        return 0.0
+
+    def kept(self, network: TransferModel) -> TransferModel:
+        """The plain network that is validated, kept and tested, where that is another than the trained one."""
+        return network
 
     def summary(self, task: Task) -> dict[str, Any]:
         """What a reader of the report may want to know of the method after training, as JSON; {}: nothing.

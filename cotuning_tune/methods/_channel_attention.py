@@ -66,7 +66,7 @@ class _Zeroed:
 
 
 def _losses_without(backbone: Backbone, stage: str, before: Tensor, head: nn.Linear, labels_M: Tensor) -> Tensor:
-    """The mean loss [C] with each channel of a stage zeroed; ``before``: the input of the stage's link."""
+    """The summed loss [C] with each channel of a stage zeroed; ``before``: the input of the stage's link."""
     position, channels, images = backbone.tap_position(stage), backbone.taps[stage].channels, len(before)
     at_once = max(1, GROUP // images)
     hook = _Zeroed(images)
@@ -79,7 +79,7 @@ def _losses_without(backbone: Backbone, stage: str, before: Tensor, head: nn.Lin
             repeated = before.repeat(count, 1, 1, 1).contiguous(memory_format=torch.channels_last)
             features = backbone.run(repeated, position, len(backbone.chain))
             each = nn.functional.cross_entropy(head(features), labels_M.repeat(count), reduction="none")
-            losses.append(each.view(count, images).mean(1))
+            losses.append(each.view(count, images).sum(1))
     finally:
         handle.remove()
     return torch.cat(losses)
@@ -104,13 +104,15 @@ def _by_zeroing(
     """The mean loss [C] by stage, each convolution's channels zeroed in turn: a z-score needs no more than that.
 
     Each stage starts from the activations before its own link, kept from one pass, and the images of
-    several channels go through the rest of the network together.
+    several channels go through the rest of the network together; of many images ``GROUP`` at a time.
     """
-    x, reached, losses = backbone.normalised(images_M), 0, {}
-    for stage in stages:
-        position = backbone.tap_position(stage)
-        x, reached = backbone.run(x, reached, position), position
-        losses[stage] = _losses_without(backbone, stage, x, head, labels_M)
+    losses = {stage: torch.zeros(backbone.taps[stage].channels, device=images_M.device) for stage in stages}
+    for images, labels in zip(images_M.split(GROUP), labels_M.split(GROUP), strict=True):
+        x, reached = backbone.normalised(images), 0
+        for stage in stages:
+            position = backbone.tap_position(stage)
+            x, reached = backbone.run(x, reached, position), position
+            losses[stage] += _losses_without(backbone, stage, x, head, labels) / len(labels_M)
     return losses
 
 
@@ -137,9 +139,9 @@ def by_first_order(
 
 @torch.no_grad()
 def channel_attention(preparation: Preparation) -> dict[str, Tensor]:
-    """Attention [C] for each stage, from at most ``IMAGES`` training images."""
+    """Attention [C] for each stage, from ``IMAGES`` training images, or one of each class where these are more."""
     backbone, _ = preparation.source_copy()
-    chosen = _evenly(preparation.task.train.labels_N, IMAGES)
+    chosen = _evenly(preparation.task.train.labels_N, max(IMAGES, preparation.task.num_classes))
     features_ND, images_M = _one_pass(preparation, backbone, chosen)
     labels_N = preparation.task.train.labels_N.to(features_ND.device)
     head, labels_M = train_head(features_ND, labels_N, preparation.task.num_classes), labels_N[chosen]

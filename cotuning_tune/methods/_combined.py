@@ -67,8 +67,12 @@ class Combined(Method):
             for term, value in terms.items()
         }
 
-    def stands_still(self, done: float) -> bool:
-        return any(part.stands_still(done) for part in self.each.values())
+    def still(self, done: float) -> float:
+        return max(part.still(done) for part in self.each.values())
+
+    def kept(self, network: TransferModel) -> TransferModel:
+        """The last part, which saw what the others had made of the network, takes its own back first."""
+        return functools.reduce(lambda found, part: part.kept(found), reversed(self.each.values()), network)
 
     def summary(self, task: Task) -> dict[str, Any]:
         return {key: value for part in self.each.values() for key, value in part.summary(task).items()}

@@ -39,4 +39,6 @@ def method(name: str, key: str = "") -> type[Method]:
         raise UserError(f"the method '{name}' names one of its parts twice", key)
     if single := [part for part, kind in zip(parts, kinds, strict=True) if kind.alone]:
         raise UserError(f"the method '{name}' cannot be: {single[0]} does not combine with others", key)
+    if len(ways := [part for part, kind in zip(parts, kinds, strict=True) if kind.variant]) > 1:
+        raise UserError(f"the method '{name}' cannot be: {ways[0]} and {ways[1]} each say what is trained", key)
     return combined(name, tuple(kinds))

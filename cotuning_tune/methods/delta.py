@@ -1,8 +1,8 @@
 """DELTA: keeps feature maps close to the source network's, channel by channel as far as they matter.
 
 Li, Xiong, Wang, Rao, Liu, Huan, *DELTA: Deep Learning Transfer using Feature Map with Attention*,
-ICLR 2019, equations 5 to 7. Where a stage is not a convolution, as in transformers, the map is the output of
-its last block: the tokens of the image, each of their channels one of the map.
+ICLR 2019, equations 5 to 7. Where a stage does not end in a convolution, as in DenseNet or in transformers, the map
+is the output of its last block: of tokens, each of their channels is one of the map.
 
 Shapes: B images, C channels and H x W pixels of a map, N of a split.
 
@@ -28,7 +28,7 @@ from cotuning_tune.methods._channel_attention import channel_attention
 from cotuning_tune.methods._teacher import TaughtMethod
 from cotuning_tune.models import Outputs, TransferModel
 
-VERSION = "channel attention 1"
+VERSION = "channel attention 2"
 
 
 def attention_distance(

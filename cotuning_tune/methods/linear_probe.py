@@ -22,5 +22,5 @@ class LinearProbe(Method):
     class Config:
         pass
 
-    def stands_still(self, done: float) -> bool:
-        return True
+    def still(self, done: float) -> float:
+        return 1.0

@@ -11,8 +11,7 @@ over both.
 
 from dataclasses import dataclass
 
-from cotuning_tune.base.errors import UserError
-from cotuning_tune.hyper import Range, hyper
+from cotuning_tune.hyper import Range, hyper, shares
 from cotuning_tune.methods._base import Method
 
 
@@ -26,9 +25,7 @@ class ProbeThenTune(Method):
         probe: float = hyper(0.5, Range(0.0, 0.95), neutral=0.0, doc="share of the steps for the head alone")
 
         def __post_init__(self) -> None:
-            if not 0 <= self.probe < 1:
-                problem = f"methods.lp_ft.probe = {self.probe}: from 0 to below 1 is needed"
-                raise UserError(problem, "methods.lp_ft.probe")
+            shares(self, "methods.lp_ft", "probe", whole=False)
 
-    def stands_still(self, done: float) -> bool:
-        return bool(done < self.config.probe)
+    def still(self, done: float) -> float:
+        return float(done < self.config.probe)

@@ -16,9 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 
-from cotuning_tune.base.errors import UserError
 from cotuning_tune.data import Task
-from cotuning_tune.hyper import Range, hyper
+from cotuning_tune.hyper import Range, hyper, shares
 from cotuning_tune.methods._base import Draws, Method
 from cotuning_tune.models import Pretrained, TransferModel
 
@@ -71,9 +70,7 @@ class StochasticNormalization(Method):
         probability: float = hyper(0.5, Range(0.05, 1.0), neutral=1.0, doc="of the batch's statistics, p of the paper")
 
         def __post_init__(self) -> None:
-            if not 0 <= self.probability <= 1:
-                problem = f"methods.stoch_norm.probability = {self.probability}: from 0 to 1 is needed"
-                raise UserError(problem, "methods.stoch_norm.probability")
+            shares(self, "methods.stoch_norm", "probability")
 
     def __init__(self, config: Any, model: TransferModel, task: Task) -> None:
         super().__init__(config, model, task)

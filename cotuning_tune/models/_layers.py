@@ -21,7 +21,7 @@ def layers(chain: nn.ModuleList) -> list[list[nn.Parameter]]:
     blocks = any(is_block for is_block, _ in units)
     found: list[Unit] = []
     for is_block, own in units:
-        begins = is_block or found[-1][0] if blocks and found else own[0].ndim > 1
+        begins = is_block or found[-1][0] if blocks and found else any(weights.ndim > 1 for weights in own)
         if begins or not found:
             found.append((is_block, own))
         else:

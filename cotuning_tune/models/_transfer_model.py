@@ -8,6 +8,7 @@ import difflib
 import fnmatch
 import functools
 import importlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, cast
@@ -23,6 +24,7 @@ from cotuning_tune.models._layers import layers as layers_of
 from cotuning_tune.models._taps import Tap
 
 RANDOM_WEIGHTS = 30  # the seed of what a family draws
+PARAMETRIZED = re.compile(r"\.parametrizations\.(\w+)\..*")  # what torch makes of a weight's name
 
 
 class Outputs(NamedTuple):
@@ -70,7 +72,7 @@ class Backbone(nn.Module):
             return layers_of(self.chain)
         found: list[list[nn.Parameter]] = [[] for _ in range(1 + max(self.depths.values()))]
         for name, parameter in self.chain.named_parameters():
-            found[self.depths[name]].append(parameter)
+            found[self.depths[PARAMETRIZED.sub(r".\1", name)]].append(parameter)
         return found
 
     def tap(self, stage: str) -> nn.Module:

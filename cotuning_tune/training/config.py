@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.hyper import Choice, Range, Space, at_least, hyper
+from cotuning_tune.hyper import Choice, Range, Space, at_least, hyper, shares
 
 
 def _outside(key: str, value: object, wanted: str) -> UserError:
@@ -76,12 +76,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         at_least(self, "train", epochs=1, iterations=0, interval=0, batch_size=1, mixup=0, cutmix=0, parts=1)
-        for name in ("warmup", "label_smoothing", "ema"):
-            if not 0 <= getattr(self, name) < 1:
-                raise _outside(name, getattr(self, name), "from 0 to below 1")
-        for name in ("random_erasing", "freeze"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise _outside(name, getattr(self, name), "from 0 to 1")
+        shares(self, "train", "warmup", "label_smoothing", "ema", whole=False)
+        shares(self, "train", "random_erasing", "freeze")
         if self.interval and not self.iterations:
             raise UserError("train.interval counts with train.iterations alone: give both", "train.interval")
 

@@ -59,8 +59,9 @@ class Trainer:
             model.source_head.requires_grad_(False)
         self.frozen = optim.freeze_layers(model.backbone, config.freeze)
         self.optimiser = optim.make_optimiser(config.optim, model, method)
-        self.trained, self.still = [p for p in model.backbone.parameters() if p.requires_grad], False
+        self.trained, self.still = [p for p in model.backbone.parameters() if p.requires_grad], 0.0
         self.averaged = optim.averaged(model, config.ema)
+        self._network: TransferModel | None = None
         weights_T = optim.class_weights(config.class_weights, task.fit.labels_N, task.num_classes)
         self.class_weights_T = None if weights_T is None else weights_T.to(self.device)
         self.batch, self.batches = config.batch(len(task.fit)), config.batches(len(task.fit))
@@ -119,6 +120,7 @@ class Trainer:
 
     def train_step(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
         """One step of the optimiser on a batch; returns what ``losses`` gives, detached, the mean over its parts."""
+        self._network = None
         self.optimiser.zero_grad(set_to_none=True)
         self.method.draws.generator = seeding.generator_of(self.seed, "method", self.step)
         sums: dict[str, Tensor] = {}
@@ -140,20 +142,27 @@ class Trainer:
 
     @property
     def network(self) -> TransferModel:
-        """The network that is validated, kept and tested: the model, or with ``ema`` the average of its weights."""
-        return cast(TransferModel, self.averaged.module) if self.averaged else self.model
+        """The network that is validated, kept and tested: what the method keeps of the model, or of its average.
+
+        The same object until the next step of training: weights that are loaded into it stay.
+        """
+        if self._network is None:
+            trained = self.averaged.module if self.averaged else self.model
+            self._network = self.method.kept(cast(TransferModel, trained))
+        return self._network
 
     def _train_mode(self) -> None:
-        still = self.method.stands_still(self.step / self.steps)
+        self.still = self.method.still(self.step / self.steps)
         for parameter in self.trained:
-            parameter.requires_grad_(not still)
+            parameter.requires_grad_(True)
+        resting = optim.freeze_layers(self.model.backbone, self.still)
         self.model.train()
-        self.model.backbone.train(not still)
-        self.still = still
+        self.model.backbone.train(self.still < 1)
         self.method.train()
         if self.config.batch_norm == "frozen":
             optim.freeze_statistics(self.model)
-        optim.freeze_statistics(self.frozen)
+        for norms in (self.frozen, resting):
+            optim.freeze_statistics(norms)
 
     def train_epoch(self) -> dict[str, float]:
         """One pass over the training split (to the nearest whole batch), or one interval of iterations.
@@ -168,7 +177,7 @@ class Trainer:
         last = min(self.step + self.interval, self.steps)
         batches = places(self.seed, len(self.task.fit), self.batch, self.step, last)
         for chosen, stored in ahead(self._gather, batches):
-            if self.method.stands_still(self.step / self.steps) != self.still:
+            if self.method.still(self.step / self.steps) != self.still:
                 self._train_mode()
             multiple = optim.factor(self.config.schedule, self.step, self.steps, self.config.warmup)
             optim.set_learning_rate(self.optimiser, multiple)
@@ -243,6 +252,7 @@ class Trainer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from ``state_dict``; on the CPU the next epoch is the same bit for bit."""
+        self._network = None
         self.model.load_state_dict(state["model"])
         if self.averaged:
             self.averaged.load_state_dict(state["averaged"])

@@ -110,6 +110,7 @@ def test_off_is_off_for_all_parts() -> None:
         (["bss+"], "no method ''"),
         (["bss+bss"], "names one of its parts twice"),
         (["fine_tune+bss"], "fine_tune does not combine with others"),
+        (["bitfit+bss+lora"], "bitfit and lora each say what is trained"),
         (["bss+from_scratch"], "from_scratch does not combine with others"),
         (["bss+l2_sp", "l2_sp+bss"], "lists something twice"),
     ],

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.data import Task, TaskConfig, open_task
-from cotuning_tune.methods import Preparation
+from cotuning_tune.methods import Preparation, _channel_attention
 from cotuning_tune.methods._channel_attention import _evenly as evenly
 from cotuning_tune.methods._channel_attention import attention_of, channel_attention, train_head
 from cotuning_tune.methods.delta import Delta
@@ -80,6 +80,18 @@ def test_images_are_taken_from_the_classes_in_turn():
         [0, 1, 2, 4, 5, 6],
         [0, 1, 2, 3, 4, 5, 6],
     ]
+
+
+def test_no_class_is_left_out(monkeypatch):
+    """Of more classes than images are looked at each gives one; they are computed on in parts, with the same result."""
+    preparation = Preparation(task_of(classes=5, images=4), pretrained("tiny_cnn"), torch.device("cpu"))
+    places = evenly(preparation.task.train.labels_N, 5)
+    assert preparation.task.train.labels_N[places].tolist() == [0, 1, 2, 3, 4]
+    monkeypatch.setattr(_channel_attention, "IMAGES", 3)
+    monkeypatch.setattr(_channel_attention, "GROUP", 2)
+    expected = attention_of(slow_importance(preparation, "stage2", places))
+    assert expected.max() > 1.1 * expected.min()
+    torch.testing.assert_close(channel_attention(preparation)["stage2"], expected, rtol=1e-3, atol=0)
 
 
 def test_attention_of_a_stage_sums_to_one(attention):

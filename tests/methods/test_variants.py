@@ -1,8 +1,9 @@
 """Other ways of training: what stands still, what is drawn anew, what is normalised by what."""
 
+import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.methods import Method, method
@@ -59,6 +60,34 @@ def test_frozen_layers_stay_frozen_after_the_probe() -> None:
     assert {name.split(".")[1] for name, value in before.items() if not value.equal(after[name])} == {"2"}
 
 
+def test_gradual_unfreezing() -> None:
+    """Nine steps, layers released at the third, fifth and seventh: weights and statistics move from there on alone."""
+    trainer = trainer_of("gradual_unfreezing", config={"share": 2 / 3}, epochs=9, batch_size=24, **{"optim/lr": 0.01})
+    assert (trainer.steps, len(trainer.model.backbone.layers)) == (9, 3)
+    found = []
+    for _ in range(9):
+        before = {name: value.clone() for name, value in trainer.model.backbone.state_dict().items()}
+        trainer.train_epoch()
+        after = trainer.model.backbone.state_dict()
+        found.append("".join(sorted({n.split(".")[1] for n, value in before.items() if not value.equal(after[n])})))
+        moving = {n.rsplit(".", 1)[-1] for n, value in before.items() if not value.equal(after[n])}
+        assert not moving or {"weight", "bias", "running_mean", "running_var"} <= moving
+    assert found == ["", "", "2", "2", "12", "12", "012", "012", "012"]
+
+
+def test_frozen_layers_are_not_released() -> None:
+    """``train.freeze`` keeps the first layers for good; within an epoch a layer is released as between two."""
+    trainer = trainer_of("gradual_unfreezing", config={"share": 2 / 3}, freeze=0.34, epochs=3)
+    assert (trainer.steps, trainer.batches) == (9, 3)
+    found = []
+    for _ in range(3):
+        before = {name: value.clone() for name, value in trainer.model.backbone.state_dict().items()}
+        trainer.train_epoch()
+        after = trainer.model.backbone.state_dict()
+        found.append("".join(sorted({n.split(".")[1] for n, value in before.items() if not value.equal(after[n])})))
+    assert found == ["2", "12", "12"]
+
+
 def test_bitfit_trains_biases() -> None:
     """And the statistics of normalisation move, as in any training."""
     assert moved(trainer_of("bitfit")) == {"bias", "running_mean", "running_var", "num_batches_tracked"}
@@ -100,6 +129,40 @@ def test_stochastic_normalisation() -> None:
     assert plain.running_mean is not None
     assert plain.running_mean.equal(layer.running_mean)
     assert plain.eval()(maps).equal(layer.eval()(maps))
+
+
+class Planted(Draws):
+    """Numbers that were laid out beforehand."""
+
+    def __init__(self, *rows: list[float]) -> None:
+        self.rows = list(rows)
+
+    def uniform(self, *shape: int) -> Tensor:
+        return torch.tensor(self.rows.pop(0)).view(shape)
+
+
+def test_stochastic_normalisation_by_the_equations() -> None:
+    """Equations 4 to 6 in numpy, over two steps at given masks: outputs, and the moving statistics after each."""
+    generator = np.random.default_rng(3)
+    gamma, beta, mean, variance = (generator.uniform(0.5, 2, 3) for _ in range(4))
+    norm = nn.BatchNorm2d(3, momentum=0.1, eps=1e-5, dtype=torch.float64)
+    values = {"weight": gamma, "bias": beta, "running_mean": mean, "running_var": variance}
+    norm.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in values.items()}, strict=False)
+    layer = StochNorm(norm, 0.4, Planted([0.39, 0.41, 0.0], [0.9, 0.1, 0.8]))
+    for chosen in ([1, 0, 1], [0, 1, 0]):
+        maps = generator.normal(1, 3, (4, 3, 2, 5))
+        batch_mean, batch_variance = maps.mean((0, 2, 3)), maps.var((0, 2, 3))
+        normed = [
+            (maps - m[:, None, None]) / np.sqrt(v + 1e-5)[:, None, None]
+            for m, v in ((mean, variance), (batch_mean, batch_variance))
+        ]
+        mask = np.array(chosen)[:, None, None]
+        expected = gamma[:, None, None] * ((1 - mask) * normed[0] + mask * normed[1]) + beta[:, None, None]
+        np.testing.assert_allclose(layer(torch.from_numpy(maps)).detach().numpy(), expected, rtol=1e-10)
+        mean = 0.9 * mean + 0.1 * batch_mean
+        variance = 0.9 * variance + 0.1 * maps.var((0, 2, 3), ddof=1)
+        np.testing.assert_allclose(layer.running_mean, mean, rtol=1e-12)
+        np.testing.assert_allclose(layer.running_var, variance, rtol=1e-12)
 
 
 def test_every_norm_is_replaced() -> None:

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
 
 from cotuning_tune import models
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.models import Pretrained, pretrained
 from cotuning_tune.models.images import timm_models as tm
+from cotuning_tune.models.images import torchvision_models as tv
+from cotuning_tune.models.images._weights import take_head
 
 timm = pytest.importorskip("timm", reason="NOT TESTED: models of timm; needs pip install 'cotuning_tune[timm]'")
 # Plain, with tokens, with a hidden layer in the head (features are not num_features), channels last.
@@ -20,6 +23,12 @@ SMALL = ("test_resnet.r160_in1k", "test_vit", "mobilenetv3_small_050", "test_mam
 
 def images(side: int = 160) -> Tensor:
     return torch.randint(0, 256, (2, 3, side, side), generator=torch.Generator().manual_seed(2), dtype=torch.uint8)
+
+
+def feature_info(network: nn.Module) -> list[dict]:
+    """timm's own list of a network's stages."""
+    listed = network.feature_info
+    return getattr(listed, "info", listed)
 
 
 @torch.no_grad()
@@ -46,15 +55,16 @@ def test_a_model_taken_apart_is_the_whole(name: str) -> None:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_a_model_has_maps(name: str) -> None:
-    """Each has four maps [B, C, H, W] with the channels that its taps say."""
+    """Each has four maps [B, C, H, W] with the channels that its taps say, at the reductions that timm says."""
     backbone = pretrained(f"timm/{name}", "random").backbone
+    listed = {entry["module"]: entry["reduction"] for entry in feature_info(backbone.chain[0])}
     with torch.no_grad():
         _, maps = copy.deepcopy(backbone).eval()(images())
     assert list(maps) == ["stage1", "stage2", "stage3", "stage4"]
     for stage, found in maps.items():
         assert found.ndim == 4
         assert found.shape[1] == backbone.taps[stage].channels
-        assert found.shape[2] == found.shape[3]
+        assert found.shape[2] == found.shape[3] == 160 // listed[backbone.taps[stage].path.removeprefix("0.")]
 
 
 def test_weights_of_a_file(tmp_path: Path) -> None:
@@ -133,3 +143,44 @@ def test_names_are_shown_for_a_pattern_alone() -> None:
     assert [name for name in models.names() if name.startswith("timm/")] == []
     assert models.names("timm/test_resnet*") == ["timm/test_resnet", "timm/test_resnet.r160_in1k"]
     assert models.names("resnet1*") == ["resnet101", "resnet152", "resnet18"]
+
+
+# Torchvision's name, that of timm's same architecture, and the taps: channels and reduction.
+BOTH = [
+    ("resnet18", "resnet18", [(64, 4), (128, 8), (256, 16), (512, 32)]),
+    ("resnet50", "resnet50", [(256, 4), (512, 8), (1024, 16), (2048, 32)]),
+    ("resnext50_32x4d", "resnext50_32x4d", [(256, 4), (512, 8), (1024, 16), (2048, 32)]),
+    ("wide_resnet50_2", "wide_resnet50_2", [(256, 4), (512, 8), (1024, 16), (2048, 32)]),
+    ("densenet121", "densenet121", [(256, 4), (512, 8), (1024, 16), (1024, 32)]),
+    ("densenet161", "densenet161", [(384, 4), (768, 8), (2112, 16), (2208, 32)]),
+    ("mobilenet_v2", "mobilenetv2_100", [(24, 4), (32, 8), (96, 16), (320, 32)]),
+    ("mnasnet1_0", "mnasnet_100", [(24, 4), (40, 8), (96, 16), (320, 32)]),
+    ("efficientnet_b0", "efficientnet_b0", [(24, 4), (40, 8), (112, 16), (320, 32)]),
+    ("efficientnet_v2_s", "tf_efficientnetv2_s", [(48, 4), (64, 8), (160, 16), (256, 32)]),
+    ("regnet_x_400mf", "regnetx_004_tv", [(32, 4), (64, 8), (160, 16), (400, 32)]),
+    ("regnet_y_400mf", "regnety_004", [(48, 4), (104, 8), (208, 16), (440, 32)]),
+    ("convnext_tiny", "convnext_tiny", [(96, 4), (192, 8), (384, 16), (768, 32)]),
+    ("mobilenet_v3_small", "mobilenetv3_small_100", [(16, 4), (24, 8), (48, 16), (96, 32)]),
+    ("mobilenet_v3_large", "mobilenetv3_large_100", [(24, 4), (40, 8), (112, 16), (160, 32)]),
+    ("vgg11_bn", "vgg11_bn", [(128, 2), (256, 4), (512, 8), (512, 16)]),
+    ("shufflenet_v2_x1_0", "", [(24, 2), (116, 8), (232, 16), (464, 32)]),
+]
+OTHER = {  # timm counts the convolution behind the last block as a stage's end, and VGG's last pooling
+    "mobilenetv3_small_100": [(16, 4), (24, 8), (48, 16), (576, 32)],
+    "mobilenetv3_large_100": [(24, 4), (40, 8), (112, 16), (960, 32)],
+    "vgg11_bn": [(256, 4), (512, 8), (512, 16), (512, 32)],
+}
+
+
+@pytest.mark.parametrize(("ours", "theirs", "expected"), BOTH, ids=[names[0] for names in BOTH])
+def test_taps_lie_where_timm_sees_the_ends_of_the_stages(ours: str, theirs: str, expected: list) -> None:
+    """By channels and reduction, in the last four stages of each of torchvision's convolutional families."""
+    with torch.device("cpu" if ours.startswith("regnet") else "meta"):  # a RegNet computes its widths
+        network = torchvision.models.get_model(ours)
+        take_head(network, tv.last_linear(network))
+        backbone = tv.assemble(network)
+        maps = backbone(torch.zeros(1, 3, 224, 224))[1]
+        listed = feature_info(timm.create_model(theirs)) if theirs else []
+    assert [(found.shape[1], 224 / found.shape[2]) for found in maps.values()] == expected
+    ends = list({entry["reduction"]: (entry["num_chs"], entry["reduction"]) for entry in listed}.values())
+    assert ends[-4:] == (OTHER.get(theirs, expected) if theirs else [])

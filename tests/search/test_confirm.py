@@ -297,7 +297,12 @@ def test_own_failures_shift_no_point() -> None:
 
 
 WITHOUT_WEIGHT = {"fine_tune", *(name for name in methods.names() if methods.method(name).variant)}
-REACHED = {"lp_ft": {"lp_ft/probe": 0.0}, "stoch_norm": {"stoch_norm/probability": 1.0}}  # inside their ranges
+REACHED = {  # inside their ranges
+    "gradual_unfreezing": {"gradual_unfreezing/share": 0.0},
+    "lp_ft": {"lp_ft/probe": 0.0},
+    "stoch_norm": {"stoch_norm/probability": 1.0},
+    "wise_ft": {"wise_ft/alpha": 1.0, "wise_ft/probe": 0.0},
+}
 
 
 @pytest.mark.parametrize("name", methods.names())

@@ -1,7 +1,8 @@
 """Every torchvision classification model with its own head; weights from a file or torchvision's download.
 
-A convolutional network is taken apart into a chain, with taps at the last convolution of each resolution.
-A transformer is a chain of one link, with taps at the end of each stage, or at four depths (ViT).
+A convolutional network is taken apart into a chain, with taps at the last convolution of each resolution, or at its
+last block where that does not end in one. A transformer is a chain of one link, with taps at the end of each stage, or
+at four depths (ViT).
 """
 
 import importlib.util
@@ -24,6 +25,7 @@ TEMPERATURES = {("resnet50", "IMAGENET1K_V1"): 1.1312}
 # More than one output in training, or a convolution as head: not a backbone and a linear head.
 REFUSED = ("inception_v3", "googlenet", "squeezenet1_0", "squeezenet1_1")
 SIDE = 224
+WEIGHTED = (nn.Conv2d, nn.Linear)
 
 
 def names() -> list[str]:
@@ -149,26 +151,39 @@ def fixed_side(network: nn.Module) -> int:
     return int(getattr(network, "image_size", 0))
 
 
-def taps_of(chain: list[nn.Module], side: int = SIDE) -> Mapping[str, str | Tap]:
-    """The last convolution of each of the last four resolutions, as paths in the chain; of one link its blocks."""
+def taps_of(chain: list[nn.Module], side: int = SIDE) -> Mapping[str, Tap]:
+    """The end of each of the last four resolutions; of a chain of one link its blocks.
+
+    A convolution that stands alone behind the blocks of a resolution belongs to the head.
+    """
     if len(chain) == 1:
         paths, channels_last, skipped = tapped_blocks(chain[0])
         images = torch.zeros(1, 3, side, side)
         return taps_at(chain[0], paths, images, channels_last=channels_last, skipped=skipped) if paths else {}
-    last: dict[int, str] = {}
+    last: dict[int, Tap] = {}
+    blocks: set[int] = set()  # the sides at which there was one
     x = torch.zeros(1, 3, side, side)
     for position, link in enumerate(chain):
         x = link(x)
         if x.ndim != 4 or x.shape[-1] == 1:
             break
-        inside = [path for path, m in link.named_modules() if isinstance(m, nn.Conv2d)]
-        if inside:
-            last[x.shape[-1]] = ".".join(filter(None, (str(position), inside[-1])))
-    for path in last.values():
-        if "." not in path and hasattr(follower := chain[int(path) + 1], "inplace"):
+        inside = [path for path, m in link.named_modules() if isinstance(m, WEIGHTED)]
+        if len(inside) > 1:
+            blocks.add(x.shape[-1])
+        if len(inside) > 1 or (inside and x.shape[-1] not in blocks):
+            last[x.shape[-1]] = _end_of(link, position, inside[-1], x.shape[1])
+    for tap in last.values():
+        if "." not in tap.path and hasattr(follower := chain[int(tap.path) + 1], "inplace"):
             setattr(follower, "inplace", False)  # noqa: B010 - else it would overwrite the map that the tap keeps
-    paths = [last[side] for side in sorted(last, reverse=True)][-STAGES:]
-    return {f"stage{number}": path for number, path in enumerate(paths, 1)}
+    taps = [last[side] for side in sorted(last, reverse=True)][-STAGES:]
+    return {f"stage{number}": tap for number, tap in enumerate(taps, 1)}
+
+
+def _end_of(link: nn.Module, position: int, last: str, channels: int) -> Tap:
+    """The last convolution of a link, as published for ResNet, where nothing weighs behind it and it is as wide as
+    the link's output; else, as in DenseNet, ShuffleNet and ConvNeXt, the link itself."""
+    whole = getattr(link.get_submodule(last), "out_channels", 0) == channels
+    return Tap(f"{position}.{last}" if whole and last else str(position), channels)
 
 
 def assemble(network: nn.Module) -> Backbone:
