@@ -1,4 +1,4 @@
-"""A method that compares with the source network: a frozen copy of the backbone at its pre-trained weights."""
+"""A method that keeps the source network beside the model: a frozen copy of the backbone at its pre-trained weights."""
 
 import copy
 from typing import Any, ClassVar, Self
