@@ -169,3 +169,27 @@ def test_a_variant_that_cannot_be_is_refused(table: str, key: str, said: str) ->
 def test_a_misplaced_key_is_sent_to_the_variants_table() -> None:
     with pytest.raises(UserError, match=r"\[methods.direct\] approach"):
         parse(BASE.format(methods=["direct"]) + VARIANTS + '[train]\napproach = "direct"\n', "variants")
+
+
+@pytest.mark.parametrize("pair", ["wise_ft+lora", "lora+wise_ft", "lora+l2_sp", "l2_sp+lora", "delta+lora", "lora+lwf"])
+def test_what_is_kept_of_a_pair_is_a_plain_network(pair: str) -> None:
+    """In either order: finite, with fine-tuning's weights by name, and each part has changed what is kept."""
+    trainer, plain = trainer_of(pair, **{"optim/lr": 0.01}), trainer_of("fine_tune")
+    rows = [trainer.train_epoch(), trainer.train_epoch()]
+    assert all(torch.tensor(value).isfinite() for row in rows for value in row.values())
+    weights = trainer.network.state_dict()
+    assert {key: value.shape for key, value in weights.items()} == {
+        key: value.shape for key, value in plain.model.state_dict().items()
+    }
+    first = "backbone.chain.0.0.weight"
+    assert not weights[first].equal(plain.model.state_dict()[first])
+    if "wise_ft" in pair:
+        torch.testing.assert_close(
+            weights["head.bias"],
+            torch.lerp(trainer.method.each["wise_ft"].probe_head.bias, trainer.model.head.bias, 0.5),
+        )
+
+
+def test_the_most_that_stands_still_counts() -> None:
+    method = trainer_of("gradual_unfreezing+lp_ft", config={"lp_ft/probe": 0.3}).method
+    assert [round(method.still(done), 3) for done in (0.0, 0.2, 0.4, 0.6)] == [1.0, 1.0, 0.333, 0.0]
