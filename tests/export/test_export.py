@@ -18,7 +18,7 @@ from cotuning_tune.export.chosen import find_winner
 from cotuning_tune.export.torch_model import read_safetensors
 from cotuning_tune.export.write import export
 from cotuning_tune.run.folder import RunDir
-from tests.export.conftest import CELL
+from tests.export.conftest import CELL, EXPERIMENT, retrain, write_search
 
 Call = Callable[..., tuple[int, list[str], list[str]]]
 
@@ -50,6 +50,18 @@ def test_description(name: str, exports: dict[str, Path]) -> None:
     assert found["check"]["images"] == 6
     assert found["check"]["largest_difference"] < 1e-4
     assert found["versions"]["torch"]
+
+
+@pytest.mark.parametrize("kind", list(FORMATS))
+def test_what_is_kept_is_exported(kind: str, clothes: Path, tmp_path: Path, call: Call) -> None:
+    """Merged adapters and interpolated weights, retrained and tested, are read back as the plain network they are."""
+    run = RunDir(tmp_path / "kept")
+    write_search(run, EXPERIMENT.format(root=clothes).replace('"fine_tune", "co_tuning"', '"lora", "wise_ft"'))
+    retrain(run, (0,))
+    for name in ("lora", "wise_ft"):
+        out = tmp_path / name
+        _export(call, run, "--out", out, study=f"clothes-1.00-{name}", kind=kind)
+        assert read_json(out / "model.json")["check"]["other_class"] == 0
 
 
 def test_the_target_network_alone(exports: dict[str, Path], small_run: RunDir) -> None:
