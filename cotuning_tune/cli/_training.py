@@ -82,8 +82,8 @@ def _train(options: argparse.Namespace) -> int:
         print(notice, file=sys.stderr)
     while not job.finished:
         row = job.advance()
-        loss = f"loss {row['train_loss']:.4f}"
-        print(f"epoch {row['epoch']}/{job.epochs}  {loss}  validation {row['val_accuracy']:.2f} %", flush=True)
+        loss = f"loss {row['train_loss']:.4f}  " if "train_loss" in row else ""
+        print(f"epoch {row['epoch']}/{job.epochs}  {loss}validation {row['val_accuracy']:.2f} %", flush=True)
     kept = job.kept or {}
     print(
         f"validation accuracy {kept['val_accuracy']:.2f} % in epoch {kept['epoch']} ({study.name}, seed {options.seed})"

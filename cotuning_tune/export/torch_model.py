@@ -19,7 +19,7 @@ from cotuning_tune import models
 from cotuning_tune.base.archives import refuse_growing
 from cotuning_tune.base.errors import UserError, first_line
 from cotuning_tune.export.bundle import Classify
-from cotuning_tune.models import Backbone
+from cotuning_tune.models import Backbone, NeighbourHead
 
 DTYPES = {
     "F64": torch.float64,
@@ -38,7 +38,7 @@ DTYPES = {
 class Classifier(nn.Module):
     """Backbone and target head; the source head and what a method adds have no part in classifying."""
 
-    def __init__(self, backbone: Backbone, head: nn.Linear) -> None:
+    def __init__(self, backbone: Backbone, head: nn.Module) -> None:
         super().__init__()
         self.backbone, self.head = backbone, head
 
@@ -73,14 +73,23 @@ def _tensor(content: memoryview, entry: Mapping[str, Any]) -> Tensor:
 def rebuilt(backbone: str, weights: Mapping[str, Tensor]) -> Classifier:
     """The classifier with these weights on a backbone made anew. Raises UserError where they do not fit it."""
     source = models.pretrained(backbone, "random")
-    head = nn.Linear(source.source_head.in_features, len(weights.get("head.bias", ())))
-    network = Classifier(copy.deepcopy(source.backbone), head)
     try:
+        head = _head_of(weights, source.source_head.in_features)
+        network = Classifier(copy.deepcopy(source.backbone), head)
         network.load_state_dict(dict(weights))
-    except RuntimeError as problem:
+    except (RuntimeError, KeyError, ValueError) as problem:
         lines = str(problem).splitlines()
         raise UserError(f"the weights do not fit {backbone}: {lines[-1].strip()}") from None
     return network
+
+
+def _head_of(weights: Mapping[str, Tensor], features: int) -> nn.Module:
+    """A head of the kind and size that the weights are of, to load them into."""
+    if "head.rule" not in weights:
+        return nn.Linear(features, len(weights.get("head.bias", ())))
+    k, temperature = weights["head.rule"].tolist()
+    images, classes = len(weights["head.labels_N"]), len(weights["head.uniform_T"])
+    return NeighbourHead(images, features, classes, int(k), temperature)
 
 
 @contextmanager

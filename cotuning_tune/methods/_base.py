@@ -6,6 +6,7 @@ Shapes: B images, C x C pixels, N of a split, S source classes, T target classes
 import copy
 import logging
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -101,8 +102,9 @@ class Method(nn.Module):
     ``reads_labels``: its terms depend on the labels; where images are mixed, they are the mix of both labels' terms.
     ``variant``: another way of training, with no term that could be switched off.
     ``alone``: it adds nothing to another method, or leaves it nothing to work on.
-    ``rebuilt``: names of buffers and modules that ``__init__`` makes from the pre-trained weights; they
-    are not written into the state of an interrupted training.
+    ``trains``: False where no weight is trained: an epoch is validated without a step, and is a row as any other.
+    ``rebuilt``: names of buffers and modules that ``__init__`` makes from the pre-trained weights, or that are the
+    model's; they are not written with the method into the state of an interrupted training.
     """
 
     Config: ClassVar[type]
@@ -113,6 +115,7 @@ class Method(nn.Module):
     reads_labels: ClassVar[bool] = False
     variant: ClassVar[bool] = False
     alone: ClassVar[bool] = False
+    trains: ClassVar[bool] = True
     rebuilt: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: Any, model: TransferModel, task: Task) -> None:
@@ -135,11 +138,15 @@ class Method(nn.Module):
 
         ``done``: the share (0 to 1) of the steps that are done.
         """
-        return 0.0
+        return 0.0 if self.trains else 1.0
 
     def kept(self, network: TransferModel) -> TransferModel:
         """The plain network that is validated, kept and tested, where that is another than the trained one."""
         return network
+
+    def stepping(self, model: TransferModel) -> AbstractContextManager[None]:
+        """Around each step of the optimiser: before it the gradients are there, after it the weights have moved."""
+        return nullcontext()
 
     def summary(self, task: Task) -> dict[str, Any]:
         """What a reader of the report may want to know of the method after training, as JSON; {}: nothing.

@@ -8,6 +8,8 @@ Off is where all parts are off. Each part sees the network as the parts before i
 """
 
 import functools
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import field, make_dataclass
 from typing import Any
 
@@ -73,6 +75,13 @@ class Combined(Method):
     def kept(self, network: TransferModel) -> TransferModel:
         """The last part, which saw what the others had made of the network, takes its own back first."""
         return functools.reduce(lambda found, part: part.kept(found), reversed(self.each.values()), network)
+
+    @contextmanager
+    def stepping(self, model: TransferModel) -> Iterator[None]:
+        with ExitStack() as stack:
+            for part in self.each.values():
+                stack.enter_context(part.stepping(model))
+            yield
 
     def summary(self, task: Task) -> dict[str, Any]:
         return {key: value for part in self.each.values() for key, value in part.summary(task).items()}

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from cotuning_tune.data import Task
 from cotuning_tune.hyper import Range, at_least, hyper
 from cotuning_tune.methods._base import Batch, Method
+from cotuning_tune.methods._start import Start
 from cotuning_tune.models import Outputs, TransferModel
 
 Tensors = Mapping[str, Tensor] | Iterable[Tensor]
@@ -82,13 +83,9 @@ class L2SP(Method):
 
     def __init__(self, config: Any, model: TransferModel, task: Task) -> None:
         super().__init__(config, model, task)
-        start = [p.detach().clone() for p in regularised(model.backbone)]
-        self.count = len(start)
-        for number, weights in enumerate(start):
-            self.register_buffer(f"start_{number}", weights, persistent=False)
+        self.start = Start(regularised(model.backbone))
 
     def terms(self, batch: Batch, outputs: Outputs, model: TransferModel) -> dict[str, Tensor]:
-        start = [self.get_buffer(f"start_{number}") for number in range(self.count)]
-        distance = half_squared_distance(regularised(model.backbone), start)
+        distance = half_squared_distance(regularised(model.backbone), self.start.buffers())
         norm = 0.5 * model.head.weight.square().sum()
         return {"distance": self.config.weight * distance, "head_norm": self.config.head_weight * norm}

@@ -1,6 +1,7 @@
 """Backbones with the head that they were trained with: one file a family, found by its name."""
 
 from cotuning_tune.models._class_names import source_class_names
+from cotuning_tune.models._neighbours import NeighbourHead
 from cotuning_tune.models._taps import Tap
 from cotuning_tune.models._transfer_model import (
     Backbone,
@@ -16,6 +17,7 @@ from cotuning_tune.models._transfer_model import (
 
 __all__ = [
     "Backbone",
+    "NeighbourHead",
     "Outputs",
     "Pretrained",
     "Tap",

@@ -135,7 +135,8 @@ class Trainer:
         if self.config.optim.clip_norm:
             groups = self.optimiser.param_groups
             clip_grad_norm_([p for group in groups for p in group["params"]], self.config.optim.clip_norm)
-        self.optimiser.step()
+        with self.method.stepping(self.model):
+            self.optimiser.step()
         if self.averaged:
             self.averaged.update_parameters(self.model)
         return sums, correct
@@ -167,7 +168,8 @@ class Trainer:
     def train_epoch(self) -> dict[str, float]:
         """One pass over the training split (to the nearest whole batch), or one interval of iterations.
 
-        Returns the mean over its images of each term, of ``loss`` and ``accuracy`` (%), and the last ``lr``.
+        Returns the mean over its images of each term, of ``loss`` and ``accuracy`` (%), and the last ``lr``; of a
+        method that trains nothing a rate of 0 alone: no step is taken.
         Raises TrainingFailed where a term is not finite.
         """
         self._train_mode()
@@ -175,6 +177,9 @@ class Trainer:
         sums: dict[str, Tensor] = {}
         correct = torch.zeros((), device=self.device)
         last = min(self.step + self.interval, self.steps)
+        if not self.method.trains:
+            self.step, self.epoch = last, self.epoch + 1
+            return {"lr": 0.0}
         batches = places(self.seed, len(self.task.fit), self.batch, self.step, last)
         for chosen, stored in ahead(self._gather, batches):
             if self.method.still(self.step / self.steps) != self.still:

@@ -175,11 +175,11 @@ def test_batch_order_does_not_matter(name):
 
 
 def test_same_seed_gives_same_losses(name):
-    """Two trainings of one seed agree in every number of two epochs; one of another seed does not."""
+    """Two trainings of one seed agree in each number of two epochs; one of another seed does not if anything trains."""
     one, same, other = (trainer_of(name, seed=seed) for seed in (0, 0, 1))
     rows = [[trainer.train_epoch(), trainer.train_epoch()] for trainer in (one, same, other)]
     assert rows[0] == rows[1]
-    assert rows[0] != rows[2]
+    assert (rows[0] != rows[2]) == method(name).trains
 
 
 def test_interrupted_equals_uninterrupted(name, tmp_path):
@@ -262,6 +262,8 @@ def test_bfloat16_autocast_works(name):
 def test_divergence_is_reported(name):
     """A training that diverges ends with TrainingFailed and its reason, not in an error of its own."""
     trainer = trainer_of(name, **{"optim/lr": 1e30})
+    if not trainer.method.trains:
+        pytest.skip("what does not train does not diverge")
     with pytest.raises(TrainingFailed, match="not finite in epoch 1"):
         trainer.train_epoch()
 

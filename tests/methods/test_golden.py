@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from cotuning_tune.methods.bi_tuning import classifier_contrast, enqueued, projection_contrast
 from cotuning_tune.methods.bss import shrinkage
 from cotuning_tune.methods.co_tuning import soft_cross_entropy
 from cotuning_tune.methods.delta import attention_distance
@@ -29,6 +30,24 @@ def assert_golden(found: Tensor, expected: Tensor) -> None:
 
 def leaf(value: Tensor) -> Tensor:
     return value.clone().requires_grad_()
+
+
+def test_bi_tuning_is_that_of_its_authors(golden):
+    """Terms and queues: the projection's is of the queues before the batch, the classifier's of those after it."""
+    labels, temperature = golden["bi_labels_B"], float(golden["bi_T"])
+    projection = projection_contrast(
+        golden["bi_z_query_BZ"], golden["bi_z_key_BZ"], golden["bi_queue_z_ZCK"], labels, temperature
+    )
+    assert_golden(projection, golden["bi_contrastive_z"])
+    after = {}
+    for kind, shape in (("h", "FCK"), ("z", "ZCK")):
+        keys = golden[f"bi_{kind}_key_B{shape[0]}"]
+        after[kind] = enqueued(golden[f"bi_queue_{kind}_{shape}"], keys, labels, torch.zeros(3, dtype=torch.int64))
+        assert_golden(after[kind], golden[f"bi_queue_{kind}_after_{shape}"])
+    head = nn.Linear(7, 3).double()
+    head.load_state_dict({"weight": golden["bi_head_weight_CD"], "bias": golden["bi_head_bias_C"]})
+    classifier = classifier_contrast(golden["bi_h_query_BF"], head, after["h"], labels, temperature)
+    assert_golden(classifier, golden["bi_contrastive_y"])
 
 
 @pytest.mark.parametrize("k", [1, 3])

@@ -19,7 +19,7 @@ def spec_of(method: str = "l2_sp", **train) -> TrainingSpec:
 
 
 def start_of(method: L2SP) -> list[Tensor]:
-    return [value for name, value in method.named_buffers() if name.startswith("start_")]
+    return [value for name, value in method.named_buffers() if name.startswith("start.")]
 
 
 def pretrained_weights() -> list[Tensor]:
@@ -61,7 +61,7 @@ def test_terms_are_the_two_penalties_of_the_paper():
     assert terms["head_norm"].item() == pytest.approx(0.01 / 2 * 4.0 * 64 * 3, rel=1e-5)
 
 
-@pytest.mark.parametrize(("method", "decay"), [("l2_sp", 0.0), ("delta", 0.0), ("fine_tune", 0.125)])
+@pytest.mark.parametrize(("method", "decay"), [("l2_sp", 0.0), ("delta", 0.0), ("spd", 0.0), ("fine_tune", 0.125)])
 def test_its_own_penalty_replaces_weight_decay(method, decay):
     """The optimiser's weight decay is zero for a method with a penalty of its own, as asked for others."""
     trainer = make_trainer(spec_of(method, **{"optim/weight_decay": 0.125}))

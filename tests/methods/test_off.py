@@ -36,7 +36,7 @@ def trained(experiment: Experiment, name: str, point: int) -> TrainingJob:
     return job
 
 
-@pytest.mark.parametrize("name", ["bss", "co_tuning", "lwf"])
+@pytest.mark.parametrize("name", ["bi_tuning", "bss", "co_tuning", "lwf"])
 def test_off_is_fine_tuning(name: str) -> None:
     """Accuracies, losses, backbone and head are those of fine-tuning's published trial, bit for bit."""
     experiment = parse(TEXT.format(methods=json.dumps(["fine_tune", name])), "off")
@@ -50,7 +50,7 @@ def test_off_is_fine_tuning(name: str) -> None:
         assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
 
 
-@pytest.mark.parametrize("name", ["bss", "co_tuning", "lwf"])
+@pytest.mark.parametrize("name", ["bi_tuning", "bss", "co_tuning", "lwf"])
 def test_on_is_not(name: str) -> None:
     """At its published weight a method ends at other weights than fine-tuning."""
     experiment = parse(TEXT.format(methods=json.dumps(["fine_tune", name])), "on")

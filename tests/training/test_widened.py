@@ -35,7 +35,9 @@ EVERYTHING = {
 }
 
 
-@pytest.mark.parametrize("method", ["fine_tune", "co_tuning", "lora", "wise_ft", "gradual_unfreezing"])
+@pytest.mark.parametrize(
+    "method", ["fine_tune", "bi_tuning", "co_tuning", "knn", "lora", "spd", "wise_ft", "gradual_unfreezing"]
+)
 @pytest.mark.parametrize("after", [1, 2])
 def test_resume_is_exact_with_everything_on(method: str, after: int) -> None:
     """From the state of any epoch the weights, their average and the losses are those of a training never stopped."""
