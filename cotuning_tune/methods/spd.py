@@ -4,17 +4,17 @@ Tian, Huang, Kira, *Rethinking Weight Decay for Robust Fine-Tuning of Foundation
 the step of any optimiser. There every trained tensor is held; here those of the backbone. The new head, which has no
 pre-trained weights, does not decay. Shapes: P tensors.
 
-A tensor that stood at 3 from its start 0 has gone to 4, with a gradient that points back to the start: its distance has
-grown by a quarter of what it is now, and with weight 1 it returns to where it was.
+A tensor has gone from 3 to 4, its start at 0, with a gradient that leads back to it: a quarter of its distance is new,
+and with weight 1 that is taken back.
 
->>> start, before, now = [torch.zeros(1)], [torch.tensor([3.0])], [torch.tensor([4.0])]
->>> turns_P = turned(start, before, gradients=[torch.tensor([2.0])])
->>> pulled_back(start, before, now, turns_P, weight=1.0)
-[tensor([3.])]
->>> pulled_back(start, before, now, turns_P, weight=0.5)
-[tensor([3.5000])]
->>> pulled_back(start, before, now, turned(start, before, gradients=[torch.tensor([-2.0])]), weight=1.0)
-[tensor([4.])]
+>>> back_P = turned([torch.tensor([3.0])], gradients=[torch.tensor([2.0])])
+>>> excess([torch.tensor([4.0])], torch.tensor([3.0]), back_P, weight=1.0)
+[tensor([1.])]
+>>> excess([torch.tensor([4.0])], torch.tensor([3.0]), back_P, weight=0.5)
+[tensor([0.5000])]
+>>> onward_P = turned([torch.tensor([3.0])], gradients=[torch.tensor([-2.0])])
+>>> excess([torch.tensor([4.0])], torch.tensor([3.0]), onward_P, weight=1.0)
+[tensor([0.])]
 """
 
 from collections.abc import Iterator
@@ -34,19 +34,24 @@ from cotuning_tune.models import TransferModel
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
-def turned(start: Tensors, before: Tensors, gradients: Tensors) -> Tensor:
-    """Of which tensors [P] the gradient's descent leads back to the start: ``-g . (before - start) < 0``."""
-    products = torch._foreach_mul(gradients, torch._foreach_sub(before, start))
-    return torch.stack([product.sum() for product in products]) > 0
+def turned(moved: Tensors, gradients: Tensors) -> Tensor:
+    """Of which tensors [P] the gradient's descent leads back to the start: ``-g . (theta - theta_0) < 0``."""
+    return torch.stack([product.sum() for product in torch._foreach_mul(moved, gradients)]) > 0
 
 
-def pulled_back(start: Tensors, before: Tensors, now: Tensors, turned_P: Tensor, weight: float) -> list[Tensor]:
-    """``now - weight * r * (now - start)`` where ``turned_P``; r: the share of the distance that the step added."""
-    moved = torch._foreach_sub(now, start)
-    then_P = torch.stack(torch._foreach_norm(torch._foreach_sub(before, start)))
-    now_P = torch.stack(torch._foreach_norm(moved))
+def norms(moved: Tensors) -> Tensor:
+    """The distance of each tensor from its start, [P]."""
+    return torch.stack(torch._foreach_norm(moved))
+
+
+def excess(moved: Tensors, then_P: Tensor, turned_P: Tensor, weight: float) -> list[Tensor]:
+    """What is taken from each tensor after the step: ``weight * r * (theta - theta_0)`` where ``turned_P``, else 0.
+
+    r: the share of its distance that the step has added to ``then_P``.
+    """
+    now_P = norms(moved)
     share_P = torch.where(turned_P & (now_P > then_P), weight * (1 - then_P / now_P), 0.0)
-    return list(torch._foreach_sub(now, torch._foreach_mul(moved, share_P.unbind())))
+    return list(torch._foreach_mul(moved, share_P.unbind()))
 
 
 class SelectiveProjectionDecay(Method):
@@ -73,8 +78,9 @@ class SelectiveProjectionDecay(Method):
         if not found or not self.config.weight:
             yield
             return
-        now, start, gradients = zip(*found, strict=True)
-        before = [weights.clone() for weights in now]
-        turned_P = turned(start, before, gradients)  # a step may change gradients in place
+        weights, start, gradients = zip(*found, strict=True)
+        moved = torch._foreach_sub(weights, start)
+        then_P, turned_P = norms(moved), turned(moved, gradients)  # a step may change gradients in place
         yield
-        torch._foreach_copy_(now, pulled_back(start, before, now, turned_P, self.config.weight))
+        taken = excess(torch._foreach_sub(weights, start), then_P, turned_P, self.config.weight)
+        torch._foreach_sub_(weights, taken)

@@ -56,6 +56,7 @@ def test_terms_of_one_name_carry_their_method() -> None:
         ("stoch_norm+co_tuning", {"co_tuning/weight": 0.0}, "stoch_norm"),
         ("stoch_norm+co_tuning", {"stoch_norm/probability": 1.0}, "co_tuning"),
         ("bss+label_smoothing", {"label_smoothing/weight": 0.0}, "bss"),
+        ("bi_tuning+spd", {"bi_tuning/weight": 0.0}, "spd"),
     ],
 )
 def test_with_one_part_off_it_is_the_other(pair: str, off: dict, alone: str) -> None:
@@ -66,6 +67,21 @@ def test_with_one_part_off_it_is_the_other(pair: str, off: dict, alone: str) -> 
         trainer.train_epoch()
     assert_same_weights(both.model.backbone, one.model.backbone)
     assert_same_weights(both.model.head, one.model.head)
+
+
+def test_a_step_is_one_of_all_parts() -> None:
+    """The first part's queues take the keys of the batch, and the second pulls back as it does alone."""
+    pins = {"epochs": 40, "optim/lr": 0.3}
+    both, one, off = (
+        trainer_of(name, config=config, **pins)
+        for name, config in (("bi_tuning+spd", {"bi_tuning/weight": 0.0}), ("spd", {}), ("spd", {"weight": 0.0}))
+    )
+    for trainer in (both, one, off):
+        trainer.train_epoch()
+        trainer.train_epoch()
+    assert both.method.parts["bi_tuning"].next_T.sum() == 6 * 8
+    assert_same_weights(both.model.backbone, one.model.backbone)
+    assert not one.model.backbone.chain[0][0].weight.equal(off.model.backbone.chain[0][0].weight)
 
 
 def test_flags_are_those_of_any_part() -> None:
@@ -112,6 +128,7 @@ def test_off_is_off_for_all_parts() -> None:
         (["fine_tune+bss"], "fine_tune does not combine with others"),
         (["bitfit+bss+lora"], "bitfit and lora each say what is trained"),
         (["bss+from_scratch"], "from_scratch does not combine with others"),
+        (["bss+knn"], "knn does not combine with others"),
         (["bss+l2_sp", "l2_sp+bss"], "lists something twice"),
     ],
 )
