@@ -1,6 +1,7 @@
 """Methods together: ``a+b`` trains with the terms of both, each with its own hyper-parameters.
 
-Off is where all parts are off. Each part sees the network as the parts before it have left it.
+Off is where all parts are off. Each part sees the network as the parts before it have left it; first comes
+the one that says what is trained.
 
 >>> from cotuning_tune.methods import method
 >>> method("bss+l2_sp").source
@@ -42,7 +43,7 @@ class Combined(Method):
     def __init__(self, config: Any, model: TransferModel, task: Task) -> None:
         super().__init__(config, model, task)
         self.parts = nn.ModuleDict()
-        for name, kind in self.kinds.items():
+        for name, kind in sorted(self.kinds.items(), key=lambda item: not item[1].variant):
             self.parts[name] = kind(getattr(config, name), model, task)
         self.draws = Shared([part.draws for part in self.each.values()])
 

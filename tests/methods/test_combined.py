@@ -84,6 +84,15 @@ def test_a_step_is_one_of_all_parts() -> None:
     assert not one.model.backbone.chain[0][0].weight.equal(off.model.backbone.chain[0][0].weight)
 
 
+@pytest.mark.parametrize("name", ["spd", "bi_tuning", "l2_sp"])
+def test_adapters_are_there_before_the_other_part(name: str) -> None:
+    """In whatever order the two are named: what remembers, copies or holds the backbone has the adapters with it."""
+    one, other = (trainer_of(pair, **{"optim/lr": 0.1}) for pair in (f"{name}+lora", f"lora+{name}"))
+    for trainer in (one, other):
+        trainer.train_epoch()
+    assert_same_weights(one.model, other.model)
+
+
 def test_flags_are_those_of_any_part() -> None:
     kind = method("stoch_norm+lwf")
     assert kind.uses_source_head
