@@ -383,8 +383,8 @@ def test_a_misplaced_key_beside_nonsense() -> None:
 
 def test_rows(experiment: Experiment) -> None:
     """A trial of full length reports once an epoch, or once an interval of its iterations."""
-    assert experiment.rows == 3
-    assert parse(TEXT.replace("epochs = 3", "iterations = 9000\ninterval = 400"), "example").rows == 23
+    assert experiment.rows() == 3
+    assert parse(TEXT.replace("epochs = 3", "iterations = 9000\ninterval = 400"), "example").rows() == 23
 
 
 def test_median_with_passes_of_unknown_number(written: Callable[..., Path]) -> None:
@@ -394,7 +394,7 @@ def test_median_with_passes_of_unknown_number(written: Callable[..., Path]) -> N
     with pytest.raises(UserError, match=r"line 7: .*needs train\.interval"):
         read_experiment(path)
     path.write_text(path.read_text().replace("iterations = 90", "iterations = 90\ninterval = 9"))
-    assert read_experiment(path).rows == 10
+    assert read_experiment(path).rows() == 10
 
 
 @pytest.mark.parametrize("epoch", ['"best"', '["last", "best"]'])

@@ -16,7 +16,9 @@ def add(commands: Commands) -> None:
     text = "write the retrained model of a study as a folder that works without the run"
     exporter = commands.add_parser("export", help=text, description=text)
     exporter.add_argument("run", metavar="RUN", help="folder of the run")
-    exporter.add_argument("--study", required=True, help="TASK-RATE-METHOD, a folder of RUN/studies")
+    exporter.add_argument(
+        "--study", required=True, help="TASK-RATE-METHOD (or TASK-RATE-BACKBONE-METHOD), a folder of RUN/studies"
+    )
     exporter.add_argument(
         "--seed", type=int, metavar="N", help="seed of the retraining (default: the lowest complete one)"
     )

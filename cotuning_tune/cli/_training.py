@@ -54,7 +54,7 @@ def _add_train(commands: Commands) -> None:
 
 def _train(options: argparse.Namespace) -> int:
     from cotuning_tune.base.errors import unknown
-    from cotuning_tune.experiment import Study, read_experiment
+    from cotuning_tune.experiment import BACKBONE, Study, read_experiment
     from cotuning_tune.run.folder import TrialDir
     from cotuning_tune.search.checks import source_lines
     from cotuning_tune.training import TrainingJob
@@ -64,11 +64,13 @@ def _train(options: argparse.Namespace) -> int:
     experiment = decoding(with_options(read_experiment(path), options), options)
     config, values = experiment.config, parse_values(options.set, "optim/lr=0.01")
     rate = config.rates[0] if options.rate is None else options.rate
-    study = Study(options.task or config.tasks[0], rate, options.method)
-    for kind, name, listed in (("task", study.task, config.tasks), ("method", study.method, config.methods)):
+    backbone = str(values.get(BACKBONE, config.backbones[0])) if config.backbones else ""
+    study = Study(options.task or config.tasks[0], rate, options.method, backbone)
+    asked = [("task", study.task, config.tasks), ("method", study.method, config.methods)]
+    for kind, name, listed in [*asked, *([("backbone", backbone, config.backbones)] if backbone else [])]:
         if name not in listed:
             raise unknown(f"{kind} of {options.experiment}", name, listed)
-    space = experiment.space(study.method)
+    space = experiment.space(study.method, backbone)
     for key in values:
         if key not in space:
             raise unknown("hyper-parameter", key, space)

@@ -1,11 +1,12 @@
 """What an experiment file says: which studies there are, and the search space of each.
 
-A study is a task at a sampling rate with a method. A method may stand under a name of its own: a variant, whose
-``kind`` is the method.
+A study is a task at a sampling rate with a method, and where backbones are compared on one of them. A method may stand
+under a name of its own: a variant, whose ``kind`` is the method.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from cotuning_tune.training import TrainConfig, TrainingSpec
 
 SEARCH_SEED = 100
 SEARCHES, LEAST_TRIALS = 8, 4  # with aim = 'methods': how many searches, and trials of each at least
+BACKBONE, SIZE = "backbone", "task/size"  # searched like any other parameter, though no part of a training's table
 SPLITS_APART = 1000  # between the validation splits of one search: repeats have those in between
 
 
@@ -29,7 +31,8 @@ class ExperimentConfig:
 
     tasks: tuple[str, ...]
     methods: tuple[str, ...]
-    backbone: str
+    backbone: str = hyper("", doc="a list is searched in every study")
+    backbones: tuple[str, ...] = hyper((), doc="instead of backbone: every method is searched on each of them")
     name: str = hyper("", doc="default: the file's name")
     rates: tuple[float, ...] = hyper((1.0,), doc="sampling rates, above 0 and at most 1")
     weights: str = hyper("", doc="of the backbone: '' published, a file, 'random'")
@@ -72,17 +75,28 @@ class Resources:
 
 @dataclass(frozen=True)
 class Study:
-    """A task at a rate with a method."""
+    """A task at a rate with a method; ``backbone`` where each of several has studies of its own, else ''."""
 
     task: str
     rate: float
     method: str
+    backbone: str = ""
 
     @property
     def setting(self) -> str:
-        """Task and rate: what the methods are compared at."""
+        """Task, rate and backbone of its own: what the methods are compared at."""
         rate = f"{self.rate:.2f}" if float(f"{self.rate:.2f}") == self.rate else repr(self.rate)
-        return f"{self.task}-{rate}"
+        return "-".join([self.task, rate, *([self.backbone.replace("/", "-")] if self.backbone else [])])
+
+    @property
+    def shown(self) -> str:
+        """The setting as people read it."""
+        return f"{self.task} at {100 * self.rate:g} %{f' with {self.backbone}' if self.backbone else ''}"
+
+    @property
+    def learner(self) -> str:
+        """What sets apart the studies whose trainings cost the same on the same images."""
+        return f"{self.method} ({self.backbone})" if self.backbone else self.method
 
     @property
     def name(self) -> str:
@@ -91,9 +105,11 @@ class Study:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A checked experiment file. ``train`` and ``methods`` hold the spaces, with flat keys.
+    """A checked experiment file. ``train``, ``methods`` and ``placed`` hold the spaces, with flat keys.
 
     ``kinds``: what each of its methods is; another name where ``[methods.NAME] method`` says it.
+    ``placed``: backbone and image size, which ``spec`` puts where they belong. ``trains``: by backbone the space of
+    the training, where each has studies of its own; else empty.
     """
 
     name: str
@@ -105,14 +121,31 @@ class Experiment:
     train: Space
     methods: dict[str, Space]
     kinds: dict[str, str]
+    placed: Space
+    trains: dict[str, Space]
     text: str = field(repr=False)
     base: Path = Path()  # the folder that relative paths of the text start from
 
     @property
     def studies(self) -> list[Study]:
-        """Every study: tasks first, then rates, then methods, in the file's order."""
+        """Every study: tasks first, then rates, backbones and methods, in the file's order."""
         c = self.config
-        return [Study(task, rate, name) for task in c.tasks for rate in c.rates for name in c.methods]
+        return [Study(t, rate, m, b) for t, rate, b, m in product(c.tasks, c.rates, c.backbones or ("",), c.methods)]
+
+    @property
+    def backbones(self) -> tuple[str, ...]:
+        """Every backbone that a training may have."""
+        return self.config.backbones or self.placed[BACKBONE].extremes
+
+    def places(self, *, largest: bool = False) -> list[dict[str, Any]]:
+        """Values of ``placed`` that stand for all that a study may draw: each option, and each range's ends.
+
+        ``largest``: of the image sizes the largest alone.
+        """
+        ends = {key: p.extremes for key, p in self.placed.items() if p.search is not None}
+        if largest and SIZE in ends:
+            ends[SIZE] = (max(ends[SIZE]),)
+        return [dict(zip(ends, values, strict=True)) for values in product(*ends.values())]
 
     @property
     def searches(self) -> int:
@@ -140,53 +173,68 @@ class Experiment:
         """Trainings of each study on another validation split, at most."""
         return min(TOP, self.trials) if self.rule == "confirm" else 0
 
-    @property
-    def rows(self) -> int:
+    def train_of(self, backbone: str) -> Space:
+        """The space of the training in the studies of a backbone."""
+        return self.trains.get(backbone, self.train)
+
+    def rows(self, backbone: str = "") -> int:
         """How often a trial of full length reports: once an epoch, or once an interval of iterations."""
-        train: TrainConfig = build(TrainConfig, {key: p.first for key, p in self.train.items()}, "train")
+        first = {key: p.first for key, p in self.train_of(backbone).items()}
+        train: TrainConfig = build(TrainConfig, first, "train")
         return train.rows(1)
 
-    def space(self, method: str) -> Space:
-        """All parameters of a study: the training's under their own keys, the method's as ``method/key``."""
-        train = dict(self.train)
+    def space(self, method: str, backbone: str = "") -> Space:
+        """All parameters of a study: the training's and ``placed`` by their keys, the method's as ``method/key``."""
+        train, placed = dict(self.train_of(backbone)), dict(self.placed)
         if methods.method(self.kinds[method]).replaces_weight_decay:
             train["optim/weight_decay"] = Parameter(0.0)
-        return train | {f"{method}/{key}": p for key, p in self.methods[method].items()}
+        if backbone:
+            placed[BACKBONE] = Parameter(backbone)
+        return train | placed | {f"{method}/{key}": p for key, p in self.methods[method].items()}
 
     def order(self, method: str) -> list[str]:
-        """The searched parameters of a method after all those of the training, which have the same places for all."""
-        searched = [key for key, p in self.train.items() if p.search is not None]
+        """The searched parameters of a method after all others, which have the same places for all studies."""
+        trains = [*(self.trains.values() or [self.train]), self.placed]
+        shared = dict.fromkeys(key for space in trains for key, p in space.items() if p.search is not None)
         own = [f"{method}/{key}" for key, p in self.methods[method].items() if p.search is not None]
-        return [*searched, *own]
+        return [*shared, *own]
 
     def spec(self, study: Study, values: Mapping[str, Any], seed: int, split: int = 0) -> TrainingSpec:
         """The training of a study with the searched ``values``; the others are pinned.
 
         ``split``: 0 for the search's validation split, from 1 for others.
         """
-        known = self.space(study.method)
+        known = self.space(study.method, study.backbone)
         chosen = {key: values.get(key, p.first) for key, p in known.items()}
         every = {key: list(v) if isinstance(v, tuple) else v for key, v in chosen.items()}  # as JSON has them
-        prefix = f"{study.method}/"
+        prefix, placed = f"{study.method}/", {key: every.pop(key) for key in self.placed}
+        val_seed = self.task["val_seed"] + SPLITS_APART * split
         return TrainingSpec(
             task=study.task,
             format=self.formats[study.task],
             rate=study.rate,
             method=self.kinds[study.method],
-            backbone=self.config.backbone,
+            backbone=str(placed[BACKBONE]),
             weights=self.config.weights,
             source_val=self.config.source_val,
             source_val_images=self.config.source_val_images,
             seed=seed,
-            task_config=self.task | {"val_seed": self.task["val_seed"] + SPLITS_APART * split},
+            task_config=self.task | {"size": placed[SIZE], "val_seed": val_seed},
             data_options=self.data.get(study.task, {}),
             train={k: v for k, v in every.items() if not k.startswith(prefix)},
             method_config={k.removeprefix(prefix): v for k, v in every.items() if k.startswith(prefix)},
         )
 
     def space_text(self) -> str:
-        """``space.toml``: every range and pin of the run, resolved."""
-        return tomlkit.dumps({"train": _shown(self.train), "methods": {m: _shown(s) for m, s in self.methods.items()}})
+        """``space.toml``: every range and pin of the run, resolved; of a backbone what differs from the others."""
+        shown: dict[str, Any] = {"train": _shown(self.train)}
+        shown["methods"] = {m: _shown(s) for m, s in self.methods.items()}
+        own = {b: {k: p for k, p in space.items() if p != self.train[k]} for b, space in self.trains.items()}
+        extra = {
+            "backbones": {b: {"train": _shown(space)} for b, space in own.items() if space},
+            "placed": _shown({key: p for key, p in self.placed.items() if p.search is not None}),
+        }
+        return tomlkit.dumps(shown | {name: table for name, table in extra.items() if table})
 
 
 def _shown(space: Space) -> dict[str, Item]:

@@ -10,31 +10,45 @@ from cotuning_tune.base.former_names import KEYS
 from cotuning_tune.base.names import JOINT, check_name
 from cotuning_tune.base.toml_text import line_of, read_text, tables_of
 from cotuning_tune.experiment._experiment import (
+    BACKBONE,
     LEAST_TRIALS,
+    SIZE,
     Experiment,
     ExperimentConfig,
     Resources,
     searches_of,
 )
-from cotuning_tune.hyper import Space, at_least, build, check_space, fields_of, overlaid, read_space
+from cotuning_tune.hyper import Parameter, Space, at_least, build, check_space, fields_of, overlaid, read_space
 from cotuning_tune.training import TrainConfig, with_preset
 
-TABLES = ("experiment", "task", "data", "train", "methods", "resources")
+TABLES = ("experiment", "task", "data", "train", "backbones", "methods", "resources")
 
 
 def _pinned(config_type: type, table: Mapping[str, Any], where: str, base: Path = Path()) -> dict[str, Any]:
     """The flat values of a table in which nothing may be searched; paths are made absolute from ``base``."""
+    return _but_one(config_type, table, where, "", base)[0]
+
+
+def _but_one(
+    config_type: type, table: Mapping[str, Any], where: str, free: str, base: Path = Path()
+) -> tuple[dict[str, Any], Parameter]:
+    """The flat values of a table in which ``free`` alone may be searched, and that parameter; of ``free`` the first.
+
+    Paths are made absolute from ``base``.
+    """
     values: dict[str, Any] = {}
-    known = fields_of(config_type)
-    for key, parameter in read_space(config_type, table, where).items():
-        if parameter.search is not None:
+    known, space = fields_of(config_type), read_space(config_type, table, where)
+    for key, parameter in space.items():
+        if parameter.search is not None and key != free:
             raise UserError(f"{where}.{key} cannot be searched: give it one value", f"{where}.{key}")
-        value = parameter.value
+        value = parameter.first
         if known[key][0].metadata.get("path") and value:
             value = _absolute(base, value, f"{where}.{key}")
         values[key] = value
-    build(config_type, values, where)
-    return values
+    searched = space.get(free, Parameter(None))
+    for value in searched.extremes:
+        build(config_type, values | ({free: value} if free else {}), where)
+    return values, searched
 
 
 def _absolute(base: Path, value: str, key: str) -> str:
@@ -62,9 +76,29 @@ def _check_lists(config: ExperimentConfig) -> None:
             raise UserError(problem, "experiment.rates")
 
 
+def _check_once(name: str, listed: tuple[Any, ...]) -> None:
+    if len(set(listed)) < len(listed):
+        raise UserError(f"experiment.{name} lists something twice: {list(listed)}", f"experiment.{name}")
+
+
+def _check_backbones(config: ExperimentConfig, searched: Parameter) -> None:
+    if config.backbone and config.backbones:
+        problem = "experiment.backbone and experiment.backbones exclude each other: a list of backbone is searched in"
+        raise UserError(f"{problem} every study, each of backbones has studies of its own", "experiment.backbones")
+    if not (config.backbone or config.backbones):
+        told = "experiment.backbone is missing: give it a name, or a list to search; or list experiment.backbones"
+        raise UserError(f"{told}, each with studies of its own", "experiment")
+    key, listed = ("backbones", config.backbones) if config.backbones else (BACKBONE, searched.extremes)
+    _check_once(key, listed)
+    for name in listed:
+        models.family_of(name, f"experiment.{key}")
+    if len(listed) > 1 and Path(config.weights).suffix:
+        problem = f"experiment.weights = '{config.weights}' are those of one backbone, and there are {len(listed)}"
+        raise UserError(f"{problem}: leave them out for the published ones of each", "experiment.weights")
+
+
 def _check(config: ExperimentConfig) -> None:
     _check_lists(config)
-    models.family_of(config.backbone, "experiment.backbone")
     at_least(config, "experiment", source_val_images=1, trials=1, val_splits=1, searches=0)
     _check_aim(config)
     check_name(config.name, "the run's name", "--name, or name in [experiment]", "experiment.name")
@@ -138,34 +172,92 @@ def _parse(tables: dict[str, Any], text: str, name: str, base: Path) -> Experime
             raise UnknownKeyError(key, "", TABLES)
         if not isinstance(value, Mapping):
             raise UserError(f"{key} = {value!r}: [{key}] is a table", key)
-    values = _pinned(ExperimentConfig, {"name": name, **tables.get("experiment", {})}, "experiment")
+    asked = {"name": name, **tables.get("experiment", {})}
+    values, backbone = _but_one(ExperimentConfig, asked, "experiment", BACKBONE)
     if Path(values["weights"]).suffix:
         values["weights"] = _absolute(base, values["weights"], "experiment.weights")
     config = build(ExperimentConfig, values, "experiment")
+    _check_backbones(config, backbone)
     _check(config)
     resources = build(Resources, _pinned(Resources, tables.get("resources", {}), "resources"), "resources")
     _check_resources(resources)
     options, formats = _read_data(tables.get("data", {}), config, base)
     kinds, given = _read_methods(tables.get("methods", {}), config)
-    train = _checked_space(TrainConfig, with_preset(tables.get("train", {})), "train")
-    if config.pruner == "median" and train["iterations"].first and not train["interval"].first:
-        raise UserError("experiment.pruner = 'median' with train.iterations needs train.interval", "experiment.pruner")
-    if config.retrain_on == "trainval" and set(train["epoch"].extremes) != {"last"}:
-        problem = "experiment.retrain_on = 'trainval' leaves no image to choose an epoch by: train.epoch = 'last' then"
-        raise UserError(problem, "experiment.retrain_on")
+    task, size = _but_one(data.TaskConfig, tables.get("task", {}), "task", "size")
+    train, trains = _read_trains(tables, config, backbone)
+    for space in (train, *trains.values()):
+        _check_train(space, config)
     return Experiment(
         name=config.name,
         config=config,
         resources=resources,
-        task=_pinned(data.TaskConfig, tables.get("task", {}), "task"),
+        task=task,
         data=options,
         formats=formats,
         train=train,
         methods={m: _method_space(m, kinds[m], given) for m in config.methods},
         kinds={m: kinds[m] for m in config.methods},
+        placed={BACKBONE: backbone if config.backbone else Parameter(config.backbones[0]), SIZE: size},
+        trains=trains,
         text=text,
         base=base,
     )
+
+
+def _check_train(train: Space, config: ExperimentConfig) -> None:
+    if config.pruner == "median" and train["iterations"].first and not train["interval"].first:
+        raise UserError("experiment.pruner = 'median' with train.iterations needs train.interval", "experiment.pruner")
+    if config.retrain_on == "trainval" and set(train["epoch"].extremes) != {"last"}:
+        problem = "experiment.retrain_on = 'trainval' leaves no image to choose an epoch by: train.epoch = 'last' then"
+        raise UserError(problem, "experiment.retrain_on")
+
+
+def _read_trains(
+    tables: Mapping[str, Any], config: ExperimentConfig, backbone: Parameter
+) -> tuple[Space, dict[str, Space]]:
+    """The space of the training, and that of each backbone with studies of its own, [backbones.NAME.train] applied.
+
+    Where there are several backbones, BatchNorm's mode is pinned for those that have none.
+    """
+    given, own = with_preset(tables.get("train", {})), tables.get("backbones", {})
+    train = _checked_space(TrainConfig, given, "train")
+    if not config.backbones:
+        if own:
+            problem = "[backbones] gives ranges to studies of one backbone each: that needs experiment.backbones = "
+            why = "; where experiment.backbone is searched, all backbones of a study share one space"
+            raise UserError(f"{problem}[...]{why if backbone.search else ''}", "backbones")
+        return (_without_norms(train, backbone.extremes) if backbone.search else train), {}
+    for name in own:
+        if name not in config.backbones:
+            raise unknown("backbone in experiment.backbones for [backbones]", name, config.backbones, "backbones")
+    trains = {name: _own_train(given, own.get(name, {}), train, name) for name in config.backbones}
+    return train, {name: _without_norms(space, (name,)) for name, space in trains.items()}
+
+
+def _own_train(given: Mapping[str, Any], table: Any, train: Space, name: str) -> Space:
+    """The training's space with what ``[backbones.NAME]`` changes."""
+    where = f"backbones.{name}"
+    if not isinstance(table, Mapping) or not isinstance(own := table.get("train", {}), Mapping):
+        raise UserError(f"{where} = {table!r}: a table [{where}.train] is needed", where)
+    for key in table:
+        if key != "train":
+            raise UnknownKeyError(key, where, ["train"])
+    if not own:
+        return train
+    changed = with_preset(own) if "preset" in own else own
+    read_space(TrainConfig, changed, f"{where}.train")
+    try:
+        return _checked_space(TrainConfig, overlaid(given, changed), "train")
+    except UserError as problem:
+        raise UserError(f"{where}: {problem}", f"{where}.{problem.key}") from None
+
+
+def _without_norms(train: Space, backbones: tuple[str, ...]) -> Space:
+    """The space with BatchNorm's mode pinned where it is searched and none of the backbones has any."""
+    norms = train["batch_norm"]
+    if norms.search is None or any(map(models.has_batch_norm, backbones)):
+        return train
+    return train | {"batch_norm": Parameter(norms.first)}
 
 
 def _checked_space(config_type: type, table: Mapping[str, Any], where: str) -> Space:

@@ -221,6 +221,13 @@ def _no_such(name: str, known: list[str], prefix: str) -> str:
     return f"no backbone '{name}'{hint} cotuning-tune list models '{prefix}*' shows all {len(known)}"
 
 
+@functools.cache
+def has_batch_norm(name: str) -> bool:
+    """Whether a backbone has layers that normalise by the statistics of batches."""
+    modules = pretrained(name, "random").backbone.modules()
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in modules)
+
+
 @functools.lru_cache(maxsize=4)
 def pretrained(name: str, weights: str = "") -> Pretrained:
     """A backbone with its head; read once a process.

@@ -85,8 +85,13 @@ class Plan:
         """Trainings of the retraining."""
         return len(self.studies) * self.retrained
 
-    def of(self, method: str) -> list[StudyCost]:
-        return [cost for cost in self.studies if cost.study.method == method]
+    @property
+    def learners(self) -> list[str]:
+        """The methods; where backbones have studies of their own, each method with each of them."""
+        return list(dict.fromkeys(cost.study.learner for cost in self.studies))
+
+    def of(self, kind: str) -> list[StudyCost]:
+        return [cost for cost in self.studies if cost.study.learner == kind]
 
     def search_s(self, studies: Iterable[StudyCost]) -> float:
         """Trial-seconds of the search of these studies, the set-ups among them."""
@@ -132,13 +137,13 @@ class Plan:
     @property
     def models(self) -> int:
         """Bytes of the models kept in the end: one per study and seed."""
-        return sum(self.footprints[c.study.method].model for c in self.studies) * self.retrained
+        return sum(self.footprints[c.study.learner].model for c in self.studies) * self.retrained
 
     @property
     def written(self) -> int:
         """Bytes written as states in all: one a row."""
         trainings = self.searched + self.retrained
-        return sum(c.rows * self.footprints[c.study.method].state * trainings for c in self.studies)
+        return sum(c.rows * self.footprints[c.study.learner].state * trainings for c in self.studies)
 
     @property
     def memory(self) -> int:
@@ -167,10 +172,17 @@ def _cost(experiment: Experiment, study: Study, parts: Parts, speed: Speed | Non
 
 
 def _notes(experiment: Experiment, inventories: Mapping[str, Inventory]) -> list[str]:
+    trains = experiment.trains or {"": experiment.train}
     notes = [
-        f"train.{key} is searched: planned with {experiment.train[key].first}"
+        f"train.{key} is searched{f' with {name}' if name else ''}: planned with {train[key].first}"
+        for name, train in trains.items()
         for key in COUNTING
-        if experiment.train[key].search is not None
+        if train[key].search is not None
+    ]
+    notes += [
+        f"{key.replace('/', '.')} is searched: planned with the dearest, an upper bound"
+        for key, parameter in experiment.placed.items()
+        if parameter.search is not None
     ]
     if experiment.config.pruner != "none":
         notes.append(f"pruner = {experiment.config.pruner}: the times are those without stopping, an upper bound")
@@ -194,5 +206,5 @@ def make_plan(
     """The plan of an experiment from what was counted and measured."""
     config = build(TaskConfig, experiment.task, "task")
     parts = {(t, rate): inventories[t].at(rate, config) for t in inventories for rate in experiment.config.rates}
-    studies = [_cost(experiment, c, parts[c.task, c.rate], speeds.get(c.method)) for c in experiment.studies]
+    studies = [_cost(experiment, c, parts[c.task, c.rate], speeds.get(c.learner)) for c in experiment.studies]
     return Plan(experiment, inventories, studies, speeds, footprints, concurrency, _notes(experiment, inventories))

@@ -46,10 +46,16 @@ def trials_on_each(peaks: Sequence[Peak], gpus: int, cores: int, open_trials: in
 
 
 def specs_of(experiment: Experiment) -> list[TrainingSpec]:
-    """One spec a method, each as large as the space allows: the largest batch, the task with the most classes."""
-    rate, batch = max(experiment.config.rates), max(experiment.train["batch_size"].extremes)
-    studies = [study for study in experiment.studies if study.rate == rate]
-    specs = [experiment.spec(study, {"batch_size": batch}, 0) for study in studies]
+    """One spec for each method and backbone, as large as allowed: batch, images, the task with most classes."""
+    rate = max(experiment.config.rates)
+    specs = [
+        experiment.spec(
+            study, {**place, "batch_size": max(experiment.train_of(study.backbone)["batch_size"].extremes)}, 0
+        )
+        for study in experiment.studies
+        if study.rate == rate
+        for place in experiment.places(largest=True)
+    ]
     largest = max(specs, key=lambda spec: task_of(spec).num_classes).task
     return [spec for spec in specs if spec.task == largest]
 

@@ -2,9 +2,10 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from itertools import product
 
 from cotuning_tune.data import TaskConfig
-from cotuning_tune.experiment import Experiment, Study
+from cotuning_tune.experiment import Experiment
 from cotuning_tune.hyper import build
 from cotuning_tune.models import pretrained
 from cotuning_tune.plan.concurrency import plan_concurrency, share_of, trials_per_gpu
@@ -33,7 +34,8 @@ def plan_of(
     speeds: dict[str, Speed] = {}
     if images_per_second is not None:
         first = experiment.spec(experiment.studies[0], {}, 0).train["batch_size"]
-        speeds = assumed_speeds(config.methods, images_per_second, first)
+        of_methods = assumed_speeds(config.methods, images_per_second, first)
+        speeds = {study.learner: of_methods[study.method] for study in experiment.studies}
     inventories = {task: take_inventory(experiment, task) for task in config.tasks}
     _check_batches(experiment, inventories)
     if images_per_second is None and probe:
@@ -47,12 +49,12 @@ def plan_of(
 
 
 def _check_batches(experiment: Experiment, inventories: Mapping[str, Inventory]) -> None:
-    """UserError where the backbone cannot train on the smallest batches that may be drawn."""
-    config, source = build(TaskConfig, experiment.task, "task"), pretrained(experiment.config.backbone, "random")
-    for task, inventory in inventories.items():
-        study = Study(task, min(experiment.config.rates), experiment.config.methods[0])
-        spec = experiment.spec(study, smallest_batch(experiment.train), 0)
-        check_batch(spec, source, inventory.at(study.rate, config).train)
+    """UserError where a backbone cannot train on the smallest batches that may be drawn."""
+    config, rate = build(TaskConfig, experiment.task, "task"), min(experiment.config.rates)
+    studies = [s for s in experiment.studies if s.rate == rate and s.method == experiment.config.methods[0]]
+    for study, place in product(studies, experiment.places()):
+        spec = experiment.spec(study, place | smallest_batch(experiment.train_of(study.backbone)), 0)
+        check_batch(spec, pretrained(spec.backbone, "random"), inventories[study.task].at(rate, config).train)
 
 
 def _probed(counted: Plan, probe: Probe) -> Plan:

@@ -4,13 +4,16 @@ It runs on the real images where they are there, else on random ones of the same
 """
 
 import copy
+import dataclasses
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +22,7 @@ from cotuning_tune.base.cache import cache_root
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import write_bytes
 from cotuning_tune.data import ArrayImages, DataSet, Listing, Split, Task, TaskConfig
-from cotuning_tune.experiment import Experiment, Study
+from cotuning_tune.experiment import Experiment
 from cotuning_tune.hyper import build
 from cotuning_tune.methods import Method, method
 from cotuning_tune.models import pretrained
@@ -179,13 +182,29 @@ def _place(experiment: Experiment, inventories: Mapping[str, Inventory]) -> tupl
 
 def _usable_weights(experiment: Experiment) -> tuple[str, str]:
     """The weights to probe with, and why they are not the experiment's."""
-    config = experiment.config
+    weights = experiment.config.weights
     try:
-        pretrained(config.backbone, config.weights)
+        for name in experiment.backbones:
+            pretrained(name, weights)
     except UserError as problem:
-        pretrained(config.backbone, "random")
         return "random", str(problem)
-    return config.weights, ""
+    return weights, ""
+
+
+def _specs(experiment: Experiment, task: str, rate: float, weights: str) -> list[tuple[str, TrainingSpec]]:
+    """What is measured for each kind of study: each backbone that it may draw, on the largest images."""
+    studies = dict.fromkeys(replace(study, task=task, rate=rate) for study in experiment.studies)
+    return [
+        (study.learner, replace(experiment.spec(study, place, 0), weights=weights))
+        for study, place in product(studies, experiment.places(largest=True))
+    ]
+
+
+def _most(found: Mapping[str, Any], kind: str, new: Any) -> Any:
+    """What was found of a kind, each figure at least that of ``new``."""
+    known = dataclasses.asdict(found.get(kind, new))
+    figures = {key: [v for v in (known[key], more) if v is not None] for key, more in dataclasses.asdict(new).items()}
+    return replace(new, **{key: max(values, default=None) for key, values in figures.items()})
 
 
 def run_probe(experiment: Experiment, inventories: Mapping[str, Inventory], say: Say) -> Probe:
@@ -201,28 +220,25 @@ def run_probe(experiment: Experiment, inventories: Mapping[str, Inventory], say:
 def _run_probe(experiment: Experiment, inventories: Mapping[str, Inventory], say: Say) -> Probe:
     (inventory, real), rate = _place(experiment, inventories), max(experiment.config.rates)
     weights, missing = _usable_weights(experiment)
-    specs = {
-        name: replace(experiment.spec(Study(inventory.task, rate, name), {}, 0), weights=weights)
-        for name in experiment.config.methods
-    }
-    batch = max(int(spec.train["batch_size"]) for spec in specs.values())
-    config = build(TaskConfig, experiment.task, "task")
+    specs = _specs(experiment, inventory.task, rate, weights)
+    batch = max(int(spec.train["batch_size"]) for _, spec in specs)
+    config = build(TaskConfig, specs[0][1].task_config, "task")
     if real:
         if cache_bytes(experiment, inventory):
             say(f"reading {inventory.task}: its images are decoded into the cache, once")
-        task, where = task_of(next(iter(specs.values()))), f"{inventory.task} at {100 * rate:g} %"
+        task, where = task_of(specs[0][1]), f"{inventory.task} at {100 * rate:g} %"
     else:
         images = max(min(inventory.at(rate, config).train, ROUND * batch), EVALUATED)
         made = RandomImages(inventory.classes, images, config.resize)
         task, where = Task(inventory.task, made, 1.0, config), f"random images in place of {inventory.task}"
-    speeds, footprints = {}, {}
-    for name, spec in specs.items():
-        say(f"probing {name} on {where}")
-        short = _short(task, ROUND * int(spec.train["batch_size"]))
-        speeds[name], footprints[name] = measure(spec, short)
-    if real and not missing:
-        for name, spec in specs.items():
-            speeds[name] = _with_setup(speeds[name], spec, say)
+    speeds: dict[str, Speed] = {}
+    footprints: dict[str, Footprint] = {}
+    for kind, spec in specs:
+        say(f"probing {spec.method}{f' with {spec.backbone}' if len(experiment.backbones) > 1 else ''} on {where}")
+        speed, footprint = measure(spec, _short(task, ROUND * int(spec.train["batch_size"])))
+        if real and not missing:
+            speed = _with_setup(speed, spec, say)
+        speeds[kind], footprints[kind] = _most(speeds, kind, speed), _most(footprints, kind, footprint)
     return Probe(speeds, footprints, missing, where, *_device())
 
 
@@ -246,10 +262,9 @@ def measure_memory(spec: TrainingSpec, classes: int) -> tuple[int, int]:
 def measure_footprints(experiment: Experiment, inventories: Mapping[str, Inventory]) -> dict[str, Footprint]:
     """What each method leaves on disk, from one step on two random images with random weights."""
     inventory = next(iter(inventories.values()))
-    config = build(TaskConfig, experiment.task, "task")
-    found = {}
-    for name in experiment.config.methods:
-        spec = replace(experiment.spec(Study(inventory.task, 1.0, name), {}, 0), weights="random")
+    found: dict[str, Footprint] = {}
+    for kind, spec in _specs(experiment, inventory.task, 1.0, "random"):
+        config = build(TaskConfig, spec.task_config, "task")
         task = Task(inventory.task, RandomImages(inventory.classes, 2, config.resize), 1.0, config)
-        found[name] = measure(spec, task, rounds=0)[1]
+        found[kind] = _most(found, kind, measure(spec, task, rounds=0)[1])
     return found

@@ -23,7 +23,7 @@ def _unit(plan: Plan) -> str:
 def method_table(plan: Plan) -> Table:
     """Each method's speed, a trial's seconds (mean over the studies), and the hours of all its studies."""
     unit, rows = _unit(plan), []
-    for name in plan.experiment.config.methods:
+    for name in plan.learners:
         studies, speed = plan.of(name), plan.speeds.get(name)
         row = [name, str(len(studies) * plan.experiment.trials * plan.experiment.searches)]
         if speed is None:
@@ -38,8 +38,7 @@ def method_table(plan: Plan) -> Table:
 
 def _task_lines(plan: Plan) -> list[str]:
     lines = []
-    first = plan.experiment.config.methods[0]
-    for cost in plan.of(first):
+    for cost in plan.of(plan.learners[0]):
         p, where = cost.parts, f"{cost.study.task} {100 * cost.study.rate:g} %"
         images = f"{p.train} train, {p.val} validation, {p.test} test images"
         lines.append(f"{where}: {images}; {cost.steps} steps a training, {cost.rows} validations")
@@ -94,7 +93,8 @@ def question_line(experiment: Experiment) -> str:
 def lines_of(plan: Plan) -> list[str]:
     """The totals, a line each."""
     c = plan.experiment.config
-    studies = f"tasks {len(c.tasks)} x rates {len(c.rates)} x methods {len(c.methods)}"
+    backbones = f" x backbones {len(c.backbones)}" if c.backbones else ""
+    studies = f"tasks {len(c.tasks)} x rates {len(c.rates)}{backbones} x methods {len(c.methods)}"
     searched, retrained = plan.rows
     trained, forward = plan.images
     free = size(free_bytes(cache_root()))

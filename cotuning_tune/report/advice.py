@@ -2,12 +2,15 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cotuning_tune.base.toml_text import format_value, line_of
-from cotuning_tune.report.results import searched_of
+from cotuning_tune.report.results import StudyResult, searched_of, space_tables
 from cotuning_tune.run.folder import RunDir
+
+# Where parameters stand that are no part of [train] or [methods].
+PLACES = {"backbone": ["experiment", "backbone"], "task/size": ["task", "size"]}
 
 
 @dataclass(frozen=True)
@@ -28,21 +31,32 @@ class Advice:
 class Space:
     """The searched parameters of a run, by key as trials have them, and the experiment file's text.
 
-    ``of`` says whose a parameter is: 'train', or a method.
+    ``of`` says whose a parameter is: 'train' (every study's), or a method. ``own``: by backbone, the training's
+    parameters whose search is its own.
     """
 
     searched: dict[str, dict[str, Any]]
     text: str
+    own: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
 
-    def of(self, method: str) -> dict[str, dict[str, Any]]:
-        """What a method's studies search: the training's parameters and its own."""
-        return {key: search for key, search in self.searched.items() if search["of"] in ("train", method)}
+    def of(self, study: StudyResult) -> dict[str, dict[str, Any]]:
+        """What a study searches: the parameters of every study and its method's, by its backbone's ranges."""
+        shared = {key: search for key, search in self.searched.items() if search["of"] in ("train", study.method)}
+        return shared | self.own.get(study.backbone, {})
 
-    def change(self, key: str, value: Any) -> str:
+    def owner(self, key: str, study: StudyResult) -> str:
+        """The study's backbone where the search of a parameter is its own, else ''."""
+        return study.backbone if key in self.own.get(study.backbone, {}) else ""
+
+    def change(self, key: str, value: Any, backbone: str = "") -> str:
         """The line of the experiment file that gives a key its new search, and where it stands or belongs."""
-        owner = self.searched[key]["of"]
-        table = ["train"] if owner == "train" else ["methods", owner]
+        owner = "train" if backbone else self.searched[key]["of"]
+        table = [
+            *(["backbones", backbone] if backbone else []),
+            *(["train"] if owner == "train" else ["methods", owner]),
+        ]
         path = [*table, *(key if owner == "train" else key.removeprefix(f"{owner}/")).split("/")]
+        path = PLACES.get(key, path)
         written = f"{path[-1]} = {format_value(value)}"
         line = line_of(self.text, path)
         return f"line {line}: {written}" if line else f"under [{'.'.join(path[:-1])}]: {written}"
@@ -50,8 +64,14 @@ class Space:
 
 def read_space(run: RunDir) -> Space:
     """The ranges and lists of ``space.toml`` (none where it is missing)."""
-    searched = {key: {**s, "of": owner} for owner, space in searched_of(run).items() for key, s in space.items()}
-    return Space(searched, run.experiment_file.read_text(encoding="utf-8"))
+    owners = {owner: "train" if owner == "placed" else owner for owner in searched_of(run)}
+    found = {owner: searched_of(run)[owner] for owner in owners}
+    searched = {key: {**s, "of": owners[owner]} for owner, space in found.items() for key, s in space.items()}
+    own = {
+        name: {key: {**s, "of": "train"} for key, s in table["train"].items() if isinstance(s, dict)}
+        for name, table in space_tables(run).get("backbones", {}).items()
+    }
+    return Space(searched, run.experiment_file.read_text(encoding="utf-8"), own)
 
 
 def is_ordered(search: Mapping[str, Any]) -> bool:

@@ -1,7 +1,7 @@
 """The answer that a report opens with: which model, how good, how sure, at what cost, and what next."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -41,7 +41,7 @@ class Pick:
     def sentence(self, *, named: bool) -> str:
         """Which model, how good on new images, and how much its validation accuracy flatters it."""
         low, high = self.interval
-        which = self.study.shown if named else self.study.method
+        which = self.study.shown if named else self.study.learner
         gap = self.validation - self.accuracy
         told = f"flatters it by {gap:.1f}" if gap >= 0 else f"is {-gap:.1f} points lower"
         return (
@@ -55,7 +55,7 @@ class Pick:
             return ""
         told = "differ" if self.rival_p <= LEVEL else "are not told apart"
         p = f"p = {self.rival_p:.2g}"
-        return f" It and the next model by validation, {self.rival.method}, {told} on such images ({p})."
+        return f" It and the next model by validation, {self.rival.learner}, {told} on such images ({p})."
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,13 @@ def _interval(study: StudyResult, models: SettingModels | None) -> tuple[float, 
     return 100 * low, 100 * high
 
 
-def _rival_p(one: StudyResult, other: StudyResult, models: SettingModels | None) -> float | None:
-    """Two-sided p of the two models on the test images: the pair was named by validation."""
-    if not models or not {one.method, other.method} <= models.models.keys():
+def _rival_p(one: StudyResult, other: StudyResult, models: Mapping[str, SettingModels]) -> float | None:
+    """Two-sided p of the two models on the same test images: the pair was named by validation."""
+    found = [models[s.setting].models.get(s.method) for s in (one, other) if s.setting in models]
+    both = [model for model in found if model]
+    if len(both) < 2 or len({(model.seeds[0].order, model.seeds[0].labels_N.tobytes()) for model in both}) > 1:
         return None
-    return image_p(models.models[one.method].right, models.models[other.method].right)
+    return image_p(both[0].right, both[1].right)
 
 
 def picks(searches: Sequence[tuple[RunDir, list[StudyResult]]]) -> list[Pick]:
@@ -99,9 +101,10 @@ def picks(searches: Sequence[tuple[RunDir, list[StudyResult]]]) -> list[Pick]:
             continue
         run, study = able[0]
         rival = next((other for owner, other in able[1:] if owner == run), None)
-        models = next(iter(read_models([s for owner, s in mine if owner == run and s.rate == rate])), None)
+        every = read_models([s for owner, s in mine if owner == run and s.rate == rate])
+        models = {one.setting: one for one in every}
         p = _rival_p(study, rival, models) if rival else None
-        found.append(Pick(run, study, _interval(study, models), rival, p))
+        found.append(Pick(run, study, _interval(study, models.get(study.setting)), rival, p))
     return found
 
 

@@ -165,8 +165,9 @@ def _narrowed(search: Mapping[str, Any], condition: Condition) -> Any:
 def _change(space: Space, condition: Condition, studies: list[StudyResult], wider: Collection[str]) -> str:
     """The line that avoids it: a shorter range, else one option less; '' where that takes away what was chosen.
 
-    What shall grow ``wider`` is not made shorter.
+    What shall grow ``wider`` is not made shorter, nor what some backbone searches in a range of its own.
     """
+    wider = {*wider, *(key for own in space.own.values() for key in own)}
     chosen = [study.selection["values"] for study in studies if study.selection]
     key = condition.key
     if key and key not in wider and not any(condition.beyond(values[key]) for values in chosen if key in values):

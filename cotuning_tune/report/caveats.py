@@ -19,11 +19,20 @@ def begins_random(weights: str, environment: Mapping[str, Any]) -> bool:
 
 def backbone_remarks(experiment: Mapping[str, Any], environment: Mapping[str, Any]) -> list[str]:
     """What every training began with; where that is random, which methods have no use for it."""
-    name, weights = experiment["backbone"], experiment.get("weights", "")
+    listed, weights = experiment.get("backbones") or experiment["backbone"], experiment.get("weights", "")
+    one = isinstance(listed, str) or len(listed) == 1
+    name = listed if isinstance(listed, str) else ", ".join(listed)
+    head = f"Backbone: {name}, every training from" if one else f"Backbones: {name}, every training from"
     if not begins_random(weights, environment):
-        known = f"the weights of {PurePath(weights).name}" if weights else "its pre-trained weights"
-        return [f"Backbone: {name}, every training from {known}."]
-    remarks = [f"Backbone: {name}, every training from the same random weights: nothing learned before is transferred."]
+        known = (
+            f"the weights of {PurePath(weights).name}"
+            if weights
+            else f"{'its' if one else 'their'} pre-trained weights"
+        )
+        if random := environment.get("source", {}).get("random_of", []):
+            known += f"; but those of {', '.join(random)} are random: compare it with the others for speed alone"
+        return [f"{head} {known}."]
+    remarks = [f"{head} the same random weights: nothing learned before is transferred."]
     if using := environment.get("source", {}).get("head_used_by", []):
         named, them = " and ".join(using), "it is" if len(using) == 1 else "they are"
         remarks.append(

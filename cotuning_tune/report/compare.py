@@ -25,6 +25,7 @@ from cotuning_tune.run.folder import RunDir
 # What two runs must have in common for their figures to say something about methods alone, with its default.
 SHARED = {
     "backbone": "",
+    "backbones": [],
     "weights": "",
     "trials": 32,
     "seeds": [0, 1, 2],
@@ -112,7 +113,7 @@ def differences(runs: list[RunResult]) -> list[str]:
     """A warning for each setting in which the runs differ."""
     settings = [{key: run.setting(key) for key in SHARED} for run in runs]
     for run, setting in zip(runs, settings, strict=True):
-        setting |= _flat({name: run.tables.get(name, {}) for name in ("task", "data", "train", "methods")})
+        setting |= _flat({name: run.tables.get(name, {}) for name in ("task", "data", "train", "backbones", "methods")})
     keys = dict.fromkeys(key for setting in settings for key in setting)
     warnings = []
     for key in keys:

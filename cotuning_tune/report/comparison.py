@@ -1,6 +1,6 @@
 """Methods against each other: which results are one unit, and the words that the claims allow.
 
-With two data sets or more a unit is a data set (mean over its rates, seeds and searches). With one data set it is a
+With two data sets or more a unit is a data set (mean over its rates, backbones, seeds and searches). With one it is a
 whole search. With one data set searched once there is no word about methods.
 """
 
@@ -182,9 +182,9 @@ def baseline_table(found: Comparisons) -> Table | None:
     ]
     blank = ["-"] * (5 if flips else 4)
     rows += [[method, *blank, UNEQUAL] for method in found.unequal]
-    unit = "data set (mean over its rates, seeds and searches)"
+    unit = "data set (mean over its settings, seeds and searches)"
     if "data sets" not in found.scope:
-        unit = "whole search (mean over its rates and seeds)"
+        unit = "whole search (mean over its settings and seeds)"
     alone = f"; of pairs with {wild} only the paired t, with Bonferroni's correction" if wild else ""
     note = (
         f"Difference in points; a unit is a {unit}. Two-way analysis: residual of methods and units pooled over the"
@@ -208,8 +208,8 @@ def compare_pairs(pairs: Mapping[str, tuple[Mapping[str, StudyResult], Mapping[s
         word = f"{word} on these {len(differences)} data sets" if word in (BETTER, WORSE) else word
         rows.append(effect_row(effect, UNEQUAL if budgets_differ(*shared) else word, flips=False))
     note = (
-        "Difference in points; a unit is a data set (mean over rates and seeds). Paired t, Holm's correction over the"
-        " rows, Bonferroni's intervals. A verdict needs two data sets or more, p of at most 0.05, and trials, and"
+        "Difference in points; a unit is a data set (mean over settings and seeds). Paired t, Holm's correction over"
+        " the rows, Bonferroni's intervals. A verdict needs two data sets or more, p of at most 0.05, and trials, and"
         " epochs a trial, that differ by at most 5 %."
     )
     header = effect_header("pair", "p (Holm)", flips=False)

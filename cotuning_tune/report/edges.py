@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cotuning_tune.report.advice import Advice, Space, is_ordered, share_of, widened
+from cotuning_tune.report.advice import PLACES, Advice, Space, is_ordered, share_of, widened
 from cotuning_tune.report.results import StudyResult
 
 LEVEL = 0.05
@@ -103,7 +103,7 @@ def _slopes(space: Space, study: StudyResult, numbers: int) -> dict[tuple[str, b
     if not trials:
         return {}
     accuracy_T = np.array([trial["value"] for trial in trials], float)
-    design_TC, places = _design(space.of(study.method), trials)
+    design_TC, places = _design(space.of(study), trials)
     fit = _robust(design_TC, accuracy_T, study.chance)
     if fit is None:
         return {}
@@ -158,22 +158,23 @@ def _where(studies: Iterable[StudyResult]) -> str:
 def edges(space: Space, studies: list[StudyResult]) -> list[Advice]:
     """The ends at which accuracy rises outwards: one-sided t, Bonferroni over all ends that could be widened."""
     numbers = 1 + max((trial["number"] for study in studies for trial in study.trials), default=0)
-    by_end = defaultdict[tuple[str, bool], list[Slope]](list)
+    by_end = defaultdict[tuple[str, bool, str], list[Slope]](list)
     for study in studies:
         for (key, upwards), slope in _slopes(space, study, numbers).items():
-            if _can_widen(space.searched[key], upwards):
-                by_end[key, upwards].append(slope)
+            if _can_widen(space.of(study)[key], upwards):
+                by_end[key, upwards, space.owner(key, study)].append(slope)
     if not by_end:
         return []
     from scipy.special import stdtrit
 
     advice = []
-    for (key, upwards), slopes in by_end.items():
+    for (key, upwards, backbone), slopes in by_end.items():
         rise, error, freedom = _pooled(slopes)
         if rise - LEAST_RISE <= error * float(stdtrit(freedom, 1 - LEVEL / len(by_end))):
             continue
         finding = f"{key}: accuracy still rises at its {'high' if upwards else 'low'} end"
         evidence = f"{rise / 10:.1f} ± {error / 10:.1f} points per tenth of the range, over {len(slopes)} studies"
-        change = space.change(key, widened(space.searched[key], upwards))
+        search = space.of(slopes[0].study)[key]
+        change = "" if key in PLACES else space.change(key, widened(search, upwards), backbone)
         advice.append(Advice(finding, _where(s.study for s in slopes), evidence, change, key))
     return advice

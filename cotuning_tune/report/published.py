@@ -115,7 +115,8 @@ def _kind(tables: Mapping[str, Any], task: str) -> str:
 
 def _figures(tables: Mapping[str, Any], study: StudyResult) -> dict[str, float]:
     """The published figures (%) of a study, by source."""
-    kind, backbone = _kind(tables, study.task), tables["experiment"]["backbone"]
+    chosen = (study.selection or {}).get("values", {}).get("backbone")  # of those that were searched
+    kind, backbone = _kind(tables, study.task), study.backbone or chosen or tables["experiment"]["backbone"]
     found = {s.name: s.figure(kind, study.rate, backbone, study.method) for s in SOURCES}
     return {name: value for name, value in found.items() if value is not None}
 
@@ -135,7 +136,7 @@ def published_table(tables: Mapping[str, Any], studies: list[StudyResult]) -> Ta
     rows = []
     for study, found in matches:
         own = mean(study.accuracies) if study.accuracies else None
-        row = [study.method, f"{study.task} {100 * study.rate:g} %", "-" if own is None else f"{own:.2f}"]
+        row = [study.method, study.setting, "-" if own is None else f"{own:.2f}"]
         for source in sources:
             value = found.get(source.name)
             row.append("-" if value is None else f"{value:.2f}")

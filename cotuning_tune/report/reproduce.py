@@ -19,7 +19,8 @@ def train_command(run: RunDir, study: StudyResult) -> str:
         return ""
     words = ["cotuning-tune", "train", str(run.experiment_file), "--method", study.method, "--task", study.task]
     words += ["--rate", f"{study.rate!r}", "--seed", str(study.seeds[0]["seed"] if study.seeds else 0)]
-    for key, value in study.selection["values"].items():
+    own = {"backbone": study.backbone} if study.backbone else {}
+    for key, value in (own | study.selection["values"]).items():
         words += ["--set", f"{key}={value if isinstance(value, str) else format_value(value)}"]
     return shlex.join(words)
 

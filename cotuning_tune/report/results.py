@@ -20,7 +20,7 @@ class StudyResult:
 
     ``confirmations``: of the best on another validation split. ``name``: of its folder. ``importance``: share of each
     searched parameter; empty where unknown. ``val_images``: of its validation split; ``chance``: share (%) of the
-    largest class there; both 0 where unknown.
+    largest class there; both 0 where unknown. ``backbone``: where each has studies of its own, else ''.
     """
 
     task: str
@@ -36,15 +36,21 @@ class StudyResult:
     confirmations: list[dict[str, Any]] = field(default_factory=list)
     val_images: int = 0
     chance: float = 0.0
+    backbone: str = ""
 
     @property
     def setting(self) -> str:
-        """The task at its rate: what the studies of all methods share."""
-        return f"{self.task} {100 * self.rate:g} %"
+        """The task at its rate, with its backbone: what the studies of all methods share."""
+        return f"{self.task} {100 * self.rate:g} %{f' {self.backbone}' if self.backbone else ''}"
+
+    @property
+    def learner(self) -> str:
+        """The method, with its backbone where each has studies of its own."""
+        return f"{self.method} with {self.backbone}" if self.backbone else self.method
 
     @property
     def shown(self) -> str:
-        return f"{self.method} on {self.task} at {100 * self.rate:g} %"
+        return f"{self.learner} on {self.task} at {100 * self.rate:g} %"
 
     def count(self, state: str) -> int:
         """Trials in a state of Optuna's: COMPLETE, PRUNED, FAIL, RUNNING."""
@@ -105,7 +111,7 @@ def mean_std(values: list[float]) -> str:
 
 
 def settings_of(studies: list[StudyResult]) -> list[str]:
-    """Every task at every rate, in the order of the studies."""
+    """Every task at every rate, with every backbone, in the order of the studies."""
     return list(dict.fromkeys(study.setting for study in studies))
 
 
@@ -143,6 +149,7 @@ def _read_study(folder: StudyDir) -> StudyResult:
         confirmations=study.get("confirmations", []),
         val_images=study.get("val_images", 0),
         chance=study.get("chance", 0.0),
+        backbone=study.get("backbone", ""),
     )
 
 
@@ -156,13 +163,19 @@ def device_of(run: RunDir) -> str:
     return "GPU" if read_json(run.environment)["gpus"] else "trial"
 
 
-def searched_of(run: RunDir) -> dict[str, dict[str, dict[str, Any]]]:
+def space_tables(run: RunDir) -> dict[str, Any]:
+    """``space.toml``; empty where it is missing."""
+    return tomllib.loads(run.space_file.read_text(encoding="utf-8")) if run.space_file.exists() else {}
+
+
+def searched_of(run: RunDir, backbone: str = "") -> dict[str, dict[str, dict[str, Any]]]:
     """Range or options of every searched parameter, by the key that the trials' values have, under its owner.
 
-    Owners are ``train`` and the methods. None where ``space.toml`` is missing.
+    Owners are ``train``, ``placed`` (backbone and image size) and the methods. ``backbone``: with its own ranges.
     """
-    tables = tomllib.loads(run.space_file.read_text(encoding="utf-8")) if run.space_file.exists() else {}
-    owned = {"train": tables.get("train", {})}
+    tables = space_tables(run)
+    own = tables.get("backbones", {}).get(backbone, {}).get("train", {})
+    owned = {"train": tables.get("train", {}) | own, "placed": tables.get("placed", {})}
     for method, space in tables.get("methods", {}).items():
         owned[method] = {f"{method}/{key}": search for key, search in space.items()}
     return {
@@ -173,8 +186,9 @@ def searched_of(run: RunDir) -> dict[str, dict[str, dict[str, Any]]]:
 
 def read_studies(run: RunDir) -> list[StudyResult]:
     """All studies that the search has summed up, methods in the experiment's order. UserError for none."""
-    methods = list(read_tables(run)["experiment"]["methods"])
+    asked = read_tables(run)["experiment"]
+    methods, backbones = list(asked["methods"]), list(asked.get("backbones", [""]))
     studies = [_read_study(folder) for folder in run.study_folders() if folder.summary.exists()]
     if not studies:
         raise UserError(f"{run.path} has nothing to report yet: its search has not ended (see status)")
-    return sorted(studies, key=lambda c: (c.task, c.rate, methods.index(c.method)))
+    return sorted(studies, key=lambda c: (c.task, c.rate, backbones.index(c.backbone), methods.index(c.method)))

@@ -2,12 +2,13 @@
 
 from contextlib import AbstractContextManager
 from functools import singledispatchmethod
+from itertools import product
 from types import TracebackType
 
 from optuna.trial import FrozenTrial
 
 from cotuning_tune.base.files import read_lines
-from cotuning_tune.experiment import Experiment, Study
+from cotuning_tune.experiment import BACKBONE, Experiment, Study
 from cotuning_tune.hyper import Parameter
 from cotuning_tune.run.events import EpochEnded, StageStarted, TrialEnded, TrialStarted
 from cotuning_tune.run.folder import RunDir
@@ -21,18 +22,19 @@ from cotuning_tune.tensorboard.events import STOPPED_EARLY, TrainingEvents, writ
 
 
 def columns_of(experiment: Experiment) -> dict[str, list[Parameter]]:
-    """The parameters that every trial is compared by: the searched ones, and every method's weights."""
+    """The parameters that every trial is compared by: the searched ones, every method's weights, several backbones."""
     columns: dict[str, list[Parameter]] = {}
-    for name in experiment.config.methods:
-        for key, parameter in experiment.space(name).items():
-            if parameter.search is not None or parameter.neutral is not None:
+    for name, backbone in product(experiment.config.methods, experiment.config.backbones or ("",)):
+        for key, parameter in experiment.space(name, backbone).items():
+            several = bool(backbone) and key == BACKBONE
+            if parameter.search is not None or parameter.neutral is not None or several:
                 columns.setdefault(key, []).append(parameter)
     return columns
 
 
 def column_values(experiment: Experiment, study: Study, values: Values) -> Values:
     """A trial's values of ``columns_of``; parameters of other methods are left out."""
-    space = experiment.space(study.method)
+    space = experiment.space(study.method, study.backbone)
     return {k: values.get(k, space[k].first) for k in columns_of(experiment) if k in space}
 
 
@@ -42,7 +44,7 @@ def write_overview(run: RunDir, experiment: Experiment) -> None:
     fixed = {"task": c.tasks, "rate": [f"{rate:g}" for rate in c.rates], "method": c.methods}
     fixed |= {"stage": ["search", "confirm", "retrain"], "run": [run.name]}
     shown = columns(fixed, columns_of(experiment), stops=c.pruner != "none")
-    charts = layout({study.setting: f"{study.task} at {100 * study.rate:g} %" for study in experiment.studies})
+    charts = layout({study.setting: study.shown for study in experiment.studies})
     write_dashboard(run.tensorboard, shown, charts)
 
 

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -13,9 +14,10 @@ from cotuning_tune.data import Task
 from cotuning_tune.experiment import Experiment
 from cotuning_tune.hyper import Space, build
 from cotuning_tune.methods import Method, method
-from cotuning_tune.models import TransferModel
+from cotuning_tune.models import Pretrained, TransferModel
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.snapshot import Snapshot
+from cotuning_tune.training import TrainingSpec
 from cotuning_tune.training.config import smallest_batch
 from cotuning_tune.training.job import check_images, forget_tasks, source_of, task_of
 
@@ -30,22 +32,31 @@ def check_studies(experiment: Experiment) -> dict[str, int]:
     """
     sizes = {"state": 0, "weights": 0}
     forget_tasks()
+    whole = set[str]()
     for study in experiment.studies:
-        spec = experiment.spec(study, {}, 0)
-        task, source = task_of(spec), source_of(spec)
+        train = experiment.train_of(study.backbone)
         if study.method == experiment.config.methods[0]:
-            check_images(experiment.spec(study, smallest_batch(experiment.train), 0))
-            if study.rate == experiment.config.rates[0]:  # the data set is the same at all rates
-                task.check()
-                task.check_duplicates()
-        kind = method(spec.method)
-        config = build(kind.Config, spec.method_config, f"methods.{study.method}")
-        model = TransferModel(source, task.num_classes, torch.Generator())
-        made = kind(config, model, task)
-        made.check(source)
-        for name, needed in checkpoint_sizes(model, made, experiment.train).items():
-            sizes[name] = max(sizes[name], needed)
+            for place in experiment.places():
+                check_images(experiment.spec(study, place | smallest_batch(train), 0))
+        for place in experiment.places(largest=True):
+            spec = experiment.spec(study, place, 0)
+            if study.task not in whole:  # the data set is the same at all rates and sizes
+                task_of(spec).check()
+                task_of(spec).check_duplicates()
+                whole.add(study.task)
+            for name, needed in _built(spec, study.method, train).items():
+                sizes[name] = max(sizes[name], needed)
     return sizes
+
+
+def _built(spec: TrainingSpec, name: str, train: Space) -> dict[str, int]:
+    """Build a spec's method, which the experiment calls ``name``, once; ``checkpoint_sizes``. Raises UserError."""
+    kind, task, source = method(spec.method), task_of(spec), source_of(spec)
+    config = build(kind.Config, spec.method_config, f"methods.{name}")
+    model = TransferModel(source, task.num_classes, torch.Generator())
+    made = kind(config, model, task)
+    made.check(source)
+    return checkpoint_sizes(model, made, train)
 
 
 def snapshots(experiment: Experiment) -> dict[str, Snapshot]:
@@ -72,16 +83,24 @@ def data_lines(experiment: Experiment) -> list[str]:
     ]
 
 
+def sources(experiment: Experiment) -> list[Pretrained]:
+    """Every backbone of the experiment with its head, at the largest images."""
+    first: dict[str, TrainingSpec] = {}
+    for study, place in product(experiment.studies, experiment.places(largest=True)):
+        spec = experiment.spec(study, place, 0)
+        first.setdefault(spec.backbone, spec)
+    return [source_of(spec) for spec in first.values()]
+
+
 def source_lines(experiment: Experiment) -> list[str]:
-    """What was loaded from a file of weights, and the source head's temperature where one is fitted, for the user."""
-    config = experiment.config
-    if not (config.source_val or config.weights):
-        return []
-    source = source_of(experiment.spec(experiment.studies[0], {}, 0))
-    lines = [f"weights of {config.backbone}: {source.loaded}"] if source.loaded else []
-    if config.source_val:
-        fitted = f"{source.temperature:.4f}, fitted on {config.source_val}"
-        lines.append(f"calibration temperature of {config.backbone}: {fitted}")
+    """What was loaded from a file of weights, and the source heads' temperatures where fitted, for the user."""
+    config, lines = experiment.config, list[str]()
+    for source in sources(experiment) if config.source_val or config.weights else ():
+        if source.loaded:
+            lines.append(f"weights of {source.name}: {source.loaded}")
+        if config.source_val:
+            fitted = f"{source.temperature:.4f}, fitted on {config.source_val}"
+            lines.append(f"calibration temperature of {source.name}: {fitted}")
     return lines
 
 

@@ -25,6 +25,7 @@ from cotuning_tune.run.lock import holder
 from cotuning_tune.run.records import Values
 from cotuning_tune.run.summary import with_seeds
 from cotuning_tune.search.board import SearchBoard
+from cotuning_tune.search.checks import sources
 from cotuning_tune.search.recorder import Recorder
 from cotuning_tune.search.repair import repair
 from cotuning_tune.search.selection import write_selections
@@ -32,7 +33,6 @@ from cotuning_tune.search.storage import mend_journal, open_storage, read_storag
 from cotuning_tune.search.stored import find_trials
 from cotuning_tune.search.study import OptunaStudy, Studies
 from cotuning_tune.search.warm_start import warm_start
-from cotuning_tune.training.job import source_of
 
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy")
 
@@ -68,12 +68,15 @@ def create_run(experiment: Experiment, storage: Path, command: Sequence[str], wa
 def _source(experiment: Experiment) -> Values:
     """Whether the weights that every training begins with are random, and the methods that use the source head.
 
-    Also its temperature where it was fitted for this experiment.
+    Of several backbones those with random weights by name, where not all have them. Also the (first) source head's
+    temperature where it was fitted for this experiment.
     """
-    source = source_of(experiment.spec(experiment.studies[0], {}, 0))
+    found = sources(experiment)
+    random = [source.name for source in found if source.is_random]
     using = [name for name, kind in experiment.kinds.items() if method(kind).uses_source_head]
-    fitted = {"source_temperature": source.temperature} if experiment.config.source_val else {}
-    return {"source": {"random": source.is_random, "head_used_by": using}, **fitted}
+    fitted = {"source_temperature": found[0].temperature} if experiment.config.source_val else {}
+    some = {"random_of": random} if 0 < len(random) < len(found) else {}
+    return {"source": {"random": len(random) == len(found), "head_used_by": using, **some}, **fitted}
 
 
 def _overlaps(experiment: Experiment) -> Values:

@@ -45,6 +45,7 @@ def _write_study(run: RunDir, experiment: Experiment, study: OptunaStudy) -> Sel
     folder, rows = run.study(study.key.name), study.rows()
     again = [confirmation_of(trial) for trial in study.confirming()]
     place = {"task": study.key.task, "rate": study.key.rate, "method": study.key.method}
+    place |= {"backbone": study.key.backbone} if study.key.backbone else {}
     summary = {**place, "budget": study.budget, **_facts(experiment, study.key), "importance": importance(study)}
     summary |= {"trials": rows, "confirmations": again}
     write_json(folder.summary, summary)

@@ -60,10 +60,10 @@ class OptunaStudy:
 
     def __init__(self, key: Study, stored: StoredStudy, experiment: Experiment, size: Budget) -> None:
         self.key, self.stored, self.experiment, self.size = key, stored, experiment, size
-        space = experiment.space(key.method)
+        space = experiment.space(key.method, key.backbone)
         self.distributions = distributions(space)
         self.firsts = first_points(space) if experiment.config.aim == "model" else []
-        self.pruner = make_pruner(experiment.config.pruner, experiment.rows)
+        self.pruner = make_pruner(experiment.config.pruner, experiment.rows(key.backbone))
         self._issued: set[int] = set()
         self._tally()
 

@@ -86,7 +86,7 @@ def test_first_line(package: ModuleType, module: str, line: str) -> None:
     [
         (methods.names(), {"bss", "co_tuning", "delta", "fine_tune", "l2_sp", "lwf"}),
         (data.names(), {"fashion_mnist", "image_folder", "synthetic"}),
-        (models.families(), {"efficientnet_lite0", "timm_models", "tiny_cnn", "torchvision_models"}),
+        (models.families(), {"efficientnet_lite", "timm_models", "tiny_cnn", "torchvision_models"}),
     ],
     ids=["methods", "data", "models"],
 )

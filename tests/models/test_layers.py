@@ -10,6 +10,7 @@ from cotuning_tune.models._layers import layers
 COUNTS = {
     "tiny_cnn": 3,
     "efficientnet_lite0": 18,
+    "efficientnet_lite2": 23,
     "resnet18": 9,
     "resnet50": 17,
     "densenet121": 9,

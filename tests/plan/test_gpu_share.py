@@ -73,6 +73,20 @@ def test_the_largest_training_is_measured(experiment: Experiment) -> None:
     assert {(spec.task, spec.rate, spec.train["batch_size"]) for spec in specs} == {("more", 1.0, 24)}
 
 
+def test_every_backbone_is_measured_on_the_largest_images() -> None:
+    """Each backbone that a study may draw, or has, with the largest batch of its own space."""
+    text = """[experiment]\ntasks = ["synthetic"]\nmethods = ["bss"]\n{}\n[task]\nsize = [8, 16]\nresize = 16\n"""
+    both = '= ["tiny_cnn", "resnet18"]'
+    own = "[backbones.resnet18.train]\nbatch_size = [4, 6]"
+    for asked, more, batches in (("backbone", "", [48, 48]), ("backbones", own, [48, 6])):
+        specs = specs_of(parse(text.format(f"{asked} {both}") + more, "both"))
+        assert [(spec.backbone, spec.train["batch_size"]) for spec in specs] == [
+            ("tiny_cnn", batches[0]),
+            ("resnet18", batches[1]),
+        ]
+        assert {spec.task_config["size"] for spec in specs} == {16}
+
+
 def test_open_trainings_are_counted(experiment: Experiment, tmp_path: Path) -> None:
     """Trials without a result, or the confirmations or seeds where fewer trials than those are open."""
     run, studies = RunDir(tmp_path), experiment.studies

@@ -14,6 +14,7 @@ from cotuning_tune.experiment import Study, read_experiment
 from cotuning_tune.plan import plan_of
 from cotuning_tune.plan.inventory import take_inventory
 from cotuning_tune.plan.probe import measure_footprints
+from cotuning_tune.plan.speeds import Footprint
 from cotuning_tune.run.folder import TrialDir
 from cotuning_tune.training import TrainingJob
 from tests.plan.conftest import experiment_text
@@ -65,6 +66,26 @@ def test_probe(call: Call, write: Callable[[str], Path], tmp_path: Path) -> None
     totals = found["totals"]
     assert (totals["studies"], totals["trials"], totals["retrainings"], totals["search_epochs"]) == (2, 4, 6, 24)
     assert totals["search_s"] > 0
+
+
+def test_the_dearest_backbone_is_planned_with(write: Callable[[str], Path], call: Call, tmp_path: Path) -> None:
+    """A searched list counts as its largest backbone; backbones with studies of their own count each for itself."""
+    names, kept = ["tiny_cnn", "shufflenet_v2_x0_5"], dict[str, dict[str, Footprint]]()
+    for key, value in {"one": names[1], "listed": names, "compared": ""}.items():
+        given = {"backbone": value} | ({"backbones": names} if key == "compared" else {})
+        path = write(
+            experiment_text(weights="random", **given).replace("size = 8\nresize = 8", "size = 32\nresize = 32")
+        )
+        experiment = read_experiment(path)
+        kept[key] = measure_footprints(experiment, {"synthetic": take_inventory(experiment, "synthetic")})
+    assert kept["listed"] == kept["one"]
+    assert kept["compared"].keys() == {f"fine_tune ({name})" for name in names}
+    assert kept["compared"][f"fine_tune ({names[1]})"] == kept["one"]["fine_tune"]
+    assert kept["compared"][f"fine_tune ({names[0]})"].model < kept["one"]["fine_tune"].model
+    code, out, _ = call(path, "--json", tmp_path / "plan.json", "--concurrent-trials", 1)
+    assert code == 0
+    assert "studies: 2 (tasks 1 x rates 1 x backbones 2 x methods 1)" in out
+    assert json.loads((tmp_path / "plan.json").read_text())["speeds"].keys() == kept["compared"].keys()
 
 
 def test_footprints_are_those_of_a_training(write: Callable[[str], Path], tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Words follow from the claims: better only with its unit, never from seeds or rates, and at equal budgets."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -49,6 +50,21 @@ def method(name: str, gain: float, tasks: tuple[str, ...] = TASKS, **budget: int
         study(name, task, dict.fromkeys(range(3), 50.0 + gain + WIGGLE[(i + SHIFT[name]) % 4]), **budget)
         for i, task in enumerate(tasks)
     ]
+
+
+def test_backbones_of_one_data_set_are_no_units() -> None:
+    """Of one data set on several backbones nothing is said of methods; of several the backbones are averaged."""
+    one, many = [], []
+    for tasks, found in ((TASKS[:1], one), (TASKS, many)):
+        for backbone, shift in (("resnet50", 0.0), ("vit_b_16", 8.0)):
+            for name, gain in (("fine_tune", shift), ("bss", shift + 4.0)):
+                found += [replace(s, backbone=backbone) for s in method(name, gain, tasks)]
+    assert compare_methods([one]).why == UNDECIDED
+    claim = compare_methods([many]).claim
+    assert claim is not None
+    assert claim.units == list(TASKS)
+    assert claim.means["fine_tune"] == pytest.approx(54.0, abs=0.5)
+    assert [len(effect.differences) for effect in claim.effects] == [len(TASKS)]
 
 
 def base(tasks: tuple[str, ...] = TASKS) -> list[StudyResult]:

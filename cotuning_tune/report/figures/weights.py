@@ -14,9 +14,9 @@ NOISE = {2: (0.04, 0.96), 3: (0.03, 0.81), 4: (0.02, 0.72), 5: (0.01, 0.62)}  # 
 Space = dict[str, dict[str, Any]]
 
 
-def read_space(run: RunDir) -> Space:
+def read_space(run: RunDir, backbone: str = "") -> Space:
     """Range or options of every searched parameter, by the key that the trials' values have."""
-    return {key: search for space in searched_of(run).values() for key, search in space.items()}
+    return {key: search for space in searched_of(run, backbone).values() for key, search in space.items()}
 
 
 def _weight_points(study: StudyResult) -> list[tuple[float, float]]:
@@ -111,7 +111,7 @@ def _parallel(study: StudyResult, space: Space) -> dict[str, Any]:
 
 def parallel_figure(run: RunDir, studies: list[StudyResult]) -> Figure:
     """Every trial of one method in one study as a line through its values and its accuracy."""
-    space = read_space(run)
+    spaces = {backbone: read_space(run, backbone) for backbone in {study.backbone for study in studies}}
     return Figure(
         name="parallel",
         title="Parallel coordinates",
@@ -121,7 +121,7 @@ def parallel_figure(run: RunDir, studies: list[StudyResult]) -> Figure:
         x=Axis(""),
         y=Axis("validation accuracy (%)"),
         views={
-            view: [drawn for study in mine if (drawn := _parallel(study, space))["rows"]]
+            view: [drawn for study in mine if (drawn := _parallel(study, spaces[study.backbone]))["rows"]]
             for view, mine in by_view(studies).items()
         },
     )

