@@ -74,7 +74,7 @@ def compared(run_once: Callable[..., Path]) -> RunDir:
 def specs(run: RunDir) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """Drawn values and spec of every trial."""
     configs = [read_json(path) for path in sorted(run.path.glob("studies/*/trials/*/config.json"))]
-    return [(config["values"], config["spec"]) for config in configs]
+    return [(config["values"], config["specs"][0]) for config in configs]
 
 
 def test_every_trial_has_what_it_drew(listed: RunDir) -> None:
