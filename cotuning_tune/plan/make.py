@@ -12,7 +12,7 @@ from cotuning_tune.plan.cost import Plan, make_plan
 from cotuning_tune.plan.inventory import Inventory, take_inventory
 from cotuning_tune.plan.probe import Probe, measure_footprints, run_probe
 from cotuning_tune.plan.speeds import Speed, assumed_speeds, ratio_notes
-from cotuning_tune.training.config import smallest_batch
+from cotuning_tune.training.config import hardest
 from cotuning_tune.training.job import check_batch
 
 
@@ -51,8 +51,8 @@ def _check_batches(experiment: Experiment, inventories: Mapping[str, Inventory])
     config, source = build(TaskConfig, experiment.task, "task"), pretrained(experiment.config.backbone, "random")
     for task, inventory in inventories.items():
         study = Study(task, min(experiment.config.rates), experiment.config.methods[0])
-        spec = experiment.spec(study, smallest_batch(experiment.train), 0)
-        check_batch(spec, source, inventory.at(study.rate, config).train)
+        images = inventory.at(study.rate, config).train
+        check_batch(experiment.spec(study, hardest(experiment.train, images), 0), source, images)
 
 
 def _probed(counted: Plan, probe: Probe) -> Plan:

@@ -16,7 +16,7 @@ from cotuning_tune.methods import Method, method
 from cotuning_tune.models import TransferModel
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.snapshot import Snapshot
-from cotuning_tune.training.config import smallest_batch
+from cotuning_tune.training.config import hardest
 from cotuning_tune.training.job import check_images, forget_tasks, source_of, task_of
 
 ENTRY = 400  # what a file of tensors needs for each besides its values
@@ -34,7 +34,7 @@ def check_studies(experiment: Experiment) -> dict[str, int]:
         spec = experiment.spec(study, {}, 0)
         task, source = task_of(spec), source_of(spec)
         if study.method == experiment.config.methods[0]:
-            check_images(experiment.spec(study, smallest_batch(experiment.train), 0))
+            check_images(experiment.spec(study, hardest(experiment.train, len(task.fit)), 0))
             if study.rate == experiment.config.rates[0]:  # the data set is the same at all rates
                 task.check()
                 task.check_duplicates()

@@ -53,12 +53,13 @@ class InvertedBottleneck(nn.Module):
         self.depthwise = Convolution(wide, wide, kernel, stride, groups=wide)
         self.project = Convolution(wide, outputs, 1)
         self.relu = nn.ReLU6()
+        self.drop_path = nn.Identity()
         self.skip = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
         y = x if self.expand is None else self.relu(self.expand(x))
         y = self.project(self.relu(self.depthwise(y)))
-        return x + y if self.skip else y
+        return x + self.drop_path(y) if self.skip else y
 
 
 def _chain() -> list[nn.Module]:
@@ -114,7 +115,8 @@ def licence(name: str, weights: str) -> str:  # noqa: ARG001 - one file, one bac
 
 def build(name: str, weights: str) -> Pretrained:
     """Normalisation (x - 127) / 128; the calibration temperature of these weights is not published."""
-    backbone = Backbone(_chain(), TAPS, mean=[127.0] * 3, std=[128.0] * 3)
+    drop_paths = {f"{number}.drop_path": number - 1.0 for number in range(1, 1 + sum(stage[0] for stage in STAGES))}
+    backbone = Backbone(_chain(), TAPS, mean=[127.0] * 3, std=[128.0] * 3, drop_paths=drop_paths)
     head = nn.Linear(FEATURES, 1000)
     if weights == "random":
         return Pretrained(name, backbone, head, head_is_trained=False, is_random=True)
