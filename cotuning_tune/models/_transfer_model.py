@@ -107,13 +107,13 @@ class Backbone(nn.Module):
         highest = max(self.drop_paths.values(), default=0.0)
         if rate and not highest:
             raise UserError(
-                f"train.drop_path = {rate}: this backbone has no residual branches that can be dropped; leave it out, or"
-                " take one that has (convnext_tiny, timm/resnet50)",
+                f"train.drop_path = {rate}: this backbone has no residual branches that can be dropped; leave it out,"
+                " or take one that has (convnext_tiny, timm/resnet50)",
                 "train.drop_path",
             )
         for path, share in self.drop_paths.items():
             parent, _, name = path.rpartition(".")
-            setattr(self.chain.get_submodule(parent), name, StochasticDepth(rate * share / highest, "row"))
+            setattr(self.chain.get_submodule(parent), name, StochasticDepth(rate * share / (highest or 1.0), "row"))
 
     def keep_maps(self, maps: dict[str, Tensor]) -> list[RemovableHandle]:
         """From now on each pass writes the map of each stage into ``maps``; the handles end that."""
@@ -194,7 +194,7 @@ class TransferModel(nn.Module):
         return Outputs(self.head(self.dropout(features_BD)), features_BD, maps)
 
     def set_dropout(self, share: float) -> None:
-        """Zero that share of the features before the new head in training, instead of the backbone's own last dropout."""
+        """Zero that share of the features before the new head in training; the backbone's own last dropout is off."""
         chain = self.backbone.chain
         for leaf in reversed([module for module in chain.modules() if next(module.children(), None) is None]):
             if isinstance(leaf, nn.Dropout):
@@ -203,7 +203,7 @@ class TransferModel(nn.Module):
                 break
         for link in chain:
             if hasattr(link, "drop_rate"):  # timm's networks that call it as a function
-                link.drop_rate = 0.0
+                setattr(link, "drop_rate", 0.0)  # noqa: B010 - no attribute that torch's types know
         self.dropout.p = share
 
     def compiled(self) -> Callable[[Tensor], Outputs]:

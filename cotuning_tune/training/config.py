@@ -68,7 +68,8 @@ class TrainConfig:
     augment: Literal["none", "trivialaugment", "randaugment"] = hyper("none", doc="of each image, after crop and flip")
     random_erasing: float = hyper(0.0, doc="share of the images of which a part is made grey")
     drop_path: float = hyper(
-        -1.0, doc="share of the images whose last residual branch is dropped, less before it; -1: as the backbone has it"
+        -1.0,
+        doc="share of the images whose last residual branch is dropped, less before it; -1: as the backbone has it",
     )
     dropout: float = hyper(
         -1.0, doc="share of the features zeroed before the new head; -1: the backbone's own last dropout, if it has one"

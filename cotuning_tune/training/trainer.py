@@ -23,7 +23,6 @@ from cotuning_tune.training import mixing, optim, seeding
 from cotuning_tune.training.config import TrainConfig
 from cotuning_tune.training.order import places
 
-
 REDUCED = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -144,7 +143,8 @@ class Trainer:
         for part in batch.parts(self.config.parts):
             share = len(part.labels) / len(batch.labels)
             terms, right = self.losses(part)
-            self.scaler.scale(sum(terms.values()) * share).backward()  # type: ignore[union-attr]
+            loss = cast(Tensor, sum(terms.values())) * share
+            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             correct = correct + right
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0) + term.detach() * share

@@ -129,7 +129,7 @@ def depths(network: Any) -> dict[str, int]:
 
 
 def drop_paths(name: str) -> dict[str, float]:
-    """Where timm puts a ``DropPath`` and how its rate rises, by the path in a chain of this one link; {} without any."""
+    """Where timm puts a ``DropPath`` and how its rate rises, by the path in a chain of this one link; {} if nowhere."""
     from timm.layers import DropPath
 
     try:
