@@ -35,7 +35,7 @@ def set_to(name: str, rate: float) -> Backbone:
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "convnext_tiny"])
 def test_torchvision_drops_where_it_does(name: str) -> None:
-    """Untouched, the rates are the library's; set, they keep their proportions, and the highest is the one asked for."""
+    """Untouched, the rates are the library's; set, they keep their proportions up to the one asked for."""
     library = list(dropped(torchvision_models.get_model(name, weights=None)).values())
     assert max(library) > 0
     assert list(dropped(pretrained(name, "random").backbone).values()) == library

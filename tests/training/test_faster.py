@@ -92,14 +92,12 @@ def test_a_compiled_training_is_the_same(graphs: list[torch.fx.GraphModule]) -> 
         torch.testing.assert_close(state_too["averaged"][name], value)
 
 
-def test_the_next_training_of_a_process_is_compiled_too(
-    graphs: list[torch.fx.GraphModule], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_next_training_of_a_process_is_compiled_too(graphs: list[torch.fx.GraphModule]) -> None:
     """A worker trains many trials, more than torch compiles one function for."""
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 2)
-    for _ in range(4):
-        trainer = make_trainer(spec_of(compile=True))
-        trainer.losses(trainer.load_batch([0, 1]))
+    with torch._dynamo.config.patch(recompile_limit=2):  # type: ignore[attr-defined]
+        for _ in range(4):
+            trainer = make_trainer(spec_of(compile=True))
+            trainer.losses(trainer.load_batch([0, 1]))
     assert len(graphs) == 4
 
 
