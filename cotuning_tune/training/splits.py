@@ -47,7 +47,7 @@ class SplitJobs:
     def advance(self) -> None:
         """Train and validate one epoch, as ``TrainingJob.advance``.
 
-        The trial's folder is taken too, on whatever split it goes on: it says who trains the trial.
+        The trial's folder is taken too, on whatever split it continues: it says who trains the trial.
         """
         self.jobs[0].claim()
         job = next(job for job in self.jobs if not job.finished)
