@@ -220,6 +220,8 @@ def _of_choice(winner: Winner) -> list[str]:
 def _of_precision(winner: Winner) -> list[str]:
     precision = winner.spec["train"].get("precision", "auto")
     gpus = read_json(winner.run.environment).get("gpus") if winner.run.environment.exists() else []
-    if precision == "bf16" or (precision == "auto" and gpus):
-        return ["It was trained in bfloat16; tests and this model compute in float32: an image near a tie may change."]
+    if precision == "auto" and gpus:
+        precision = "bf16"
+    if name := {"bf16": "bfloat16", "fp16": "float16"}.get(precision):
+        return [f"It was trained in {name}; tests and this model compute in float32: an image near a tie may change."]
     return []

@@ -9,13 +9,14 @@ import fnmatch
 import functools
 import importlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from cotuning_tune.base import discovery
 from cotuning_tune.base.cache import content_key
@@ -41,7 +42,8 @@ class Backbone(nn.Module):
     Takes images [B, 3, C, C] in grey levels 0..255 (uint8 or float) and normalises them itself:
     (x - mean) / std. ``taps``: by stage the path of a convolution in ``chain``, or a ``Tap``; none where
     there are no maps. ``depths``: the layer (from 0) of each parameter by its name in ``chain``, where the family's
-    library says so.
+    library says so. ``drop_paths``: by the path in ``chain`` of what stands at the end of a residual branch, how often
+    the branch is dropped beside the others.
     """
 
     mean: Tensor
@@ -54,9 +56,10 @@ class Backbone(nn.Module):
         mean: list[float],
         std: list[float],
         depths: Mapping[str, int] | None = None,
+        drop_paths: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
-        self.depths = dict(depths or {})
+        self.depths, self.drop_paths = dict(depths or {}), dict(drop_paths or {})
         self.chain = nn.ModuleList(chain)
         self.taps = {stage: tap if isinstance(tap, Tap) else self._at(tap) for stage, tap in taps.items()}
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
@@ -93,9 +96,27 @@ class Backbone(nn.Module):
             x = self.chain[position](x)
         return x
 
-    def forward(self, images_B3CC: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Features [B, D], and the map of each stage."""
-        maps: dict[str, Tensor] = {}
+    def set_drop_path(self, rate: float) -> None:
+        """Drop residual branches in training, each image's by a draw of its own (Huang et al., ECCV 2016).
+
+        The share rises with depth to ``rate``, as the family's library has it rise (in a line from 0). Raises UserError
+        where there is nothing to drop.
+        """
+        from torchvision.ops import StochasticDepth
+
+        highest = max(self.drop_paths.values(), default=0.0)
+        if rate and not highest:
+            raise UserError(
+                f"train.drop_path = {rate}: this backbone has no residual branches that can be dropped; leave it out,"
+                " or take one that has (convnext_tiny, timm/resnet50)",
+                "train.drop_path",
+            )
+        for path, share in self.drop_paths.items():
+            parent, _, name = path.rpartition(".")
+            setattr(self.chain.get_submodule(parent), name, StochasticDepth(rate * share / (highest or 1.0), "row"))
+
+    def keep_maps(self, maps: dict[str, Tensor]) -> list[RemovableHandle]:
+        """From now on each pass writes the map of each stage into ``maps``; the handles end that."""
         handles = []
         for stage, tap in self.taps.items():
 
@@ -103,8 +124,18 @@ class Backbone(nn.Module):
                 maps[stage] = tap.map_of(output)
 
             handles.append(self.tap(stage).register_forward_hook(keep))
+        return handles
+
+    def features(self, images_B3CC: Tensor) -> Tensor:
+        """Features [B, D]."""
+        return self.run(self.normalised(images_B3CC), 0, len(self.chain))
+
+    def forward(self, images_B3CC: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Features [B, D], and the map of each stage."""
+        maps: dict[str, Tensor] = {}
+        handles = self.keep_maps(maps)
         try:
-            features_BD = self.run(self.normalised(images_B3CC), 0, len(self.chain))
+            features_BD = self.features(images_B3CC)
         finally:
             for handle in handles:
                 handle.remove()
@@ -150,14 +181,48 @@ class TransferModel(nn.Module):
         self.backbone = copy.deepcopy(source.backbone)
         self.source_head = copy.deepcopy(source.source_head)
         self.head = nn.Linear(source.source_head.in_features, num_classes)
+        self.dropout = nn.Dropout(0.0)
         with torch.no_grad():
             self.head.weight.normal_(0.0, 0.01, generator=generator)
             self.head.bias.zero_()
 
     def forward(self, images_B3CC: Tensor) -> Outputs:
         """The same in training and in evaluation; ``source_head(outputs.features)`` gives source logits."""
-        features_BD, maps = self.backbone(images_B3CC)
-        return Outputs(self.head(features_BD), features_BD, maps)
+        return self._outputs(*self.backbone(images_B3CC))
+
+    def _outputs(self, features_BD: Tensor, maps: dict[str, Tensor]) -> Outputs:
+        return Outputs(self.head(self.dropout(features_BD)), features_BD, maps)
+
+    def set_dropout(self, share: float) -> None:
+        """Zero that share of the features before the new head in training; the backbone's own last dropout is off."""
+        chain = self.backbone.chain
+        for leaf in reversed([module for module in chain.modules() if next(module.children(), None) is None]):
+            if isinstance(leaf, nn.Dropout):
+                leaf.p = 0.0
+            elif next(leaf.parameters(), None) is not None:
+                break
+        for link in chain:
+            if hasattr(link, "drop_rate"):  # timm's networks that call it as a function
+                setattr(link, "drop_rate", 0.0)  # noqa: B010 - no attribute that torch's types know
+        self.dropout.p = share
+
+    def compiled(self) -> Callable[[Tensor], Outputs]:
+        """``forward`` compiled by torch, with the same weights; no module may be replaced from here on.
+
+        Each shape is compiled by itself: what is computed does not depend on what was seen before. What this process
+        has compiled for former models is let go, for torch compiles one function a few times only.
+        """
+        torch.compiler.reset()
+        kept: dict[str, Tensor] = {}
+        self.backbone.keep_maps(kept)
+
+        def forward(images_B3CC: Tensor) -> Outputs:
+            features_BD = self.backbone.features(images_B3CC)
+            maps = dict(kept)
+            kept.clear()
+            return self._outputs(features_BD, maps)
+
+        return torch.compile(forward, dynamic=False)
 
 
 class Family(Protocol):

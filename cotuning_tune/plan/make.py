@@ -13,7 +13,7 @@ from cotuning_tune.plan.cost import Plan, make_plan
 from cotuning_tune.plan.inventory import Inventory, take_inventory
 from cotuning_tune.plan.probe import Probe, measure_footprints, run_probe
 from cotuning_tune.plan.speeds import Speed, assumed_speeds, ratio_notes
-from cotuning_tune.training.config import smallest_batch
+from cotuning_tune.training.config import hardest
 from cotuning_tune.training.job import check_batch
 
 
@@ -53,8 +53,9 @@ def _check_batches(experiment: Experiment, inventories: Mapping[str, Inventory])
     config, rate = build(TaskConfig, experiment.task, "task"), min(experiment.config.rates)
     studies = [s for s in experiment.studies if s.rate == rate and s.method == experiment.config.methods[0]]
     for study, place in product(studies, experiment.places()):
-        spec = experiment.spec(study, place | smallest_batch(experiment.train_of(study.backbone)), 0)
-        check_batch(spec, pretrained(spec.backbone, "random"), inventories[study.task].at(rate, config).train)
+        images = inventories[study.task].at(rate, config).train
+        spec = experiment.spec(study, place | hardest(experiment.train_of(study.backbone), images), 0)
+        check_batch(spec, pretrained(spec.backbone, "random"), images)
 
 
 def _probed(counted: Plan, probe: Probe) -> Plan:

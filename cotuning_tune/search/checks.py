@@ -18,7 +18,7 @@ from cotuning_tune.models import Pretrained, TransferModel
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.snapshot import Snapshot
 from cotuning_tune.training import TrainingSpec
-from cotuning_tune.training.config import smallest_batch
+from cotuning_tune.training.config import hardest
 from cotuning_tune.training.job import check_images, forget_tasks, source_of, task_of
 
 ENTRY = 400  # what a file of tensors needs for each besides its values
@@ -37,7 +37,8 @@ def check_studies(experiment: Experiment) -> dict[str, int]:
         train = experiment.train_of(study.backbone)
         if study.method == experiment.config.methods[0]:
             for place in experiment.places():
-                check_images(experiment.spec(study, place | smallest_batch(train), 0))
+                images = len(task_of(experiment.spec(study, place, 0)).fit)
+                check_images(experiment.spec(study, place | hardest(train, images), 0))
         for place in experiment.places(largest=True):
             spec = experiment.spec(study, place, 0)
             if study.task not in whole:  # the data set is the same at all rates and sizes

@@ -5,12 +5,14 @@ later is off by default, and off is the published setting bit for bit.
 """
 
 import dataclasses
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.hyper import Choice, Range, Space, at_least, hyper, shares
+from cotuning_tune.hyper import Choice, Parameter, Range, Space, at_least, hyper, shares
 
 
 def _outside(key: str, value: object, wanted: str) -> UserError:
@@ -65,6 +67,13 @@ class TrainConfig:
     cutmix: float = hyper(0.0, doc="the same of cutmix; with mixup, each batch takes one of them")
     augment: Literal["none", "trivialaugment", "randaugment"] = hyper("none", doc="of each image, after crop and flip")
     random_erasing: float = hyper(0.0, doc="share of the images of which a part is made grey")
+    drop_path: float = hyper(
+        -1.0,
+        doc="share of the images whose last residual branch is dropped, less before it; -1: as the backbone has it",
+    )
+    dropout: float = hyper(
+        -1.0, doc="share of the features zeroed before the new head; -1: the backbone's own last dropout, if it has one"
+    )
     freeze: float = hyper(0.0, doc="share of the backbone's layers, from the images on, that stay as they are")
     ema: float = hyper(0.0, doc="of the weights, validated and kept instead of them: its decay a step; 0: off")
     parts: int = hyper(1, doc="that a batch is computed in, for less memory; gradients are summed")
@@ -72,18 +81,30 @@ class TrainConfig:
     epoch: Literal["last", "best"] = hyper(
         "last", doc="whose weights are kept and judged: the last one's, or of the best validation accuracy"
     )
-    precision: Literal["auto", "float32", "bf16"] = hyper("auto", doc="of training; auto: bf16 autocast on a GPU")
+    precision: Literal["auto", "float32", "bf16", "fp16"] = hyper(
+        "auto", doc="of training; auto: bf16 autocast on a GPU; fp16: with a scale of the loss"
+    )
+    compile: bool = hyper(False, doc="the forward and backward pass of training by torch.compile")
 
     def __post_init__(self) -> None:
         at_least(self, "train", epochs=1, iterations=0, interval=0, batch_size=1, mixup=0, cutmix=0, parts=1)
         shares(self, "train", "warmup", "label_smoothing", "ema", whole=False)
         shares(self, "train", "random_erasing", "freeze")
+        for name in ("drop_path", "dropout"):
+            if getattr(self, name) != -1 and not 0 <= getattr(self, name) < 1:
+                raise _outside(name, getattr(self, name), "from 0 to below 1, or -1 (as the backbone has it),")
         if self.interval and not self.iterations:
             raise UserError("train.interval counts with train.iterations alone: give both", "train.interval")
 
     def batch(self, images: int) -> int:
         """Images of every batch of a training split of ``images``."""
         return min(self.batch_size, images)
+
+    def smallest_part(self, images: int) -> int:
+        """Images of the smallest of the parts that every batch is computed in."""
+        batch = self.batch(images)
+        part = math.ceil(batch / self.parts)
+        return batch % part or part
 
     def batches(self, images: int) -> int:
         """Steps of a pass over a training split of ``images``: every batch is full, so the nearest whole number."""
@@ -98,10 +119,28 @@ class TrainConfig:
         return math.ceil(self.iterations / (self.interval or batches)) if self.iterations else self.epochs
 
 
-def smallest_batch(space: Space) -> dict[str, Any]:
-    """Of all that a space of ``TrainConfig`` may draw: its smallest batch, and BatchNorm that trains where it may."""
+def hardest(space: Space, images: int) -> dict[str, Any]:
+    """Of all that a space of ``TrainConfig`` may draw what asks most of a backbone, on a training split of ``images``:
+    the smallest part of a batch, BatchNorm that trains, branches that are dropped, a compiler."""
+
+    def part(sizes: tuple[int, int]) -> int:
+        return TrainConfig(batch_size=sizes[0], parts=sizes[1]).smallest_part(images)
+
     norms = space["batch_norm"].extremes
-    return {"batch_size": min(space["batch_size"].extremes), "batch_norm": "train" if "train" in norms else norms[0]}
+    batch_size, parts = min(itertools.product(_whole(space["batch_size"]), _whole(space["parts"])), key=part)
+    return {
+        "batch_size": batch_size,
+        "parts": parts,
+        "batch_norm": "train" if "train" in norms else norms[0],
+        "drop_path": max(space["drop_path"].extremes),
+        "compile": any(space["compile"].extremes),
+    }
+
+
+def _whole(parameter: Parameter) -> Sequence[int]:
+    """All that a whole number may be."""
+    ends = parameter.extremes
+    return range(ends[0], ends[1] + 1) if isinstance(parameter.search, Range) else ends
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -104,19 +104,33 @@ def check_images(spec: TrainingSpec) -> None:
     except (RuntimeError, AssertionError, ValueError) as problem:
         raise UserError(f"{source.name} cannot take images of task.size = {sides[1]}: {first_line(problem)}") from None
     check_batch(spec, source, len(task.fit))
+    if build(TrainConfig, spec.train, "train").compile:
+        check_compiler(default_device())
+
+
+@functools.lru_cache(maxsize=2)
+def check_compiler(device: torch.device) -> None:
+    """UserError where torch.compile cannot compile even the smallest function for this device."""
+    try:
+        torch.compile(lambda x: x.sin() + 1)(torch.ones(2, device=device))
+    except Exception as problem:
+        said = f"torch.compile does not work here ({first_line(problem)}): leave train.compile out"
+        raise UserError(said, "train.compile") from None
 
 
 def check_batch(spec: TrainingSpec, source: Pretrained, images: int) -> None:
-    """UserError where the backbone cannot train on the batches of a training split of ``images``.
+    """UserError where the backbone cannot train on the batches of a training split of ``images``, as it is told to.
 
     BatchNorm needs two values a channel: one image gives a single one where its map has shrunk to 1 x 1. Two images
     stand for every larger batch.
     """
     train, side = build(TrainConfig, spec.train, "train"), build(TaskConfig, spec.task_config, "task").size
     backbone = copy.deepcopy(source.backbone).train()
+    if train.drop_path > 0:
+        backbone.set_drop_path(train.drop_path)
     if train.batch_norm == "frozen":
         freeze_statistics(backbone)
-    count = min(train.batch(images), 2)
+    count = min(train.smallest_part(images), 2)
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             backbone(torch.zeros(count, 3, side, side, dtype=torch.uint8))
@@ -125,6 +139,9 @@ def check_batch(spec: TrainingSpec, source: Pretrained, images: int) -> None:
         if count > 1:
             raise UserError(said, "task.size") from None
         cause, cure = f"train.batch_size = {train.batch_size}", "a train.batch_size of 2 or more"
+        if train.batch(images) > 1:
+            cause = f"batches of {train.batch(images)} in train.parts = {train.parts} have a part of one image"
+            cure = "fewer parts or another train.batch_size"
         if images == 1:
             split = f"the training split of {spec.task} at {100 * spec.rate:g} %"
             cause, cure = f"{split} has one image, whatever train.batch_size is", "more images"

@@ -45,7 +45,11 @@ class SplitJobs:
         return fmean(accuracies), fmean(losses)
 
     def advance(self) -> None:
-        """Train and validate one epoch, as ``TrainingJob.advance``."""
+        """Train and validate one epoch, as ``TrainingJob.advance``.
+
+        The trial's folder is taken too, on whatever split it continues: it says who trains the trial.
+        """
+        self.jobs[0].claim()
         job = next(job for job in self.jobs if not job.finished)
         job.advance()
         if job.finished and job is not self.jobs[-1]:

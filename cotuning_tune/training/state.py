@@ -79,7 +79,10 @@ def read_state(path: Path, belongs: Callable[[], str]) -> tuple[dict[str, Any] |
 
 
 def remove_states(folder: TrialDir) -> None:
-    """Delete the state, the one before it and the owner, on every validation split: the training has ended."""
-    for part in (folder, *map(TrialDir, folder.path.glob("split[0-9]*"))):
+    """Delete the state, the one before it and the owner, on every validation split: the training has ended.
+
+    The trial's own state goes last: where it is left, this is done again.
+    """
+    for part in (*map(TrialDir, folder.path.glob("split[0-9]*")), folder):
         for path in (part.state, previous(part.state), part.owner):
             path.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ Shapes: B images of a batch, N of the training split, T target classes.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -21,6 +22,8 @@ from cotuning_tune.models import Outputs, TransferModel
 from cotuning_tune.training import mixing, optim, seeding
 from cotuning_tune.training.config import TrainConfig
 from cotuning_tune.training.order import places
+
+REDUCED = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,10 @@ class Trainer:
         self.model, self.method, self.task, self.config = model, method, task, config
         if not method.uses_source_head:
             model.source_head.requires_grad_(False)
+        if config.drop_path >= 0:
+            model.backbone.set_drop_path(config.drop_path)
+        if config.dropout >= 0:
+            model.set_dropout(config.dropout)
         self.frozen = optim.freeze_layers(model.backbone, config.freeze)
         self.optimiser = optim.make_optimiser(config.optim, model, method)
         self.trained, self.still = [p for p in model.backbone.parameters() if p.requires_grad], 0.0
@@ -68,8 +75,11 @@ class Trainer:
         self.steps = config.steps(self.batches)
         self.interval = config.interval or self.batches
         self.seed, self.epoch, self.step = seed, 0, 0
-        bf16 = config.precision == "bf16" or (config.precision == "auto" and self.device.type == "cuda")
-        self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=bf16)
+        kind, precision = self.device.type, config.precision
+        reduced = REDUCED.get("bf16" if precision == "auto" and kind == "cuda" else precision)
+        self.autocast = torch.autocast(kind, reduced or torch.bfloat16, enabled=reduced is not None)
+        self.scaler = torch.amp.GradScaler(kind, enabled=reduced == torch.float16)
+        self.forward: Callable[[Tensor], Outputs] = model.compiled() if config.compile else model
 
     def _to_device(self, images: Tensor) -> Tensor:
         return images.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
@@ -108,7 +118,7 @@ class Trainer:
         Of mixed images a term that reads labels is the mix of both labels' terms; images count by their shares.
         """
         with self.autocast:
-            outputs = self.model(batch.views[0])
+            outputs = self.forward(batch.views[0])
             terms, predicted_B = self._terms(batch, outputs), outputs.logits.detach().argmax(1)
             right = (predicted_B == batch.labels).sum()
             if batch.others is not None:
@@ -119,24 +129,32 @@ class Trainer:
         return terms, right
 
     def train_step(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
-        """One step of the optimiser on a batch; returns what ``losses`` gives, detached, the mean over its parts."""
+        """One step of the optimiser on a batch; returns what ``losses`` gives, detached, the mean over its parts.
+
+        A gradient that overflows (fp16) changes no weight; its step counts.
+        """
         self._network = None
         self.optimiser.zero_grad(set_to_none=True)
+        if max(self.config.drop_path, self.config.dropout) >= 0:
+            torch.manual_seed(seeding.derive_seed(self.seed, "dropout", self.step))
         self.method.draws.generator = seeding.generator_of(self.seed, "method", self.step)
         sums: dict[str, Tensor] = {}
         correct = torch.zeros((), device=self.device)
         for part in batch.parts(self.config.parts):
             share = len(part.labels) / len(batch.labels)
             terms, right = self.losses(part)
-            (sum(terms.values()) * share).backward()  # type: ignore[union-attr]
+            loss = cast(Tensor, sum(terms.values())) * share
+            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             correct = correct + right
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0) + term.detach() * share
+        self.scaler.unscale_(self.optimiser)
         if self.config.optim.clip_norm:
             groups = self.optimiser.param_groups
             clip_grad_norm_([p for group in groups for p in group["params"]], self.config.optim.clip_norm)
         with self.method.stepping(self.model):
-            self.optimiser.step()
+            self.scaler.step(self.optimiser)
+        self.scaler.update()
         if self.averaged:
             self.averaged.update_parameters(self.model)
         return sums, correct
@@ -247,6 +265,7 @@ class Trainer:
         return {
             "model": self.model.state_dict(),
             **({"averaged": self.averaged.state_dict()} if self.averaged else {}),
+            **({"scaler": self.scaler.state_dict()} if self.scaler.is_enabled() else {}),
             "method": method,
             "optimiser": self.optimiser.state_dict(),
             "epoch": self.epoch,
@@ -261,6 +280,8 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         if self.averaged:
             self.averaged.load_state_dict(state["averaged"])
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])
         missing = self.method.load_state_dict(state["method"], strict=False).missing_keys
         rebuilt = tuple(f"{name}." for name in self.method.rebuilt)
         if lost := [key for key in missing if not key.startswith(rebuilt)]:

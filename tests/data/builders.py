@@ -1,4 +1,4 @@
-"""Several processes that open one folder of images at the same moment, some of them killed. Started by test_decoding.
+"""Several processes that open one folder of images at one moment, some killed. Started by test_decoding_together.
 
 python builders.py ROOT SIZE SEED ROUNDS: writes a JSON line for each round. It imports once,
 then forks.

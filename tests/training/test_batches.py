@@ -4,9 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.experiment import parse
+from cotuning_tune.methods import Batch
 from cotuning_tune.search.checks import check_studies
 from cotuning_tune.training import TrainConfig
 from cotuning_tune.training.job import check_batch, source_of
@@ -40,7 +42,7 @@ def text(batch: str = "1", side: int = 8, images: int = 6) -> str:
 
 
 @pytest.mark.parametrize(
-    "batch", ["1", "{ low = 1, high = 8 }", "[4, 1]", "1\nbatch_norm = ['frozen', 'train']"], ids=str
+    "batch", ["1", "{ low = 1, high = 8 }", "[4, 1]", "1\nparts = 2", "1\nbatch_norm = ['frozen', 'train']"], ids=str
 )
 def test_a_batch_of_one_is_refused(batch: str) -> None:
     """Also where it may be drawn alone; the line names the key and every way out."""
@@ -50,7 +52,38 @@ def test_a_batch_of_one_is_refused(batch: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("batch", "side"), [("2", 8), ("[2, 3]", 8), ("1\nbatch_norm = 'frozen'", 8), ("1", 16), ("1", 9)]
+    ("batch", "of"),
+    [("3\nparts = 2", 3), ("4\nparts = [2, 4]", 4), ("{ low = 4, high = 7 }\nparts = 3", 5), ("48\nparts = 4", 10)],
+    ids=str,
+)
+def test_a_part_of_one_is_refused(batch: str, of: int) -> None:
+    """Of any batch and number of parts that may be drawn, also where the split is smaller than the batch."""
+    with pytest.raises(UserError) as caught:
+        check_studies(parse(text(batch), "part"))
+    parts = {3: 2, 4: 4, 5: 3, 10: 4}[of]
+    cause = f"batches of {of} in train.parts = {parts} have a part of one image"
+    assert str(caught.value) == f"{LINE}{cause}; give fewer parts or another train.batch_size, {CURES}"
+
+
+@pytest.mark.parametrize(("images", "size", "parts"), [(20, 10, 4), (20, 8, 3), (5, 48, 2), (20, 3, 8), (20, 6, 1)])
+def test_the_smallest_part(images: int, size: int, parts: int) -> None:
+    """It is the smallest that a batch is cut into."""
+    config = TrainConfig(batch_size=size, parts=parts)
+    batch = Batch((), torch.arange(config.batch(images)), torch.arange(config.batch(images)))
+    assert min(len(part.labels) for part in batch.parts(parts)) == config.smallest_part(images)
+
+
+@pytest.mark.parametrize(
+    ("batch", "side"),
+    [
+        ("4\nparts = 2", 8),
+        ("3\nparts = 2", 16),
+        ("2", 8),
+        ("[2, 3]", 8),
+        ("1\nbatch_norm = 'frozen'", 8),
+        ("1", 16),
+        ("1", 9),
+    ],
 )
 def test_what_can_train_is_not_refused(batch: str, side: int) -> None:
     """Two images, kept statistics, and a map of more than one pixel are batches to train on."""

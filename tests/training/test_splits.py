@@ -1,5 +1,6 @@
 """One configuration on several validation splits: judged by their mean, resumed anywhere to the same bits."""
 
+from pathlib import Path
 from statistics import fmean
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from cotuning_tune.experiment import Experiment, Study, parse
 from cotuning_tune.run.folder import TrialDir
 from cotuning_tune.training import TrainingJob, TrainingSpec
+from cotuning_tune.training.job import task_of
 from cotuning_tune.training.splits import SplitJobs, method_share
 from cotuning_tune.training.state import remove_states
 
@@ -88,6 +90,44 @@ def test_resumed_on_either_split(tmp_path, stops):
             jobs = SplitJobs(specs, TrialDir(tmp_path / "parts"))
     assert without_clock(jobs.history) == without_clock(whole.history)
     assert jobs.kept == whole.kept
+
+
+def test_whoever_goes_on_takes_the_trial(tmp_path):
+    """Also on a later split: who lost a trial, and whether he had begun, is told by the folder of the trial."""
+    folder, owners = TrialDir(tmp_path), []
+    for _ in range(5):
+        SplitJobs(specs_of(), folder).advance()
+        owners.append(folder.owner_token)
+    assert len(set(owners)) == 5
+    assert folder.split(1).owner_token
+
+
+def test_states_are_removed_again_where_that_was_cut_short(tmp_path, monkeypatch):
+    """Whatever file it ended at, the state of the first split is still there to tell of it."""
+    folder, unlink, left = TrialDir(tmp_path), Path.unlink, []
+
+    def stops(path: Path, **options: bool) -> None:
+        left.append(folder.state.exists())
+        unlink(path, **options)
+
+    trained(SplitJobs(specs_of(), folder))
+    monkeypatch.setattr(Path, "unlink", stops)
+    remove_states(folder)
+    assert left == [True] * 4 + [False] * 2
+
+
+@pytest.mark.parametrize("rate", [1.0, 0.5])
+def test_the_splits_are_drawn_from_one_sample(rate):
+    """Each splits the same images, holds out as many of each class, others than the other splits, and none to test."""
+    experiment = parse(TEXT.format(epoch="last"), "split")
+    tasks = [task_of(experiment.spec(Study("synthetic", rate, "l2_sp"), {}, 0, split)) for split in range(4)]
+    first, tested = tasks[0], set(tasks[0].open_test().names)
+    for task in tasks:
+        assert set(task.train.names).isdisjoint(task.val.names)
+        assert {*task.train.names, *task.val.names} == {*first.train.names, *first.val.names}
+        assert task.val.labels_N.bincount().equal(first.val.labels_N.bincount())
+        assert tested.isdisjoint([*task.train.names, *task.val.names])
+    assert len({frozenset(task.val.names) for task in tasks}) == 4
 
 
 def test_one_split_is_its_job_alone(tmp_path):

@@ -1,5 +1,6 @@
 """What came after the published training: each option does what its name says, and resumes to the last bit."""
 
+import functools
 import math
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.training import OptimConfig, TrainConfig
 from cotuning_tune.training.job import make_trainer
-from cotuning_tune.training.mixing import Mix, augment, draw_mix
+from cotuning_tune.training.mixing import GREY, Mix, augment, draw_mix
 from cotuning_tune.training.optim import class_weights, factor
 from tests.training.test_trainer import copied, spec_of
 
@@ -32,6 +33,10 @@ EVERYTHING = {
     "freeze": 0.4,
     "ema": 0.9,
     "parts": 2,
+    "drop_path": 0.3,
+    "dropout": 0.2,
+    "precision": "fp16",
+    "compile": True,
 }
 
 
@@ -39,8 +44,10 @@ EVERYTHING = {
     "method", ["fine_tune", "bi_tuning", "co_tuning", "knn", "lora", "spd", "wise_ft", "gradual_unfreezing"]
 )
 @pytest.mark.parametrize("after", [1, 2])
-def test_resume_is_exact_with_everything_on(method: str, after: int) -> None:
+@pytest.mark.usefixtures("residual")
+def test_resume_is_exact_with_everything_on(method: str, after: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the state of any epoch the weights, their average and the losses are those of a training never stopped."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
     straight, first = (make_trainer(spec_of(method, **EVERYTHING)) for _ in range(2))
     rows = [straight.train_epoch() for _ in range(3)]
     for _ in range(after):
@@ -238,6 +245,18 @@ def test_augmentation_of_each_image(kind: str) -> None:
     assert (found.shape, found.dtype) == (batch.shape, torch.uint8)
     assert len({image.numpy().tobytes() for image in found}) > (4 if kind != "none" else 2)
     assert augment(batch, "none", 0.0, 0) is batch
+
+
+def test_share_of_the_erased_images() -> None:
+    """So many images have a grey part, which is a rectangle; all else is as it was."""
+    images = torch.zeros(600, 3, 16, 16, dtype=torch.uint8)
+    erased = augment(images, "none", 0.3, 0, "images", 1)
+    changed = erased != images
+    assert changed.flatten(1).any(1).float().mean().item() == pytest.approx(0.3, abs=0.05)
+    assert set(erased.unique().tolist()) == {0, GREY}
+    for image in changed[changed.flatten(1).any(1)]:
+        rows, columns = image.any(0).any(1), image.any(0).any(0)
+        assert image.equal((rows[:, None] & columns[None]).expand(3, -1, -1))
 
 
 @pytest.mark.parametrize(

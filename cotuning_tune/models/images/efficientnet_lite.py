@@ -56,12 +56,13 @@ class InvertedBottleneck(nn.Module):
         self.depthwise = Convolution(wide, wide, kernel, stride, groups=wide)
         self.project = Convolution(wide, outputs, 1)
         self.relu = nn.ReLU6()
+        self.drop_path = nn.Identity()
         self.skip = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
         y = x if self.expand is None else self.relu(self.expand(x))
         y = self.project(self.relu(self.depthwise(y)))
-        return x + y if self.skip else y
+        return x + self.drop_path(y) if self.skip else y
 
 
 def repeats_of(name: str) -> list[int]:
@@ -88,7 +89,9 @@ def _backbone(name: str) -> Backbone:
         ends.append(len(chain) - 1)
     chain.append(nn.Sequential(Convolution(inputs, FEATURES, 1), nn.ReLU6()))
     taps = {f"stage{number}": f"{ends[stage]}.project.conv" for number, stage in enumerate(TAPPED, 1)}
-    return Backbone([*chain, nn.AdaptiveAvgPool2d(1), nn.Flatten()], taps, mean=[127.0] * 3, std=[128.0] * 3)
+    drop_paths = {f"{number}.drop_path": number - 1.0 for number in range(1, 1 + sum(repeats_of(name)))}
+    chain += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return Backbone(chain, taps, mean=[127.0] * 3, std=[128.0] * 3, drop_paths=drop_paths)
 
 
 def _convolution_keys(theirs: str, norm: str, ours: str) -> dict[str, str]:

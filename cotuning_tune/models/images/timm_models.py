@@ -128,6 +128,18 @@ def depths(network: Any) -> dict[str, int]:
     return found if found.keys() == {f"0.{name}" for name, _ in network.named_parameters()} else {}
 
 
+def drop_paths(name: str) -> dict[str, float]:
+    """Where timm puts a ``DropPath`` and how its rate rises, by the path in a chain of this one link; {} if nowhere."""
+    from timm.layers import DropPath
+
+    try:
+        with torch.device("meta"):
+            twin = _timm().create_model(name.removeprefix(PREFIX), drop_path_rate=0.1)
+    except Exception:
+        return {}
+    return {f"0.{path}": module.drop_prob for path, module in twin.named_modules() if isinstance(module, DropPath)}
+
+
 def licence(name: str, weights: str) -> str:
     """Where timm names one of its published weights."""
     published = None if weights else _timm().get_pretrained_cfg(name.removeprefix(PREFIX))
@@ -158,6 +170,7 @@ def build(name: str, weights: str) -> Pretrained:
         mean=[255 * value for value in config["mean"]],
         std=[255 * value for value in config["std"]],
         depths=depths(network),
+        drop_paths=drop_paths(name),
     )
     return Pretrained(
         name,

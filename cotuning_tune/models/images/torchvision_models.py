@@ -188,9 +188,13 @@ def _end_of(link: nn.Module, position: int, last: str, channels: int) -> Tap:
 
 def assemble(network: nn.Module) -> Backbone:
     """A network whose head was taken out as a backbone, in evaluation mode."""
+    from torchvision.ops import StochasticDepth
+
     chain = chain_of(network.eval())
+    named = nn.ModuleList(chain).named_modules()
+    drop_paths = {path: module.p for path, module in named if isinstance(module, StochasticDepth)}
     with torch.no_grad():
-        return Backbone(chain, taps_of(chain, fixed_side(network) or SIDE), MEAN, STD)
+        return Backbone(chain, taps_of(chain, fixed_side(network) or SIDE), MEAN, STD, drop_paths=drop_paths)
 
 
 def build(name: str, weights: str) -> Pretrained:
