@@ -65,7 +65,8 @@ def _check_lists(config: ExperimentConfig) -> None:
 def _check(config: ExperimentConfig) -> None:
     _check_lists(config)
     models.family_of(config.backbone, "experiment.backbone")
-    at_least(config, "experiment", source_val_images=1, trials=1, val_splits=1, searches=0)
+    least_trials = 0 if config.hours else 1
+    at_least(config, "experiment", hours=0, source_val_images=1, trials=least_trials, val_splits=1, searches=0)
     _check_aim(config)
     check_name(config.name, "the run's name", "--name, or name in [experiment]", "experiment.name")
     for name in config.tasks:
@@ -80,6 +81,9 @@ def _check_aim(config: ExperimentConfig) -> None:
         if config.searches:
             raise UserError("experiment.searches counts with aim = 'methods' alone", "experiment.searches")
         return
+    if config.hours:
+        problem = "experiment.hours counts with aim = 'model' alone: many searches share trials out, the same for each"
+        raise UserError(problem, "experiment.hours")
     count = searches_of(config)
     if config.searches == 1 or count < 2 or config.trials < 2 * count:
         problem = (
@@ -138,7 +142,8 @@ def _parse(tables: dict[str, Any], text: str, name: str, base: Path) -> Experime
             raise UnknownKeyError(key, "", TABLES)
         if not isinstance(value, Mapping):
             raise UserError(f"{key} = {value!r}: [{key}] is a table", key)
-    values = _pinned(ExperimentConfig, {"name": name, **tables.get("experiment", {})}, "experiment")
+    asked = {"name": name, **tables.get("experiment", {})}
+    values = _pinned(ExperimentConfig, {"trials": 0, **asked} if asked.get("hours") else asked, "experiment")
     if Path(values["weights"]).suffix:
         values["weights"] = _absolute(base, values["weights"], "experiment.weights")
     config = build(ExperimentConfig, values, "experiment")
