@@ -127,6 +127,14 @@ def test_a_search_for_a_model(experiment: Experiment) -> None:
         assert (other.rule, other.confirmations) == (rule, 0)
 
 
+def test_hours_limit_in_place_of_trials_or_beside_them() -> None:
+    """With hours alone there is no number of trials; the three best are confirmed all the same."""
+    found = parse(TEXT.replace("trials = 4", "hours = 8"), "x")
+    assert (found.config.hours, found.trials, found.confirmations) == (8.0, 0, 3)
+    both = parse(TEXT.replace("trials = 4", "hours = 8\ntrials = 2"), "x")
+    assert (both.config.hours, both.trials, both.confirmations) == (8.0, 2, 2)
+
+
 def _methods(keys: str) -> Experiment:
     return parse(TEXT.replace("trials = 4", f'aim = "methods"\n{keys}'), "x")
 
@@ -233,6 +241,10 @@ def test_weights(tmp_path: Path, given: str, kept: str) -> None:
         ("trials = 4", 'trials = "many"', 6, ["experiment.trials", "'many'", "whole number"]),
         ("trials = 4", "trials = 0", 6, ["at least 1"]),
         ("trials = 4", "trials = [4, 8]", 6, ["cannot be searched"]),
+        ("trials = 4", "hours = -1", 6, ["experiment.hours", "at least 0"]),
+        ("trials = 4", "hours = nan", 6, ["experiment.hours", "at least 0"]),
+        ("trials = 4", "hours = 0\ntrials = 0", 7, ["experiment.trials", "at least 1"]),
+        ("trials = 4", "hours = 8\naim = 'methods'", 6, ["experiment.hours", "aim = 'model'"]),
         ("trials = 4", "val_splits = 0", 6, ["val_splits = 0", "at least 1"]),
         ("trials = 4", "val_splits = 2\npruner = 'asha'", 6, ["val_splits = 2", "pruner = 'none'"]),
         ("trials = 4", "searches = 4", 6, ["experiment.searches", "aim = 'methods'"]),

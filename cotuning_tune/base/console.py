@@ -33,15 +33,21 @@ class ProgressLine:
         self.start = time.monotonic()
         self._shown, self._width, self._last_done = 0.0, 0, -1
 
-    def _eta(self, done: int, total: int, before: int, share: float) -> str:
-        elapsed, fresh = time.monotonic() - self.start, done - before + share
+    def _eta(self, done: int, total: int, before: int, share: float, until: float) -> str:
+        now = time.monotonic()
+        elapsed, fresh = now - self.start, done - before + share
+        if now < until:
+            return f"new trials for {duration(until - now)}"
         if done >= total:
             return f"took {duration(elapsed)}"
         return f"ETA {duration(elapsed / fresh * max(total - done - share, 0))}" if fresh > 0 else "ETA unknown"
 
-    def show(self, done: int, total: int, detail: str, before: int = 0, share: float = 0.0) -> None:
-        """For the estimate: ``before``, how much was done at the start, ``share``, how much of what is under way."""
-        text = f"{self.what}: {done}/{total} · {detail} · {self._eta(done, total, before, share)}"
+    def show(self, done: int, total: int, detail: str, before: int = 0, share: float = 0.0, until: float = 0.0) -> None:
+        """For the estimate: ``before``, how much was done at the start, ``share``, how much of what is under way.
+
+        ``until``: the total grows until then, by the monotonic clock.
+        """
+        text = f"{self.what}: {done}/{total} · {detail} · {self._eta(done, total, before, share, until)}"
         now = time.monotonic()
         if self.live:
             text = text[: shutil.get_terminal_size().columns - 1]  # a wrapped line cannot be written over

@@ -43,8 +43,8 @@ def _plan(options: argparse.Namespace) -> int:
     from cotuning_tune.plan.write import lines_of, method_table, missing_lines, plan_json, repeat_line
     from cotuning_tune.run.folder import check_searches
 
-    check_searches(options.repeat_search)
     experiment = with_options(read_experiment(options.experiment), options)
+    check_searches(options.repeat_search, experiment.config.hours)
     if experiment.searches > 1 and options.repeat_search > 1:
         raise UserError("--repeat-search repeats a search for a model; with aim = 'methods' there are many already")
     plan = plan_of(

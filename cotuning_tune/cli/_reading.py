@@ -78,13 +78,15 @@ def _status(options: argparse.Namespace) -> int:
     from cotuning_tune.run.lock import holder
     from cotuning_tune.search.checks import disk_line
     from cotuning_tune.search.driver import load_experiment
-    from cotuning_tune.search.status import repeats_table, status_table
+    from cotuning_tune.search.status import repeats_table, status_table, time_line
 
     run = RunDir.open(options.run)
     experiment = load_experiment(run)
     print(status_table(run, experiment).markdown())
     if run.searches > 1:
         print(f"\n{run.searches} searches in all; the first one is the run itself\n{repeats_table(run).markdown()}\n")
+    if line := time_line(run, experiment):
+        print(line)
     print(disk_line(run, experiment))
     owner = holder(run)
     if owner:

@@ -67,10 +67,13 @@ def add(commands: Commands) -> None:
         if name == "resume":
             add_aim(resumed)
         resumed.set_defaults(call=_resume, trials=None)
-    text = "give every study of a run, finished or running, the same number of further trials"
+    text = "give every study of a run, finished or running, the same number of further trials, or its search more hours"
     extend = commands.add_parser("extend", help=text, description=text)
     extend.add_argument("run", metavar="RUN", help="folder of the run")
-    extend.add_argument("--trials", type=int, help="how many more trials each study gets")
+    more = extend.add_mutually_exclusive_group()
+    more.add_argument("--trials", type=int, metavar="N", help="how many more trials each study gets")
+    text = "how many more hours the search gets, where the experiment gives it hours"
+    more.add_argument("--hours", type=float, metavar="H", help=text)
     add_aim(extend)
     _add_cluster(extend)
     extend.set_defaults(call=_extend)
@@ -154,13 +157,17 @@ def _start(options: argparse.Namespace) -> int:
 def _resume(options: argparse.Namespace) -> int:
     from cotuning_tune.pipeline import Request
     from cotuning_tune.pipeline.request import experiment_of
+    from cotuning_tune.run.budget import Budget
 
     run, experiment = experiment_of(options.run)
     small = 0
     if vars(options).get("aim") and options.aim != experiment.config.aim:
         if options.aim == "model":
             raise UserError(f"{run.path} compares methods: for the best model start a new run (--aim model --name NEW)")
-        small = options.trials or experiment.config.trials
+        had = Budget(run, experiment.config.trials, experiment.config.hours).over or experiment.config.trials
+        if not (small := options.trials or had):
+            number = f"how many trials the searches share out: cotuning-tune extend {run.path} --aim methods --trials N"
+            raise UserError(f"the hours of {run.path} are not used yet: say {number}")
     return _carry_out(
         Request(
             experiment=decoding(experiment, options),
@@ -180,12 +187,16 @@ def _extend(options: argparse.Namespace) -> int:
 
     run, experiment = experiment_of(options.run)
     if options.aim and options.aim != experiment.config.aim:
+        if options.hours is not None:
+            raise UserError("--hours: small searches share trials out: --trials N")
         return _resume(options)
-    if options.trials is None:
-        raise UserError("--trials N is needed: how many more trials each study gets")
-    growth = extend(run, options.trials, accept_data_change=options.accept_data_change)
+    if options.trials is None and options.hours is None:
+        raise UserError("--trials N is needed: how many more trials each study gets (or --hours H, for the search)")
+    changed = options.accept_data_change
+    growth = extend(run, options.trials or 0, hours=options.hours, accept_data_change=changed)
     where = f"{run.path} and of its repeats" if growth.repeats else run.path
-    print(f"each study of {where} now has a budget of {growth.trials} trials")
+    has = f"{growth.hours:g} hours of search in all" if growth.hours else f"a budget of {growth.trials} trials"
+    print(f"each study of {where} now has {has}")
     if growth.driven:
         print(f"the driver that holds the run takes them over (if it has died: cotuning-tune resume {run.path})")
         return 0

@@ -1,9 +1,10 @@
 """What the terminal shows of a run: one more observer of its events."""
 
 import sys
+import time
 from functools import singledispatchmethod
 
-from cotuning_tune.base.console import ProgressLine, best_of
+from cotuning_tune.base.console import ProgressLine, best_of, duration
 from cotuning_tune.run.events import (
     Ended,
     EpochEnded,
@@ -45,9 +46,9 @@ class Terminal:
         if standing.stage == "report":
             return
         if standing.stage == "search":
-            print(
-                f"{event.path}: {studies} studies, {standing.budget} trials, {event.concurrent} at a time", flush=True
-            )
+            left = standing.until - time.monotonic()
+            trials = f"new trials for {duration(max(left, 0.0))}" if standing.until else f"{standing.budget} trials"
+            print(f"{event.path}: {studies} studies, {trials}, {event.concurrent} at a time", flush=True)
         else:
             print(f"{event.path}: {standing.retrain_budget} seeds, {event.concurrent} at a time", flush=True)
         self._line = ProgressLine(sys.stdout, f"{standing.stage}{which}")
@@ -94,7 +95,7 @@ class Terminal:
         failed = f" · {now.failed} failed" if now.failed else ""
         if now.stage == "search":
             detail = f"{now.running} running{failed} · {best_of(now.best)}"
-            self._line.show(now.done, now.budget, detail, self._before, now.share)
+            self._line.show(now.done, now.budget, detail, self._before, now.share, now.until)
         else:
             self._line.show(now.retrained, now.retrain_budget, f"{now.running} running · {self._last}", self._before)
 

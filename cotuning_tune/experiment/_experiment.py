@@ -38,7 +38,8 @@ class ExperimentConfig:
     weights: str = hyper("", doc="of the backbone: '' published, a file, 'random'")
     source_val: str = hyper("", path=True, doc="folder of the source classes' images, to calibrate the source head")
     source_val_images: int = hyper(2000, doc="at most so many of them")
-    trials: int = hyper(32, doc="for every method alike")
+    trials: int = hyper(32, doc="for every method alike; 0, the default with hours: as many as these give")
+    hours: float = hyper(0.0, doc="new trials are drawn for so long, for every method alike; 0: until there are trials")
     seeds: tuple[int, ...] = hyper((0, 1, 2), doc="of the retraining")
     aim: Literal["model", "methods"] = hyper(
         "model", doc="model: one search, the best model; methods: many small ones, which method is better"
@@ -154,7 +155,7 @@ class Experiment:
 
     @property
     def trials(self) -> int:
-        """Trials of each study in one search."""
+        """Trials of each study in one search; 0: as many as its hours give."""
         return self.config.trials // self.searches
 
     @property
@@ -171,7 +172,7 @@ class Experiment:
     @property
     def confirmations(self) -> int:
         """Trainings of each study on another validation split, at most."""
-        return min(TOP, self.trials) if self.rule == "confirm" else 0
+        return min(TOP, self.trials or TOP) if self.rule == "confirm" else 0
 
     def train_of(self, backbone: str) -> Space:
         """The space of the training in the studies of a backbone."""

@@ -99,7 +99,8 @@ def _check_backbones(config: ExperimentConfig, searched: Parameter) -> None:
 
 def _check(config: ExperimentConfig) -> None:
     _check_lists(config)
-    at_least(config, "experiment", source_val_images=1, trials=1, val_splits=1, searches=0)
+    least_trials = 0 if config.hours else 1
+    at_least(config, "experiment", hours=0, source_val_images=1, trials=least_trials, val_splits=1, searches=0)
     _check_aim(config)
     check_name(config.name, "the run's name", "--name, or name in [experiment]", "experiment.name")
     for name in config.tasks:
@@ -114,6 +115,9 @@ def _check_aim(config: ExperimentConfig) -> None:
         if config.searches:
             raise UserError("experiment.searches counts with aim = 'methods' alone", "experiment.searches")
         return
+    if config.hours:
+        problem = "experiment.hours counts with aim = 'model' alone: many searches share trials out, the same for each"
+        raise UserError(problem, "experiment.hours")
     count = searches_of(config)
     if config.searches == 1 or count < 2 or config.trials < 2 * count:
         problem = (
@@ -173,6 +177,7 @@ def _parse(tables: dict[str, Any], text: str, name: str, base: Path) -> Experime
         if not isinstance(value, Mapping):
             raise UserError(f"{key} = {value!r}: [{key}] is a table", key)
     asked = {"name": name, **tables.get("experiment", {})}
+    asked = {"trials": 0, **asked} if asked.get("hours") else asked
     values, backbone = _but_one(ExperimentConfig, asked, "experiment", BACKBONE)
     if Path(values["weights"]).suffix:
         values["weights"] = _absolute(base, values["weights"], "experiment.weights")

@@ -1,4 +1,4 @@
-"""More trials for a run that exists."""
+"""More trials, or more hours, for a run that exists."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from cotuning_tune.training.job import forget_tasks
 
 @dataclass(frozen=True)
 class Growth:
-    """How many trials each study shall have now; ``driven``: a driver is at work and takes them over.
+    """What each study shall have now, ``trials`` or ``hours``; ``driven``: a driver is at work and takes them over.
 
     ``repeats``: whether those of the run's repeats have them too: small searches beside it keep theirs.
     """
@@ -23,14 +23,16 @@ class Growth:
     trials: int
     driven: bool
     repeats: bool = False
+    hours: float = 0.0
 
 
-def extend(run: RunDir, more: int, *, accept_data_change: bool = False) -> Growth:
+def extend(run: RunDir, more: int = 0, *, hours: float | None = None, accept_data_change: bool = False) -> Growth:
     """Give every study of a run ``more`` trials, its repeats' too; small searches beside a run stay as they are.
 
-    Searches that share trials out take an equal part each. Raises UserError for less than one, for a number that
-    cannot be shared out, for a repeat alone, where several searches are being worked on, and for other data than
-    those the run began with.
+    ``hours``: more of them for the search, in place of trials. Searches that share trials out take an equal part
+    each. Raises UserError for less than one, for a number that cannot be shared out, for a repeat alone, where several
+    searches are being worked on, where the run ends by the other number alone, and for other data than those the run
+    began with.
     """
     experiment = load_experiment(run)
     if more % experiment.searches:
@@ -49,5 +51,7 @@ def extend(run: RunDir, more: int, *, accept_data_change: bool = False) -> Growt
         forget_tasks()
         for task, snapshot in snapshots(experiment).items():
             check(run, task, snapshot)
+    if hours is not None:
+        return Growth(0, driven, hours=budget.extend_hours(run, experiment.config.hours, hours))
     trials = budget.extend(run, experiment.trials, more // experiment.searches)
     return Growth(trials, driven, run.searches > 1 and not small_trials(run))

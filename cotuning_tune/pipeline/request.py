@@ -77,7 +77,7 @@ class Request:
     accept_data_change: bool = False
 
     def __post_init__(self) -> None:
-        check_searches(self.searches)
+        check_searches(self.searches, self.experiment.config.hours)
         check_name(self.experiment.name, "the run's name", "--name")
 
     def opened(self) -> tuple[RunDir, dict[str, int] | None]:

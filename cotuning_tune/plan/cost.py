@@ -1,6 +1,8 @@
 """The arithmetic of a plan: counts, seconds and bytes of every study, and their sums. Measures nothing."""
 
 import dataclasses
+import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -196,6 +198,23 @@ def _notes(experiment: Experiment, inventories: Mapping[str, Inventory]) -> list
     return notes
 
 
+def _within_hours(
+    experiment: Experiment, studies: Iterable[StudyCost], concurrency: ConcurrencyPlan
+) -> tuple[Experiment, list[str]]:
+    """The experiment with about as many trials as its hours give, and what is to be said of that."""
+    c = experiment.config
+    if not c.hours:
+        return experiment, []
+    seconds = sum(cost.trial_s for cost in studies) * c.val_splits / concurrency.trials  # of a trial for each study
+    if seconds:
+        trials = min(math.ceil(3600 * c.hours / seconds), c.trials or sys.maxsize)
+        note = f"experiment.hours = {c.hours:g}: time for about {trials} trial(s) per study, planned with as many"
+    else:
+        trials = c.trials or 1
+        note = f"experiment.hours = {c.hours:g}: without a speed planned with {trials} trial(s) per study"
+    return dataclasses.replace(experiment, config=dataclasses.replace(c, trials=trials)), [note]
+
+
 def make_plan(
     experiment: Experiment,
     inventories: Mapping[str, Inventory],
@@ -207,4 +226,5 @@ def make_plan(
     config = build(TaskConfig, experiment.task, "task")
     parts = {(t, rate): inventories[t].at(rate, config) for t in inventories for rate in experiment.config.rates}
     studies = [_cost(experiment, c, parts[c.task, c.rate], speeds.get(c.learner)) for c in experiment.studies]
-    return Plan(experiment, inventories, studies, speeds, footprints, concurrency, _notes(experiment, inventories))
+    planned, told = _within_hours(experiment, studies, concurrency)
+    return Plan(planned, inventories, studies, speeds, footprints, concurrency, [*told, *_notes(planned, inventories)])

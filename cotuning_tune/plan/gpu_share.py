@@ -118,7 +118,7 @@ def open_trainings(runs: Sequence[RunDir], experiment: Experiment) -> int:
     again = studies * experiment.confirmations
     for run in runs:
         trials, seeds = (len(list(run.studies_folder.glob(f"*/{of}/*/result.json"))) for of in ("trials", "retrain"))
-        drawn = studies * Budget(run, experiment.trials).trials - trials
+        drawn = studies * Budget(run, experiment.trials, experiment.config.hours).most - trials
         counts += [drawn, min(again, drawn + again), studies * len(experiment.seeds) - seeds]
     return max(counts)
 

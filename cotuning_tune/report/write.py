@@ -36,6 +36,7 @@ from cotuning_tune.report.repeats import (
 )
 from cotuning_tune.report.reproduce import environment_table, reproduce_table
 from cotuning_tune.report.results import StudyResult, device_of, methods_of, read_studies, read_tables
+from cotuning_tune.run.budget import Budget, growth
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.snapshot import read_record
 
@@ -128,9 +129,19 @@ def _equality_remark(studies: list[StudyResult], rule: str) -> str:
 
 def _growth_remark(run: RunDir) -> list[str]:
     """When the run was extended: what was chosen before may have been seen on the test split."""
-    grown = read_json(run.budget)["grown"] if run.budget.exists() else []
-    steps = " -> ".join([str(grown[0]["from"]), *(str(step["to"]) for step in grown)]) if grown else ""
-    return [f"The run was extended: {steps} trials per study; every study grew alike."] if grown else []
+    told = []
+    for of, what in (("trials", "trials per study; every study grew alike"), ("hours", "hours of search")):
+        if grown := [step for step in growth(run) if step.get("of", "trials") == of]:
+            steps = " -> ".join(f"{number:g}" for number in (grown[0]["from"], *(step["to"] for step in grown)))
+            told.append(f"The run was extended: {steps} {what}.")
+    return told
+
+
+def _hours_remark(run: RunDir, hours: float) -> list[str]:
+    """That the search's hours gave the number of trials."""
+    size = Budget(run, 0, hours)
+    had = f"The {size.hours:g} hours of the search gave every study {size.over} trial(s)"
+    return [f"{had}: a round that has begun is finished."] if size.over else []
 
 
 def _no_methods(run: RunDir, comparisons: Comparisons) -> str:
@@ -164,6 +175,7 @@ def build_report(run: RunDir, aim: str = "", head_of: HeadOf | None = None) -> R
         _equality_remark(shown, asked["experiment"].get("pruner", "")),
         *searches_remarks(run, searches, head_of),
         *audit_remarks(run, studies, audits, head_of),
+        *_hours_remark(run, asked["experiment"].get("hours", 0.0)),
         *_growth_remark(run),
         *published_remarks(asked, studies),
         *data_remarks(data),

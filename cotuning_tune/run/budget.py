@@ -1,43 +1,121 @@
-"""How many trials each study of a run shall have: the experiment's number, grown by ``extend``."""
+"""How many trials each study of a run shall have: the experiment's number, as many as its hours give, or both.
+
+Hours are spent by rounds of one trial for each study. A round that has begun is finished, so the studies of a run
+always have the same number.
+"""
 
 import json
+import logging
+import sys
 import time
+from collections.abc import Callable
+from math import inf
 from typing import TypedDict
 
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.base.files import write_json
+from cotuning_tune.base.files import read_json, write_json
+from cotuning_tune.run.clock import Clock, monotonic
 from cotuning_tune.run.folder import RunDir
 
+log = logging.getLogger(__name__)
 LOOK_S = 5.0  # each look is a request to an object store
+HOUR = 3600.0
 
 
 class Budget:
     """The number of trials per study, which may grow meanwhile: seen after some seconds, or by ``look`` at once.
 
-    ``asked``: the experiment's number.
+    ``trials`` and ``hours``: the experiment's numbers, 0 for no limit; of two, whichever comes first. ``say`` is
+    told in one line when the hours are used.
     """
 
-    def __init__(self, run: RunDir | None, asked: int) -> None:
-        self.run, self._trials = run, asked
+    def __init__(
+        self, run: RunDir | None, trials: int, hours: float = 0.0, say: Callable[[str], None] = log.warning
+    ) -> None:
+        self.run, self._trials, self.hours, self.say = run, trials, hours, say
+        self.clock = Clock(run)
+        self._rounds = 1
+        self._used: _Used | None = read_json(run.time_used) if run and run.time_used.exists() else None
         self.look()
 
     @property
     def trials(self) -> int:
+        """How many each study shall have; before the hours are used, the rounds that have begun."""
         if time.monotonic() - self._looked > LOOK_S:
             self.look()
-        return self._trials
+        return self.over or self._rounds if self.hours else self._trials
+
+    @property
+    def over(self) -> int:
+        """The number that was fixed when the present hours were used; 0 before."""
+        return self._used["trials"] if self._used and self._used["hours"] == self.hours else 0
+
+    @property
+    def most(self) -> int:
+        """How many each study will have at most."""
+        return self.over or self._trials or sys.maxsize
+
+    @property
+    def until(self) -> float:
+        """When the hours will be used, on this process's monotonic clock; 0 where no round will begin any more."""
+        drawing = self.hours and self._rounds < self.most
+        return monotonic() + HOUR * self.hours - self.clock.seconds if drawing else 0.0
 
     def look(self) -> None:
         """Read it again: before anything is done that more trials would make wrong."""
         self._looked = time.monotonic()
         if self.run is not None and (grown := _read(self.run)):
-            self._trials = grown["trials"]
+            self._trials, self.hours = grown.get("trials", self._trials), grown.get("hours", self.hours)
+
+    def reached(self, drawn: int) -> None:
+        """A study has drawn so many: the round of that number has begun."""
+        self._rounds = max(self._rounds, drawn)
+
+    def settle(self, fewest: int) -> None:
+        """See how many there shall be, before a trial is handed out or the search ends.
+
+        Where each study has drawn alike (``fewest``) and time is left, the next round begins. Else the number is
+        fixed, on disk before anything is done that a further trial would make wrong.
+        """
+        if fewest >= self.trials:
+            self.look()
+        if not self.hours or self.over:
+            return
+        self.clock.start()
+        if fewest < self._rounds:
+            return
+        if self.clock.seconds >= HOUR * self.hours:
+            self._end()
+        elif self._rounds < self.most:
+            self._rounds += 1
+        else:
+            self.clock.stop()
+
+    def _end(self) -> None:
+        """The hours are used; what ran beyond them is not counted, so that an extension has its full length."""
+        self.clock.stop(HOUR * self.hours)
+        self.clock.keep()
+        used: _Used = {"hours": self.hours, "trials": self._rounds, "time": time.time()}
+        if run := self.run:
+            run.insist(lambda: write_json(run.time_used, used))
+        self._used = used
+        had = "one trial: there was no time for a second" if self._rounds == 1 else f"{self._rounds} trials"
+        self.say(f"the {self.hours:g} hours of the search are used: every study has {had}")
 
 
-class _Grown(TypedDict):
-    """What ``extend`` keeps: the number of trials per study, and each step to it."""
+class _Used(TypedDict):
+    """``time_used.json``: at how many hours the search ended, with how many trials per study, and when."""
+
+    hours: float
+    trials: int
+    time: float
+
+
+class _Grown(TypedDict, total=False):
+    """What ``extend`` keeps: the trials per study, the hours, where these have grown; each step to them."""
 
     trials: int
+    hours: float
     grown: list[dict[str, object]]
 
 
@@ -50,7 +128,7 @@ def _read(run: RunDir) -> _Grown | None:
 
 
 def growth(run: RunDir) -> list[dict[str, object]]:
-    """When the run was extended: time, number of trials before and after."""
+    """When the run was extended: time, number before and after, ``of`` trials or hours."""
     found = _read(run)
     return found["grown"] if found else []
 
@@ -59,7 +137,24 @@ def extend(run: RunDir, asked: int, more: int) -> int:
     """Give every study ``more`` trials; the new number. A running driver takes it over. UserError below 1."""
     if more < 1:
         raise UserError(f"--trials {more}: a run grows by at least 1 trial per study")
-    before = Budget(run, asked).trials
-    step = {"time": time.time(), "from": before, "to": before + more}
-    write_json(run.budget, {"trials": before + more, "grown": [*growth(run), step]})
+    if not asked:
+        raise UserError(f"--trials {more}: {run.path} has as many trials as its hours give: --hours H adds to them")
+    before = (_read(run) or {}).get("trials", asked)
+    _grow(run, {"trials": before + more}, before, before + more, "trials")
     return before + more
+
+
+def extend_hours(run: RunDir, asked: float, more: float) -> float:
+    """Give the search ``more`` hours; all that it has now. A running driver takes them over. UserError for none."""
+    if not 0 < more < inf:
+        raise UserError(f"--hours {more:g}: a search grows by more than 0 hours")
+    if not asked:
+        raise UserError(f"--hours {more:g}: {run.path} has trials and no hours: --trials N adds to them")
+    before = (_read(run) or {}).get("hours", asked)
+    _grow(run, {"hours": before + more}, before, before + more, "hours")
+    return before + more
+
+
+def _grow(run: RunDir, now: _Grown, before: float, after: float, of: str) -> None:
+    step: dict[str, object] = {"time": time.time(), "from": before, "to": after, "of": of}
+    write_json(run.budget, {**(_read(run) or {}), **now, "grown": [*growth(run), step]})

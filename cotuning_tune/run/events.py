@@ -21,11 +21,13 @@ class Standing:
     """How far one search is. Seconds are those of ended trainings, as in the report.
 
     ``trials``: by study how many are ``complete``, ``pruned``, ``failed``; ``best``: by study, validation accuracy
-    in percent; ``underway``: of each training that runs, the share that this driver has trained.
+    in percent; ``underway``: of each training that runs, the share that this driver has trained; ``until``: when the
+    search's hours will be used, on the driver's monotonic clock, 0 where its ``budget`` will not grow by them.
     """
 
     stage: Stage = "search"
     budget: int = 0
+    until: float = 0.0
     trials: Mapping[str, Counts] = field(default_factory=dict)
     best: Mapping[str, float] = field(default_factory=dict)
     underway: Mapping[tuple[str, int], float] = field(default_factory=dict)
@@ -81,12 +83,13 @@ class StageStarted:
 
 @dataclass(frozen=True)
 class TrialStarted:
-    """A trial has been handed out; ``budget``: how many trials the search shall have now."""
+    """A trial has been handed out; ``budget``: how many trials the search shall have now, ``until`` as in Standing."""
 
     study: str
     trial: int
     values: Mapping[str, object]
     budget: int
+    until: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -195,7 +198,8 @@ def after(event: Event, before: Standing) -> Standing:
         case StageStarted(standing=standing):
             return standing
         case TrialStarted(study, trial):
-            return replace(before, budget=event.budget, underway={**before.underway, (study, trial): 0.0})
+            underway = {**before.underway, (study, trial): 0.0}
+            return replace(before, budget=event.budget, until=event.until, underway=underway)
         case EpochEnded(study, trial):
             share = before.underway.get((study, trial), 0.0) + event.new / event.epochs
             return replace(before, underway={**before.underway, (study, trial): share})

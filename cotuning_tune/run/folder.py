@@ -62,10 +62,12 @@ def _known(folder: Path) -> bool:
         return False
 
 
-def check_searches(count: int | None) -> None:
-    """Raises UserError for fewer than one search; None: not asked for."""
+def check_searches(count: int | None, hours: float = 0.0) -> None:
+    """Raises UserError for fewer than one search, or for repeats of one that has ``hours``; None: not asked for."""
     if count is not None and count < 1:
         raise UserError(f"--repeat-search {count}: K searches in all, 1 (no repeat) or more")
+    if hours and count not in (None, 1):
+        raise UserError(f"--repeat-search {count}: searches of {hours:g} hours differ in trials: name trials alone")
 
 
 @dataclass(frozen=True)
@@ -223,8 +225,18 @@ class RunDir:
 
     @property
     def budget(self) -> Path:
-        """How many trials each study shall have, where the run has been extended."""
+        """How many trials each study shall have, or hours the search, where the run has been extended."""
         return self.path / "budget.json"
+
+    @property
+    def clock(self) -> Path:
+        """How long drivers have searched, where the search has hours."""
+        return self.path / "clock.json"
+
+    @property
+    def time_used(self) -> Path:
+        """With how many trials per study the search ended when its hours were used."""
+        return self.path / "time_used.json"
 
     @property
     def repeats_file(self) -> Path:

@@ -4,6 +4,7 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -129,6 +130,7 @@ def _standing(run: RunDir, studies: Studies) -> Standing:
     every = studies.by_name.items()
     found = Standing(
         budget=studies.total,
+        until=studies.budget.until,
         trials={name: _ended(study) for name, study in every},
         best={name: cast(float, best["accuracy"]) for name, study in every if (best := study.best())},
         search_seconds=sum(study.seconds for _, study in every),
@@ -162,8 +164,9 @@ def _warm_start(studies: Studies, source: Path, say: Callable[[str], None]) -> N
 def run_search(run: RunDir, experiment: Experiment, studies: Studies, driver: Driver) -> bool:
     """Search until every study has its budget; True where all have. Needs the run's lock and a cluster."""
     stream = driver.stream
-    standing = _standing(run, studies)
-    with SearchBoard(run, studies) as board, stream.also(board):
+    standing, clock = _standing(run, studies), studies.budget.clock
+    timed = clock.kept(lambda: run.read_incarnation() == driver.number) if studies.budget.hours else nullcontext()
+    with SearchBoard(run, studies) as board, stream.also(board), timed:
         driver.begin(run, standing)
         if not studies.finished:
             _tune(run, studies, driver)

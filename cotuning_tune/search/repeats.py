@@ -62,6 +62,8 @@ def small_searches(experiment: Experiment, trials: int) -> Experiment:
     """The same experiment with ``aim = 'methods'``. Raises UserError where the trials are too few to share out."""
     text = set_key(experiment.text, ["experiment", "aim"], "methods")
     text = set_key(text, ["experiment", "trials"], trials)
+    if experiment.config.hours:
+        text = set_key(text, ["experiment", "hours"], 0)
     return replace(parse(text, experiment.name, experiment.base), name=experiment.name)
 
 

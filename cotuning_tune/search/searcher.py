@@ -76,7 +76,8 @@ class StudySearcher(Searcher):
 
     def _start(self, issue: Issue, specs: list[Values]) -> None:
         self.recorder.start(issue, specs)
-        self.driver.stream.tell(TrialStarted(issue.study.name, issue.number, issue.values, self.studies.total))
+        total, until = self.studies.total, self.studies.budget.until
+        self.driver.stream.tell(TrialStarted(issue.study.name, issue.number, issue.values, total, until))
 
     def stops(self, trial_id: str, result: TrialReport) -> bool:
         """Take a report, and say whether the pruner ends the trial."""

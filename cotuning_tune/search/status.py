@@ -4,6 +4,7 @@ from optuna.trial import TrialState
 
 from cotuning_tune.base.tables import Table
 from cotuning_tune.experiment import Experiment
+from cotuning_tune.run.budget import Budget
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.search.driver import load_experiment
 from cotuning_tune.search.repair import adopt_lost
@@ -28,6 +29,12 @@ def status_table(run: RunDir, experiment: Experiment) -> Table:
         rows.append([name, str(study.budget), *numbers, again, accuracy, f"{len(seeds)}/{len(experiment.seeds)}"])
     header = ["study", "budget", "complete", "pruned", "running", "failed", "confirmed", "best val. (%)", "retrained"]
     return Table("status", "Status", header, rows)
+
+
+def time_line(run: RunDir, experiment: Experiment) -> str:
+    """How much of its hours the search has used; '' where it has none."""
+    size = Budget(run, experiment.trials, experiment.config.hours)
+    return f"{size.clock.seconds / 3600:.2f} of {size.hours:g} hours of search are used" if size.hours else ""
 
 
 def repeats_table(run: RunDir) -> Table:

@@ -86,6 +86,7 @@ class OptunaStudy:
             return
         own = CONFIRMS not in trial.user_attrs
         (self._own if own else self._again).append(trial.number)
+        self.size.reached(len(self._own))
         if trial.state == TrialState.RUNNING:
             self._running.add(trial.number)
             self._states[trial.state] += own
@@ -289,12 +290,12 @@ class Studies:
         reading: bool = False,
         say: Callable[[str], None] = log.warning,
     ) -> None:
-        """``run``: where identity and budget are; ``say`` is told when the storage is away.
+        """``run``: where identity and budget are; ``say`` is told when the storage is away, or the hours are used.
 
         ``reading``: nothing is written, whatever is done with them; ``storage`` is None where there is none yet.
         """
         self.experiment, self.storage = experiment, storage
-        self.budget = Budget(run, experiment.trials)
+        self.budget = Budget(run, experiment.trials, experiment.config.hours, say)
         self._token = secrets.token_hex(8)
         door = Door(storage, say) if storage and not reading else None
         prefix = studies_prefix(run) if run else experiment.name
@@ -320,11 +321,10 @@ class Studies:
 
     def next(self) -> Issue | None:
         """The next trial to run, None where there is none at the moment."""
+        self._settle()  # before trials are confirmed, of which there may be more by now
         for study in self.by_name.values():
             if study.orphans:
                 return study.issue()
-        if not all(study.open for study in self.by_name.values()):
-            self.budget.look()  # before trials are confirmed, of which there may be more by now
         open_studies = [study for study in self.by_name.values() if study.open or study.unconfirmed]
         if not open_studies:
             return None
@@ -338,10 +338,11 @@ class Studies:
     @property
     def finished(self) -> bool:
         """Every study has its budget and its best confirmed; nothing runs that could need a successor."""
-        if any(study.open or study.busy or study.unconfirmed for study in self.by_name.values()):
-            return False
-        self.budget.look()
-        return not any(study.open for study in self.by_name.values())
+        self._settle()
+        return not any(study.open or study.busy or study.unconfirmed for study in self.by_name.values())
+
+    def _settle(self) -> None:
+        self.budget.settle(min(study.drawn for study in self.by_name.values()))
 
     @property
     def total(self) -> int:

@@ -66,6 +66,19 @@ def test_estimate(clock: Clock, done: int, total: int, before: int, eta: str) ->
     assert stream.getvalue() == f"search: {done}/{total} · detail · {eta}\n"
 
 
+def test_a_total_that_grows(clock: Clock) -> None:
+    """While new trials are drawn no end is foretold; afterwards it is."""
+    stream = io.StringIO()
+    line = ProgressLine(stream, "search")
+    for now in (10, 3600):
+        clock.now += now
+        line.show(now, 2 * now, "x", until=clock.now + 3600 if now == 10 else clock.now)
+    assert [text.rpartition(" · ")[2] for text in stream.getvalue().splitlines()] == [
+        "new trials for 60 min",
+        "ETA 60 min",
+    ]
+
+
 def test_plain_lines_are_rare(clock: Clock) -> None:
     """Where there is no terminal a line comes every ten seconds at most, and one at the end."""
     stream = io.StringIO()

@@ -56,6 +56,22 @@ def test_as_many_running_as_run(stream: Stream, now: list[float], capsys: pytest
     ]
 
 
+def test_a_search_of_hours(stream: Stream, now: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    """The first line and the progress line say for how long there will be new trials."""
+    begun = Standing(budget=2, until=now[0] + 7200, trials={"a": {}, "b": {}})
+    stream.tell(StageStarted(stream.run.name, "runs/x", 1, begun, concurrent=1))
+    now[0] += 1800
+    stream.tell(TrialEnded("a", 0, "COMPLETE", 50.0, 1.0, 50.0))
+    stream.tell(TrialStarted("b", 0, {}, 2, begun.until))
+    now[0] += 7200
+    stream.tell(TrialEnded("b", 0, "COMPLETE", 50.0, 1.0, 50.0))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "runs/x: 2 studies, new trials for 2 h 00 min, 1 at a time"
+    assert [line.split(" · ")[0] for line in lines[1:]] == ["search: 0/2", "search: 1/2", "search: 2/2"]
+    ends = [line.rpartition(" · ")[2] for line in lines[1:]]
+    assert ends == ["new trials for 2 h 00 min", "new trials for 1 h 30 min", "took 2 h 30 min"]
+
+
 def test_the_last_trials(stream: Stream, now: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     """Towards the end fewer run; the last end is shown although nothing follows it."""
     _search(stream)

@@ -149,6 +149,24 @@ def test_events_say_what_the_files_say(experiment: Experiment, tmp_path: Path) -
     assert sorted(event.trial for event in more.of(TrialEnded) if isinstance(event, TrialEnded)) == [2, 2]
 
 
+def test_hours_too_short_for_anything(tmp_path: Path) -> None:
+    """Every study has one trial all the same, which is said; a resume draws no more, further hours do."""
+    timed = parse(TEXT.replace("trials = 2", "hours = 1e-6"), "road", tmp_path)
+    heard = Heard()
+    run = carry_out(request_for(timed, tmp_path, retrain=False), [heard]).run
+    assert len(heard.of(TrialEnded)) == 2
+    (line,) = [e.text for e in heard.of(Notice) if isinstance(e, Notice) and "hours" in e.text]
+    assert line == "the 1e-06 hours of the search are used: every study has one trial: there was no time for a second"
+    assert 0 < read_json(run.clock)["seconds"] <= 3600e-6
+    again = Heard()
+    found, same = experiment_of(run.path)
+    carry_out(Request(experiment=same, run=found, retrain=False, cluster=Cluster(cpus=2)), [again])
+    assert not again.of(TrialStarted)
+    assert extend(run, hours=1).hours == pytest.approx(1)
+    with pytest.raises(UserError, match="as many trials as its hours give"):
+        extend(run, 1)
+
+
 @pytest.mark.parametrize(
     ("problem", "ended"),
     [

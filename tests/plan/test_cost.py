@@ -83,6 +83,23 @@ def test_the_line_of_trainings(
     assert [int(row[1]) for row in method_table(plan).rows] == [trials / 2] * 2
 
 
+@pytest.mark.parametrize(("given", "trials"), [({"trials": 0}, 14), ({"trials": 20}, 14), ({"trials": 3}, 3)])
+def test_hours_give_trials(given: dict[str, object], trials: int) -> None:
+    """Of 0.1 hours four at a time take 13.5 rounds of 106.5 trial-seconds; the round that has begun is finished."""
+    plan = planned(hours=0.1, **given)
+    assert (plan.trials, plan.experiment.trials) == (4 * trials, trials)
+    assert plan.notes[0].startswith(f"experiment.hours = 0.1: time for about {trials} trial(s) per study")
+
+
+def test_hours_without_a_speed() -> None:
+    """One trial per study is planned, which a note says."""
+    made = parse(experiment_text(hours=8, trials=0), "made")
+    inventories = {"synthetic": take_inventory(made, "synthetic")}
+    plan = make_plan(made, inventories, {}, {"fine_tune": Footprint(1, 1)}, ConcurrencyPlan(1, ""))
+    assert plan.trials == 1
+    assert plan.notes[0] == "experiment.hours = 8: without a speed planned with 1 trial(s) per study"
+
+
 def test_which_question_is_answered() -> None:
     """A line says which of both questions the run can answer, and what would answer the other one."""
 

@@ -111,6 +111,14 @@ def test_open_trainings_are_counted(experiment: Experiment, tmp_path: Path) -> N
     assert open_trainings([run], experiment) == 24
 
 
+def test_hours_leave_trainings_open(tmp_path: Path) -> None:
+    """Without a number of trials as many are open as there is room for, until the hours are used."""
+    timed, run = parse(TEXT.replace("trials = 4", "hours = 2"), "auto"), RunDir(tmp_path)
+    assert trials_on_each(_peaks(0.5), 4, 64, open_trainings([run], timed)) == 8
+    write_json(run.time_used, {"hours": 2, "trials": 5, "time": 0.0})
+    assert open_trainings([run], timed) == 8 * 5
+
+
 def _cluster(monkeypatch: pytest.MonkeyPatch, *resources: dict[str, float]) -> None:
     nodes = [{"Alive": True, "NodeID": str(n), "Resources": found} for n, found in enumerate(resources)]
     monkeypatch.setattr(gpu_share, "gpu_nodes", lambda: nodes)

@@ -12,6 +12,7 @@ import pytest
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json, write_bytes, write_json
+from cotuning_tune.base.toml_text import set_key
 from cotuning_tune.cli import main
 from cotuning_tune.pipeline.road import _report
 from cotuning_tune.report import build_report
@@ -282,6 +283,19 @@ def _grown(folder: Path) -> RunDir:
     run = write_run(folder, **SMALL, trials=4)
     write_json(run.budget, {"trials": 4, "grown": [{"from": 2, "to": 4}]})
     return run
+
+
+def test_what_the_hours_gave(tmp_path: Path) -> None:
+    """The report says how many trials a search of hours had, and by how much it was extended."""
+    run = write_run(tmp_path / "run", **SMALL, trials=4)
+    text = run.experiment_file.read_text()
+    run.experiment_file.write_text(set_key(text, ["experiment", "hours"], 8))
+    assert not any("hours of" in remark for remark in build_report(run).remarks)
+    write_json(run.budget, {"hours": 10.5, "grown": [{"from": 8.0, "to": 10.5, "of": "hours"}]})
+    write_json(run.time_used, {"hours": 10.5, "trials": 4, "time": 0.0})
+    remarks = build_report(run).remarks
+    assert "The 10.5 hours of the search gave every study 4 trial(s): a round that has begun is finished." in remarks
+    assert "The run was extended: 8 -> 10.5 hours of search." in remarks
 
 
 def _faulty(folder: Path) -> RunDir:

@@ -175,3 +175,48 @@ def test_the_aim_is_not_turned_back(tmp_path: Path, call: Call) -> None:
     code, _, errors = call("resume", run.path, "--aim", "model")
     assert (code, len(errors)) == (2, 1)
     assert "start a new run (--aim model --name NEW)" in errors[0]
+
+
+def test_hours_are_extended_by_the_command(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``extend --hours`` adds to the hours; never both numbers at once, nor hours for small searches."""
+    monkeypatch.setattr(_running, "_resume", lambda options: 0)
+    run, _ = created(tmp_path, "hours = 8")
+    assert call("extend", run.path, "--hours", 2)[:2] == (
+        0,
+        [f"each study of {run.path} now has 10 hours of search in all"],
+    )
+    assert call("extend", run.path, "--hours", 0.5)[1] == [
+        f"each study of {run.path} now has 10.5 hours of search in all"
+    ]
+    for more in ((), ("--hours", 0), ("--trials", 1), ("--aim", "methods", "--hours", 1)):
+        code, _, errors = call("extend", run.path, *more)
+        assert (code, len(errors)) == (2, 1), errors
+    assert json.loads(run.budget.read_text())["hours"] == 10.5
+
+
+def test_small_searches_beside_one_of_hours(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They share out as many trials as it had, and have no hours; before these are used the number is asked for."""
+    asked: list[int] = []
+    monkeypatch.setattr(_running, "_carry_out", lambda request: asked.append(request.small) or 0)
+    run, experiment = created(tmp_path, "hours = 8")
+    code, _, errors = call("resume", run.path, "--aim", "methods")
+    assert code == 2
+    assert "--aim methods --trials N" in errors[0]
+    assert call("extend", run.path, "--aim", "methods", "--trials", 8)[0] == 0
+    budget.write_json(run.time_used, {"hours": 8.0, "trials": 12, "time": 0.0})
+    assert call("resume", run.path, "--aim", "methods")[0] == 0
+    assert asked == [8, 12]
+    set_searches(run, experiment, small=12)
+    every = [again for _, again in prepare_repeats(run, experiment)]
+    assert {(one.config.hours, one.trials) for one in every} == {(0.0, 4)}
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_a_search_of_hours_is_not_repeated(tmp_path: Path, call: Call, command: str) -> None:
+    """Each would have another number of trials; nothing is made."""
+    path = tmp_path / "mine.toml"
+    path.write_text(EXPERIMENT.format(keys="hours = 8"))
+    code, _, errors = call(command, path, "--repeat-search", 3)
+    assert (code, len(errors)) == (2, 1)
+    assert "--repeat-search 3: searches of 8 hours differ in trials" in errors[0]
+    assert sorted(tmp_path.iterdir()) == [path]
