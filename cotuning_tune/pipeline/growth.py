@@ -31,8 +31,8 @@ def extend(run: RunDir, more: int = 0, *, hours: float | None = None, accept_dat
 
     ``hours``: more of them for the search, in place of trials. Searches that share trials out take an equal part
     each. Raises UserError for less than one, for a number that cannot be shared out, for a repeat alone, where several
-    searches are being worked on, where the run ends by the other number alone, and for other data than those the run
-    began with.
+    searches are being worked on, where the run ends by the other number, and for other data than those the run began
+    with.
     """
     experiment = load_experiment(run)
     if more % experiment.searches:
@@ -53,5 +53,5 @@ def extend(run: RunDir, more: int = 0, *, hours: float | None = None, accept_dat
             check(run, task, snapshot)
     if hours is not None:
         return Growth(0, driven, hours=budget.extend_hours(run, experiment.config.hours, hours))
-    trials = budget.extend(run, experiment.trials, more // experiment.searches)
+    trials = budget.extend(run, experiment.trials, more // experiment.searches, experiment.config.hours)
     return Growth(trials, driven, run.searches > 1 and not small_trials(run))

@@ -133,12 +133,18 @@ def growth(run: RunDir) -> list[dict[str, object]]:
     return found["grown"] if found else []
 
 
-def extend(run: RunDir, asked: int, more: int) -> int:
-    """Give every study ``more`` trials; the new number. A running driver takes it over. UserError below 1."""
+def extend(run: RunDir, asked: int, more: int, hours: float = 0.0) -> int:
+    """Give every study ``more`` trials; the new number. A running driver takes it over.
+
+    UserError below 1, and where the ``hours`` that the experiment has too are used: no trial would be drawn.
+    """
     if more < 1:
         raise UserError(f"--trials {more}: a run grows by at least 1 trial per study")
     if not asked:
         raise UserError(f"--trials {more}: {run.path} has as many trials as its hours give: --hours H adds to them")
+    size = Budget(run, asked, hours)
+    if size.over:
+        raise UserError(f"--trials {more}: the {size.hours:g} hours of {run.path} are used: --hours H adds to them")
     before = (_read(run) or {}).get("trials", asked)
     _grow(run, {"trials": before + more}, before, before + more, "trials")
     return before + more

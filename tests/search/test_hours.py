@@ -241,6 +241,16 @@ def test_trials_and_hours_each_grow_alone(tmp_path: Path, time: Time) -> None:
             budget.extend_hours(run, 8.0, more)
 
 
+def test_more_trials_than_the_hours_gave_need_hours(tmp_path: Path, time: Time) -> None:
+    """Where the hours are used no trial would be drawn: the extension is refused with the one that helps."""
+    run = RunDir(tmp_path)
+    search(begun(run, experiment(trials=100)), time)
+    with pytest.raises(UserError, match=r"the 8 hours of .* are used: --hours H adds to them"):
+        budget.extend(run, 100, 1, 8.0)
+    budget.extend_hours(run, 8.0, 1)
+    assert budget.extend(run, 100, 1, 8.0) == 101
+
+
 class Writes:
     """Counts the writes of a run, and kills its driver before or after one of them."""
 
