@@ -39,7 +39,8 @@ def plan_of(
     inventories = {task: take_inventory(experiment, task) for task in config.tasks}
     _check_batches(experiment, inventories)
     if images_per_second is None and probe:
-        return _probed(make_plan(experiment, inventories, {}, {}, count), run_probe(experiment, inventories, say))
+        found = run_probe(experiment, inventories, say)
+        return _with_notes(make_plan(experiment, inventories, found.speeds, found.footprints, count), found)
     footprints = measure_footprints(experiment, inventories)
     plan = make_plan(experiment, inventories, speeds, footprints, count)
     if images_per_second is None:
@@ -58,9 +59,8 @@ def _check_batches(experiment: Experiment, inventories: Mapping[str, Inventory])
         check_batch(spec, pretrained(spec.backbone, "random"), images)
 
 
-def _probed(counted: Plan, probe: Probe) -> Plan:
-    """The plan with what the probe measured."""
-    plan = make_plan(counted.experiment, counted.inventories, probe.speeds, probe.footprints, counted.concurrency)
+def _with_notes(plan: Plan, probe: Probe) -> Plan:
+    """The plan with what is to be said of how it was probed."""
     steps = sorted({speed.steps for speed in probe.speeds.values()})
     shown = " to ".join(map(str, {steps[0]: 0, steps[-1]: 0}))
     notes = [f"probed on {probe.device} with {shown} steps a method, on {probe.where}; a trial alone on the machine"]

@@ -68,6 +68,18 @@ def test_probe(call: Call, write: Callable[[str], Path], tmp_path: Path) -> None
     assert totals["search_s"] > 0
 
 
+def test_hours_are_planned_by_what_the_probe_measured(write: Callable[[str], Path], call: Call, tmp_path: Path) -> None:
+    """As many trials as fit between them, not the one of a plan without speeds."""
+    path, figures = write(experiment_text(hours=1, trials=0)), tmp_path / "plan.json"
+    code, out, _ = call(path, "--concurrent-trials", 1, "--json", figures)
+    totals = json.loads(figures.read_text())["totals"]
+    assert code == 0
+    assert totals["trials"] > 1
+    assert f"time for about {totals['trials']} trial(s) per study" in out
+    one_s = totals["search_s"] / (totals["trials"] + 3)  # three are trained once more
+    assert 3600 <= totals["trials"] * one_s < 3600 + 2 * one_s
+
+
 def test_the_dearest_backbone_is_planned_with(write: Callable[[str], Path], call: Call, tmp_path: Path) -> None:
     """A searched list counts as its largest backbone; backbones with studies of their own count each for itself."""
     names, kept = ["tiny_cnn", "shufflenet_v2_x0_5"], dict[str, dict[str, Footprint]]()
