@@ -1,9 +1,11 @@
 """Data sets: one file each, found by its name. ``open_task`` gives what training sees of one."""
 
+from cotuning_tune.data._batch import Batch
 from cotuning_tune.data._catalogue import about, data_set, names, open_task
 from cotuning_tune.data._decoding import ImageFiles
 from cotuning_tune.data._files import SPLITS, FileDataSet, Files
 from cotuning_tune.data._images import ArrayImages, DecodedImages, EachTimeImages, Images
+from cotuning_tune.data._mixing import Augmentation
 from cotuning_tune.data._prefetch import ahead
 from cotuning_tune.data._task import DataSet, Listing, Split, Task, TaskConfig
 from cotuning_tune.data._transforms import Crops
@@ -11,6 +13,8 @@ from cotuning_tune.data._transforms import Crops
 __all__ = [
     "SPLITS",
     "ArrayImages",
+    "Augmentation",
+    "Batch",
     "Crops",
     "DataSet",
     "DecodedImages",

@@ -23,11 +23,11 @@ from torch import Tensor
 from cotuning_tune.base.cache import content_key
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.pixels import PLAIN, Decoding
-from cotuning_tune.data import _transforms
 from cotuning_tune.data._duplicates import NOUNS, Contents, Shared, Treatment, consequence, shared
 from cotuning_tune.data._images import Images, PooledImages
 from cotuning_tune.data._prefetch import ahead
 from cotuning_tune.data._splitting import as_many, composed, draw, grouped, hold_out, no_validation, sample
+from cotuning_tune.data._views import Views
 from cotuning_tune.hyper import at_least, hyper, to_flat
 from cotuning_tune.run.snapshot import SHORT, Image, Snapshot
 
@@ -206,6 +206,7 @@ class Task:
         if not 0 < rate <= 1:
             raise UserError(f"rate {rate:g} must be above 0 and at most 1")
         self.name, self.rate, self.config, self._data = name, rate, config, data
+        self.views = Views(config.size, config.min_scale, config.flip)
         self.class_names = data.class_names
         listing, val = data.train(), data.val()
         self._listings = (listing, val)
@@ -296,21 +297,6 @@ class Task:
         listing = self._data.test()
         return Split(listing, range(len(listing.names)))
 
-    def training_images(self, chosen: Sequence[int], generator: torch.Generator) -> Tensor:
-        """Augmented training images, uint8 [B, 3, C, C]."""
-        return self.augmented(self.fit.stored(chosen), generator)
-
-    def augmented(self, stored_B3SS: Tensor, generator: torch.Generator) -> Tensor:
-        """Random crops of stored images, uint8 [B, 3, C, C], cut on the device where they are."""
-        c = self.config
-        return _transforms.augment(stored_B3SS, c.size, smallest=c.min_scale, flip=c.flip, generator=generator)
-
-    def crops(self, stored_B3SS: Tensor, kind: _transforms.Crops = "centre") -> tuple[Tensor, ...]:
-        """The centre crop of stored images, or the ten crops; uint8 [B, 3, C, C] each."""
-        if kind == "ten":
-            return _transforms.ten_crops(stored_B3SS, self.config.size)
-        return (_transforms.centre_crop(stored_B3SS, self.config.size),)
-
     def stored_batches(self, split: Split, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All of a split in order: stored images uint8 [B, 3, S, S], labels [B]; the next one is fetched ahead."""
         places = [range(start, min(start + batch_size, len(split))) for start in range(0, len(split), batch_size)]
@@ -320,7 +306,7 @@ class Task:
     def plain_batches(self, split: Split, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All of a split in order without augmentation: centre crops uint8 [B, 3, C, C], labels [B]."""
         for stored, labels in self.stored_batches(split, batch_size):
-            yield self.crops(stored)[0], labels
+            yield self.views.crops(stored)[0], labels
 
     def fingerprint(self) -> str:
         """A key of all that training sees: images, labels, split, sizes."""

@@ -8,45 +8,16 @@ import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.data import Split, Task
+from cotuning_tune.data import Batch, Split, Task
 from cotuning_tune.models import Backbone, Outputs, Pretrained, TransferModel
 
 log = logging.getLogger(__name__)
-
-
-class Batch(NamedTuple):
-    """One view or more of the same images [B, 3, C, C], labels [B], places in the training split [B].
-
-    Of mixed images ``others`` are the labels [B] of what was mixed in, and ``share`` the part of an image's own.
-    """
-
-    views: tuple[Tensor, ...]
-    labels: Tensor
-    index: Tensor  # type: ignore[assignment]
-    others: Tensor | None = None
-    share: float = 1.0
-
-    def parts(self, count: int) -> "list[Batch]":
-        """The batch in so many parts, one after the other; fewer where it has fewer images."""
-        if count == 1:
-            return [self]
-        places = torch.arange(len(self.labels), device=self.labels.device).chunk(count)
-        return [
-            Batch(
-                tuple(view[chosen] for view in self.views),
-                self.labels[chosen],
-                self.index[chosen],
-                None if self.others is None else self.others[chosen],
-                self.share,
-            )
-            for chosen in places
-        ]
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from cotuning_tune.base.names import JOINT
-from cotuning_tune.data import Task
-from cotuning_tune.methods._base import Batch, Draws, Method, Preparation
+from cotuning_tune.data import Batch, Task
+from cotuning_tune.methods._base import Draws, Method, Preparation
 from cotuning_tune.models import Outputs, Pretrained, TransferModel
 
 

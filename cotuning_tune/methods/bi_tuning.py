@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize, one_hot, pad
 
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.data import Task
+from cotuning_tune.data import Batch, Task
 from cotuning_tune.hyper import Range, at_least, hyper
-from cotuning_tune.methods._base import Batch, Method
+from cotuning_tune.methods._base import Method
 from cotuning_tune.models import Outputs, TransferModel
 
 

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from cotuning_tune.base.cache import cached_arrays, content_key
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.data import Task
+from cotuning_tune.data import Batch, Task
 from cotuning_tune.hyper import Range, at_least, hyper
-from cotuning_tune.methods._base import Batch, Method, Preparation
+from cotuning_tune.methods._base import Method, Preparation
 from cotuning_tune.models import Outputs, Pretrained, TransferModel, source_class_names
 from cotuning_tune.relationship import learn_relationship
 

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from cotuning_tune.base.cache import cached_arrays, content_key
-from cotuning_tune.data import Task
+from cotuning_tune.data import Batch, Task
 from cotuning_tune.hyper import Range, at_least, hyper
-from cotuning_tune.methods._base import Batch, Preparation
+from cotuning_tune.methods._base import Preparation
 from cotuning_tune.methods._channel_attention import channel_attention
 from cotuning_tune.methods._teacher import TaughtMethod
 from cotuning_tune.models import Outputs, TransferModel

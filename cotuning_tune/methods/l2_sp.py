@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cotuning_tune.data import Task
+from cotuning_tune.data import Batch, Task
 from cotuning_tune.hyper import Range, at_least, hyper
-from cotuning_tune.methods._base import Batch, Method
+from cotuning_tune.methods._base import Method
 from cotuning_tune.methods._start import Start
 from cotuning_tune.models import Outputs, TransferModel
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cotuning_tune.data import Batch
 from cotuning_tune.hyper import Range, at_least, hyper
-from cotuning_tune.methods._base import Batch, Method
+from cotuning_tune.methods._base import Method
 from cotuning_tune.models import Outputs, TransferModel
 
 

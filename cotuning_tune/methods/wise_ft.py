@@ -17,9 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cotuning_tune.data import Task
+from cotuning_tune.data import Batch, Task
 from cotuning_tune.hyper import Range, hyper, shares
-from cotuning_tune.methods._base import Batch
 from cotuning_tune.methods._teacher import TaughtMethod
 from cotuning_tune.models import Outputs, TransferModel
 

@@ -10,8 +10,8 @@ from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from cotuning_tune.base.seeding import derive_seed
 from cotuning_tune.run.records import Values
-from cotuning_tune.training.seeding import derive_seed
 
 RANDOM_FIRST = 6
 QMC_DIMENSIONS = 32

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from cotuning_tune.base.errors import UserError
+from cotuning_tune.data import Augmentation
 from cotuning_tune.hyper import Choice, Parameter, Range, Space, at_least, hyper, shares
 
 
@@ -95,6 +96,11 @@ class TrainConfig:
                 raise _outside(name, getattr(self, name), "from 0 to below 1, or -1 (as the backbone has it),")
         if self.interval and not self.iterations:
             raise UserError("train.interval counts with train.iterations alone: give both", "train.interval")
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """What is done to the training images after crop and flip."""
+        return Augmentation(self.augment, self.random_erasing, self.mixup, self.cutmix)
 
     def batch(self, images: int) -> int:
         """Images of every batch of a training split of ``images``."""

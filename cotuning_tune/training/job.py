@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from cotuning_tune.base import seeding
 from cotuning_tune.base.cache import content_key
 from cotuning_tune.base.errors import Fenced, TrainingFailed, UserError, first_line
 from cotuning_tune.base.files import write_bytes
@@ -21,7 +22,6 @@ from cotuning_tune.hyper import build
 from cotuning_tune.methods import Preparation, method
 from cotuning_tune.models import Pretrained, TransferModel, pretrained
 from cotuning_tune.run.folder import TrialDir
-from cotuning_tune.training import seeding
 from cotuning_tune.training.calibration import calibrated
 from cotuning_tune.training.config import TrainConfig, TrainingSpec
 from cotuning_tune.training.optim import freeze_statistics

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import torch
 
-from cotuning_tune.training import seeding
+from cotuning_tune.base import seeding
 
 
 def permutation(seed: int, number: int, images: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 Order and augmentation of a step follow from seed and step number alone: no generator has to be carried along,
 and a batch may be fetched ahead of its step.
-Shapes: B images of a batch, N of the training split, T target classes.
+Shapes: B examples of a batch, N of the training split, T target classes.
 """
 
 import math
@@ -15,11 +15,12 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import clip_grad_norm_
 
+from cotuning_tune.base import seeding
 from cotuning_tune.base.errors import TrainingFailed
 from cotuning_tune.data import Crops, Split, Task, ahead
 from cotuning_tune.methods import Batch, Method
 from cotuning_tune.models import Outputs, TransferModel
-from cotuning_tune.training import mixing, optim, seeding
+from cotuning_tune.training import optim
 from cotuning_tune.training.config import TrainConfig
 from cotuning_tune.training.order import places
 
@@ -28,9 +29,9 @@ REDUCED = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Top-1 accuracy in percent and mean cross-entropy over ``count`` images.
+    """Top-1 accuracy in percent and mean cross-entropy over ``count`` examples.
 
-    ``class_accuracy``: the mean of the accuracies of the classes that have images, in percent.
+    ``class_accuracy``: the mean of the accuracies of the classes that have examples, in percent.
     """
 
     accuracy: float
@@ -41,7 +42,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a model says of each image of a split, in its order; on the CPU.
+    """What a model says of each example of a split, in its order; on the CPU.
 
     Label and predicted class int64 [N], that class's probability and the cross-entropy float64 [N].
     """
@@ -81,31 +82,23 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(kind, enabled=reduced == torch.float16)
         self.forward: Callable[[Tensor], Outputs] = model.compiled() if config.compile else model
 
-    def _to_device(self, images: Tensor) -> Tensor:
-        return images.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
-
     def _gather(self, chosen: list[int]) -> Tensor:
-        """The stored images of these places, in pinned memory where a GPU waits for them."""
+        """The stored examples of these places, in pinned memory where a GPU waits for them."""
         stored = self.task.fit.stored(chosen)
         return stored.pin_memory() if self.device.type == "cuda" else stored
 
     def load_batch(self, chosen: list[int], stored: Tensor | None = None) -> Batch:
-        """Images of these places of the training split, augmented as this step does, and labels, on the device."""
-        stored = self._gather(chosen) if stored is None else stored
-        stored = stored.to(self.device, non_blocking=True)
-        generator = seeding.generator_of(self.seed, "augmentation", self.step)
-        views = (self.task.augmented(stored, generator) for _ in range(self.method.views))
-        config, labels = self.config, self.task.fit.labels_N[chosen].to(self.device)
-        drawn = [
-            mixing.augment(images, config.augment, config.random_erasing, self.seed, "images", self.step, view)
-            for view, images in enumerate(views)
-        ]
-        batch = Batch(tuple(map(self._to_device, drawn)), labels, torch.tensor(chosen, device=self.device))
-        mix = mixing.draw_mix(self.task.config.size, config.mixup, config.cutmix, self.seed, "mix", self.step)
-        if mix is None:
-            return batch
-        mixed = tuple(self._to_device(mix.images(view)) for view in batch.views)
-        return batch._replace(views=mixed, others=labels.roll(1), share=mix.share)
+        """Examples of these places of the training split, augmented as this step does, and labels, on the device."""
+        return self.task.views.batch(
+            self._gather(chosen) if stored is None else stored,
+            self.task.fit.labels_N[chosen],
+            chosen,
+            self.config.augmentation,
+            count=self.method.views,
+            seed=self.seed,
+            step=self.step,
+            device=self.device,
+        )
 
     def _terms(self, batch: Batch, outputs: Outputs, *, with_method: bool = True) -> dict[str, Tensor]:
         smoothing, weights_T = self.config.label_smoothing, self.class_weights_T
@@ -113,9 +106,9 @@ class Trainer:
         return terms | (self.method.terms(batch, outputs, self.model) if with_method else {})
 
     def losses(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
-        """Every term of the loss by name, and how many images are classified right.
+        """Every term of the loss by name, and how many examples are classified right.
 
-        Of mixed images a term that reads labels is the mix of both labels' terms; images count by their shares.
+        Of mixed examples a term that reads labels is the mix of both labels' terms; examples count by their shares.
         """
         with self.autocast:
             outputs = self.forward(batch.views[0])
@@ -186,7 +179,7 @@ class Trainer:
     def train_epoch(self) -> dict[str, float]:
         """One pass over the training split (to the nearest whole batch), or one interval of iterations.
 
-        Returns the mean over its images of each term, of ``loss`` and ``accuracy`` (%), and the last ``lr``; of a
+        Returns the mean over its examples of each term, of ``loss`` and ``accuracy`` (%), and the last ``lr``; of a
         method that trains nothing a rate of 0 alone: no step is taken.
         Raises TrainingFailed where a term is not finite.
         """
@@ -224,7 +217,7 @@ class Trainer:
         return self.evaluation(self.judge(split, crops))
 
     def evaluation(self, judged: Judgement) -> Evaluation:
-        """The figures of a split's images together. Raises TrainingFailed where the loss is not finite."""
+        """The figures of a split's examples together. Raises TrainingFailed where the loss is not finite."""
         total = judged.loss_N.sum().item()
         if not math.isfinite(total):
             raise TrainingFailed(f"not finite in evaluation after epoch {self.epoch}: loss = {total:g}")
@@ -251,12 +244,12 @@ class Trainer:
         return Judgement(*(torch.cat(parts).cpu() for parts in zip(*found, strict=True)))
 
     def _logits(self, stored: Tensor, crops: Crops) -> Tensor:
-        """Logits [B, T] in float64, the mean over the crops of each image.
+        """Logits [B, T] in float64, the mean over the crops of each example.
 
         The model computes in float32 whatever it trains in: bfloat16 leaves ties, which the classes' order decides.
         """
-        views = self.task.crops(stored.to(self.device, non_blocking=True), crops)
-        return torch.stack([self.network(self._to_device(view)).logits.double() for view in views]).mean(0)
+        views = self.task.views.plain(stored, self.device, crops)
+        return torch.stack([self.network(view).logits.double() for view in views]).mean(0)
 
     def state_dict(self) -> dict[str, Any]:
         """All that changes while training: weights, optimiser, epoch, step, the global random generators."""

@@ -233,7 +233,7 @@ def test_the_test_split_opens_only_when_asked() -> None:
     """Nothing that training or validation does opens the test split."""
     data = FakeData(listing([10, 10]))
     task = Task("t", data, 1.0, TaskConfig(size=4, resize=4))
-    task.training_images(range(3), torch.Generator())
+    task.views.augmented(task.fit.stored(range(3)), torch.Generator())
     list(task.plain_batches(task.val, 2))
     task.fingerprint()
     assert data.opened == 0
@@ -254,7 +254,7 @@ def test_plain_batches_hold_every_image_once(batch_size: int) -> None:
 def test_augmentation_follows_its_generator() -> None:
     """Augmented images depend on the given generator alone."""
     task = open_task("synthetic", 1.0, TaskConfig(size=6, resize=8))
-    draws = [task.training_images(range(5), torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+    draws = [task.views.augmented(task.fit.stored(range(5)), torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
     assert draws[0].shape == (5, 3, 6, 6)

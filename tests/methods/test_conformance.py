@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from cotuning_tune.base.errors import TrainingFailed
+from cotuning_tune.base.seeding import seed_all
 from cotuning_tune.hyper import build, convert, default_of, fields_of, to_flat
 from cotuning_tune.methods import Batch, method, names
 from cotuning_tune.run.folder import TrialDir
 from cotuning_tune.training import Trainer, TrainingJob, TrainingSpec
 from cotuning_tune.training.job import make_trainer
-from cotuning_tune.training.seeding import seed_all
 
 COMBINED = ["stoch_norm+co_tuning", "bss+l2_sp"]
 pytestmark = pytest.mark.parametrize("name", [*names(), *COMBINED])

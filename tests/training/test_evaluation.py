@@ -34,7 +34,7 @@ def test_evaluation_is_in_float32_whatever_trains():
         trainer.model.eval()
     stored = exact.task.val.stored(range(len(exact.task.val)))
     with torch.no_grad():
-        expected = exact.model(exact._to_device(exact.task.crops(stored)[0])).logits.double()
+        expected = exact.model(exact.task.views.plain(stored, exact.device)[0]).logits.double()
         for trainer in (coarse, exact):
             assert torch.equal(trainer._logits(stored, "centre"), expected)
     assert coarse.evaluate(coarse.task.val) == exact.evaluate(exact.task.val)
@@ -46,7 +46,7 @@ def test_ten_crops_are_judged_by_the_sum_of_their_logits():
     trainer.train_epoch()
     split = trainer.task.train
     result = trainer.evaluate(split, crops="ten")
-    views = trainer.task.crops(split.stored(range(len(split))), "ten")
+    views = trainer.task.views.crops(split.stored(range(len(split))), "ten")
     with torch.no_grad():
         logits_VNT = torch.stack([trainer.model.eval()(view).logits for view in views])
     assert len(logits_VNT) == 10

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cotuning_tune.base.errors import TrainingFailed, UserError
+from cotuning_tune.base.seeding import derive_seed, random_state, seed_all, set_random_state
 from cotuning_tune.data import TaskConfig, open_task
 from cotuning_tune.methods import Batch, Method
 from cotuning_tune.models import Outputs, TransferModel, pretrained
@@ -18,7 +19,6 @@ from cotuning_tune.training import OptimConfig, TrainConfig, Trainer, TrainingSp
 from cotuning_tune.training.job import make_trainer
 from cotuning_tune.training.optim import factor
 from cotuning_tune.training.order import places
-from cotuning_tune.training.seeding import derive_seed, random_state, seed_all, set_random_state
 
 
 class Watching(Method):

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from cotuning_tune.base.errors import UserError
+from cotuning_tune.data._mixing import GREY, Mix, augment, draw_mix
 from cotuning_tune.training import OptimConfig, TrainConfig
 from cotuning_tune.training.job import make_trainer
-from cotuning_tune.training.mixing import GREY, Mix, augment, draw_mix
 from cotuning_tune.training.optim import class_weights, factor
 from tests.training.test_trainer import copied, spec_of
 

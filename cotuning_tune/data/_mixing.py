@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from cotuning_tune.training import seeding
+from cotuning_tune.base import seeding
 
 GREY = 127  # under erased parts: about the mean of natural images
 AUGMENTS = {"trivialaugment": v2.TrivialAugmentWide, "randaugment": v2.RandAugment}
@@ -27,6 +27,16 @@ def augment(images_B3CC: Tensor, kind: str, erasing: float, *seed: object) -> Te
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeding.derive_seed(*seed))
         return torch.stack([whole(image) for image in images_B3CC])
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is done to training images after crop and flip: the arguments of ``augment`` and ``draw_mix``."""
+
+    kind: str = "none"
+    erasing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
 
 
 @dataclass(frozen=True)

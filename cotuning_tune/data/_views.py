@@ -1,0 +1,77 @@
+"""What the network sees of stored images: augmented and mixed in training, crops of them in evaluation.
+
+Shapes: B images of a batch, S the stored side, C the side that the network sees.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cotuning_tune.base import seeding
+from cotuning_tune.data import _mixing, _transforms
+from cotuning_tune.data._batch import Batch
+
+
+@dataclass(frozen=True)
+class Views:
+    """By a task's rules: ``size`` in pixels, ``min_scale`` the least share of the area that a random crop keeps.
+
+    ``flip``: half of the training images are mirrored.
+    """
+
+    size: int
+    min_scale: float
+    flip: bool
+
+    def augmented(self, stored_B3SS: Tensor, generator: torch.Generator) -> Tensor:
+        """Random crops of stored images, uint8 [B, 3, C, C], cut on the device where they are."""
+        return _transforms.augment(stored_B3SS, self.size, smallest=self.min_scale, flip=self.flip, generator=generator)
+
+    def crops(self, stored_B3SS: Tensor, kind: _transforms.Crops = "centre") -> tuple[Tensor, ...]:
+        """The centre crop of stored images, or the ten crops; uint8 [B, 3, C, C] each."""
+        if kind == "ten":
+            return _transforms.ten_crops(stored_B3SS, self.size)
+        return (_transforms.centre_crop(stored_B3SS, self.size),)
+
+    def plain(self, stored_B3SS: Tensor, device: torch.device, kind: _transforms.Crops = "centre") -> list[Tensor]:
+        """``crops``, as the network takes them."""
+        return [_laid_out(view, device) for view in self.crops(_moved(stored_B3SS, device), kind)]
+
+    def batch(
+        self,
+        stored_B3SS: Tensor,
+        labels_B: Tensor,
+        places: Sequence[int],
+        augmentation: _mixing.Augmentation,
+        *,
+        count: int,
+        seed: int,
+        step: int,
+        device: torch.device,
+    ) -> Batch:
+        """``count`` views of images of the training split, as the network takes them, with what ``augmentation`` does.
+
+        All is drawn from seed and step alone; every view is mixed alike.
+        """
+        stored_B3SS, labels_B = _moved(stored_B3SS, device), labels_B.to(device)
+        generator, a = seeding.generator_of(seed, "augmentation", step), augmentation
+        views = [
+            _mixing.augment(self.augmented(stored_B3SS, generator), a.kind, a.erasing, seed, "images", step, view)
+            for view in range(count)
+        ]
+        batch = Batch(tuple(_laid_out(view, device) for view in views), labels_B, torch.tensor(places, device=device))
+        mix = _mixing.draw_mix(self.size, a.mixup, a.cutmix, seed, "mix", step)
+        if mix is None:
+            return batch
+        mixed = tuple(_laid_out(mix.images(view), device) for view in batch.views)
+        return batch._replace(views=mixed, others=labels_B.roll(1), share=mix.share)
+
+
+def _moved(stored_B3SS: Tensor, device: torch.device) -> Tensor:
+    return stored_B3SS.to(device, non_blocking=True)
+
+
+def _laid_out(images_B3CC: Tensor, device: torch.device) -> Tensor:
+    return images_B3CC.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
