@@ -80,7 +80,7 @@ class Trainer:
         reduced = REDUCED.get("bf16" if precision == "auto" and kind == "cuda" else precision)
         self.autocast = torch.autocast(kind, reduced or torch.bfloat16, enabled=reduced is not None)
         self.scaler = torch.amp.GradScaler(kind, enabled=reduced == torch.float16)
-        self.forward: Callable[[Tensor], Outputs] = model.compiled() if config.compile else model
+        self.compiled: Callable[[Tensor], Outputs] | None = model.compiled() if config.compile else None
 
     def _gather(self, chosen: list[int]) -> Tensor:
         """The stored examples of these places, in pinned memory where a GPU waits for them."""
@@ -111,7 +111,7 @@ class Trainer:
         Of mixed examples a term that reads labels is the mix of both labels' terms; examples count by their shares.
         """
         with self.autocast:
-            outputs = self.forward(batch.views[0])
+            outputs = (self.compiled or self.model)(batch.views[0])
             terms, predicted_B = self._terms(batch, outputs), outputs.logits.detach().argmax(1)
             right = (predicted_B == batch.labels).sum()
             if batch.others is not None:

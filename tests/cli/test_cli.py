@@ -83,7 +83,7 @@ def empty_class(path: Path) -> None:
 MISTAKES = {
     "typo": (
         spoil_text("trials", "trails"),
-        ["mine.toml line 5", "'trails'", "'trials'", "backbone, methods"],
+        ["mine.toml line 5", "'trails'", "'trials'", "backbone, backbones, hours"],
     ),
     "no data folder": (spoil_text('"pictures"', '"nowhere"'), ["nowhere"]),
     "empty class": (empty_class, ["train/b", "holds no image"]),
