@@ -87,3 +87,11 @@ def test_every_module_is_imported_elsewhere(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["made", "0"]
+
+
+def test_the_loop_knows_no_modality() -> None:
+    """What an example is, and how it is augmented, is the data's: the loop, its optimiser and its order name none."""
+    folder = Path(__file__).parents[1] / "cotuning_tune" / "training"
+    for name in ("trainer", "optim", "order", "state"):
+        text = (folder / f"{name}.py").read_text(encoding="utf-8").lower()
+        assert [word for word in ("image", "pixel", "token") if word in text] == [], name

@@ -80,7 +80,7 @@ def set_learning_rate(optimiser: torch.optim.Optimizer, multiple: float) -> None
 
 
 def freeze_layers(backbone: Backbone, share: float) -> nn.ModuleList:
-    """Keep that share of a backbone's layers, from the images on, as they are; the modules that stand still then."""
+    """Keep that share of a backbone's layers, from the input on, as they are; the modules that stand still then."""
     layers = backbone.layers if share else []
     kept = {id(parameter) for own in layers[: round(share * len(layers))] for parameter in own}
     for parameter in backbone.parameters():
@@ -99,10 +99,10 @@ def averaged(model: nn.Module, decay: float) -> AveragedModel | None:
 
 
 def class_weights(kind: str, labels_N: Tensor, num_classes: int) -> Tensor | None:
-    """Weights [T] of the cross-entropy, their mean over the images 1; None for ``none``.
+    """Weights [T] of the cross-entropy, their mean over the examples 1; None for ``none``.
 
-    ``balanced``: the inverse of the number of images, as in scikit-learn; ``effective``: of the effective number of
-    images, beta = 0.999 (Cui et al., CVPR 2019). A class without an image has the weight 0.
+    ``balanced``: the inverse of the number of examples, as in scikit-learn; ``effective``: of the effective number of
+    examples, beta = 0.999 (Cui et al., CVPR 2019). A class without an example has the weight 0.
     """
     if kind == "none":
         return None
