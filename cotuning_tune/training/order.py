@@ -1,7 +1,7 @@
-"""Which examples a step sees: batches of one size from one endless stream of random permutations of the training split.
+"""Which examples a step sees: batches of one size from one endless stream of permutations of the training split.
 
-A batch may hold the end of one permutation and the beginning of the next (and an example twice), so that none is smaller
-than the others. After any number of steps every example has been seen equally often, give or take one.
+A batch may hold the end of one permutation and the beginning of the next (and an example twice), so that none is
+smaller than the others. After any number of steps every example has been seen equally often, give or take one.
 """
 
 import itertools
