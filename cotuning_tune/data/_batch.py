@@ -22,10 +22,10 @@ class Batch(NamedTuple):
     share: float = 1.0
 
     def parts(self, count: int) -> "list[Batch]":
-        """The batch in so many parts, one after the other; fewer where it has fewer examples."""
+        """The batch in so many parts of equal size, or one more; fewer parts where it has fewer examples."""
         if count == 1:
             return [self]
-        places = torch.arange(len(self.labels), device=self.labels.device).chunk(count)
+        places = torch.arange(len(self.labels), device=self.labels.device).tensor_split(min(count, len(self.labels)))
         return [
             Batch(
                 tuple(view[chosen] for view in self.views),

@@ -54,9 +54,8 @@ def _check_batches(experiment: Experiment, inventories: Mapping[str, Inventory])
     config, rate = build(TaskConfig, experiment.task, "task"), min(experiment.config.rates)
     studies = [s for s in experiment.studies if s.rate == rate and s.method == experiment.config.methods[0]]
     for study, place in product(studies, experiment.places()):
-        images = inventories[study.task].at(rate, config).train
-        spec = experiment.spec(study, place | hardest(experiment.train_of(study.backbone), images), 0)
-        check_batch(spec, pretrained(spec.backbone, "random"), images)
+        spec = experiment.spec(study, place | hardest(experiment.train_of(study.backbone)), 0)
+        check_batch(spec, pretrained(spec.backbone, "random"), inventories[study.task].at(rate, config).train)
 
 
 def _with_notes(plan: Plan, probe: Probe) -> Plan:

@@ -37,8 +37,7 @@ def check_studies(experiment: Experiment) -> dict[str, int]:
         train = experiment.train_of(study.backbone)
         if study.method == experiment.config.methods[0]:
             for place in experiment.places():
-                images = len(task_of(experiment.spec(study, place, 0)).fit)
-                check_images(experiment.spec(study, place | hardest(train, images), 0))
+                check_images(experiment.spec(study, place | hardest(train), 0))
         for place in experiment.places(largest=True):
             spec = experiment.spec(study, place, 0)
             if study.task not in whole:  # the data set is the same at all rates and sizes

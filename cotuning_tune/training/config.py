@@ -5,15 +5,13 @@ later is off by default, and off is the published setting bit for bit.
 """
 
 import dataclasses
-import itertools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.data import Augmentation
-from cotuning_tune.hyper import Choice, Parameter, Range, Space, at_least, hyper, shares
+from cotuning_tune.hyper import Choice, Range, Space, at_least, hyper, shares
 
 
 def _outside(key: str, value: object, wanted: str) -> UserError:
@@ -109,8 +107,7 @@ class TrainConfig:
     def smallest_part(self, images: int) -> int:
         """Images of the smallest of the parts that every batch is computed in."""
         batch = self.batch(images)
-        part = math.ceil(batch / self.parts)
-        return batch % part or part
+        return batch // min(self.parts, batch)
 
     def batches(self, images: int) -> int:
         """Steps of a pass over a training split of ``images``: every batch is full, so the nearest whole number."""
@@ -125,28 +122,17 @@ class TrainConfig:
         return math.ceil(self.iterations / (self.interval or batches)) if self.iterations else self.epochs
 
 
-def hardest(space: Space, images: int) -> dict[str, Any]:
-    """Of all that a space of ``TrainConfig`` may draw what asks most of a backbone, on a training split of ``images``:
-    the smallest part of a batch, BatchNorm that trains, branches that are dropped, a compiler."""
-
-    def part(sizes: tuple[int, int]) -> int:
-        return TrainConfig(batch_size=sizes[0], parts=sizes[1]).smallest_part(images)
-
+def hardest(space: Space) -> dict[str, Any]:
+    """Of all that a space of ``TrainConfig`` may draw what asks most of a backbone: the smallest part of a batch,
+    BatchNorm that trains, branches that are dropped, a compiler."""
     norms = space["batch_norm"].extremes
-    batch_size, parts = min(itertools.product(_whole(space["batch_size"]), _whole(space["parts"])), key=part)
     return {
-        "batch_size": batch_size,
-        "parts": parts,
+        "batch_size": min(space["batch_size"].extremes),
+        "parts": max(space["parts"].extremes),
         "batch_norm": "train" if "train" in norms else norms[0],
         "drop_path": max(space["drop_path"].extremes),
         "compile": any(space["compile"].extremes),
     }
-
-
-def _whole(parameter: Parameter) -> Sequence[int]:
-    """All that a whole number may be."""
-    ends = parameter.extremes
-    return range(ends[0], ends[1] + 1) if isinstance(parameter.search, Range) else ends
 
 
 @dataclass(frozen=True, kw_only=True)
