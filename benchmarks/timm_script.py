@@ -32,7 +32,7 @@ from cotuning_tune.models import pretrained
 from cotuning_tune.training import TrainConfig, TrainingSpec, with_preset
 from cotuning_tune.training.job import make_trainer, task_of
 
-SEEDS, EPOCHS, BATCH, LR, DECAY, LAYER_DECAY = (0, 1, 2), 12, 24, 1e-3, 0.05, 0.75
+SEEDS, EPOCHS, BATCH, LR, DECAY, LAYER_DECAY = (0, 1, 2), 5, 24, 1e-3, 0.05, 0.75
 SIDE, STORED = 64, 72
 MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3  # those of the embedded weights
 
