@@ -37,7 +37,7 @@ class Views:
 
     def plain(self, stored_B3SS: Tensor, device: torch.device, kind: _transforms.Crops = "centre") -> list[Tensor]:
         """``crops``, as the network takes them."""
-        return [_laid_out(view, device) for view in self.crops(_moved(stored_B3SS, device), kind)]
+        return [_laid_out(view) for view in self.crops(_moved(stored_B3SS, device), kind)]
 
     def batch(
         self,
@@ -61,17 +61,17 @@ class Views:
             _mixing.augment(self.augmented(stored_B3SS, generator), a.kind, a.erasing, seed, "images", step, view)
             for view in range(count)
         ]
-        batch = Batch(tuple(_laid_out(view, device) for view in views), labels_B, torch.tensor(places, device=device))
+        index_B = torch.tensor(places, device=device)
         mix = _mixing.draw_mix(self.size, a.mixup, a.cutmix, seed, "mix", step)
         if mix is None:
-            return batch
-        mixed = tuple(_laid_out(mix.images(view), device) for view in batch.views)
-        return batch._replace(views=mixed, others=labels_B.roll(1), share=mix.share)
+            return Batch(tuple(map(_laid_out, views)), labels_B, index_B)
+        mixed = tuple(_laid_out(mix.images(view)) for view in views)
+        return Batch(mixed, labels_B, index_B, others=labels_B.roll(1), share=mix.share)
 
 
 def _moved(stored_B3SS: Tensor, device: torch.device) -> Tensor:
     return stored_B3SS.to(device, non_blocking=True)
 
 
-def _laid_out(images_B3CC: Tensor, device: torch.device) -> Tensor:
-    return images_B3CC.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+def _laid_out(images_B3CC: Tensor) -> Tensor:
+    return images_B3CC.contiguous(memory_format=torch.channels_last)

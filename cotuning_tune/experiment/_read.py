@@ -68,8 +68,7 @@ def _check_lists(config: ExperimentConfig) -> None:
     for name in ("tasks", "rates", "methods", "seeds"):
         if not (listed := getattr(config, name)):
             raise UserError(f"experiment.{name} is empty: list at least one", f"experiment.{name}")
-        if len({_unordered(one) for one in listed}) < len(listed):
-            raise UserError(f"experiment.{name} lists something twice: {list(listed)}", f"experiment.{name}")
+        _check_once(name, listed)
     for rate in config.rates:
         if not 0 < rate <= 1:
             problem = f"experiment.rates: {rate:g} is not a sampling rate: it must be above 0 and at most 1"
@@ -77,7 +76,7 @@ def _check_lists(config: ExperimentConfig) -> None:
 
 
 def _check_once(name: str, listed: tuple[Any, ...]) -> None:
-    if len(set(listed)) < len(listed):
+    if len({_unordered(one) for one in listed}) < len(listed):
         raise UserError(f"experiment.{name} lists something twice: {list(listed)}", f"experiment.{name}")
 
 
