@@ -94,15 +94,15 @@ def _save(folder: Path, searches: list[list[StudyResult]], world: World) -> RunD
         for study in studies:
             files = made.study(f"{study.task}-1.00-{study.method}")
             summary = read_json(files.summary)  # failed trials would make budgets unequal
-            seen = [row["accuracy"] if row["accuracy"] is not None else 50.0 for row in summary["trials"][:TRIALS]]
+            seen = [row["score"] if row["score"] is not None else 50.0 for row in summary["trials"][:TRIALS]]
             rows = [
-                row | {"state": "COMPLETE", "value": accuracy, "accuracy": accuracy, "epochs": 2}
+                row | {"state": "COMPLETE", "value": accuracy, "score": accuracy, "epochs": 2}
                 for row, accuracy in zip(summary["trials"], seen, strict=False)
             ]
             write_json(files.summary, summary | {"trials": rows}, durable=False)
             for seed in study.seeds:
                 result = files.retrain(seed["seed"]).result
-                write_json(result, read_json(result) | {"test_accuracy": seed["test_accuracy"]}, durable=False)
+                write_json(result, read_json(result) | {"test_score": seed["test_score"]}, durable=False)
     if len(searches) > 1:
         write_json(run.repeats_file, {"searches": len(searches), "time": 0.0, "after_tests": False})
     return run

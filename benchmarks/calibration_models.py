@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cotuning_tune.report.claims import LEVEL
-from cotuning_tune.report.models import Model, image_claim, seed_claim
+from cotuning_tune.report.models import Model, example_claim, seed_claim
 from cotuning_tune.run.predictions import Predictions
 from tests.report.synthetic import METHODS
 
@@ -59,12 +59,15 @@ class ImagesPart:
     def once(self, rng: np.random.Generator) -> Mapping[str, float]:
         """One report."""
         models = self.models(rng)
-        claim, best = image_claim({method: model.right for method, model in models.items()}), METHODS[self.methods - 1]
+        claim, best = (
+            example_claim({method: model.values for method, model in models.items()}),
+            METHODS[self.methods - 1],
+        )
         inside = [low <= 100 * self.shares[m] <= high for m, (low, high) in ((m, models[m].interval) for m in models)]
         equal = [method for method in claim.p if not self.points or method != best]
         record = {
             "false_verdict": float(any(claim.p[method] <= LEVEL for method in equal)),
-            "false_verdict_highest": float(self._wrongly_highest(claim.highest, claim.p_highest)),
+            "false_verdict_highest": float(self._wrongly_highest(claim.best, claim.p_best)),
             "coverage": fmean(inside),
         }
         return record | ({"power": float(claim.p[best] <= LEVEL)} if self.points else {})

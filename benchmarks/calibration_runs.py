@@ -80,14 +80,14 @@ def _trials(world: World, rng: np.random.Generator) -> list[dict[str, Any]]:
 
 def _seeds(values: Any) -> list[dict[str, Any]]:
     return [
-        {"seed": seed, "state": "COMPLETE", "test_accuracy": float(value), "seconds": 1.0}
+        {"seed": seed, "state": "COMPLETE", "test_score": float(value), "seconds": 1.0}
         for seed, value in enumerate(values)
     ]
 
 
 def study(task: str, rate: float, method: str, rows: list[Any], tested: Any) -> StudyResult:
     """One study: its trials, and the test accuracies of its seeds."""
-    selection = {"val_accuracy": 60.0, "values": {}, "at_edge": [], "trial": 0}
+    selection = {"val_score": 60.0, "values": {}, "at_edge": [], "trial": 0}
     return StudyResult(task, rate, method, len(rows), rows, selection, _seeds(tested))
 
 

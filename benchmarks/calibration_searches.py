@@ -79,7 +79,7 @@ def _study(world: Searched, task: str, method: str, best: Any, x: Any, rng: np.r
             "number": n,
             "state": "FAIL" if fails[n] else "COMPLETE",
             "value": None if fails[n] else float(seen[n]),
-            "accuracy": None if fails[n] else float(seen[n]),
+            "score": None if fails[n] else float(seen[n]),
             "values": {key: float(10 ** (LOW[i] + DECADES[i] * x[n, i])) for i, key in enumerate(keys)},
             "epochs": 10,
             "seconds": 1.0,
@@ -89,9 +89,9 @@ def _study(world: Searched, task: str, method: str, best: Any, x: Any, rng: np.r
     ]
     top = int(np.where(fails, -1, seen).argmax())
     edge = [key for i, key in enumerate(keys) if not EDGE <= x[top, i] <= 1 - EDGE]
-    selection = {"trial": top, "val_accuracy": float(seen[top]), "values": rows[top]["values"], "at_edge": edge}
+    selection = {"trial": top, "val_score": float(seen[top]), "values": rows[top]["values"], "at_edge": edge}
     tested = true[top] + SEED * rng.normal(size=3)
-    seeds = [{"seed": s, "state": "COMPLETE", "test_accuracy": float(a), "seconds": 1.0} for s, a in enumerate(tested)]
+    seeds = [{"seed": s, "state": "COMPLETE", "test_score": float(a), "seconds": 1.0} for s, a in enumerate(tested)]
     return StudyResult(task, 1.0, method, len(x), rows, selection, seeds)
 
 
@@ -148,10 +148,10 @@ def _retrained(surface: Surface, trials: int, settings: int, leak: float) -> lis
             made = study(f"set{d}", 1.0, method, trial_rows(seen[m]), true[m, top] + SEED * rng.normal(size=3) + tested)
             own = SEED * rng.normal(size=3)  # a retraining has the luck of its own seed, and the split's again
             told = [
-                {**seed, "val_accuracy": float(seen[m, top] + luck), "test_images": TEST_IMAGES}
+                {**seed, "val_score": float(seen[m, top] + luck), "test_count": TEST_IMAGES}
                 for seed, luck in zip(made.seeds, own, strict=True)
             ]
-            studies.append(replace(made, seeds=told, val_images=surface.images))
+            studies.append(replace(made, seeds=told, val_count=surface.images))
     return studies
 
 

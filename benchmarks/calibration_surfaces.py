@@ -21,6 +21,7 @@ from cotuning_tune.report.comparison import compare_methods
 from cotuning_tune.report.models import seed_claim
 from cotuning_tune.report.results import StudyResult
 from cotuning_tune.run.choice import choose, to_confirm
+from cotuning_tune.scores import ACCURACY
 from tests.report.synthetic import METHODS
 
 CURVE = np.array([37.0, 6.0, 24.0])  # points lost at one range's width from the best value
@@ -91,7 +92,7 @@ def trial_rows(accuracies: Sequence[float], losses: Sequence[float] | None = Non
             "number": n,
             "state": "COMPLETE",
             "value": float(accuracy),
-            "accuracy": float(accuracy),
+            "score": float(accuracy),
             "loss": float(losses[n]) if losses is not None else None,
             "values": {},
             "epochs": 10,
@@ -124,11 +125,11 @@ class RegretPart:
         lost: dict[str, list[float]] = {}
         for m in range(surface.methods):
             rows = trial_rows(seen[m], loss[m])
-            confirmed: Any = [{"confirms": n, "accuracy": float(again[m, n])} for n in to_confirm(rows)]
+            confirmed: Any = [{"confirms": n, "score": float(again[m, n])} for n in to_confirm(rows, ACCURACY)]
             for rule in ("max", "loss", "confirm"):
-                chosen = choose(rows, confirmed, rule)
+                chosen = choose(rows, confirmed, rule, ACCURACY)
                 lost.setdefault(rule, []).append(true[m].max() - true[m, chosen["number"]] if chosen else np.nan)
-            best = choose(trial_rows(thrice[m]), [], "max")
+            best = choose(trial_rows(thrice[m]), [], "max", ACCURACY)
             lost.setdefault("3splits", []).append(true[m].max() - true[m, best["number"]] if best else np.nan)
         return {f"regret_{rule}": float(fmean(values)) for rule, values in lost.items()}
 
@@ -158,7 +159,7 @@ class AimPart:
         searches = [self._search(surface) for _ in range(self.searches)]
         record = measures(compare_methods(searches), World(1, searches=self.searches, effect=self.effect))
         if self.searches == 1:
-            words = seed_claim({one.method: one.accuracies for one in searches[0]})
+            words = seed_claim({one.method: one.scores for one in searches[0]})
             misread = float(any(p <= LEVEL for p in words.values()))
             return {"false_verdict": record["false_verdict"], **({} if self.effect else {"misread": misread})}
         wanted = ["power", "best_in_set", "set_size"] if self.effect else ["false_verdict", "best_in_set", "coverage"]
@@ -171,7 +172,7 @@ class AimPart:
         studies = []
         for m, method in enumerate(METHODS[: surface.methods]):
             rows = trial_rows(seen[m])
-            chosen = choose(rows, [], "max")
+            chosen = choose(rows, [], "max", ACCURACY)
             number = chosen["number"] if chosen else 0
             tested = true[m, number] + SEED * surface.rng.normal(size=self.seeds)
             studies.append(study("set0", 1.0, method, rows, tested))

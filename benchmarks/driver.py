@@ -56,10 +56,10 @@ class Search:
 
     def work(self, trials: int) -> None:
         """So many trials more."""
-        row = {"epoch": 1, "val_accuracy": 50.0, "val_loss": 1.0, "train_ce": 1.0, "train_loss": 1.0, "seconds": 0.0}
+        row = {"epoch": 1, "val_score": 50.0, "val_loss": 1.0, "train_ce": 1.0, "train_loss": 1.0, "seconds": 0.0}
         report = {"history": [row], "epochs": 1, "notices": [], "failed": "", "fenced": False, "changed": ""}
         report |= {
-            "val_accuracy": 50.0,
+            "val_score": 50.0,
             "val_loss": 1.0,
             "own": False,
             "ready": False,

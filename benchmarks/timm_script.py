@@ -71,7 +71,7 @@ def ours(seed: int) -> Trained:
     for _ in range(EPOCHS):
         trainer.train_epoch()
     taken = time.perf_counter() - start
-    return Trained(taken, trainer.evaluate(trainer.task.open_test()).accuracy)
+    return Trained(taken, trainer.evaluate(trainer.task.open_test()).value)
 
 
 def timm_model(classes: int) -> nn.Module:

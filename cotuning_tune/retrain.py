@@ -10,16 +10,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.base.files import read_json, read_lines, write_json, write_lines
+from cotuning_tune.base.files import read_json, write_json, write_lines
 from cotuning_tune.cluster.driver import LOST, REISSUES, STARTS, Driver
 from cotuning_tune.data import Crops
 from cotuning_tune.run import ledger
 from cotuning_tune.run.events import Event, SeedEnded, SeedStarted, StageStarted, Standing
 from cotuning_tune.run.folder import RunDir, StudyDir, TrialDir
-from cotuning_tune.run.records import Epoch, SeedResult, Selection, Tested, TrialConfig, TrialReport, Values
+from cotuning_tune.run.records import (
+    Epoch,
+    SeedResult,
+    Selection,
+    Tested,
+    TrialConfig,
+    TrialReport,
+    Values,
+    read_facts,
+    read_rows,
+)
 from cotuning_tune.run.stream import Stream
 from cotuning_tune.run.summary import with_seeds
-from cotuning_tune.tensorboard.events import write_ended
+from cotuning_tune.scores import metric_of
+from cotuning_tune.tensorboard.events import tested_scalars, write_ended
 from cotuning_tune.training import TrainingSpec
 from cotuning_tune.training.job import kept_row
 from cotuning_tune.training.seed import PICTURES
@@ -62,7 +73,7 @@ def planned(run: RunDir, seeds: tuple[int, ...], decode: str = "") -> list[Retra
     studies = [study for study in run.study_folders() if study.selection.exists()]
     if not studies:
         raise UserError(f"{run.path} has no selected configuration: search first (cotuning-tune resume)")
-    return [Retraining(study, seed, read_json(study.selection), decode) for study in studies for seed in seeds]
+    return [Retraining(study, seed, read_facts(study.selection), decode) for study in studies for seed in seeds]
 
 
 def run_retraining(
@@ -175,12 +186,12 @@ class Seeds:
         if counted[key] <= limit:
             self.waiting.append(work)
         else:
-            self._write(work, read_lines(work.folder.metrics), Tested(), LOST, again=True)
+            self._write(work, read_rows(work.folder.metrics), Tested(), LOST, again=True)
 
     def _write(self, work: Retraining, history: list[Epoch], tested: Tested, failed: str, *, again: bool) -> None:
         result = _write_result(self.run, work, history, tested, failed, self.keep_head, again=again)
-        accuracy = tested.get("test_accuracy")
-        self.driver.stream.tell(SeedEnded(work.study.name, work.seed, accuracy, result["seconds"], failed))
+        score = tested.get("test_score")
+        self.driver.stream.tell(SeedEnded(work.study.name, work.seed, score, result["seconds"], failed))
 
 
 def _entry(work: Retraining) -> Values:
@@ -202,12 +213,12 @@ def _write_result(
     """Files of an ended retraining; the result is written last, its hash into the ledger. Returns it."""
     folder = work.folder
     run.insist(lambda: write_lines(folder.metrics, history))
-    kept = kept_row(history, work.spec.epoch) or Epoch()
+    kept = kept_row(history, work.spec.epoch, metric_of(work.spec.metric)) or Epoch()
     result: SeedResult = {
         "state": "COMPLETE" if tested else "FAIL",
         "seed": work.seed,
         "config": work.config_hash,
-        "val_accuracy": kept.get("val_accuracy"),
+        "val_score": kept.get("val_score"),
         "kept_epoch": kept.get("epoch"),
         "epochs": len(history),
         "seconds": sum(row["seconds"] for row in history),
@@ -216,8 +227,7 @@ def _write_result(
     }
     if tested:
         digest = ledger.content_hash(result)
-        accuracy = tested["test_accuracy"]
-        entry = {"event": "result", **_entry(work), "test_accuracy": accuracy, "result": digest}
+        entry = {"event": "result", **_entry(work), "test_score": tested["test_score"], "result": digest}
         keep_head(ledger.append(run.ledger, entry))
     elif again:
         result["again"] = True
@@ -249,17 +259,18 @@ class RetrainBoard:
         return self.run.tensorboard / "retrain" / work.study.name / f"seed{work.seed}"
 
     def _write(self, work: Retraining) -> None:
-        spec, result = work.spec, read_json(work.folder.result)
+        spec, result = work.spec, read_facts(work.folder.result)
         pictures = {tag: work.folder.picture(tag) for tag in PICTURES}
         place = {"task": spec.task, "rate": f"{spec.rate:g}", "method": spec.method}
         key = ledger.content_hash({"config": work.config_hash, "run": read_json(self.run.environment)})[:8]
-        tested = "test_accuracy" in result
+        tested = "test_score" in result
         write_ended(
             self._folder(work),
             {**place, "stage": "retrain", "run": self.run.name, **work.selection["hparams"]},
-            read_lines(work.folder.metrics),
+            read_rows(work.folder.metrics),
             "success" if tested else "failure",
+            metric=metric_of(work.spec.metric),
             group=f"{self.run.name}/retrain/{work.study.name}/{key}",
-            scalars={"test/accuracy": result["test_accuracy"]} if tested else {},
+            scalars=tested_scalars(result, work.spec.metric) if tested else {},
             images={tag: picture.read_bytes() for tag, picture in pictures.items() if picture.exists()},
         )

@@ -52,7 +52,7 @@ def rows(number: int, epochs: int, base: float = 40.0) -> list[dict[str, Any]]:
     return [
         {
             "epoch": epoch,
-            "val_accuracy": accuracy,
+            "val_score": accuracy,
             "val_loss": 1.0,
             "train_ce": 1 / epoch,
             "lr": 0.1,
@@ -87,7 +87,7 @@ class Made:
         self.stream.tell(EpochEnded(name, number, history[:1], 1, 4))
         self.stream.tell(EpochEnded(name, number, history, len(history) - 1, 4))
         study.report(issue.number, history)
-        best = max(row["val_accuracy"] for row in history)
+        best = max(row["val_score"] for row in history)
         if end == "COMPLETE":
             complete(study, issue.number, best, seconds=1.0)
         elif end == "PRUNED":
@@ -122,7 +122,7 @@ def write_seeds(made: Made) -> list[Retraining]:
             write_lines(work.folder.metrics, rows(seed, 4))
             for tag, picture in pictures(f"{study.name}, seed {seed}").items() if not seed else ():
                 write_bytes(work.folder.picture(tag), picture)
-            write_json(work.folder.result, {"test_accuracy": 50.0 + seed})
+            write_json(work.folder.result, {"test_score": 50.0 + seed})
             made.stream.tell(SeedEnded(study.name, seed, 50.0 + seed, 1.0))
     return works
 

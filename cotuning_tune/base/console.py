@@ -2,7 +2,6 @@
 
 import shutil
 import time
-from collections.abc import Mapping
 from typing import TextIO
 
 PLAIN_EVERY_S = 10.0
@@ -15,14 +14,6 @@ def duration(seconds: float) -> str:
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
     return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"
-
-
-def best_of(best: Mapping[str, float]) -> str:
-    """The study with the best validation accuracy so far."""
-    if not best:
-        return "no result yet"
-    name = max(best, key=lambda study: best[study])
-    return f"best val. {best[name]:.2f} % ({name})"
 
 
 class ProgressLine:

@@ -130,10 +130,10 @@ def _status(options: argparse.Namespace) -> int:
 
 def _say_progress(summary: "Content") -> None:
     """What the run's summary tells."""
-    from cotuning_tune.base.console import best_of
+    from cotuning_tune.run.events import best_of
 
     trials = f"{summary['done']}/{summary['budget']} trials, {summary['running']} running, {summary['failed']} failed"
-    print(f"search   {trials}, {best_of(summary['best'])}")
+    print(f"search   {trials}, {best_of(summary['best'], summary.get('metrics', {}))}")
     print(f"retrain  {summary['retrained']}/{summary['retrain_budget']} seeds")
     print(f"took     {summary['trial_hours']:.3g} trial-hours, {summary['restarts']} restart(s)")
     print(f"phase    {summary['phase']}, on {summary['host']}, reported {_ago(summary['updated'])}")

@@ -4,7 +4,7 @@ import sys
 import time
 from functools import singledispatchmethod
 
-from cotuning_tune.base.console import ProgressLine, best_of, duration
+from cotuning_tune.base.console import ProgressLine, duration
 from cotuning_tune.run.events import (
     Ended,
     EpochEnded,
@@ -16,8 +16,10 @@ from cotuning_tune.run.events import (
     TrialEnded,
     TrialStarted,
     Waiting,
+    best_of,
 )
 from cotuning_tune.run.stream import Stream
+from cotuning_tune.scores import metric_of
 
 
 class Terminal:
@@ -67,7 +69,10 @@ class Terminal:
 
     @_take.register
     def _(self, event: SeedEnded, now: Stream) -> None:
-        tested = f" failed: {event.reason}" if event.test_accuracy is None else f": test {event.test_accuracy:.2f} %"
+        metric = metric_of(now.standing.metrics.get(event.study, ""))
+        tested = f" failed: {event.reason}"
+        if event.test_score is not None:
+            tested = f": test {metric.text(event.test_score)}{metric.unit}"
         self._last = f"{event.study} seed {event.seed}{tested}"
         if now.standing.retrained >= now.standing.retrain_budget:
             self._show(now.standing)
@@ -94,7 +99,7 @@ class Terminal:
             return
         failed = f" · {now.failed} failed" if now.failed else ""
         if now.stage == "search":
-            detail = f"{now.running} running{failed} · {best_of(now.best)}"
+            detail = f"{now.running} running{failed} · {best_of(now.best, now.metrics)}"
             self._line.show(now.done, now.budget, detail, self._before, now.share, now.until)
         else:
             self._line.show(now.retrained, now.retrain_budget, f"{now.running} running · {self._last}", self._before)

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from cotuning_tune.base.errors import UserError
@@ -32,7 +33,7 @@ def add(commands: Commands) -> None:
 
 
 def _add_train(commands: Commands) -> None:
-    text = "train one configuration without Ray, and show its validation accuracy"
+    text = "train one configuration without Ray, and show its validation score"
     train = commands.add_parser("train", help=text, description=text)
     train.add_argument("experiment", metavar="EXPERIMENT")
     train.add_argument("--method", required=True)
@@ -82,14 +83,17 @@ def _train(options: argparse.Namespace) -> int:
     job = TrainingJob(spec, TrialDir(Path(options.out).resolve()) if options.out else None)
     for notice in job.notices:
         print(notice, file=sys.stderr)
+    metric = experiment.metric(study.task)
+
+    def shown(row: Mapping[str, float]) -> str:
+        return f"{metric.text(row['val_score'])}{metric.unit}"
+
     while not job.finished:
         row = job.advance()
         loss = f"loss {row['train_loss']:.4f}  " if "train_loss" in row else ""
-        print(f"epoch {row['epoch']}/{job.epochs}  {loss}validation {row['val_accuracy']:.2f} %", flush=True)
+        print(f"epoch {row['epoch']}/{job.epochs}  {loss}validation {shown(row)}", flush=True)
     kept = job.kept or {}
-    print(
-        f"validation accuracy {kept['val_accuracy']:.2f} % in epoch {kept['epoch']} ({study.name}, seed {options.seed})"
-    )
+    print(f"validation {metric.shown} {shown(kept)} in epoch {kept['epoch']} ({study.name}, seed {options.seed})")
     return 0
 
 

@@ -11,7 +11,7 @@ from cotuning_tune.run.stream import Stream
 
 METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
     "cotuning_tune_trials": ("Trials of a study by state", ("study", "method", "state")),
-    "cotuning_tune_best_val_accuracy": ("Best validation accuracy of a study so far (%)", ("study", "method")),
+    "cotuning_tune_best_val_score": ("Best validation score of a study so far", ("study", "method", "metric")),
     "cotuning_tune_trial_budget": ("Trial budget of all studies of a search", ()),
     "cotuning_tune_retrained": ("Seeds retrained", ()),
     "cotuning_tune_retrain_budget": ("Seeds to retrain", ()),
@@ -50,7 +50,7 @@ class RunMetrics:
         for study, method in self.methods.items():
             tags = {"run": now.current, "study": study, "method": method}
             if study in standing.best:
-                self._set("best_val_accuracy", standing.best[study], **tags)
+                self._set("best_val_score", standing.best[study], metric=standing.metrics.get(study, ""), **tags)
             counts = {**dict.fromkeys(SHOWN, 0), **standing.trials.get(study, {}), "running": running[study]}
             for state, count in counts.items():
                 self._set("trials", count, state=state, **tags)

@@ -26,7 +26,7 @@ class SeedSearcher(Searcher, Generic[Work]):
     """Hands out what its source has; a worker that died gives its work back to it."""
 
     def __init__(self, source: Source[Work]) -> None:
-        super().__init__(metric="val_accuracy", mode="max")
+        super().__init__(metric="val_score", mode="max")  # neither is asked
         self.source = source
         self.running: dict[str, Work] = {}
         self.epochs: dict[str, int] = {}

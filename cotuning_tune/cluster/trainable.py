@@ -55,11 +55,11 @@ class TrainingTrial(tune.Trainable):
                 self.fenced = True
             except Exception as problem:
                 self.failed, self.own = f"{type(problem).__name__}: {problem}", isinstance(problem, TrainingFailed)
-        accuracy, loss = job.kept
+        score, loss = job.kept
         seed = job if isinstance(job, SeedJob) else None
         return {
             "history": job.history,
-            "val_accuracy": accuracy,
+            "val_score": score,
             "val_loss": loss,
             "epochs": job.epochs,
             "completed": job.finished,

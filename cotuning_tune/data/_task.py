@@ -17,6 +17,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,6 +31,7 @@ from cotuning_tune.data._splitting import as_many, composed, draw, grouped, hold
 from cotuning_tune.data._views import Views
 from cotuning_tune.hyper import at_least, hyper, to_flat
 from cotuning_tune.run.snapshot import SHORT, Image, Snapshot
+from cotuning_tune.scores import ACCURACY, CLASSES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +90,12 @@ class Listing:
 class DataSet(ABC):
     """A data set: one file in this folder with one subclass, named after its file.
 
-    ``page``: where its owners publish it. ``layout``: how its folder looks, for people. ``counts``: what is
-    published of it: ``classes``, and images by split (``train``, ``val``, ``test``). ``fetches``: it can
-    be downloaded by ``download``. Where it is files, ``decode``: ``once`` into the cache, or ``each`` time;
-    ``decoding``: by which rules.
-    ``overlaps``: what its images are documented to have in common with those that weights are pre-trained on.
+    ``page``: where its owners publish it. ``layout``: how its folder looks, for people. ``counts``: what is published
+    of it: ``classes``, and images by split (``train``, ``val``, ``test``). ``fetches``: it can be downloaded by
+    ``download``. Where it is files, ``decode``: ``once`` into the cache, or ``each`` time; ``decoding``: by which
+    rules. ``noun``: what its examples are. ``metric``: what it is judged by where nothing else is asked, the convention
+    of a published set; ``metrics``: by what it can be. ``overlaps``: what its images are documented to have in common
+    with those that weights are pre-trained on.
     """
 
     Config: ClassVar[type]
@@ -101,6 +104,9 @@ class DataSet(ABC):
     counts: ClassVar[Mapping[str, int]] = MappingProxyType({})
     fetches: ClassVar[bool] = False
     overlaps: ClassVar[str] = ""
+    noun: ClassVar[str] = "images"
+    metric: ClassVar[str] = ACCURACY.name
+    metrics: ClassVar[tuple[str, ...]] = CLASSES
     decode: str = "once"
     decoding: Decoding = PLAIN
     decoder: str = ""  # what pixels depend on besides the bytes of files
@@ -179,6 +185,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.positions)
 
+    @property
+    def lengths(self) -> "np.ndarray | None":
+        """How many targets each example has; None: one each."""
+        return None
+
     def stored(self, chosen: Sequence[int]) -> Tensor:
         """The stored images at these places of the split, uint8 [B, 3, S, S]."""
         return self.images.take([self.positions[c] for c in chosen])
@@ -225,6 +236,11 @@ class Task:
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    @property
+    def noun(self) -> str:
+        """What its examples are, for people."""
+        return self._data.noun
 
     def not_taken(self) -> list[str]:
         """What lies among the data set's images and is none of them: a line for each reason."""

@@ -17,6 +17,7 @@ from cotuning_tune import methods
 from cotuning_tune.base.toml_text import inline
 from cotuning_tune.hyper import Choice, Parameter, Range, Space, build, hyper
 from cotuning_tune.run.choice import TOP
+from cotuning_tune.scores import Metric, metric_of
 from cotuning_tune.training import TrainConfig, TrainingSpec
 
 SEARCH_SEED = 100
@@ -48,6 +49,7 @@ class ExperimentConfig:
     selection: Literal["confirm", "max", "loss"] = hyper(
         "confirm", doc="confirm: the three best once more on another split; with aim = 'methods' as max"
     )
+    metric: str = hyper("", doc="every task is judged by it; '': each by its own, accuracy for most")
     val_splits: int = hyper(1, doc="validation splits that every trial is trained and judged on")
     retrain_on: Literal["train", "trainval"] = hyper("train", doc="trainval: on every label, as published")
     sampler: Literal["tpe", "random", "qmc", "gp"] = hyper(
@@ -108,9 +110,9 @@ class Study:
 class Experiment:
     """A checked experiment file. ``train``, ``methods`` and ``placed`` hold the spaces, with flat keys.
 
-    ``kinds``: what each of its methods is; another name where ``[methods.NAME] method`` says it.
-    ``placed``: backbone and image size, which ``spec`` puts where they belong. ``trains``: by backbone the space of
-    the training, where each has studies of its own; else empty.
+    ``kinds``: what each of its methods is; another name where ``[methods.NAME] method`` says it. ``metrics``: by task
+    the name of what it is judged by. ``placed``: backbone and image size, which ``spec`` puts where they belong.
+    ``trains``: by backbone the space of the training, where each has studies of its own; else empty.
     """
 
     name: str
@@ -125,6 +127,7 @@ class Experiment:
     placed: Space
     trains: dict[str, Space]
     text: str = field(repr=False)
+    metrics: dict[str, str] = field(default_factory=dict)
     base: Path = Path()  # the folder that relative paths of the text start from
 
     @property
@@ -174,6 +177,10 @@ class Experiment:
         """Trainings of each study on another validation split, at most."""
         return min(TOP, self.trials or TOP) if self.rule == "confirm" else 0
 
+    def metric(self, task: str) -> Metric:
+        """What the studies of a task are judged by."""
+        return metric_of(self.metrics.get(task, ""))
+
     def train_of(self, backbone: str) -> Space:
         """The space of the training in the studies of a backbone."""
         return self.trains.get(backbone, self.train)
@@ -213,6 +220,7 @@ class Experiment:
         return TrainingSpec(
             task=study.task,
             format=self.formats[study.task],
+            metric=self.metric(study.task).name,
             rate=study.rate,
             method=self.kinds[study.method],
             backbone=str(placed[BACKBONE]),

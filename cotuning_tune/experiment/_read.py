@@ -19,6 +19,7 @@ from cotuning_tune.experiment._experiment import (
     searches_of,
 )
 from cotuning_tune.hyper import Parameter, Space, at_least, build, check_space, fields_of, overlaid, read_space
+from cotuning_tune.scores import check_metric
 from cotuning_tune.training import TrainConfig, with_preset
 
 TABLES = ("experiment", "task", "data", "train", "backbones", "methods", "resources")
@@ -198,6 +199,7 @@ def _parse(tables: dict[str, Any], text: str, name: str, base: Path) -> Experime
         task=task,
         data=options,
         formats=formats,
+        metrics={task: _metric(task, data.data_set(formats[task]), config.metric) for task in config.tasks},
         train=train,
         methods={m: _method_space(m, kinds[m], given) for m in config.methods},
         kinds={m: kinds[m] for m in config.methods},
@@ -206,6 +208,11 @@ def _parse(tables: dict[str, Any], text: str, name: str, base: Path) -> Experime
         text=text,
         base=base,
     )
+
+
+def _metric(task: str, kind: type[data.DataSet], asked: str) -> str:
+    """What a task is judged by: as asked, else as its data set is."""
+    return check_metric(asked, kind.metrics, f"the task {task}", "experiment.metric").name if asked else kind.metric
 
 
 def _check_train(train: Space, config: ExperimentConfig) -> None:

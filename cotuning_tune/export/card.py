@@ -12,8 +12,15 @@ from cotuning_tune.export.chosen import Winner
 from cotuning_tune.report.caveats import begins_random
 from cotuning_tune.report.results import mean_std, read_tables
 from cotuning_tune.run import ledger
+from cotuning_tune.scores import Metric
 
 CLASSES_SHOWN = 60
+BESIDE = {
+    "accuracy": "accuracy (%)",
+    "mean_class_accuracy": "mean over classes (%)",
+    "precision": "precision (%)",
+    "recall": "recall (%)",
+}
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,7 @@ def card(winner: Winner, description: Mapping[str, Any], facts: Facts) -> str:
         "Use": _use(description),
         "Training data": _data(winner, description, facts),
         "How it was chosen": _choice(winner),
-        "Accuracy": _accuracy(winner),
+        "Test": _tested(winner),
         "Hyper-parameters": _hyper_parameters(winner),
         "Limits and warnings": "\n".join(f"- {line}" for line in warnings(winner, description, facts)),
         "Licences": _licences(winner, facts),
@@ -88,49 +95,56 @@ def _data(winner: Winner, d: Mapping[str, Any], facts: Facts) -> str:
     return (
         f"Data set `{d['data_format'] or d['task']}` (task `{d['task']}`), {100 * d['rate']:g} % of its labels:"
         f" {facts.training_images} training images, {facts.validation_images} validation images, and"
-        f" {winner.result['test_images']} test images."
+        f" {winner.result['test_count']} test images."
     )
 
 
 def _choice(winner: Winner) -> str:
     study, asked = winner.study, read_tables(winner.run)["experiment"]
-    selection = study.selection or {}
+    selection, metric = study.selection or {}, study.metric
     seed = "named by whoever exported it" if winner.seed_named else "the lowest that came to an end"
     return (
         f"The search: a budget of {study.budget} trials, {study.count('COMPLETE')} complete, {study.count('PRUNED')}"
         f" pruned, {study.count('FAIL')} failed; {study.search_epochs} epochs in all; sampler"
         f" {asked.get('sampler', 'tpe')}, early stopping {asked.get('pruner', 'none')}. Chosen was trial"
-        f" {selection['trial']} with {selection['val_accuracy']:.2f} % validation accuracy (rule: {selection['rule']});"
-        f" it was retrained with {len(study.seeds)} seed(s). Exported is seed {winner.seed}: {seed}. Neither the"
-        " configuration nor the seed was chosen by test accuracy."
+        f" {selection['trial']} with a validation {metric.shown} of"
+        f" {metric.text(selection['val_score'])}{metric.unit} (rule: {selection['rule']}); it was retrained with"
+        f" {len(study.seeds)} seed(s). Exported is seed {winner.seed}: {seed}. Neither the configuration nor the seed"
+        " was chosen by the test split."
     )
 
 
-def _accuracy(winner: Winner) -> str:
-    rows = [_seed_row(seed, seed["seed"] == winner.seed) for seed in winner.seeds]
+def _tested(winner: Winner) -> str:
+    metric = winner.study.metric
+    beside = [name for name in BESIDE if name != metric.name and f"test_{name}" in winner.result]
+    rows = [_seed_row(seed, metric, beside, seed["seed"] == winner.seed) for seed in winner.seeds]
     done = [seed for seed in winner.seeds if seed["state"] == "COMPLETE"]
-    means = [mean_std([s[key] for s in done if s[key] is not None]) for key in ("val_accuracy", "test_accuracy")]
-    rows.append(["mean ± sample std", *means, "", ""])
-    header = ["seed", "validation (%)", "test (%)", "test, mean over classes (%)", "test images"]
-    crops = "ten crops" if winner.result["test_crops"] == "ten" else "the centre crop"
-    return Table("seeds", "Accuracy", header, rows).markdown() + (f"\n\nTop-1; tested on {crops}. {_flattery(winner)}")
+    means = [mean_std([s[key] for s in done if s[key] is not None], metric) for key in ("val_score", "test_score")]
+    rows.append(["mean ± sample std", *means, *["" for _ in beside], ""])
+    header = ["seed", f"validation {metric.label}", f"test {metric.label}"]
+    header += [f"test {BESIDE[name]}" for name in beside] + [f"test {winner.study.examples}"]
+    crops = {"ten": " Tested on ten crops.", "centre": " Tested on the centre crop."}.get(
+        winner.result["test_crops"], ""
+    )
+    told = f"{metric.long[:1].upper()}{metric.long[1:]}.{crops} {_flattery(winner)}"
+    return f"{Table('seeds', 'Test', header, rows).markdown()}\n\n{told}"
 
 
 def _flattery(winner: Winner) -> str:
-    """What the validation accuracy is worth."""
+    """What the validation score is worth."""
     if winner.spec["task_config"].get("train_on") == "trainval":
         return "It was trained on every label: the validation images are among its training images."
     chose = "the configuration and the epoch of each seed" if winner.spec["train"].get("epoch") == "best" else ""
-    return f"Validation accuracy chose {chose or 'the configuration'}, so it is too high a guess."
+    return f"The validation score chose {chose or 'the configuration'}, so it is too high a guess."
 
 
-def _seed_row(seed: Mapping[str, Any], exported: bool) -> list[str]:
+def _seed_row(seed: Mapping[str, Any], metric: Metric, beside: list[str], exported: bool) -> list[str]:
     name = f"{seed['seed']} (this model)" if exported else str(seed["seed"])
     if seed["state"] != "COMPLETE":
-        return [name, "failed", "-", "-", "-"]
-    kinds = ("val_accuracy", "test_accuracy", "test_mean_class_accuracy")
-    figures = [seed.get(key) for key in kinds]
-    return [name, *("-" if figure is None else f"{figure:.2f}" for figure in figures), str(seed["test_images"])]
+        return [name, "failed", *["-" for _ in beside], "-", "-"]
+    scores = ["-" if seed.get(key) is None else metric.text(seed[key]) for key in ("val_score", "test_score")]
+    others = ["-" if seed.get(f"test_{key}") is None else f"{seed[f'test_{key}']:.2f}" for key in beside]
+    return [name, *scores, *others, str(seed["test_count"])]
 
 
 def _hyper_parameters(winner: Winner) -> str:
@@ -160,7 +174,7 @@ def warnings(winner: Winner, description: Mapping[str, Any], facts: Facts) -> li
     makers: tuple[Callable[[Winner], list[str]], ...] = (_of_seeds, _of_test_evaluations, _of_choice, _of_precision)
     found = [line for maker in makers for line in maker(winner)]
     if winner.result["test_crops"] == "ten":
-        found.append("The test accuracies are of ten crops of each image; `predict` looks at the centre crop alone.")
+        found.append("The test scores are of ten crops of each image; `predict` looks at the centre crop alone.")
     if not facts.from_files:
         found.append(
             f"The images of `{description['data_format']}` are no image files: the data set's reader prepared them"
@@ -188,9 +202,11 @@ def _of_seeds(winner: Winner) -> list[str]:
     failed = len(winner.seeds) - len(done)
     found = [f"One seed of {len(done)}: the table shows how far others of the same configuration came."]
     if len(done) == 1:
-        found = ["There is one seed alone: how much accuracy depends on it is not known."]
-    elif len(done) > 1 and winner.result["test_accuracy"] > statistics.mean(s["test_accuracy"] for s in done):
-        found.append("This seed's test accuracy is above the mean of the seeds: expect the mean.")
+        found = ["There is one seed alone: how much the result depends on it is not known."]
+    else:
+        mean, better = statistics.mean(s["test_score"] for s in done), winner.study.metric.oriented
+        if better(winner.result["test_score"]) > better(mean):
+            found.append("This seed's test score is better than the mean of the seeds: expect the mean.")
     return found + ([f"{failed} seed(s) of this configuration failed."] if failed else [])
 
 

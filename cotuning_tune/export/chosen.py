@@ -1,4 +1,4 @@
-"""Which model of a run is exported: the study's retraining of the lowest seed, whatever its test accuracy."""
+"""Which model of a run is exported: the study's retraining of the lowest seed, whatever its test score."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -58,7 +58,7 @@ def seeds_of(study: StudyResult) -> list[dict[str, Any]]:
 
 
 def find_winner(run: RunDir, name: str, seed: int | None = None) -> Winner:
-    """The model of the seed, by default of the lowest that came to an end; test accuracy is not looked at.
+    """The model of the seed, by default of the lowest that came to an end; test scores are not looked at.
 
     Raises UserError where there is no such model.
     """

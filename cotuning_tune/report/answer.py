@@ -8,11 +8,12 @@ from typing import Any
 
 from cotuning_tune.report.claims import LEVEL
 from cotuning_tune.report.comparison import UNDECIDED, Comparisons, bests_remark, verdict_lines
-from cotuning_tune.report.models import SettingModels, image_p, read_models
+from cotuning_tune.report.models import SettingModels, example_p, read_models
 from cotuning_tune.report.repeats import Search
 from cotuning_tune.report.results import StudyResult, device_of, methods_of, read_tables
 from cotuning_tune.report.statistics import wilson_interval
 from cotuning_tune.run.folder import RunDir
+from cotuning_tune.scores import ACCURACY
 
 MOST = 3  # data sets whose models are named one by one
 
@@ -21,41 +22,49 @@ MOST = 3  # data sets whose models are named one by one
 class Pick:
     """The model to take for a data set: of the study that validation puts first; the test split is not asked.
 
-    ``interval``: where its accuracy on new images lies, at 95 %. ``rival``: the study that validation puts second.
+    ``interval``: where its score on new examples lies, at 95 %; None where that is not known. ``rival``: the study that
+    validation puts second.
     """
 
     run: RunDir
     study: StudyResult
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     rival: StudyResult | None
     rival_p: float | None
 
     @property
-    def accuracy(self) -> float:
-        return fmean(self.study.accuracies)
+    def tested(self) -> float:
+        return fmean(self.study.scores)
 
     @property
     def validation(self) -> float:
-        return float((self.study.selection or {})["val_accuracy"])
+        return float((self.study.selection or {})["val_score"])
 
     def sentence(self, *, named: bool) -> str:
-        """Which model, how good on new images, and how much its validation accuracy flatters it."""
-        low, high = self.interval
-        which = self.study.shown if named else self.study.learner
-        gap = self.validation - self.accuracy
-        told = f"flatters it by {gap:.1f}" if gap >= 0 else f"is {-gap:.1f} points lower"
+        """Which model, how good on new examples, and how much its validation score flatters it."""
+        which, metric = self.study.shown if named else self.study.learner, self.study.metric
+        digits = 1 if metric.percent else 3
+        gap = metric.oriented(self.validation - self.tested)
+        told = f"flatters it by {gap:.{digits}f}"
+        if gap < 0:
+            told = f"is {-gap:.{digits}f}{' points lower' if metric.percent else ' worse'}"
+        within = f" ({' to '.join(f'{end:.{digits - 1}f}' for end in self.interval)})" if self.interval else ""
+        what = "" if metric == ACCURACY else f" {metric.shown}"
+        new = f"on new {self.study.examples} like the test split's{within}"
         return (
-            f"Take {which}: {self.accuracy:.1f} % on new images like the test split's ({low:.0f} to"
-            f" {high:.0f}); its validation accuracy of {self.validation:.1f} % {told}."
+            f"Take {which}: {self.tested:.{digits}f}{metric.unit}{what} {new}; its validation {metric.shown} of"
+            f" {self.validation:.{digits}f}{metric.unit} {told}."
         )
 
     def surer(self) -> str:
-        """The model against the second best by validation, on the test images."""
+        """The model against the second best by validation, on the test examples."""
         if self.rival is None or self.rival_p is None:
             return ""
         told = "differ" if self.rival_p <= LEVEL else "are not told apart"
         p = f"p = {self.rival_p:.2g}"
-        return f" It and the next model by validation, {self.rival.learner}, {told} on such images ({p})."
+        return (
+            f" It and the next model by validation, {self.rival.learner}, {told} on such {self.study.examples} ({p})."
+        )
 
 
 @dataclass(frozen=True)
@@ -71,21 +80,28 @@ class Answer:
         return str(next((taken["run"] for taken in self.content.get("take", [])), ""))
 
 
-def _interval(study: StudyResult, models: SettingModels | None) -> tuple[float, float]:
+def _interval(study: StudyResult, models: SettingModels | None) -> tuple[float, float] | None:
     if models and study.method in models.models:
         return models.models[study.method].interval
-    count = min((int(seed.get("test_images", 0)) for seed in study.seeds if seed["state"] == "COMPLETE"), default=0)
-    low, high = wilson_interval(count * fmean(study.accuracies) / 100, count)
+    if study.metric != ACCURACY:
+        return None
+    count = min((int(seed.get("test_count", 0)) for seed in study.seeds if seed["state"] == "COMPLETE"), default=0)
+    low, high = wilson_interval(count * fmean(study.scores) / 100, count)
     return 100 * low, 100 * high
 
 
 def _rival_p(one: StudyResult, other: StudyResult, models: Mapping[str, SettingModels]) -> float | None:
-    """Two-sided p of the two models on the same test images: the pair was named by validation."""
+    """Two-sided p of the two models on the same test examples: the pair was named by validation."""
     found = [models[s.setting].models.get(s.method) for s in (one, other) if s.setting in models]
     both = [model for model in found if model]
     if len(both) < 2 or len({(model.seeds[0].order, model.seeds[0].labels_N.tobytes()) for model in both}) > 1:
         return None
-    return image_p(both[0].right, both[1].right)
+    return example_p(both[0].values, both[1].values)
+
+
+def _by_validation(one: tuple[RunDir, StudyResult]) -> float:
+    study = one[1]
+    return -study.metric.oriented((study.selection or {})["val_score"])
 
 
 def picks(searches: Sequence[tuple[RunDir, list[StudyResult]]]) -> list[Pick]:
@@ -95,8 +111,8 @@ def picks(searches: Sequence[tuple[RunDir, list[StudyResult]]]) -> list[Pick]:
     for task in tasks:
         mine = [(run, study) for run, studies in searches for study in studies if study.task == task]
         rate = max(study.rate for _, study in mine)
-        able = [one for one in mine if one[1].rate == rate and one[1].selection and one[1].accuracies]
-        able.sort(key=lambda one: -one[1].selection["val_accuracy"])  # type: ignore[index]  # a stable sort
+        able = [one for one in mine if one[1].rate == rate and one[1].selection and one[1].scores]
+        able.sort(key=_by_validation)  # a stable sort
         if not able:
             continue
         run, study = able[0]
@@ -154,9 +170,10 @@ def answer_of(
             {
                 "run": str(pick.run.path),
                 "study": pick.study.name,
-                "test_accuracy": pick.accuracy,
-                "interval": list(pick.interval),
-                "val_accuracy": pick.validation,
+                "metric": pick.study.metric.name,
+                "test_score": pick.tested,
+                "interval": list(pick.interval) if pick.interval else None,
+                "val_score": pick.validation,
             }
             for pick in found
         ],

@@ -13,10 +13,10 @@ from cotuning_tune.base.files import read_json
 from cotuning_tune.base.tables import Table
 from cotuning_tune.report.results import StudyResult
 from cotuning_tune.run import ledger
-from cotuning_tune.run.choice import RULES, choose, judged
+from cotuning_tune.run.choice import choose, judged, rule_of
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.predictions import file_hash
-from cotuning_tune.run.records import Confirmation, TrialRow
+from cotuning_tune.run.records import Confirmation, TrialRow, present
 from cotuning_tune.run.snapshot import DataRecord, read_record
 
 HeadOf = Callable[[RunDir], ledger.Head | None]
@@ -44,16 +44,12 @@ def _name(study: StudyResult) -> str:
     return f"studies/{study.folder.name}"
 
 
-def _rule(chosen: dict[str, Any] | None) -> str:
-    """The name of the rule that a selection says it was made by."""
-    return next((name for name, text in RULES.items() if chosen and text == chosen["rule"]), "max")
-
-
 def _selection_problems(study: StudyResult) -> list[str]:
     """``selection.json`` against ``study.json``, its own hash, and the chosen trial's ``result.json``."""
     chosen, where = study.selection, f"{_name(study)}/selection.json"
-    rows, again, rule = cast(list[TrialRow], study.trials), cast(list[Confirmation], study.confirmations), _rule(chosen)
-    best = choose(rows, again, rule)
+    rows, again = cast(list[TrialRow], study.trials), cast(list[Confirmation], study.confirmations)
+    rule = rule_of(chosen["rule"] if chosen else "", study.metric)
+    best = choose(rows, again, rule, study.metric)
     assert study.folder is not None
     if chosen is None:
         return [f"{where} is missing: study.json has a trial to choose"] if best else []
@@ -63,13 +59,13 @@ def _selection_problems(study: StudyResult) -> list[str]:
     if best is None or chosen["trial"] != best["number"]:
         rule = f"trial {best['number']} is the best by the rule" if best else "no trial can be chosen"
         problems.append(f"{where} names trial {chosen['trial']}, but in study.json {rule}")
-    elif chosen["values"] != best["values"] or chosen["val_accuracy"] != judged(best, again, rows, rule):
+    elif chosen["values"] != best["values"] or chosen["val_score"] != judged(best, again, rows, rule, study.metric):
         problems.append(f"{where} gives trial {best['number']} other values than study.json: {EDITED}")
     if chosen.get("config") != ledger.config_hash(chosen["spec"]):
         problems.append(f"{where}: its configuration does not have the hash beside it: {EDITED}")
     result = study.folder.trial(chosen["trial"]).result
-    if best and result.exists() and read_json(result)["value"] != best["accuracy"]:
-        problems.append(f"{_name(study)}/trials/{chosen['trial']:04d}/result.json gives another accuracy: {EDITED}")
+    if best and result.exists() and read_json(result)["value"] != best["score"]:
+        problems.append(f"{_name(study)}/trials/{chosen['trial']:04d}/result.json gives another score: {EDITED}")
     return problems
 
 
@@ -109,6 +105,12 @@ def _data_problem(study: StudyResult, result: dict[str, Any], where: str, data: 
     return f"{where} was tested on other images than those in data.json"
 
 
+def _as_written(study: StudyResult, result: dict[str, Any]) -> Any:
+    """A result as its file has it: its hash is that of the names that its version wrote."""
+    assert study.folder is not None
+    return read_json(study.folder.retrain(result["seed"]).result)
+
+
 def _result_problems(study: StudyResult, entries: list[tuple[int, dict[str, Any]]], data: DataRecord) -> list[str]:
     """Every ``result.json`` against the ledger's line of it; ``entries``: the study's, with their line numbers."""
     problems, name = [], _name(study)
@@ -118,11 +120,11 @@ def _result_problems(study: StudyResult, entries: list[tuple[int, dict[str, Any]
         where, key = f"{name}/retrain/seed{result['seed']}/result.json", (result["seed"], result.get("config"))
         if key in written:
             line, entry = written[key]
-            same = entry.get("test_accuracy") == result.get("test_accuracy")
-            if entry.get("result") != ledger.content_hash(result) or not same:
+            same = present(entry).get("test_score") == result.get("test_score")
+            if entry.get("result") != ledger.content_hash(_as_written(study, result)) or not same:
                 problems.append(f"{where} is not what line {line} of the test ledger recorded: {EDITED}")
         elif result["state"] == "COMPLETE":
-            problems.append(f"{where} has a test accuracy that the test ledger does not know: {EDITED}")
+            problems.append(f"{where} has a test score that the test ledger does not know: {EDITED}")
         if result["state"] == "COMPLETE" and key not in tested:
             problems.append(f"{where} was tested without a test evaluation in the test ledger")
         found = (
@@ -156,7 +158,7 @@ def audit_studies(run: RunDir, studies: list[StudyResult]) -> list[StudyAudit]:
         entries = by_study.pop(study.folder.name, [])
         tested = [e.get("config") for _, e in entries if e.get("event") == "test_evaluation"]
         problems = _selection_problems(study) + _result_problems(study, entries, data)
-        needed = len(study.accuracies) + _pending(study, entries)
+        needed = len(study.scores) + _pending(study, entries)
         audits.append(StudyAudit(study, len(tested), needed, len(set(tested)), problems))
     return audits
 

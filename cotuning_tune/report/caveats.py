@@ -73,7 +73,7 @@ def direct_remarks(studies: list[StudyResult]) -> list[str]:
     mine = [_approaches(study.selection["spec"]["method_config"]) for study in studies if study.selection]
     if not any(DIRECT in found for found in (tried, *mine)):
         return []
-    told = "co_tuning approach = direct reads the labels of the validation split: its validation accuracy flatters it"
+    told = "co_tuning approach = direct reads the labels of the validation split: its validation score flatters it"
     if len(tried) > 1:
         count = sum(DIRECT in found for found in mine)
         told += f"; that favours it where both approaches are searched ({count} of {len(mine)} studies chose it)"

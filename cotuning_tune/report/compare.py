@@ -1,4 +1,4 @@
-"""Several runs in one table: accuracies, budgets, statistics where data sets are the same, and what differs."""
+"""Several runs in one table: scores, budgets, statistics where data sets are the same, and what differs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,13 +7,14 @@ from typing import Any
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.tables import Table
-from cotuning_tune.report.comparison import compare_pairs
-from cotuning_tune.report.overview import budget_table
+from cotuning_tune.report.comparison import compare_pairs, shared_settings
+from cotuning_tune.report.overview import budget_table, tested_by
 from cotuning_tune.report.results import (
     StudyResult,
     device_of,
     mean_std,
     methods_of,
+    metric_of_all,
     read_studies,
     read_tables,
     settings_of,
@@ -36,6 +37,7 @@ SHARED = {
     "selection": "confirm",
     "val_splits": 1,
     "retrain_on": "train",
+    "metric": "",
 }
 
 
@@ -70,16 +72,17 @@ def read_runs(runs: list[RunDir]) -> list[RunResult]:
 
 
 def compare_table(runs: list[RunResult]) -> Table:
-    """Test accuracy, mean +- std over the seeds: methods x (run: setting)."""
+    """Test score, mean +- std over the seeds: methods x (run: setting)."""
     columns = [(run, setting) for run in runs for setting in settings_of(run.studies)]
     methods = methods_of([study for run in runs for study in run.studies])
     rows = []
     for method in methods:
         found = [studies_of(run.studies, method).get(setting) for run, setting in columns]
-        rows.append([method, *(mean_std(study.accuracies) if study else "-" for study in found)])
+        rows.append([method, *(mean_std(study.scores, study.metric) if study else "-" for study in found)])
     header = ["method", *(f"{run.label}: {setting}" for run, setting in columns)]
-    note = "Test top-1 accuracy in percent, mean ± sample standard deviation over the retraining seeds."
-    return Table("compare", "Test accuracy of the runs", header, rows, note)
+    every = [study for run in runs for study in run.studies]
+    note = f"{tested_by(every)}, mean ± sample standard deviation over the retraining seeds."
+    return Table("compare", f"Test {metric_of_all(every).shown} of the runs", header, rows, note)
 
 
 def budgets_table(runs: list[RunResult]) -> Table:
@@ -96,7 +99,8 @@ def statistics_table(runs: list[RunResult]) -> Table | None:
     for run in runs[1:]:
         for method in methods_of(run.studies):
             name = f"{method}: {run.label} - {first.label}"
-            pairs[name] = (studies_of(run.studies, method), studies_of(first.studies, method))
+            sides = studies_of(run.studies, method), studies_of(first.studies, method)
+            pairs[name] = shared_settings(*sides)
     return compare_pairs(pairs)
 
 

@@ -13,8 +13,9 @@ from statistics import fmean
 
 from cotuning_tune.base.tables import Table
 from cotuning_tune.report.claims import LEAST_UNITS, LEVEL, Claim, Effect, analyse, own_level, paired_effects
-from cotuning_tune.report.results import StudyResult, methods_of, studies_of
+from cotuning_tune.report.results import StudyResult, methods_of, metric_of_all, studies_of
 from cotuning_tune.report.statistics import sign_flip_p
+from cotuning_tune.scores import ACCURACY, Metric
 
 BASELINE = "fine_tune"
 TOLERANCE = 0.05
@@ -30,6 +31,8 @@ UNDECIDED = (
 class Comparisons:
     """What a run may say of its methods. ``claim``: None where it may say nothing; then ``why`` says why.
 
+    The claim is about oriented values (``Metric.oriented``): the greater is the better.
+
     Of a single method there is nothing to say: then ``why`` is empty too.
 
     ``scope``: the units in words. ``left_out``: units that some method lacks. ``unequal``: by method, the budget
@@ -37,6 +40,7 @@ class Comparisons:
     """
 
     claim: Claim | None
+    metric: Metric = ACCURACY
     scope: str = ""
     why: str = ""
     left_out: list[str] = field(default_factory=list)
@@ -70,9 +74,10 @@ def verdict(effect: Effect) -> str:
 
 
 def _mean(studies: Sequence[StudyResult]) -> float | None:
-    """Mean of the studies' means over their seeds; None where one has no result, or there are none."""
-    found = [study.accuracies for study in studies]
-    return fmean(map(fmean, found)) if found and all(found) else None
+    """Mean of the studies' means over their seeds, oriented; None where one has no result, or there are none."""
+    if not studies or not all(study.scores for study in studies):
+        return None
+    return fmean(study.metric.oriented(fmean(study.scores)) for study in studies)
 
 
 def _units(searches: Sequence[list[StudyResult]]) -> dict[str, list[StudyResult]]:
@@ -102,14 +107,14 @@ def unit_table(units: Mapping[str, list[StudyResult]]) -> dict[str, dict[str, fl
 def compare_methods(searches: Sequence[list[StudyResult]]) -> Comparisons:
     """What the searches of a run, the run's own studies first, say of its methods."""
     every = [study for studies in searches for study in studies]
-    units, methods = _units(searches), methods_of(every)
+    units, methods, metric = _units(searches), methods_of(every), metric_of_all(every)
     if len(methods) < 2:
         return Comparisons(None)
     reference = BASELINE if BASELINE in methods else methods[0]
     mine = {method: [study for study in every if study.method == method] for method in methods}
     unequal = {m: differs for m in methods if (differs := budgets_differ(mine[m], mine[reference]))}
     if len(units) < LEAST_UNITS:
-        return Comparisons(None, why=UNDECIDED, unequal=unequal)
+        return Comparisons(None, metric, why=UNDECIDED, unequal=unequal)
     table = unit_table(units)
     lacking = [method for method in methods if not table[method] and method not in unequal]
     judged = {m: row for m, row in table.items() if row and m not in unequal}
@@ -122,7 +127,7 @@ def compare_methods(searches: Sequence[list[StudyResult]]) -> Comparisons:
     if len(tasks) == 1:
         trials = max(study.budget for study in every)
         scope = f"on {tasks[0]}, over {len(shared)} searches of {trials} trials, each with its own validation split"
-    return Comparisons(claim, scope, why, left_out, unequal, lacking)
+    return Comparisons(claim, metric, scope, why, left_out, unequal, lacking)
 
 
 def paired(one: Mapping[str, StudyResult], other: Mapping[str, StudyResult]) -> dict[str, float]:
@@ -135,6 +140,14 @@ def paired(one: Mapping[str, StudyResult], other: Mapping[str, StudyResult]) -> 
     return {task: fmean(differences) for task, differences in found.items()}
 
 
+def shared_settings(
+    one: Mapping[str, StudyResult], other: Mapping[str, StudyResult]
+) -> tuple[dict[str, StudyResult], dict[str, StudyResult]]:
+    """The studies of both at the settings that both have, judged by the same metric."""
+    shared = [s for s in one if s in other and one[s].metric == other[s].metric]
+    return {s: one[s] for s in shared}, {s: other[s] for s in shared}
+
+
 def shown_p(value: float | None) -> str:
     """A p as tables show it; a dash of none."""
     if value is None:
@@ -142,12 +155,12 @@ def shown_p(value: float | None) -> str:
     return f"{value:.4f}" if value >= 0.0001 else "< 0.0001"
 
 
-def effect_row(effect: Effect, word: str, *, flips: bool) -> list[str]:
+def effect_row(effect: Effect, word: str, metric: Metric, *, flips: bool) -> list[str]:
     """A row of a table of effects, see ``effect_header``; without interval and p of a single unit."""
-    low, high = effect.interval
-    several = len(effect.differences) >= LEAST_UNITS
-    row = [effect.method, str(len(effect.differences)), f"{effect.difference:+.2f}"]
-    row += [f"{low:+.2f} to {high:+.2f}", shown_p(effect.p)] if several else ["-", "-"]
+    low, high = sorted(map(metric.oriented, effect.interval))
+    several, form = len(effect.differences) >= LEAST_UNITS, f"+.{metric.digits}f"
+    row = [effect.method, str(len(effect.differences)), f"{metric.oriented(effect.difference):{form}}"]
+    row += [f"{low:{form}} to {high:{form}}", shown_p(effect.p)] if several else ["-", "-"]
     return [*row, *([shown_p(sign_flip_p(effect.differences))] if flips else []), word]
 
 
@@ -162,8 +175,9 @@ def bests_table(found: Comparisons) -> Table | None:
         return None
     means, first = found.claim.means, max(found.claim.means.values())
     ranked = sorted(means, key=lambda method: -means[method])
+    shown, shift = found.metric.text, found.metric.oriented
     rows = [
-        [m, f"{means[m]:.2f}", f"{first - means[m]:.2f}", "yes" if m in found.claim.bests else "no"] for m in ranked
+        [m, shown(shift(means[m])), shown(first - means[m]), "yes" if m in found.claim.bests else "no"] for m in ranked
     ]
     note = "Multiple comparisons with the best (Hsu 1981), at 95 %."
     header = ["method", "mean over units", "behind the highest", "may be the best"]
@@ -177,7 +191,7 @@ def baseline_table(found: Comparisons) -> Table | None:
     units, wild = len(found.claim.units), found.claim.wild
     flips, own = units >= LEAST_FOR_FLIPS, f"{100 * own_level(units):g}"
     rows = [
-        effect_row(e, word if (word := verdict(e)) == NOTHING else f"{word} {found.scope}", flips=flips)
+        effect_row(e, word if (word := verdict(e)) == NOTHING else f"{word} {found.scope}", found.metric, flips=flips)
         for e in found.claim.effects
     ]
     blank = ["-"] * (5 if flips else 4)
@@ -187,9 +201,10 @@ def baseline_table(found: Comparisons) -> Table | None:
         unit = "whole search (mean over its settings and seeds)"
     alone = f"; of pairs with {wild} only the paired t, with Bonferroni's correction" if wild else ""
     note = (
-        f"Difference in points; a unit is a {unit}. Two-way analysis: residual of methods and units pooled over the"
-        f" methods, Dunnett's p and simultaneous intervals; where wider, the pair's own t test at {own} %{alone}."
-        " A verdict needs p of at most 0.05, and trials, and epochs a trial, that differ by at most 5 %."
+        f"Difference in {found.metric.points}; a unit is a {unit}. Two-way analysis: residual of methods and units"
+        " pooled over the methods, Dunnett's p and simultaneous intervals; where wider, the pair's own t test at"
+        f" {own} %{alone}. A verdict needs p of at most 0.05, and trials, and epochs a trial, that differ by at most 5"
+        " %."
     )
     header = effect_header("method", "p (adjusted)", flips=flips)
     return Table("statistics", "Against tuned fine-tuning", header, rows, note)
@@ -198,6 +213,7 @@ def baseline_table(found: Comparisons) -> Table | None:
 def compare_pairs(pairs: Mapping[str, tuple[Mapping[str, StudyResult], Mapping[str, StudyResult]]]) -> Table | None:
     """Named pairs of methods of two runs, a data set a unit; None where no pair shares a tested setting."""
     found = {name: differences for name, sides in pairs.items() if (differences := paired(*sides))}
+    metric = metric_of_all(study for sides in pairs.values() for side in sides for study in side.values())
     several = {name: list(d.values()) for name, d in found.items() if len(d) >= LEAST_UNITS}
     effects = {effect.method: effect for effect in paired_effects(several)} if several else {}
     rows = []
@@ -206,11 +222,11 @@ def compare_pairs(pairs: Mapping[str, tuple[Mapping[str, StudyResult], Mapping[s
         effect = effects.get(name, Effect(name, list(differences.values()), (0.0, 0.0), 1.0))
         word = verdict(effect) if name in effects else "no verdict (one data set)"
         word = f"{word} on these {len(differences)} data sets" if word in (BETTER, WORSE) else word
-        rows.append(effect_row(effect, UNEQUAL if budgets_differ(*shared) else word, flips=False))
+        rows.append(effect_row(effect, UNEQUAL if budgets_differ(*shared) else word, metric, flips=False))
     note = (
-        "Difference in points; a unit is a data set (mean over settings and seeds). Paired t, Holm's correction over"
-        " the rows, Bonferroni's intervals. A verdict needs two data sets or more, p of at most 0.05, and trials, and"
-        " epochs a trial, that differ by at most 5 %."
+        f"Difference in {metric.points}; a unit is a data set (mean over settings and seeds). Paired t, Holm's"
+        " correction over the rows, Bonferroni's intervals. A verdict needs two data sets or more, p of at most 0.05,"
+        " and trials, and epochs a trial, that differ by at most 5 %."
     )
     header = effect_header("pair", "p (Holm)", flips=False)
     return Table("compare_statistics", "Against the first run", header, rows, note) if rows else None
@@ -225,14 +241,18 @@ def bests_remark(found: Comparisons) -> list[str]:
     if claim.effects:
         must = f"A method must differ from {BASELINE}"
         spread = max(abs(effect.difference) for effect in claim.effects)
-    return [f"{of} {must} by {claim.least:.1f} points to be told apart here; these differ by at most {spread:.1f}."]
+    least, most = (f"{value:.{1 if found.metric.percent else 3}f}" for value in (claim.least, spread))
+    told = f"by {least} {found.metric.points} to be told apart here; these differ by at most {most}."
+    return [f"{of} {must} {told}"]
 
 
 def verdict_lines(found: Comparisons) -> list[str]:
     """The words with their unit."""
     words = ((word, found.named(word)) for word in (BETTER, WORSE))
-    listed = {word: ", ".join(f"{e.method} {e.difference:+.1f}" for e in named) for word, named in words if named}
-    return [f"{word.capitalize()} than {BASELINE} {found.scope}, in points: {of}." for word, of in listed.items()]
+    form, shift = f"+.{1 if found.metric.percent else 3}f", found.metric.oriented
+    listed = {w: ", ".join(f"{e.method} {shift(e.difference):{form}}" for e in named) for w, named in words if named}
+    points = found.metric.points
+    return [f"{word.capitalize()} than {BASELINE} {found.scope}, in {points}: {of}." for word, of in listed.items()]
 
 
 def comparison_remarks(studies: list[StudyResult], found: Comparisons) -> list[str]:

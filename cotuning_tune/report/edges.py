@@ -1,4 +1,4 @@
-"""Whether accuracy still rises where a range ends: then better values may lie beyond.
+"""Whether the score still gets better where a range ends: then better values may lie beyond.
 
 Not where the winners lie (chance puts one at some end in most reports), but the slope there of a quadratic fitted to
 each study's trials, over all studies that share the parameter. All ends together are wrong in at most 5 %.
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from cotuning_tune.report.advice import PLACES, Advice, Space, is_ordered, share_of, widened
-from cotuning_tune.report.results import StudyResult
+from cotuning_tune.report.results import StudyResult, metric_of_all
 
 LEVEL = 0.05
 END = 0.05  # what lies so near to an end (a share of the range) lies at it: there the slope is taken
-LEAST_RISE = 2.0  # points over the whole range: less is not worth another run
+LEAST_RISE = 2.0  # points over the whole range (nats of a hundredth): less is not worth another run
 LEAST_FREEDOM = 4
 TINY = 1e-8
 FAR = 2.5  # standard deviations below what the better trials foretell: another regime, which no quadratic fits
@@ -33,7 +33,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Slope:
-    """A study's rise (points over the whole range) outwards at an end: ``rise = weights @ accuracies``.
+    """A study's rise (of oriented scores, over the whole range) outwards at an end: ``rise = weights @ scores``.
 
     ``weights_N`` and ``residuals_N`` (over the root of the degrees of freedom) by trial number, zero where not used.
     """
@@ -66,11 +66,11 @@ def _design(space: Mapping[str, Mapping[str, Any]], trials: list[dict[str, Any]]
     return np.stack(columns, 1), places
 
 
-def _fitted(design_TC: Any, accuracy_T: Any, used_T: Any, least: int = LEAST_FREEDOM) -> Fit | None:
+def _fitted(design_TC: Any, score_T: Any, used_T: Any, least: int = LEAST_FREEDOM) -> Fit | None:
     """Least squares over the trials used; None where they leave too little to judge the fit by."""
     import numpy as np
 
-    rows_TC, found_T = design_TC[used_T], accuracy_T[used_T]
+    rows_TC, found_T = design_TC[used_T], score_T[used_T]
     solve_CT = np.linalg.pinv(rows_TC, rcond=TINY)
     freedom = len(rows_TC) - round(float(np.trace(rows_TC @ solve_CT)))  # the trace is the rank
     if freedom < least:
@@ -78,21 +78,21 @@ def _fitted(design_TC: Any, accuracy_T: Any, used_T: Any, least: int = LEAST_FRE
     return Fit(solve_CT, used_T, found_T - rows_TC @ (solve_CT @ found_T), freedom)
 
 
-def _robust(design_TC: Any, accuracy_T: Any, chance: float) -> Fit | None:
+def _robust(design_TC: Any, score_T: Any, chance: float) -> Fit | None:
     """The fit without what lies far below: a cliff of diverged trials would bend it at both ends.
 
     Fitted first to the trials nearer to the best than to chance; the others come in where that fit foretells them.
     """
     import numpy as np
 
-    better_T = accuracy_T > (accuracy_T.max() + chance) / 2
-    first = _fitted(design_TC, accuracy_T, better_T, least=1)  # an option that none of them has counts as the first
+    better_T = score_T > (score_T.max() + chance) / 2
+    first = _fitted(design_TC, score_T, better_T, least=1)  # an option that none of them has counts as the first
     if first is None:
         return None
     deviation = math.sqrt(first.residuals_T @ first.residuals_T / first.freedom)
     spread_T = np.sqrt(1 + ((design_TC @ first.solve_CT) ** 2).sum(1))
-    foretold_T = design_TC @ (first.solve_CT @ accuracy_T[better_T])
-    return _fitted(design_TC, accuracy_T, better_T | (accuracy_T > foretold_T - FAR * deviation * spread_T))
+    foretold_T = design_TC @ (first.solve_CT @ score_T[better_T])
+    return _fitted(design_TC, score_T, better_T | (score_T > foretold_T - FAR * deviation * spread_T))
 
 
 def _slopes(space: Space, study: StudyResult, numbers: int) -> dict[tuple[str, bool], Slope]:
@@ -102,9 +102,10 @@ def _slopes(space: Space, study: StudyResult, numbers: int) -> dict[tuple[str, b
     trials = [trial for trial in study.complete if not study.at_chance(trial)]
     if not trials:
         return {}
-    accuracy_T = np.array([trial["value"] for trial in trials], float)
+    oriented = study.metric.oriented
+    score_T = np.array([oriented(trial["value"]) for trial in trials], float)
     design_TC, places = _design(space.of(study), trials)
-    fit = _robust(design_TC, accuracy_T, study.chance)
+    fit = _robust(design_TC, score_T, oriented(study.chance))
     if fit is None:
         return {}
     at = np.array([trial["number"] for trial in trials])[fit.used_T]
@@ -120,7 +121,7 @@ def _slopes(space: Space, study: StudyResult, numbers: int) -> dict[tuple[str, b
                 continue  # the trials used do not tell it from another column
             weights_N = np.zeros(numbers)
             weights_N[at] = weights_T
-            rise = float(weights_T @ accuracy_T[fit.used_T])
+            rise = float(weights_T @ score_T[fit.used_T])
             found[key, upwards] = Slope(study, rise, weights_N, residuals_N, fit.freedom)
     return found
 
@@ -156,7 +157,7 @@ def _where(studies: Iterable[StudyResult]) -> str:
 
 
 def edges(space: Space, studies: list[StudyResult]) -> list[Advice]:
-    """The ends at which accuracy rises outwards: one-sided t, Bonferroni over all ends that could be widened."""
+    """The ends at which the score gets better outwards: one-sided t, Bonferroni over all ends that could be widened."""
     numbers = 1 + max((trial["number"] for study in studies for trial in study.trials), default=0)
     by_end = defaultdict[tuple[str, bool, str], list[Slope]](list)
     for study in studies:
@@ -170,10 +171,15 @@ def edges(space: Space, studies: list[StudyResult]) -> list[Advice]:
     advice = []
     for (key, upwards, backbone), slopes in by_end.items():
         rise, error, freedom = _pooled(slopes)
-        if rise - LEAST_RISE <= error * float(stdtrit(freedom, 1 - LEVEL / len(by_end))):
+        metric = metric_of_all(s.study for s in slopes)
+        least = LEAST_RISE if metric.percent else LEAST_RISE / 100
+        if rise - least <= error * float(stdtrit(freedom, 1 - LEVEL / len(by_end))):
             continue
-        finding = f"{key}: accuracy still rises at its {'high' if upwards else 'low'} end"
-        evidence = f"{rise / 10:.1f} ± {error / 10:.1f} points per tenth of the range, over {len(slopes)} studies"
+        moves = "rises" if metric.greater_is_better else "falls"
+        finding = f"{key}: {metric.shown} still {moves} at its {'high' if upwards else 'low'} end"
+        form = ".1f" if metric.percent else ".3f"
+        rises = f"{rise / 10:{form}} ± {error / 10:{form}} {metric.points} per tenth of the range"
+        evidence = f"{rises}, over {len(slopes)} studies"
         search = space.of(slopes[0].study)[key]
         change = "" if key in PLACES else space.change(key, widened(search, upwards), backbone)
         advice.append(Advice(finding, _where(s.study for s in slopes), evidence, change, key))

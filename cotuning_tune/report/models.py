@@ -1,9 +1,10 @@
 """What the retrained models of a setting let one say: of these models, and of these configurations, never of methods.
 
-Claim 1, these models differ on images like the test split's: a unit is a test image, paired; the seeds of a method are
-averaged. Claim 2, these configurations, retrained, would differ: a unit is a seed. Sources: McNemar 1947, Holm 1979,
-Tukey 1953 (studentised range), Wilson 1927, Dunnett 1955, Welch 1947; calibration error: Guo et al., ICML 2017.
-Reads ``predictions.npz`` alone. Shapes: N test images, T classes.
+Claim 1, these models differ on examples like the test split's: a unit is a test example (an image, a sentence), paired,
+with what it adds to the metric; the seeds of a method are averaged. Claim 2, these configurations, retrained, would
+differ: a unit is a seed. Sources: McNemar 1947, Holm 1979, Tukey 1953 (studentised range), Wilson 1927, Dunnett 1955,
+Welch 1947; calibration error: Guo et al., ICML 2017. Reads ``predictions.npz`` alone. Shapes: E test examples, N
+targets (an image, a token), T classes.
 """
 
 import math
@@ -17,48 +18,61 @@ from typing import Any
 from cotuning_tune.base.tables import Table
 from cotuning_tune.report.claims import LEVEL, WILD, dunnett_p, own_level
 from cotuning_tune.report.comparison import BASELINE, shown_p
-from cotuning_tune.report.results import StudyResult, methods_of, settings_of, studies_of
+from cotuning_tune.report.results import StudyResult, examples_of, methods_of, metric_of_all, settings_of, studies_of
 from cotuning_tune.report.statistics import holm, wilson_interval
 from cotuning_tune.run.predictions import Predictions, file_hash
+from cotuning_tune.scores import ACCURACY, Metric, common, unit_values
 
-BINS = 15
+BINS, NORMAL = 15, 1.959964
 LISTED, ROWS = 10, 100  # classes of a setting in the table, where it has more; of many settings fewer, so many in all
 
 
 @dataclass(frozen=True)
 class Model:
-    """A method's retrained model on a setting: its seeds, all tested on the same images. Figures in percent."""
+    """A method's retrained model on a setting: its seeds, all tested on the same examples.
+
+    Of AUROC, to which no example adds a share of its own, examples tell the accuracy (``metric``).
+    """
 
     seeds: list[Predictions]
+    metric: Metric = ACCURACY
 
     @cached_property
-    def right(self) -> Any:
-        """Of each image, the share of the seeds that classify it right [N]."""
-        return sum(seed.predicted_N == seed.labels_N for seed in self.seeds) / len(self.seeds)
+    def values(self) -> Any:
+        """What each example adds to the score [E], the mean over the seeds."""
+        return sum(map(self._values, self.seeds)) / len(self.seeds)
+
+    def _values(self, seed: Predictions) -> Any:
+        return unit_values(self.metric, seed.predicted)
 
     @cached_property
-    def accuracies(self) -> list[float]:
+    def scores(self) -> list[float]:
         """Of each seed."""
-        return [100 * float((seed.predicted_N == seed.labels_N).mean()) for seed in self.seeds]
+        return [float(self._values(seed).mean()) for seed in self.seeds]
 
     @cached_property
     def classes(self) -> dict[int, float]:
-        """The accuracy of each class that has images."""
+        """The accuracy (%) of each class that has targets."""
         import numpy as np
 
         labels_N = self.seeds[0].labels_N
-        hits_T, seen_T = np.bincount(labels_N, self.right), np.bincount(labels_N)
+        right_N = sum(seed.predicted_N == seed.labels_N for seed in self.seeds) / len(self.seeds)
+        hits_T, seen_T = np.bincount(labels_N, right_N), np.bincount(labels_N)
         return {label: float(100 * hits_T[label] / seen_T[label]) for label in map(int, np.flatnonzero(seen_T))}
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Where the accuracy on new images like these lies, at 95 %, by Wilson's score.
+        """Where the score on new examples like these lies, at 95 %: an accuracy by Wilson's score, others normal.
 
         Seeds that err on different images tell more than one of them, at most as much as so many test splits.
         """
-        count, share = len(self.right), float(self.right.mean())
-        spread, plain = float(self.right.var()), share * (1 - share)
-        worth = min(plain / spread, len(self.seeds)) if spread > 0 else 1.0
+        count, mean, spread = len(self.values), float(self.values.mean()), float(self.values.var())
+        if self.metric != ACCURACY or self.seeds[0].lengths_E is not None:
+            reach = NORMAL * math.sqrt(spread / count)
+            ends = mean - reach, mean + reach
+            return (max(0.0, ends[0]), min(100.0, ends[1])) if self.metric.percent else ends
+        share, plain = mean / 100, mean / 100 * (1 - mean / 100)
+        worth = min(plain / (spread / 1e4), len(self.seeds)) if spread > 0 else 1.0
         low, high = wilson_interval(share * count * worth, count * worth)
         return 100 * low, 100 * high
 
@@ -69,7 +83,7 @@ class Model:
 
 
 def calibration_error(found: Predictions) -> float:
-    """Expected calibration error in percent: accuracy against confidence in 15 equal-width bins, by their images."""
+    """Expected calibration error in percent: accuracy against confidence in 15 equal-width bins, by their targets."""
     import numpy as np
 
     confidence_N = found.confidence_N.astype(np.float64)
@@ -96,35 +110,35 @@ def tukey_p(distance: float, models: int) -> float:
     return min(1.0, max(0.0, 1 - models * float(weights @ inside ** (models - 1))))
 
 
-def image_z(one_N: Any, other_N: Any) -> float:
+def example_z(one_E: Any, other_E: Any) -> float:
     """z of the mean paired difference with its variance under equality, as McNemar's; 0 where nothing differs."""
-    difference_N = one_N - other_N
-    spread = math.sqrt(float((difference_N * difference_N).sum()))
-    return float(difference_N.sum()) / spread if spread > 0 else 0.0
+    difference_E = one_E - other_E
+    spread = math.sqrt(float((difference_E * difference_E).sum()))
+    return float(difference_E.sum()) / spread if spread > 0 else 0.0
 
 
-def image_p(one_N: Any, other_N: Any) -> float:
-    """Two-sided p of ``image_z``."""
-    return math.erfc(abs(image_z(one_N, other_N)) / math.sqrt(2))
+def example_p(one_E: Any, other_E: Any) -> float:
+    """Two-sided p of ``example_z``."""
+    return math.erfc(abs(example_z(one_E, other_E)) / math.sqrt(2))
 
 
 @dataclass(frozen=True)
-class ImageClaim:
-    """Claim 1 of a setting: p of each model against the baseline's (Holm), and against the highest one (Tukey)."""
+class ExampleClaim:
+    """Claim 1 of a setting: p of each model against the baseline's (Holm), and against the best one (Tukey)."""
 
     p: dict[str, float]
-    highest: str
-    p_highest: dict[str, float]
+    best: str
+    p_best: dict[str, float]
 
 
-def image_claim(right: Mapping[str, Any], baseline: str = BASELINE) -> ImageClaim:
-    """What test images say of models; ``right``: by method, of each image the share of seeds that are right [N]."""
-    rivals = [method for method in right if method != baseline] if baseline in right else []
-    ps = [image_p(right[method], right[baseline]) for method in rivals]
-    highest = max(right, key=lambda method: float(right[method].mean()))
-    below = {method: image_z(right[highest], right[method]) for method in right if method != highest}
-    p_highest = {method: tukey_p(math.sqrt(2) * z, len(right)) for method, z in below.items()}
-    return ImageClaim(dict(zip(rivals, holm(ps), strict=True)), highest, p_highest)
+def example_claim(values: Mapping[str, Any], baseline: str = BASELINE, metric: Metric = ACCURACY) -> ExampleClaim:
+    """What test examples say of models; ``values``: by method, what each example adds to the score [E]."""
+    rivals = [method for method in values if method != baseline] if baseline in values else []
+    ps = [example_p(values[method], values[baseline]) for method in rivals]
+    best = max(values, key=lambda method: metric.oriented(float(values[method].mean())))
+    behind = {method: example_z(values[best], values[method]) for method in values if method != best}
+    p_best = {method: tukey_p(math.sqrt(2) * z, len(values)) for method, z in behind.items()}
+    return ExampleClaim(dict(zip(rivals, holm(ps), strict=True)), best, p_best)
 
 
 def _welch_p(one: Sequence[float], other: Sequence[float]) -> float:
@@ -138,15 +152,15 @@ def _welch_p(one: Sequence[float], other: Sequence[float]) -> float:
     return float(2 * stdtr(freedom, -abs(fmean(one) - fmean(other)) / math.sqrt(sum(parts))))
 
 
-def _pooled(accuracies: Mapping[str, Sequence[float]]) -> tuple[str, float, int]:
+def _pooled(scores: Mapping[str, Sequence[float]]) -> tuple[str, float, int]:
     """The configuration whose seeds vary more than those of the others, by an F test ('' for none); pooled squares.
 
     Of such a one no more is pooled than the test lets pass. Bonferroni over the methods.
     """
     from scipy.special import fdtri
 
-    squares = {m: (len(v) - 1) * variance(v) for m, v in accuracies.items() if len(v) > 1}
-    freedom = {m: len(accuracies[m]) - 1 for m in squares}
+    squares = {m: (len(v) - 1) * variance(v) for m, v in scores.items() if len(v) > 1}
+    freedom = {m: len(scores[m]) - 1 for m in squares}
     total, free = math.fsum(squares.values()), sum(freedom.values())
     widest = max(squares, key=lambda m: squares[m] / freedom[m], default="")
     if len(squares) < 3:
@@ -158,21 +172,21 @@ def _pooled(accuracies: Mapping[str, Sequence[float]]) -> tuple[str, float, int]
     return "", total, free
 
 
-def seed_claim(accuracies: Mapping[str, Sequence[float]], baseline: str = BASELINE) -> dict[str, float]:
-    """Claim 2 of a setting: p of each configuration against the baseline's, from the accuracies of their seeds.
+def seed_claim(scores: Mapping[str, Sequence[float]], baseline: str = BASELINE) -> dict[str, float]:
+    """Claim 2 of a setting: p of each configuration against the baseline's, from the scores of their seeds.
 
     Variance pooled over the methods, Dunnett's p, and beside it Welch's t test of the pair itself, which noisy seeds
     cannot deceive; pairs with one whose seeds vary more than the others' by Welch's t alone, corrected by Bonferroni.
     Empty without the baseline, or where nothing varies.
     """
-    rivals = [method for method in accuracies if method != baseline]
-    wild, squares, freedom = _pooled(accuracies)
-    if baseline not in accuracies or not rivals or freedom < 1 or squares / freedom < 1e-18:
+    rivals = [method for method in scores if method != baseline]
+    wild, squares, freedom = _pooled(scores)
+    if baseline not in scores or not rivals or freedom < 1 or squares / freedom < 1e-18:
         return {}
-    base, error = accuracies[baseline], math.sqrt(squares / freedom)
+    base, error = scores[baseline], math.sqrt(squares / freedom)
 
     def p(method: str) -> float:
-        mine = accuracies[method]
+        mine = scores[method]
         seeds = min(len(mine), len(base))
         if wild in (method, baseline):
             return min(1.0, len(rivals) * _welch_p(mine, base)) if seeds > 1 else 1.0
@@ -187,7 +201,7 @@ def seed_claim(accuracies: Mapping[str, Sequence[float]], baseline: str = BASELI
 
 @dataclass(frozen=True)
 class SettingModels:
-    """The models of a setting by method; ``left_out``: seeds without readable predictions of the same images."""
+    """The models of a setting by method; ``left_out``: seeds without readable predictions of the same examples."""
 
     setting: str
     models: dict[str, Model]
@@ -195,7 +209,7 @@ class SettingModels:
 
     @property
     def first(self) -> Model:
-        """Any of them, for what they share: images, labels, classes."""
+        """Any of them, for what they share: examples, labels, classes."""
         return next(iter(self.models.values()))
 
 
@@ -211,7 +225,8 @@ def _read(study: StudyResult, seed: dict[str, Any]) -> Predictions | None:
 
 
 def read_models(studies: list[StudyResult]) -> list[SettingModels]:
-    """The models of each setting that has any with predictions: of the images that most of its seeds were tested on."""
+    """The models of each setting that has any with predictions: of the examples that most of its seeds were tested
+    on."""
     settings = []
     for setting in settings_of(studies):
         found = [
@@ -226,16 +241,18 @@ def read_models(studies: list[StudyResult]) -> list[SettingModels]:
         if not counted:
             continue
         shared, models = counted.most_common(1)[0][0], dict[str, Model]()
+        judged = metric_of_all(study for study in studies if study.setting == setting)
+        metric = ACCURACY if judged.of_probabilities else judged
         for (method, one), key in zip(found, keys, strict=True):
             if one and key == shared:
-                models.setdefault(method, Model([])).seeds.append(one)
+                models.setdefault(method, Model([], metric)).seeds.append(one)
         settings.append(SettingModels(setting, models, sum(key != shared for key in keys)))
     return settings
 
 
-def _shown(p_images: float | None, p_seeds: float | None) -> str:
+def _shown(p_examples: float | None, p_seeds: float | None) -> str:
     """What is shown against the baseline, in the words of the two claims."""
-    claims = (("this model", p_images), ("this configuration", p_seeds))
+    claims = (("this model", p_examples), ("this configuration", p_seeds))
     named = [what for what, p in claims if p is not None and p <= LEVEL]
     if not named:
         return "no difference shown"
@@ -245,39 +262,45 @@ def _shown(p_images: float | None, p_seeds: float | None) -> str:
 def _rows(found: SettingModels, settings: int) -> list[list[str]]:
     """A row per method; p is corrected for ``settings``, the families of comparisons of the table."""
     models, rows = found.models, []
-    images = image_claim({method: model.right for method, model in models.items()})
-    seeds = seed_claim({method: model.accuracies for method, model in models.items()})
-    base = fmean(models[BASELINE].accuracies) if BASELINE in models else math.nan
+    metric = found.first.metric
+    examples = example_claim({method: model.values for method, model in models.items()}, metric=metric)
+    seeds = seed_claim({method: model.scores for method, model in models.items()})
+    digits = 1 if metric.percent else metric.digits
+    base = fmean(models[BASELINE].scores) if BASELINE in models else math.nan
     for method, model in models.items():
-        found_ps = [claim.get(method) for claim in (images.p, seeds, images.p_highest)]
+        found_ps = [claim.get(method) for claim in (examples.p, seeds, examples.p_best)]
         ps = [None if p is None else min(1.0, settings * p) for p in found_ps]
-        accuracy, (low, high) = fmean(model.accuracies), model.interval
-        figures = [f"{accuracy:.2f}", f"{low:.1f} to {high:.1f}", f"{fmean(model.classes.values()):.2f}"]
-        figures += [f"{model.calibration_error:.1f}", f"{accuracy - base:+.2f}" if method in images.p else "-"]
-        shown = _shown(*ps[:2]) if method in images.p else "-"
+        score, (low, high) = fmean(model.scores), model.interval
+        figures = [metric.text(score), f"{low:.{digits}f} to {high:.{digits}f}", f"{fmean(model.classes.values()):.2f}"]
+        difference = f"{score - base:+.{metric.digits}f}" if method in examples.p else "-"
+        figures += [f"{model.calibration_error:.1f}", difference]
+        shown = _shown(*ps[:2]) if method in examples.p else "-"
         rows.append([method, found.setting, *figures, *map(shown_p, ps), shown])
     return rows
 
 
-def models_table(settings: list[SettingModels], search: int = 1) -> Table | None:
+def models_table(settings: list[SettingModels], search: int = 1, noun: str = "images") -> Table | None:
     """Every model on new images and as a configuration, against the baseline's; None without predictions."""
+    metric = common(found.first.metric for found in settings)
+    first = "highest" if metric.greater_is_better else "lowest"
     families = max(1, sum(len(found.models) > 1 for found in settings))
     rows = [row for found in settings for row in _rows(found, families)]
     many = f", then for the {families} settings" if families > 1 else ""
     left = sum(found.left_out for found in settings)
     note = (
-        "In percent, over a method's seeds; of models and configurations, not of methods. This model differs on images"
-        " like the test split's: a unit is an image (Holm; p (highest): Tukey's range). This configuration differs when"
-        f" retrained: a unit is a seed (Dunnett). p is corrected for its setting{many}. Calibration error: {BINS} bins."
+        f"{'In percent, over' if metric.percent else 'Over'} a method's seeds; of models and configurations, not of"
+        f" methods. This model differs on {noun} like the test split's: a unit is one of them (Holm; p ({first}): Tukey's"
+        " range). This configuration differs when retrained: a unit is a seed (Dunnett). p is corrected for its"
+        f" setting{many}. Calibration error: {BINS} bins."
     )
-    note += f" Left out: {left} seeds without readable predictions of the same images." if left else ""
+    note += f" Left out: {left} seeds without readable predictions of the same test split." if left else ""
     note += f" Of search {search}, whose model is the one to take." if search > 1 else ""
-    header = ["method", "setting", "test acc.", "95 % on new images", "class mean", "calibration error", "difference"]
-    header += ["p (images)", "p (seeds)", "p (highest)", "shown"]
+    header = ["method", "setting", f"test {metric.shown}", f"95 % on new {noun}", "class mean", "calibration error"]
+    header += ["difference", f"p ({noun})", "p (seeds)", f"p ({first})", "shown"]
     return Table("models", "These models and configurations", header, rows, note) if rows else None
 
 
-def classes_table(settings: list[SettingModels]) -> Table | None:
+def classes_table(settings: list[SettingModels], noun: str = "images") -> Table | None:
     """The accuracy of each class by method, the mean over its seeds; of many classes, those with the lowest mean."""
     methods = list(dict.fromkeys(method for found in settings for method in found.models))
     rows, cut, listed = [], False, max(1, min(LISTED, ROWS // max(1, len(settings))))
@@ -293,11 +316,11 @@ def classes_table(settings: list[SettingModels]) -> Table | None:
             rows.append([first.seeds[0].classes[label], found.setting, str(count), *figures])
     note = "Test accuracy of each class in percent, the mean over a method's seeds."
     note += f" Of a setting with more than {listed} classes, the {listed} with the lowest mean." if cut else ""
-    header = ["class", "setting", "test images", *methods]
+    header = ["class", "setting", f"test {noun}", *methods]
     return Table("classes", "Accuracy of the classes", header, rows, note) if rows else None
 
 
 def models_tables(studies: list[StudyResult], search: int = 1) -> list[Table | None]:
     """Both tables; of runs that kept no predictions, none. ``search``: of which one the studies are."""
-    settings = read_models(studies)
-    return [models_table(settings, search), classes_table(settings)]
+    settings, noun = read_models(studies), examples_of(studies)
+    return [models_table(settings, search, noun), classes_table(settings, noun)]

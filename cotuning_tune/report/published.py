@@ -10,6 +10,7 @@ from typing import Any
 
 from cotuning_tune.base.tables import Table
 from cotuning_tune.report.results import StudyResult
+from cotuning_tune.scores import ACCURACY
 
 RATES = (0.15, 0.3, 0.5, 1.0)
 WEIGHTS = "IMAGENET1K_V1"
@@ -121,6 +122,13 @@ def _figures(tables: Mapping[str, Any], study: StudyResult) -> dict[str, float]:
     return {name: value for name, value in found.items() if value is not None}
 
 
+def _accuracies(study: StudyResult) -> list[float]:
+    """Top-1 of each tested seed, whatever the study is judged by."""
+    if study.metric == ACCURACY:
+        return study.scores
+    return [seed["test_accuracy"] for seed in study.seeds if "test_accuracy" in seed]
+
+
 def published_table(tables: Mapping[str, Any], studies: list[StudyResult]) -> Table | None:
     """Own mean beside each source's figure, with the difference in points; None where nothing matches.
 
@@ -135,7 +143,7 @@ def published_table(tables: Mapping[str, Any], studies: list[StudyResult]) -> Ta
         header += [source.name, f"own - {source.name}"]
     rows = []
     for study, found in matches:
-        own = mean(study.accuracies) if study.accuracies else None
+        own = mean(accuracies) if (accuracies := _accuracies(study)) else None
         row = [study.method, study.setting, "-" if own is None else f"{own:.2f}"]
         for source in sources:
             value = found.get(source.name)

@@ -22,6 +22,7 @@ from cotuning_tune.report.results import (
     StudyResult,
     mean_over,
     methods_of,
+    metric_of_all,
     read_studies,
     read_tables,
     settings_of,
@@ -71,7 +72,7 @@ class Search:
 
     @property
     def models(self) -> int:
-        return sum(len(study.accuracies) for study in self.studies)
+        return sum(len(study.scores) for study in self.studies)
 
     @cached_property
     def ended(self) -> bool:
@@ -134,14 +135,14 @@ def pooled(searches: list[Search]) -> list[StudyResult]:
     for first in searches[0].studies:
         mine = [s for search in searches for s in search.studies if s.name == first.name]
         seeds = [{**seed, "seed": number} for number, s in enumerate(mine, 1) for seed in s.seeds[:1]]
-        chosen = [s.selection for s in mine if s.selection]
+        chosen, oriented = [s.selection for s in mine if s.selection], first.metric.oriented
         found.append(
             replace(
                 first,
                 budget=sum(s.budget for s in mine),
                 trials=[trial for s in mine for trial in s.trials],
                 confirmations=[trial for s in mine for trial in s.confirmations],
-                selection=max(chosen, key=lambda c: c["val_accuracy"], default=None),
+                selection=max(chosen, key=lambda c: oriented(c["val_score"]), default=None),
                 seeds=seeds,
                 folder=None,
             )
@@ -150,7 +151,7 @@ def pooled(searches: list[Search]) -> list[StudyResult]:
 
 
 def seed_means(studies: list[StudyResult], method: str) -> list[float]:
-    """A method's mean over the studies (%) of each seed that every study has."""
+    """A method's mean over the studies of each seed that every study has."""
     every = [study.by_seed for study in studies_of(studies, method).values()]
     shared = [seed for seed in every[0] if all(seed in one for one in every)] if every else []
     return [fmean(one[seed] for one in every) for seed in shared]
@@ -209,7 +210,7 @@ def decompose(strata: Iterable[Draws]) -> Spread | None:
 def _strata(searches: list[Search], method: str) -> list[Draws]:
     """The results of a method, by study, search and seed."""
     every = [studies_of(search.studies, method) for search in searches]
-    return [[mine[p].accuracies for mine in every if p in mine] for p in settings_of(searches[0].studies)]
+    return [[mine[p].scores for mine in every if p in mine] for p in settings_of(searches[0].studies)]
 
 
 def _spreads(searches: list[Search]) -> dict[str, Spread | None]:
@@ -220,34 +221,37 @@ def _row(method: str, searches: list[Search]) -> list[str]:
     spread = decompose([[seed_means(search.studies, method) for search in searches]])
     means = [mean_over(search.studies, method) for search in searches]
     known = [mean for mean in means if mean is not None]
-    over_searches = f"{stdev(known):.2f}" if len(known) > 1 else "-"
-    over_seeds = f"{math.sqrt(spread.seed):.2f}" if spread else "-"
-    return [method, *("-" if mean is None else f"{mean:.2f}" for mean in means), over_searches, over_seeds]
+    shown = metric_of_all(searches[0].studies).text
+    over_searches = shown(stdev(known)) if len(known) > 1 else "-"
+    over_seeds = shown(math.sqrt(spread.seed)) if spread else "-"
+    return [method, *("-" if mean is None else shown(mean) for mean in means), over_searches, over_seeds]
 
 
 def searches_table(searches: list[Search]) -> Table:
-    """Each method's mean test accuracy in each search, and both spreads."""
+    """Each method's mean test score in each search, and both spreads."""
     rows = [_row(method, searches) for method in methods_of(searches[0].studies)]
     header = ["method", *(f"search {search.number}" for search in searches), "± searches", "± seeds"]
     note = (
-        "Mean test accuracy (%) over the studies, each search's own choices retrained. ± searches: sample standard"
-        " deviation of these means. ± seeds: that of one seed's mean over the studies within a search, pooled."
+        f"Mean test {metric_of_all(searches[0].studies).label} over the studies, each search's own choices retrained."
+        " ± searches: sample standard deviation of these means. ± seeds: that of one seed's mean over the studies"
+        " within a search, pooled."
     )
     return Table("repeats", f"The results of {len(searches)} searches", header, rows, note)
 
 
 def spread_table(searches: list[Search]) -> Table | None:
     """The variance of each method's result by search and by seed; None where it cannot be told."""
+    form = ".3f" if metric_of_all(searches[0].studies).percent else ".6f"
     rows = [
-        [method, f"{s.search:.3f}", f"{s.seed:.3f}", "-" if s.share is None else f"{100 * s.share:.0f} %"]
+        [method, f"{s.search:{form}}", f"{s.seed:{form}}", "-" if s.share is None else f"{100 * s.share:.0f} %"]
         for method, s in _spreads(searches).items()
         if s
     ]
     note = (
-        "Variances in points squared of one seed's result on one study, by nested analysis of variance (searches, seeds"
-        " within searches) pooled over the studies; takes a seed to do something else to each search's choice. 0: the"
-        f" {len(searches)} searches differ no more than their seeds explain. {len(searches) - 1} degree(s) of freedom"
-        " between searches per study: rough."
+        f"Variances in {metric_of_all(searches[0].studies).points} squared of one seed's result on one study, by nested"
+        " analysis of variance (searches, seeds within searches) pooled over the studies; takes a seed to do"
+        f" something else to each search's choice. 0: the {len(searches)} searches differ no more than their seeds"
+        f" explain. {len(searches) - 1} degree(s) of freedom between searches per study: rough."
     )
     header = ["method", "due to search", "due to seed", "share of search"]
     return Table("repeats_variance", "Search or seed", header, rows, note) if rows else None

@@ -32,7 +32,7 @@ def reproduce_table(run: RunDir, studies: list[StudyResult]) -> Table:
         for study in studies
     ]
     note = (
-        "Each trains the chosen configuration with its first retraining seed and shows validation accuracies: those of"
+        "Each trains the chosen configuration with its first retraining seed and shows validation scores: those of"
         " retrain/seed*/metrics.jsonl on the same machine. Relative paths in experiment.toml count from the folder"
         " 'base' of env.json."
     )

@@ -3,13 +3,15 @@
 import math
 import statistics
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json
 from cotuning_tune.run.folder import RunDir, StudyDir
+from cotuning_tune.run.records import read_facts
+from cotuning_tune.scores import ACCURACY, Metric, common, metric_of
 
 AT_CHANCE = 3.0  # standard errors
 
@@ -19,8 +21,9 @@ class StudyResult:
     """A study: its trials, the selection (None: no trial succeeded), the retrained seeds.
 
     ``confirmations``: of the best on another validation split. ``name``: of its folder. ``importance``: share of each
-    searched parameter; empty where unknown. ``val_images``: of its validation split; ``chance``: share (%) of the
-    largest class there; both 0 where unknown. ``backbone``: where each has studies of its own, else ''.
+    searched parameter; empty where unknown. ``val_count``: examples of its validation split; ``chance``: what guessing
+    by the classes' shares scores there; both 0 where unknown. ``examples``: what they are. ``backbone``: where each has
+    studies of its own, else ''.
     """
 
     task: str
@@ -34,9 +37,11 @@ class StudyResult:
     importance: dict[str, float] = field(default_factory=dict)
     folder: StudyDir | None = None
     confirmations: list[dict[str, Any]] = field(default_factory=list)
-    val_images: int = 0
+    val_count: int = 0
     chance: float = 0.0
     backbone: str = ""
+    metric: Metric = ACCURACY
+    examples: str = "images"
 
     @property
     def setting(self) -> str:
@@ -84,30 +89,50 @@ class StudyResult:
         return [trial for trial in self.trials if trial["state"] == "COMPLETE"]
 
     def at_chance(self, trial: Mapping[str, Any]) -> bool:
-        """Whether a trial learned nothing: at most three standard errors, or a tenth of the way up, above chance."""
-        if not self.val_images or not self.chance or trial["state"] != "COMPLETE":
+        """Whether a trial learned nothing: at most three standard errors, or a tenth of the way, better than chance."""
+        if not self.val_count or not self.chance or trial["state"] != "COMPLETE":
             return False
-        error = math.sqrt(self.chance * (100 - self.chance) / self.val_images)
-        return float(trial["value"]) <= self.chance + min(AT_CHANCE * error, (100 - self.chance) / 10)
+        value = self.metric.oriented(float(trial["value"]) - self.chance)
+        if not self.metric.percent:
+            return value <= self.chance / 10
+        error = math.sqrt(self.chance * (100 - self.chance) / self.val_count)
+        return value <= min(AT_CHANCE * error, (100 - self.chance) / 10)
 
     @property
     def by_seed(self) -> dict[int, float]:
-        """Test accuracy (%) of each seed that came to an end."""
-        return {seed["seed"]: seed["test_accuracy"] for seed in self.seeds if seed["state"] == "COMPLETE"}
+        """Test score of each seed that came to an end."""
+        return {seed["seed"]: seed["test_score"] for seed in self.seeds if seed["state"] == "COMPLETE"}
 
     @property
-    def accuracies(self) -> list[float]:
-        """Test accuracies (%) of the seeds that came to an end."""
+    def scores(self) -> list[float]:
+        """Test scores of the seeds that came to an end."""
         return list(self.by_seed.values())
 
 
-def mean_std(values: list[float]) -> str:
+def mean_std(values: list[float], metric: Metric) -> str:
     """``mean +- sample standard deviation``; the mean alone of one value, a dash of none."""
     if not values:
         return "-"
     if len(values) == 1:
-        return f"{values[0]:.2f} (n = 1)"
-    return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
+        return f"{metric.text(values[0])} (n = 1)"
+    return f"{metric.text(statistics.mean(values))} ± {metric.text(statistics.stdev(values))}"
+
+
+def metric_of_all(studies: Iterable[StudyResult]) -> Metric:
+    """What all of them are judged by; where each data set has its own, one that says so."""
+    return common(study.metric for study in studies)
+
+
+def examples_of(studies: Iterable[StudyResult]) -> str:
+    """What all data sets consist of: images, sentences, or examples where they differ."""
+    found = dict.fromkeys(study.examples for study in studies)
+    return next(iter(found)) if len(found) == 1 else "examples"
+
+
+def each_metric(studies: Iterable[StudyResult]) -> str:
+    """Which data set is judged by what, as '; birds: accuracy'; '' where it is the same for all."""
+    named = {study.task: study.metric.shown for study in studies}
+    return f" ({'; '.join(f'{task}: {name}' for task, name in named.items())})" if len(set(named.values())) > 1 else ""
 
 
 def settings_of(studies: list[StudyResult]) -> list[str]:
@@ -126,30 +151,32 @@ def studies_of(studies: list[StudyResult], method: str) -> dict[str, StudyResult
 
 
 def mean_over(studies: list[StudyResult], method: str) -> float | None:
-    """Mean over the settings of the means over the seeds (%); None where a setting has no result."""
+    """Mean over the settings of the means over the seeds; None where a setting has no result."""
     mine = studies_of(studies, method)
-    found = [mine[p].accuracies if p in mine else [] for p in settings_of(studies)]
+    found = [mine[p].scores if p in mine else [] for p in settings_of(studies)]
     return statistics.mean(map(statistics.mean, found)) if all(found) else None
 
 
 def _read_study(folder: StudyDir) -> StudyResult:
-    study = read_json(folder.summary)
-    seeds = [read_json(path) for path in sorted(folder.path.glob("retrain/seed*/result.json"))]
+    study = read_facts(folder.summary)
+    seeds = [read_facts(path) for path in sorted(folder.path.glob("retrain/seed*/result.json"))]
     return StudyResult(
         task=study["task"],
         rate=study["rate"],
         method=study["method"],
         budget=study["budget"],
         trials=study["trials"],
-        selection=read_json(folder.selection) if folder.selection.exists() else None,
+        selection=read_facts(folder.selection) if folder.selection.exists() else None,
         seeds=sorted(seeds, key=lambda seed: int(seed["seed"])),
         name=folder.name,
         importance=study.get("importance", {}),
         folder=folder,
         confirmations=study.get("confirmations", []),
-        val_images=study.get("val_images", 0),
+        val_count=study.get("val_count", 0),
         chance=study.get("chance", 0.0),
         backbone=study.get("backbone", ""),
+        metric=metric_of(study.get("metric", "")),
+        examples=study.get("examples", "images"),
     )
 
 

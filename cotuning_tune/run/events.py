@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from cotuning_tune.scores import metric_of
+
 Stage = Literal["search", "retrain", "report"]
 TrialState = Literal["COMPLETE", "PRUNED", "FAIL", "LOST"]
 RunState = Literal["done", "unfinished", "failed"]
@@ -20,9 +22,10 @@ ENDED_AS: dict[str, str] = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": 
 class Standing:
     """How far one search is. Seconds are those of ended trainings, as in the report.
 
-    ``trials``: by study how many are ``complete``, ``pruned``, ``failed``; ``best``: by study, validation accuracy
-    in percent; ``underway``: of each training that runs, the share that this driver has trained; ``until``: when the
-    search's hours will be used, on the driver's monotonic clock, 0 where its ``budget`` will not grow by them.
+    ``trials``: by study how many are ``complete``, ``pruned``, ``failed``; ``best``: by study, validation score;
+    ``metrics``: by study the name of its metric; ``underway``: of each training that runs, the share that this driver
+    has trained; ``until``: when the search's hours will be used, on the driver's monotonic clock, 0 where its
+    ``budget`` will not grow by them.
     """
 
     stage: Stage = "search"
@@ -30,6 +33,7 @@ class Standing:
     until: float = 0.0
     trials: Mapping[str, Counts] = field(default_factory=dict)
     best: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, str] = field(default_factory=dict)
     underway: Mapping[tuple[str, int], float] = field(default_factory=dict)
     retrained: int = 0
     retrain_budget: int = 0
@@ -57,6 +61,15 @@ class Standing:
     def share(self) -> float:
         """How many trainings' worth of epochs this driver has trained of those that run."""
         return sum(self.underway.values())
+
+
+def best_of(best: Mapping[str, float], metrics: Mapping[str, str]) -> str:
+    """The study with the best validation score so far; metrics that are mixed are all in percent."""
+    judged = {study: metric_of(metrics.get(study, "")) for study in best}
+    if not judged:
+        return "no result yet"
+    name = max(judged, key=lambda study: judged[study].oriented(best[study]))
+    return f"best val. {judged[name].text(best[name])}{judged[name].unit} ({name})"
 
 
 @dataclass(frozen=True)
@@ -105,7 +118,7 @@ class EpochEnded:
 
 @dataclass(frozen=True)
 class TrialEnded:
-    """A trial has ended; LOST: by the infrastructure, it will start again. Accuracies on validation, in percent.
+    """A trial has ended; LOST: by the infrastructure, it will start again. Scores on validation.
 
     ``value``: the trial's best, ``best``: the study's best so far.
     """
@@ -124,7 +137,7 @@ class Selected:
 
     study: str
     trial: int
-    val_accuracy: float
+    val_score: float
 
 
 @dataclass(frozen=True)
@@ -137,11 +150,11 @@ class SeedStarted:
 
 @dataclass(frozen=True)
 class SeedEnded:
-    """A seed has been retrained, and tested unless it failed (``reason``). Accuracies in percent."""
+    """A seed has been retrained, and tested unless it failed (``reason``)."""
 
     study: str
     seed: int
-    test_accuracy: float | None
+    test_score: float | None
     seconds: float
     reason: str = ""
 

@@ -1,9 +1,38 @@
-"""What the files of a run hold, as types. Accuracies in percent, times in seconds."""
+"""What the files of a run hold, as types, and the reading of those that an earlier version wrote.
 
-from typing import NotRequired, TypedDict
+A score is the study's metric (``scores``), in percent where that has one; times in seconds.
+"""
 
-Epoch = dict[str, float]  # a row of metrics.jsonl: epoch, val_accuracy, val_loss, train_*, lr, seconds, time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NotRequired, TypedDict, TypeVar, cast
+
+from cotuning_tune.base.files import read_json, read_lines
+from cotuning_tune.base.former_names import RECORDED
+
+Epoch = dict[str, float]  # a row of metrics.jsonl: epoch, val_score, val_loss, val_*, train_*, lr, seconds, time
 Values = dict[str, object]  # of hyper-parameters, by flat key; of a training, as TrainingSpec.to_json writes them
+Record = TypeVar("Record", bound=Mapping[str, object])
+NESTED = ("trials", "confirmations")  # of a study: lists of records
+
+
+def present(record: Record) -> Record:
+    """A record under the present names, whichever version wrote it; of a study its trials too."""
+    renamed = {now: record[then] for then, now in RECORDED.items() if then in record and now not in record}
+    kept = {key: value for key, value in record.items() if RECORDED.get(key) not in renamed}
+    for key in (name for name in NESTED if name in kept):
+        kept[key] = [present(one) for one in cast(list[dict[str, object]], kept[key])]
+    return cast(Record, {**kept, **renamed})
+
+
+def read_facts(path: Path) -> Any:  # type: ignore[explicit-any]  # as read_json
+    """``read_json`` of a study, a selection or a result, under the present names."""
+    return present(read_json(path))
+
+
+def read_rows(path: Path) -> list[Epoch]:
+    """The rows of metrics.jsonl under the present names; none where there is no file."""
+    return [present(row) for row in read_lines(path)]
 
 
 class Owner(TypedDict):
@@ -38,13 +67,19 @@ class TrialConfig(TypedDict):
 class Tested(TypedDict, total=False):
     """What the test split said; empty where the training failed.
 
-    ``predictions``: the hash of predictions.npz; ``data``: the test split's key, as in data.json.
+    ``metric``: the score's name (accuracy where an earlier version wrote none); other figures stand beside it as
+    ``test_NAME``. ``test_count``: examples. ``predictions``: the hash of predictions.npz; ``data``: the test split's
+    key, as in data.json.
     """
 
+    metric: str
+    test_score: float
     test_accuracy: float
     test_mean_class_accuracy: float
+    test_precision: float
+    test_recall: float
     test_loss: float
-    test_images: int
+    test_count: int
     test_crops: str
     predictions: str
     data: str
@@ -53,13 +88,13 @@ class Tested(TypedDict, total=False):
 class TrialReport(TypedDict):
     """What a worker reports after each step: all epochs so far, and of how many; ``failed`` with the reason.
 
-    ``val_accuracy`` and ``val_loss``: of the epoch that is kept, the mean over the validation splits so far.
+    ``val_score`` and ``val_loss``: of the epoch that is kept, the mean over the validation splits so far.
     ``own``: the method itself failed, and would again; ``fenced``: another process works here now; ``changed``: the
     worker has other data, and how, '' of the same. Of a seed: ``ready`` to be tested, and what came of it.
     """
 
     history: list[Epoch]
-    val_accuracy: float
+    val_score: float
     val_loss: float
     epochs: int
     completed: bool
@@ -74,7 +109,7 @@ class TrialReport(TypedDict):
 
 
 class TrialResult(TypedDict):
-    """``result.json`` of a trial that has ended. ``value``: the validation accuracy (%) of the epoch that is kept.
+    """``result.json`` of a trial that has ended. ``value``: the validation score of the epoch that is kept.
 
     ``loss`` there, and ``share``, as in ``TrialRow``: None of one that failed.
     """
@@ -91,7 +126,7 @@ class TrialResult(TypedDict):
 class TrialRow(TypedDict):
     """A trial in ``study.json``. ``value``: Optuna's, of a stopped trial the last report.
 
-    ``accuracy``, ``loss``: on validation, of the epoch that is kept, the mean over the validation splits.
+    ``score``, ``loss``: on validation, of the epoch that is kept, the mean over the validation splits.
     ``fixed``: 'published' defaults, the method 'off', 'weakest', or '' for a drawn one. ``share``: of the method's
     terms in the cross-entropy, over the whole training.
     """
@@ -99,7 +134,7 @@ class TrialRow(TypedDict):
     number: int
     state: str
     value: float | None
-    accuracy: float | None
+    score: float | None
     loss: float | None
     share: float | None
     fixed: str
@@ -115,7 +150,7 @@ class Confirmation(TypedDict):
 
     confirms: int
     state: str
-    accuracy: float | None
+    score: float | None
     epochs: int
     seconds: float
     reason: str
@@ -128,8 +163,8 @@ class Selection(TypedDict):
     rate: float
     method: str
     trial: int
-    val_accuracy: float
-    val_accuracies: list[float]
+    val_score: float
+    val_scores: list[float]
     values: Values
     hparams: Values
     state: str
@@ -145,7 +180,7 @@ class SeedResult(Tested):
     state: str
     seed: int
     config: str
-    val_accuracy: float | None
+    val_score: float | None
     kept_epoch: float | None
     epochs: int
     seconds: float

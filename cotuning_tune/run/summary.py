@@ -15,7 +15,9 @@ from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json, write_json
 from cotuning_tune.run.events import ENDED_AS, Ended, Event, Reported, Standing
 from cotuning_tune.run.folder import RunDir
+from cotuning_tune.run.records import read_facts
 from cotuning_tune.run.stream import Stream
+from cotuning_tune.scores import ACCURACY
 
 EVERY_S = 1.0  # at least between two writes
 BEAT_S = 60.0  # at most between two writes
@@ -37,8 +39,8 @@ def standing_of(run: RunDir, studies: Iterable[str], trials: int, seeds: Iterabl
 
 def _searched(run: RunDir, studies: list[str], trials_each: int) -> Standing:
     folders = [run.study(name) for name in studies]
-    ended = {folder.name: read_json(folder.summary) for folder in folders if folder.summary.exists()}
-    chosen = {f.name: read_json(f.selection)["val_accuracy"] for f in folders if f.selection.exists()}
+    ended = {folder.name: read_facts(folder.summary) for folder in folders if folder.summary.exists()}
+    chosen = {f.name: read_facts(f.selection)["val_score"] for f in folders if f.selection.exists()}
     every = {name: [*study["trials"], *study["confirmations"]] for name, study in ended.items()}
     counts = {n: Counter(ENDED_AS[t["state"]] for t in ts if t["state"] in ENDED_AS) for n, ts in every.items()}
     return Standing(
@@ -46,6 +48,7 @@ def _searched(run: RunDir, studies: list[str], trials_each: int) -> Standing:
         budget=sum(s["budget"] + len(s["confirmations"]) for s in ended.values())
         + trials_each * (len(studies) - len(ended)),
         best=chosen,
+        metrics={name: str(study.get("metric", ACCURACY.name)) for name, study in ended.items()},
         search_seconds=sum(trial["seconds"] for trials in every.values() for trial in trials),
     )
 
@@ -58,7 +61,8 @@ def with_seeds(standing: Standing, run: RunDir, studies: Iterable[str], seeds: I
 
 
 class Content(TypedDict):
-    """What the file holds, of all searches together; times in seconds since 1970, accuracies in percent."""
+    """What the file holds, of all searches together; times in seconds since 1970, scores as the studies' metrics have
+    them."""
 
     state: str
     phase: str
@@ -69,6 +73,7 @@ class Content(TypedDict):
     retrained: int
     retrain_budget: int
     best: dict[str, float]
+    metrics: dict[str, str]
     restarts: int
     trial_hours: float
     gpu_hours: float
@@ -110,11 +115,10 @@ class Summary:
     def content(self, now: Stream) -> Content:
         """What the file holds."""
         every = list(now.searches.items())
-        best = {
-            study if name == now.run.name else f"{name}/{study}": accuracy
-            for name, one in every
-            for study, accuracy in one.best.items()
-        }
+
+        def named(name: str, study: str) -> str:
+            return study if name == now.run.name else f"{name}/{study}"
+
         return {
             "state": self.state,
             "phase": now.standing.stage,
@@ -124,7 +128,8 @@ class Summary:
             "running": sum(one.running for _, one in every),
             "retrained": sum(one.retrained for _, one in every),
             "retrain_budget": sum(one.retrain_budget for _, one in every),
-            "best": best,
+            "best": {named(name, study): score for name, one in every for study, score in one.best.items()},
+            "metrics": {study: metric for _, one in every for study, metric in one.metrics.items()},
             "restarts": max(now.driver - 1, 0),
             "trial_hours": now.hours,
             "gpu_hours": now.hours * now.gpus,

@@ -7,12 +7,11 @@ from types import TracebackType
 
 from optuna.trial import FrozenTrial
 
-from cotuning_tune.base.files import read_lines
 from cotuning_tune.experiment import BACKBONE, Experiment, Study
 from cotuning_tune.hyper import Parameter
 from cotuning_tune.run.events import EpochEnded, StageStarted, TrialEnded, TrialStarted
 from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.records import Values
+from cotuning_tune.run.records import Values, read_rows
 from cotuning_tune.run.stream import Stream
 from cotuning_tune.search.curves import Curves
 from cotuning_tune.search.rows import CONFIRMS, values_of
@@ -43,7 +42,8 @@ def write_overview(run: RunDir, experiment: Experiment) -> None:
     c = experiment.config
     fixed = {"task": c.tasks, "rate": [f"{rate:g}" for rate in c.rates], "method": c.methods}
     fixed |= {"stage": ["search", "confirm", "retrain"], "run": [run.name]}
-    shown = columns(fixed, columns_of(experiment), stops=c.pruner != "none")
+    metrics = dict.fromkeys(experiment.metric(task) for task in c.tasks)
+    shown = columns(fixed, columns_of(experiment), metrics=metrics, stops=c.pruner != "none")
     charts = layout({study.setting: study.shown for study in experiment.studies})
     write_dashboard(run.tensorboard, shown, charts)
 
@@ -74,7 +74,7 @@ class SearchBoard(AbstractContextManager["SearchBoard"]):
         study = self.studies.by_name[event.study]
         folder = self.run.tensorboard / "search" / event.study / f"{event.trial:04d}"
         hparams = self._hparams(study.key, study.stored.trial(event.trial))
-        self._open[event.study, event.trial] = TrainingEvents(folder, hparams)
+        self._open[event.study, event.trial] = TrainingEvents(folder, hparams, study.metric)
 
     @_take.register
     def _(self, event: EpochEnded) -> None:
@@ -105,10 +105,10 @@ class SearchBoard(AbstractContextManager["SearchBoard"]):
             folder = self.run.tensorboard / "search" / study.key.name / f"{trial.number:04d}"
             if not trial.state.is_finished() or folder.exists():
                 continue
-            history = read_lines(self.run.study(study.key.name).trial(trial.number).metrics)
+            history = read_rows(self.run.study(study.key.name).trial(trial.number).metrics)
             status, scalars = _status(trial.state.name)
             whole = [row for row in history if "time" in row]  # a repaired folder's rows are not
-            write_ended(folder, self._hparams(study.key, trial), whole, status, scalars=scalars)
+            write_ended(folder, self._hparams(study.key, trial), whole, status, metric=study.metric, scalars=scalars)
 
     def __exit__(self, kind: type[BaseException] | None, _e: object, _t: TracebackType | None) -> None:
         """Sessions of trials that did not end stay as running."""

@@ -1,4 +1,6 @@
-"""The curves of CUSTOM SCALARS: the best validation accuracy so far of each study, by trials that have ended."""
+"""The curves of CUSTOM SCALARS: the best validation score so far of each study, by trials that have ended."""
+
+import math
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -15,17 +17,17 @@ def _end(trial: FrozenTrial) -> float:
 
 
 def best_curve(study: OptunaStudy) -> list[Point]:
-    """For each trial that has ended, in the order of their ends: how many, the best accuracy (%), when.
+    """For each trial that has ended, in the order of their ends: how many, the best score, when.
 
-    The accuracy is that of trials of full length; failed and stopped ones count as spent. It begins with
+    The score is that of trials of full length; failed and stopped ones count as spent. It begins with
     the first trial of full length.
     """
     ended = [t for t in study.own_trials() if t.state.is_finished()]
-    best, points = float("-inf"), list[Point]()
+    best, points, better = math.nan, list[Point](), study.metric.oriented
     for count, trial in enumerate(sorted(ended, key=lambda t: (_end(t), t.number)), 1):
         if trial.state == TrialState.COMPLETE and trial.value is not None:
-            best = max(best, trial.value)
-        if best > float("-inf"):
+            best = trial.value if math.isnan(best) else max(best, trial.value, key=better)
+        if not math.isnan(best):
             points.append((count, best, _end(trial)))
     return points
 

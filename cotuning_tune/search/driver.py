@@ -25,6 +25,7 @@ from cotuning_tune.run.identity import make_identity, studies_prefix
 from cotuning_tune.run.lock import holder
 from cotuning_tune.run.records import Values
 from cotuning_tune.run.summary import with_seeds
+from cotuning_tune.scores import ACCURACY
 from cotuning_tune.search.board import SearchBoard
 from cotuning_tune.search.checks import sources
 from cotuning_tune.search.recorder import Recorder
@@ -100,14 +101,17 @@ def _environment(experiment: Experiment, command: Sequence[str]) -> Values:
         "gpus": gpus,
         "command": [masked(word) for word in command],
         "base": str(experiment.base.resolve()),
+        "metrics": experiment.metrics,
         "started": time.time(),
     }
 
 
 def load_experiment(run: RunDir) -> Experiment:
     """The experiment of a run. Raises UserError where this version would search another space."""
-    base = Path(read_json(run.environment)["base"])
-    experiment = replace(parse(run.experiment_file.read_text(), run.name, base), name=run.name)  # --name wins
+    environment = read_json(run.environment)
+    experiment = parse(run.experiment_file.read_text(), run.name, Path(environment["base"]))
+    metrics = {task: environment.get("metrics", {}).get(task, ACCURACY.name) for task in experiment.config.tasks}
+    experiment = replace(experiment, name=run.name, metrics=metrics)  # --name wins; what it began with is kept
     _check_space(run, experiment)
     return experiment
 
@@ -132,7 +136,8 @@ def _standing(run: RunDir, studies: Studies) -> Standing:
         budget=studies.total,
         until=studies.budget.until,
         trials={name: _ended(study) for name, study in every},
-        best={name: cast(float, best["accuracy"]) for name, study in every if (best := study.best())},
+        best={name: cast(float, best["score"]) for name, study in every if (best := study.best())},
+        metrics={name: study.metric.name for name, study in every},
         search_seconds=sum(study.seconds for _, study in every),
     )
     return with_seeds(found, run, studies.by_name, studies.experiment.seeds)

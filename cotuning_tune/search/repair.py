@@ -10,10 +10,10 @@ from typing import cast
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.base.files import move_folder, read_json, read_lines, write_json, write_lines
+from cotuning_tune.base.files import move_folder, read_json, write_json, write_lines
 from cotuning_tune.run.folder import RunDir, StudyDir, TrialDir
-from cotuning_tune.run.records import Epoch, TrialResult, Values
-from cotuning_tune.search.rows import RESULT, accuracy_of, facts_of, result_of
+from cotuning_tune.run.records import Epoch, TrialResult, Values, read_rows
+from cotuning_tune.search.rows import RESULT, facts_of, result_of, score_of
 from cotuning_tune.search.study import OptunaStudy, Studies
 from cotuning_tune.training.state import remove_states
 
@@ -46,7 +46,7 @@ def adopt_lost(run: RunDir, studies: Studies) -> list[str]:
         for number in list(study.orphans):
             files = folder.trial(number)
             if files.result.exists():
-                study.report(number, read_lines(files.metrics))
+                study.report(number, read_rows(files.metrics))
                 study.end_as(number, cast(TrialResult, read_json(files.result)))
                 notices.append(f"{name}: trial {number} had ended as its driver died: its study is told now")
     return notices
@@ -65,11 +65,11 @@ def _from_folder(files: TrialDir, study: OptunaStudy) -> FrozenTrial | None:
     try:
         config = read_json(files.config)
         params, attrs = config["params"], config["attrs"]
-        history = read_lines(files.metrics)
+        history = read_rows(files.metrics)
         result = read_json(files.result) if files.result.exists() else None
         state = TrialState[result["state"]] if result else TrialState.RUNNING
         ended = {RESULT: facts_of(result)} if result else {}
-        steps = {int(row["epoch"]): row["val_accuracy"] for row in history}
+        steps = {int(row["epoch"]): row["val_score"] for row in history}
         value = result["value"] if result and state != TrialState.FAIL else None
         if state == TrialState.PRUNED and steps:
             value = steps[max(steps)]
@@ -113,14 +113,14 @@ def _repair_trial(folder: StudyDir, trial: FrozenTrial) -> list[str]:
 
 
 def _rows(trial: FrozenTrial) -> list[Epoch]:
-    return [{"epoch": step, "val_accuracy": value} for step, value in sorted(trial.intermediate_values.items())]
+    return [{"epoch": step, "val_score": value} for step, value in sorted(trial.intermediate_values.items())]
 
 
 def _result(trial: FrozenTrial) -> Values:
     known = result_of(trial)
     return {
         "state": trial.state.name,
-        "value": None if trial.state == TrialState.FAIL else accuracy_of(trial),
+        "value": None if trial.state == TrialState.FAIL else score_of(trial),
         "epochs": len(trial.intermediate_values),
         "seconds": known.get("seconds", 0.0),
         "reason": known.get("reason", ""),

@@ -1,35 +1,36 @@
 """A trial of a study as other files have it: what is kept of its end, and its row in ``study.json``."""
 
 import math
+from typing import cast
 
 from optuna.trial import FrozenTrial, TrialState
 
-from cotuning_tune.run.records import Confirmation, TrialResult, TrialRow, Values
+from cotuning_tune.run.records import Confirmation, TrialResult, TrialRow, Values, present
 
 CONFIRMS = "confirms"  # numbers the trial that is trained once more on another validation split
 KINDS = ("fixed", "off", CONFIRMS)  # what a trial is, beside its values
-RESULT = "result"  # what came of a trial: accuracy, loss, share, seconds, reason
+RESULT = "result"  # what came of a trial: score, loss, share, seconds, reason
 LOSSES = "losses"  # how often the infrastructure lost it, and where
 
 
 def result_of(trial: FrozenTrial) -> Values:
-    """What came of a trial: ``accuracy``, ``loss``, ``share``, ``seconds``, ``reason``, as far as they are known."""
-    return dict(trial.user_attrs.get(RESULT, {}))
+    """What came of a trial: ``score``, ``loss``, ``share``, ``seconds``, ``reason``, as far as they are known."""
+    return present(dict(trial.user_attrs.get(RESULT, {})))
 
 
 def facts_of(result: TrialResult) -> Values:
     """What a study keeps of a trial's end, of its ``result.json``."""
     if result["state"] == "FAIL":
         return {"seconds": result["seconds"], "reason": result["reason"]}
-    known = {"accuracy": result["value"], **{name: result.get(name) for name in ("loss", "share", "seconds")}}
+    known = {"score": result["value"], **{name: result.get(name) for name in ("loss", "share", "seconds")}}
     return {name: fact for name, fact in known.items() if fact is not None}
 
 
-def accuracy_of(trial: FrozenTrial) -> float:
-    """The validation accuracy (%) of the epoch that a trial kept, whether it ended or was stopped; -inf of none."""
+def score_of(trial: FrozenTrial) -> float:
+    """The validation score of the epoch that a trial kept, whether it ended or was stopped; NaN of none."""
     if trial.state == TrialState.COMPLETE and trial.value is not None:
         return trial.value
-    return float(trial.user_attrs.get(RESULT, {}).get("accuracy", -math.inf))
+    return cast(float, result_of(trial).get("score", math.nan))
 
 
 def values_of(trial: FrozenTrial) -> Values:
@@ -39,13 +40,13 @@ def values_of(trial: FrozenTrial) -> Values:
 
 def row_of(trial: FrozenTrial) -> TrialRow:
     """A trial as ``study.json`` has it."""
-    attrs, accuracy = trial.user_attrs, accuracy_of(trial)
+    attrs, score = trial.user_attrs, score_of(trial)
     result = attrs.get(RESULT, {})
     return {
         "number": trial.number,
         "state": trial.state.name,
         "value": trial.value,
-        "accuracy": accuracy if math.isfinite(accuracy) else None,
+        "score": score if math.isfinite(score) else None,
         "loss": result.get("loss"),
         "share": result.get("share"),
         "fixed": attrs.get("fixed", ""),
@@ -63,7 +64,7 @@ def confirmation_of(trial: FrozenTrial) -> Confirmation:
     return {
         "confirms": trial.user_attrs[CONFIRMS],
         "state": row["state"],
-        "accuracy": row["accuracy"] if row["state"] == "COMPLETE" else None,
+        "score": row["score"] if row["state"] == "COMPLETE" else None,
         "epochs": row["epochs"],
         "seconds": row["seconds"],
         "reason": row["reason"],

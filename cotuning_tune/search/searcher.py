@@ -6,12 +6,11 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from cotuning_tune.base.files import read_lines
 from cotuning_tune.cluster.driver import LOST, Driver
 from cotuning_tune.cluster.execute import is_lost, leaves_tune
 from cotuning_tune.run.events import EpochEnded, TrialEnded, TrialStarted, TrialState
 from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.records import Epoch, TrialReport, TrialResult, Values
+from cotuning_tune.run.records import Epoch, TrialReport, TrialResult, Values, read_rows
 from cotuning_tune.search.recorder import Recorder
 from cotuning_tune.search.study import Issue, Studies
 from cotuning_tune.training.job import kept_row
@@ -26,7 +25,7 @@ class StudySearcher(Searcher):
     """
 
     def __init__(self, studies: Studies, recorder: Recorder, run: RunDir, driver: Driver) -> None:
-        super().__init__(metric="val_accuracy", mode="max")
+        super().__init__(metric="val_score", mode="max")  # neither is asked: the studies know their direction
         self.studies, self.recorder, self.run, self.driver = studies, recorder, run, driver
         self.issued: dict[str, Issue] = {}
         self.reported: dict[str, int] = {}
@@ -66,11 +65,11 @@ class StudySearcher(Searcher):
             study = self.studies.by_name[issue.study.name]
             if not study.pruning_decided(issue.number):
                 return issue
-            history = read_lines(self.run.study(issue.study.name).trial(issue.number).metrics)
+            history = read_rows(self.run.study(issue.study.name).trial(issue.number).metrics)
             specs = self._specs(issue)
             self._start(issue, specs)
             self.recorder.report(issue, history)
-            kept = kept_row(history, cast(Values, specs[0]["train"])["epoch"])
+            kept = kept_row(history, cast(Values, specs[0]["train"])["epoch"], study.metric)
             self._write(issue, "PRUNED", history, "stopped early", kept)
         return None
 
@@ -118,7 +117,7 @@ class StudySearcher(Searcher):
 
     def _ended(self, issue: Issue, result: TrialReport) -> None:
         study, history = self.studies.by_name[issue.study.name], result["history"]
-        kept = {name: result[name] for name in ("val_accuracy", "val_loss")}  # type: ignore[literal-required]
+        kept = {name: result[name] for name in ("val_score", "val_loss")}  # type: ignore[literal-required]
         if result["failed"]:
             self._write(issue, "FAIL", history, result["failed"])
         elif result["completed"]:
@@ -136,9 +135,9 @@ class StudySearcher(Searcher):
     def _write(
         self, issue: Issue, state: TrialState, history: list[Epoch], reason: str, kept: Epoch | None = None
     ) -> None:
-        """Files first, then the study, then whoever watches. ``kept``: accuracy and loss of the epoch that is kept."""
+        """Files first, then the study, then whoever watches. ``kept``: score and loss of the epoch that is kept."""
         study, seconds = self.studies.by_name[issue.study.name], sum(row["seconds"] for row in history)
-        value = kept["val_accuracy"] if kept else None
+        value = kept["val_score"] if kept else None
         result: TrialResult = {
             "state": state,
             "value": value,
@@ -155,8 +154,8 @@ class StudySearcher(Searcher):
 
     def _tell(self, issue: Issue, state: TrialState, value: float | None, seconds: float) -> None:
         best = self.studies.by_name[issue.study.name].best()
-        accuracy = best["accuracy"] if best else None
-        self.driver.stream.tell(TrialEnded(issue.study.name, issue.number, state, value, seconds, accuracy))
+        score = best["score"] if best else None
+        self.driver.stream.tell(TrialEnded(issue.study.name, issue.number, state, value, seconds, score))
 
     def __getstate__(self) -> dict[str, object]:
         """Nothing: Tune pickles its tuner into the run's folder, and the studies know the URL of their database."""

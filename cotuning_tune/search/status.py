@@ -6,6 +6,7 @@ from cotuning_tune.base.tables import Table
 from cotuning_tune.experiment import Experiment
 from cotuning_tune.run.budget import Budget
 from cotuning_tune.run.folder import RunDir
+from cotuning_tune.scores import common
 from cotuning_tune.search.driver import load_experiment
 from cotuning_tune.search.repair import adopt_lost
 from cotuning_tune.search.storage import close, read_storage
@@ -13,7 +14,7 @@ from cotuning_tune.search.study import Studies
 
 
 def status_table(run: RunDir, experiment: Experiment) -> Table:
-    """Trials by state and best validation accuracy of each study, and how many seeds are retrained."""
+    """Trials by state and best validation score of each study, and how many seeds are retrained."""
     storage = read_storage(run)
     studies = Studies(experiment, storage, run, reading=True)
     close(storage)
@@ -23,11 +24,13 @@ def status_table(run: RunDir, experiment: Experiment) -> Table:
         counts, best = study.counts(), study.best()
         states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.FAIL)
         seeds = [seed for seed in experiment.seeds if run.study(name).retrain(seed).result.exists()]
-        accuracy = f"{best['accuracy']:.2f}" if best and best["state"] == "COMPLETE" else "-"
+        found = best["score"] if best and best["state"] == "COMPLETE" else None
+        score = "-" if found is None else study.metric.text(found)
         numbers = [str(counts[state]) for state in states]
         again = f"{sum(t.state.is_finished() for t in study.confirming())}/{study.total - study.budget}"
-        rows.append([name, str(study.budget), *numbers, again, accuracy, f"{len(seeds)}/{len(experiment.seeds)}"])
-    header = ["study", "budget", "complete", "pruned", "running", "failed", "confirmed", "best val. (%)", "retrained"]
+        rows.append([name, str(study.budget), *numbers, again, score, f"{len(seeds)}/{len(experiment.seeds)}"])
+    header = ["study", "budget", "complete", "pruned", "running", "failed", "confirmed"]
+    header += [f"best val. {common(study.metric for study in studies.by_name.values()).label}", "retrained"]
     return Table("status", "Status", header, rows)
 
 

@@ -17,6 +17,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from cotuning_tune.run.records import Values
+from cotuning_tune.scores import Metric
 from cotuning_tune.search.door import Door
 
 MARK = "from"  # names the old run's trial that an added one was copied from
@@ -47,10 +48,16 @@ class _Memory(InMemoryStorage):
 class StoredStudy:
     """The study called ``name``; made where it is not there. ``door`` None: read once, then held in memory alone."""
 
-    def __init__(self, name: str, door: Door | None, trials: list[FrozenTrial]) -> None:
+    def __init__(
+        self,
+        name: str,
+        door: Door | None,
+        trials: list[FrozenTrial],
+        direction: StudyDirection = StudyDirection.MAXIMIZE,
+    ) -> None:
         """``trials``: what there is of it, where there is no door."""
-        self.name, self._door = name, door
-        self._study_id = door(lambda storage: _made(storage, name)) if door else 0
+        self.name, self._door, self.direction = name, door, direction
+        self._study_id = door(lambda storage: _made(storage, name, direction)) if door else 0
         self._ids: dict[int, int] = {}
         self._load(trials)
 
@@ -59,7 +66,7 @@ class StoredStudy:
             trials = self._door(lambda storage: storage.get_all_trials(self._study_id, deepcopy=False))
         self._kept = len(trials)
         self._memory = _Memory(self._pass_on)
-        self.optuna = optuna.create_study(direction="maximize", storage=self._memory, study_name=self.name)
+        self.optuna = optuna.create_study(direction=self.direction, storage=self._memory, study_name=self.name)
         self._memory_id = self._memory.get_study_id_from_name(self.name)
         self.optuna.add_trials([_ours(trial) for trial in trials])
 
@@ -184,10 +191,15 @@ def find_trials(storage: BaseStorage, name: str) -> list[FrozenTrial]:
     return [] if found is None else storage.get_all_trials(found, deepcopy=False)
 
 
-def _made(storage: BaseStorage, name: str) -> int:
+def direction_of(metric: Metric) -> StudyDirection:
+    """Optuna's word for which of a metric's values is the better one."""
+    return StudyDirection.MAXIMIZE if metric.greater_is_better else StudyDirection.MINIMIZE
+
+
+def _made(storage: BaseStorage, name: str, direction: StudyDirection) -> int:
     """Looked for first: one that is there is not made, and Optuna's own way would write into a journal even then."""
     found = _found(storage, name)
-    return storage.create_new_study([StudyDirection.MAXIMIZE], name) if found is None else found
+    return storage.create_new_study([direction], name) if found is None else found
 
 
 def _found(storage: BaseStorage, name: str) -> int | None:

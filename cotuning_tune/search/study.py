@@ -31,7 +31,7 @@ from cotuning_tune.search.pruner import make_pruner
 from cotuning_tune.search.rows import CONFIRMS, KINDS, LOSSES, RESULT, facts_of, row_of, values_of
 from cotuning_tune.search.samplers import make_sampler
 from cotuning_tune.search.space import distributions, first_points
-from cotuning_tune.search.stored import MARK, StoredStudy, find_trials
+from cotuning_tune.search.stored import MARK, StoredStudy, direction_of, find_trials
 
 log = logging.getLogger(__name__)
 OWNER = "driver"  # of the first study: the driver that writes them all
@@ -60,6 +60,7 @@ class OptunaStudy:
 
     def __init__(self, key: Study, stored: StoredStudy, experiment: Experiment, size: Budget) -> None:
         self.key, self.stored, self.experiment, self.size = key, stored, experiment, size
+        self.metric = experiment.metric(key.task)
         space = experiment.space(key.method, key.backbone)
         self.distributions = distributions(space)
         self.firsts = first_points(space) if experiment.config.aim == "model" else []
@@ -98,7 +99,7 @@ class OptunaStudy:
         if CONFIRMS in trial.user_attrs:
             return
         self._states[trial.state] += 1
-        self._best = choose([row for row in (self._best, row_of(trial)) if row], [], "max")
+        self._best = choose([row for row in (self._best, row_of(trial)) if row], [], "max", self.metric)
 
     def is_strange(self, trial: FrozenTrial) -> bool:
         """Whether another program has begun it, without values for all parameters: it is left alone."""
@@ -150,7 +151,7 @@ class OptunaStudy:
         if self.experiment.rule != "confirm" or self.open or self._states[TrialState.RUNNING]:
             return []
         if self._to_confirm[0] != len(self._own):
-            self._to_confirm = len(self._own), to_confirm(self.rows())
+            self._to_confirm = len(self._own), to_confirm(self.rows(), self.metric)
         known = {trial.user_attrs[CONFIRMS] for trial in self.confirming()}
         return [number for number in self._to_confirm[1] if number not in known]
 
@@ -215,11 +216,11 @@ class OptunaStudy:
         return number
 
     def report(self, number: int, history: list[Epoch]) -> int:
-        """Fill in the validation accuracies that the study misses, also those a killed driver missed; how many."""
+        """Fill in the validation scores that the study misses, also those a killed driver missed; how many."""
         known = self.stored.trial(number).intermediate_values
         missing = [row for row in history if row["epoch"] not in known]
         for row in missing:
-            self.stored.report(number, int(row["epoch"]), row["val_accuracy"])
+            self.stored.report(number, int(row["epoch"]), row["val_score"])
         return len(missing)
 
     def stops(self, number: int) -> bool:
@@ -274,7 +275,7 @@ class OptunaStudy:
         return [row_of(t) for t in self.own_trials()]
 
     def best(self) -> TrialRow | None:
-        """The most accurate trial so far: of full length, else stopped early; the earliest of equals."""
+        """The best trial so far: of full length, else stopped early; the earliest of equals."""
         return self._best
 
 
@@ -302,7 +303,8 @@ class Studies:
         self.by_name: dict[str, OptunaStudy] = {}
         for study in experiment.studies:
             name = f"{prefix or experiment.name}/{study.name}"
-            stored = StoredStudy(name, door, find_trials(storage, name) if storage and reading else [])
+            found = find_trials(storage, name) if storage and reading else []
+            stored = StoredStudy(name, door, found, direction_of(experiment.metric(study.task)))
             self.by_name[study.name] = OptunaStudy(study, stored, experiment, self.budget)
         self._first = next(iter(self.by_name.values())).stored
 

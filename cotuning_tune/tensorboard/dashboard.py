@@ -11,22 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from cotuning_tune.hyper import Choice, Parameter, Range
+from cotuning_tune.scores import Metric
 from cotuning_tune.tensorboard.events import PATTERN, STOPPED_EARLY, EventFile
 
 METHODS = "methods"  # the folder of the methods' curves
 PARTS = ("search", "retrain", METHODS)
-METRICS = {
-    "val/best_accuracy": "best validation accuracy (%)",
-    "val/accuracy": "last validation accuracy (%)",
-    "test/accuracy": "test accuracy (%)",
-}
 STOPPED = {STOPPED_EARLY: "stopped early (1: yes)"}
-CHARTS = "Best validation accuracy (%) of a trial of full length so far, by trials that have ended"
+CHARTS = "Best validation score of a trial of full length so far, by trials that have ended"
 
 
 def curve_tag(study: str) -> str:
     """The tag of the curves of a task at a rate."""
-    return f"best_val_accuracy/{study}"
+    return f"best_val_score/{study}"
 
 
 def _column(name: str, values: Iterable[Any], searches: Sequence[Range | Choice] = ()) -> Any:
@@ -52,7 +48,25 @@ def _column(name: str, values: Iterable[Any], searches: Sequence[Range | Choice]
     return column
 
 
-def columns(fixed: Mapping[str, Sequence[str]], parameters: Mapping[str, Sequence[Parameter]], *, stops: bool) -> Any:
+def shown_metrics(metrics: Iterable[Metric]) -> dict[str, str]:
+    """The columns of scores: tag, and how it is called."""
+    found: dict[str, str] = {}
+    for metric in metrics:
+        found |= {
+            f"val/best_{metric.name}": f"best validation {metric.label}",
+            f"val/{metric.name}": f"last validation {metric.label}",
+            f"test/{metric.name}": f"test {metric.label}",
+        }
+    return found
+
+
+def columns(
+    fixed: Mapping[str, Sequence[str]],
+    parameters: Mapping[str, Sequence[Parameter]],
+    *,
+    metrics: Iterable[Metric],
+    stops: bool,
+) -> Any:
     """HParams' description of a run: text columns with their values, then all parameters, then the metrics.
 
     ``parameters``: by name, as each study that has it defines it. ``stops``: trials may be stopped early.
@@ -64,8 +78,8 @@ def columns(fixed: Mapping[str, Sequence[str]], parameters: Mapping[str, Sequenc
         pinned = [p.first for p in listed if p.search is None]
         pinned += [p.neutral for p in listed if isinstance(p.search, Range) and p.neutral is not None]
         infos.append(_column(name, pinned, [p.search for p in listed if p.search is not None]))
-    metrics = METRICS | (STOPPED if stops else {})
-    shown = [MetricInfo(name=MetricName(tag=tag), display_name=name) for tag, name in metrics.items()]
+    named = shown_metrics(metrics) | (STOPPED if stops else {})
+    shown = [MetricInfo(name=MetricName(tag=tag), display_name=name) for tag, name in named.items()]
     return Experiment(hparam_infos=infos, metric_infos=shown)
 
 

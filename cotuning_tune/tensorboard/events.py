@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from cotuning_tune.base.files import open_new, remove_folder
+from cotuning_tune.scores import Metric
 
 STOPPED_EARLY = "trial/stopped_early"
 RUNNING = ".running"
@@ -86,22 +87,31 @@ class EventFile:
         self.close()
 
 
-def scalars_of(row: Mapping[str, Any], best: float) -> dict[str, float]:
-    """The scalars of an epoch's row, by tag."""
+def scalars_of(row: Mapping[str, Any], best: float | None, metric: Metric) -> dict[str, float]:
+    """The scalars of an epoch's row, by tag; ``best``: the score so far, None where every example is trained on."""
     tags: dict[str, float] = {}
-    if "val_accuracy" in row:  # not where every image is trained on
-        tags = {"val/accuracy": row["val_accuracy"], "val/best_accuracy": best, "val/loss": row["val_loss"]}
+    if best is not None:
+        tags = {f"val/{metric.name}": row["val_score"], f"val/best_{metric.name}": best}
     for name, value in row.items():
-        if name.startswith("train_"):
-            tags[f"train/{name.removeprefix('train_')}"] = value
+        split, _, rest = name.partition("_")
+        if split in ("val", "train") and name != "val_score":
+            tags[f"{split}/{rest}"] = value
     return tags | {"optim/lr": row["lr"], "time/epoch_seconds": row["seconds"]}
 
 
-def _write_rows(file: EventFile, rows: list[dict[str, Any]], best: float = float("-inf")) -> float:
-    """Write epochs; the best validation accuracy after them (``best``: before them)."""
+def tested_scalars(result: Mapping[str, Any], name: str) -> dict[str, float]:
+    """What the test of a seed gave, by tag."""
+    found = {key.removeprefix("test_"): value for key, value in result.items() if key.startswith("test_")}
+    numbers = {key: value for key, value in found.items() if isinstance(value, float) and key != "score"}
+    return {f"test/{key}": value for key, value in {name: result["test_score"], **numbers}.items()}
+
+
+def _write_rows(file: EventFile, rows: list[dict[str, Any]], metric: Metric, best: float | None = None) -> float | None:
+    """Write epochs; the best validation score after them (``best``: before them)."""
     for row in rows:
-        best = max(best, row.get("val_accuracy", best))
-        file.write_scalars(scalars_of(row, best), step=row["epoch"], wall=row["time"])
+        known = [score for score in (best, row.get("val_score")) if score is not None]
+        best = max(known, key=metric.oriented, default=None)
+        file.write_scalars(scalars_of(row, best, metric), step=row["epoch"], wall=row["time"])
     return best
 
 
@@ -134,6 +144,7 @@ def write_ended(
     history: list[dict[str, Any]],
     status: str,
     *,
+    metric: Metric,
     group: str = "",
     started: float | None = None,
     scalars: Mapping[str, float] | None = None,
@@ -148,7 +159,7 @@ def write_ended(
         started = history[0]["time"] - history[0]["seconds"]
     now, last = time.time(), len(history)
     with _begin(folder, hparams, group, now if started is None else started) as file:
-        _write_rows(file, history)
+        _write_rows(file, history, metric)
         if scalars:
             file.write_scalars(scalars, step=last)
         for tag, png in (images or {}).items():
@@ -160,10 +171,10 @@ def write_ended(
 class TrainingEvents:
     """The event file of a training that runs; once it ends it lies in ``folder``, until then beside it."""
 
-    def __init__(self, folder: Path, hparams: Mapping[str, Any]) -> None:
-        self._folder, self._hparams, self._started = folder, hparams, time.time()
+    def __init__(self, folder: Path, hparams: Mapping[str, Any], metric: Metric) -> None:
+        self._folder, self._hparams, self._metric, self._started = folder, hparams, metric, time.time()
         self._history: list[dict[str, Any]] = []
-        self._best = float("-inf")
+        self._best: float | None = None
         remove_folder(folder)  # of a driver that was killed before it could tell the study
         self._file = _begin(folder.with_name(folder.name + RUNNING), hparams, "", self._started)
         _write_status(self._file, "running")
@@ -171,7 +182,7 @@ class TrainingEvents:
 
     def write_history(self, history: list[dict[str, Any]]) -> None:
         """Write the rows that are not in the file yet."""
-        self._best = _write_rows(self._file, history[len(self._history) :], self._best)
+        self._best = _write_rows(self._file, history[len(self._history) :], self._metric, self._best)
         self._history = list(history)
         self._file.flush()
 
@@ -182,4 +193,12 @@ class TrainingEvents:
     def end(self, status: str, scalars: Mapping[str, float] | None = None) -> None:
         """The training has ended: "success" or "failure"; ``scalars`` stand at its last step."""
         self._file.close()
-        write_ended(self._folder, self._hparams, self._history, status, started=self._started, scalars=scalars)
+        write_ended(
+            self._folder,
+            self._hparams,
+            self._history,
+            status,
+            metric=self._metric,
+            started=self._started,
+            scalars=scalars,
+        )

@@ -3,11 +3,10 @@
 from cotuning_tune.training.config import OptimConfig, TrainConfig, TrainingSpec
 from cotuning_tune.training.job import TrainingJob
 from cotuning_tune.training.presets import PRESETS, with_preset
-from cotuning_tune.training.trainer import Evaluation, Trainer
+from cotuning_tune.training.trainer import Trainer
 
 __all__ = [
     "PRESETS",
-    "Evaluation",
     "OptimConfig",
     "TrainConfig",
     "Trainer",

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.data import Augmentation
 from cotuning_tune.hyper import Choice, Range, Space, at_least, hyper, shares
+from cotuning_tune.scores import ACCURACY
 
 
 def _outside(key: str, value: object, wanted: str) -> UserError:
@@ -78,7 +79,7 @@ class TrainConfig:
     parts: int = hyper(1, doc="that a batch is computed in, for less memory; gradients are summed")
     batch_norm: Literal["train", "frozen"] = hyper("train", doc="frozen: pre-trained statistics are kept")
     epoch: Literal["last", "best"] = hyper(
-        "last", doc="whose weights are kept and judged: the last one's, or of the best validation accuracy"
+        "last", doc="whose weights are kept and judged: the last one's, or of the best validation score"
     )
     precision: Literal["auto", "float32", "bf16", "fp16"] = hyper(
         "auto", doc="of training; auto: bf16 autocast on a GPU; fp16: with a scale of the loss"
@@ -149,6 +150,7 @@ class TrainingSpec:
     backbone: str
     seed: int
     format: str = ""
+    metric: str = ACCURACY.name
     weights: str = ""
     source_val: str = ""
     source_val_images: int = 2000
@@ -163,7 +165,11 @@ class TrainingSpec:
         return str(self.train.get("epoch", TrainConfig.epoch))
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """Without a metric that is accuracy: as earlier versions wrote it, which knew no other."""
+        found = dataclasses.asdict(self)
+        if self.metric == ACCURACY.name:
+            del found["metric"]
+        return found
 
     def identity(self) -> dict[str, Any]:
         """What its results depend on: all but ``task.decode``; ``task.duplicates`` shows in the images themselves."""

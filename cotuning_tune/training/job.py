@@ -22,11 +22,13 @@ from cotuning_tune.hyper import build
 from cotuning_tune.methods import Preparation, method
 from cotuning_tune.models import Pretrained, TransferModel, pretrained
 from cotuning_tune.run.folder import TrialDir
+from cotuning_tune.run.records import present
+from cotuning_tune.scores import Metric, Score, evaluate, metric_of
 from cotuning_tune.training.calibration import calibrated
 from cotuning_tune.training.config import TrainConfig, TrainingSpec
 from cotuning_tune.training.optim import freeze_statistics
 from cotuning_tune.training.state import packed, read_state, unpacked, write_state
-from cotuning_tune.training.trainer import Trainer
+from cotuning_tune.training.trainer import Judgement, Trainer
 
 Row = dict[str, Any]
 log = logging.getLogger(__name__)
@@ -57,13 +59,13 @@ def rows_of(spec: TrainingSpec) -> int:
     return train.rows(train.batches(len(task_of(spec).fit)) if passes else 1)
 
 
-def kept_row(history: Sequence[Row], epoch: object) -> Row | None:
+def kept_row(history: Sequence[Row], epoch: object, metric: Metric) -> Row | None:
     """The row of the epoch that a training keeps by ``train.epoch``; None before the first.
 
-    Of epochs with equal accuracy the later one: the first of equals looks better than it is on few images.
+    Of epochs with equal scores the later one: the first of equals looks better than it is on few images.
     """
     if epoch == "best" and history:
-        return max(history, key=lambda row: (row["val_accuracy"], row["epoch"]))
+        return max(history, key=lambda row: (metric.oriented(row["val_score"]), row["epoch"]))
     return history[-1] if history else None
 
 
@@ -171,7 +173,27 @@ def make_trainer(
         made.setup(Preparation(task, source, device))
     # After setup, for what setup drew depends on whether its result came from the cache.
     seeding.seed_all(seeding.derive_seed(spec.seed, "training"))
-    return Trainer(model, made, task, train, spec.seed)
+    return Trainer(model, made, task, train, spec.seed, metric_of(spec.metric))
+
+
+def chance(metric: Metric, task: Task) -> float:
+    """The metric on the validation split where every target is given the same: the classes' shares there."""
+    labels_N = task.val.labels_N
+    shares_T = labels_N.bincount(minlength=task.num_classes).double() / len(labels_N)
+    given = Judgement(
+        labels_N,
+        shares_T.argmax().expand(len(labels_N)),
+        shares_T.max().expand(len(labels_N)),
+        -shares_T.log()[labels_N],
+        shares_T.expand(len(labels_N), -1) if metric.of_probabilities else None,
+    )
+    return evaluate(metric, given.predicted(task.val, tuple(map(str, task.class_names)))).value
+
+
+def recorded(split: str, found: Score) -> dict[str, float]:
+    """A score as the files of a training have it: ``val_score``, ``val_loss``, and what was measured beside it."""
+    beside = {f"{split}_{name}": value for name, value in found.others.items()}
+    return {f"{split}_score": found.value, f"{split}_loss": found.loss, **beside}
 
 
 class TrainingJob:
@@ -203,7 +225,7 @@ class TrainingJob:
         if folder is not None:
             self._state, self.notices = read_state(folder.state, lambda: self._key)
         if self._state is not None:
-            self.history = self._state["history"]
+            self.history = [present(row) for row in self._state["history"]]
 
     @functools.cached_property
     def _key(self) -> str:
@@ -217,7 +239,7 @@ class TrainingJob:
     @property
     def kept(self) -> Row | None:
         """The row of the epoch that is kept, were the training to end now."""
-        return kept_row(self.history, self.spec.epoch)
+        return kept_row(self.history, self.spec.epoch, metric_of(self.spec.metric))
 
     @property
     def trainer(self) -> Trainer:
@@ -259,12 +281,12 @@ class TrainingJob:
         return row
 
     def _validate(self) -> Row:
-        """Accuracy (%) and loss on the validation split; nothing where every image is trained on."""
+        """What the metric says of the validation split; nothing where it is trained on."""
         task = self.trainer.task
         if task.config.train_on == "trainval":
             return {}
         found = self.trainer.evaluate(task.val)
-        return {"val_accuracy": found.accuracy, "val_loss": found.loss}
+        return recorded("val", found)
 
     def _trace(self, event: str) -> None:
         """With ``$COTUNING_TUNE_TRACE`` a line in that file for each epoch begun and kept: the chaos tests count."""

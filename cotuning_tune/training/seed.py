@@ -5,6 +5,7 @@ The only place that opens a test split.
 
 import math
 from collections.abc import Callable
+from typing import cast
 
 from cotuning_tune.base.files import write_bytes, write_json
 from cotuning_tune.data import Crops
@@ -13,7 +14,7 @@ from cotuning_tune.run.folder import TrialDir
 from cotuning_tune.run.predictions import Predictions, file_hash, order_key
 from cotuning_tune.run.records import Tested
 from cotuning_tune.training.config import TrainingSpec
-from cotuning_tune.training.job import Row, TrainingJob
+from cotuning_tune.training.job import Row, TrainingJob, recorded
 
 PICTURES = ("validation/confusion", "validation/mistakes")
 
@@ -55,9 +56,9 @@ class SeedJob:
 
     @property
     def kept(self) -> tuple[float, float]:
-        """Validation accuracy (%) and loss of the kept epoch; NaN where every image is trained on."""
+        """Score and loss of the kept epoch on validation; NaN where every example is trained on."""
         row = self.job.kept or {}
-        return row.get("val_accuracy", math.nan), row.get("val_loss", math.nan)
+        return row.get("val_score", math.nan), row.get("val_loss", math.nan)
 
     def advance(self) -> None:
         """The next step. Raises TrainingFailed where the method fails, and whatever else goes wrong."""
@@ -81,7 +82,7 @@ class SeedJob:
         write_bytes(self.folder.model, data)
         if summary := trainer.method.summary(trainer.task):
             write_json(self.folder.method, summary)
-        if self.job.spec.task_config["train_on"] == "train":  # else every validation image was trained on
+        if self.job.spec.task_config["train_on"] == "train":  # else it was trained on
             for tag, picture in self._pictures().items():
                 self.job.check_owner(len(picture))  # drawing takes a while: the run may have another driver or name
                 write_bytes(self.folder.picture(tag), picture)
@@ -89,7 +90,7 @@ class SeedJob:
     def _pictures(self) -> dict[str, bytes]:
         """Confusion matrix and surest mistakes on the validation split, by tag: one more pass over it.
 
-        Not of the test split: who sees its images tunes on them.
+        Not of the test split: who sees it tunes on it.
         """
         spec, trainer = self.job.spec, self.job.trainer
         title = f"{spec.task} at {100 * spec.rate:g} %, {spec.method}, seed {spec.seed}"
@@ -99,25 +100,25 @@ class SeedJob:
         return dict(zip(PICTURES, (draw_confusion(judged), draw_mistakes(judged)), strict=True))
 
     def _test(self) -> Tested:
-        """Open the test split once with the kept weights; keep what they say of each image."""
+        """Open the test split once with the kept weights; keep what they say of each example."""
         from safetensors.torch import load
 
         trainer = self.job.trainer
         trainer.network.load_state_dict(load(self.folder.model.read_bytes()))
         split, classes = trainer.task.open_test(), tuple(map(str, trainer.task.class_names))
         judged = trainer.judge(split, self.crops)
-        tested = trainer.evaluation(judged)
+        tested = trainer.score(judged, split)
         found = (judged.labels_N, judged.predicted_N, judged.probability_N, judged.loss_N)
         labels, predicted, confidence, nll = (part.numpy() for part in found)
-        data = Predictions(labels, predicted, confidence, nll, order_key(split.names), classes).packed()
+        order = order_key(split.names)
+        data = Predictions(labels, predicted, confidence, nll, order, classes, split.lengths).packed()
         self.job.check_owner(len(data))
         write_bytes(self.folder.predictions, data)
-        return {
-            "test_accuracy": tested.accuracy,
-            "test_mean_class_accuracy": tested.class_accuracy,
-            "test_loss": tested.loss,
-            "test_images": tested.count,
+        known: Tested = {
+            "metric": trainer.metric.name,
+            "test_count": tested.count,
             "test_crops": self.crops,
             "predictions": file_hash(data),
             "data": trainer.task.snapshot(test=True).keys["test"],
         }
+        return cast(Tested, {**recorded("test", tested), **known})

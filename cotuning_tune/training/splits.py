@@ -38,11 +38,11 @@ class SplitJobs:
 
     @property
     def kept(self) -> tuple[float, float]:
-        """Validation accuracy (%) and loss of the epochs that are kept, the mean over the splits so far."""
+        """Score and loss of the epochs that are kept, the mean over the validation splits so far."""
         rows = [job.kept for job in self.jobs]
-        found = [(row["val_accuracy"], row["val_loss"]) for row in rows if row]
-        accuracies, losses = zip(*found, strict=True) if found else ((math.nan,), (math.nan,))
-        return fmean(accuracies), fmean(losses)
+        found = [(row["val_score"], row["val_loss"]) for row in rows if row]
+        scores, losses = zip(*found, strict=True) if found else ((math.nan,), (math.nan,))
+        return fmean(scores), fmean(losses)
 
     def advance(self) -> None:
         """Train and validate one epoch, as ``TrainingJob.advance``.

@@ -6,7 +6,7 @@ Shapes: B examples of a batch, N of the training split, T target classes.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -20,6 +20,7 @@ from cotuning_tune.base.errors import TrainingFailed
 from cotuning_tune.data import Crops, Split, Task, ahead
 from cotuning_tune.methods import Batch, Method
 from cotuning_tune.models import Outputs, TransferModel
+from cotuning_tune.scores import ACCURACY, Metric, Predicted, Score, evaluate
 from cotuning_tune.training import optim
 from cotuning_tune.training.config import TrainConfig
 from cotuning_tune.training.order import places
@@ -28,37 +29,40 @@ REDUCED = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """Top-1 accuracy in percent and mean cross-entropy over ``count`` examples.
-
-    ``class_accuracy``: the mean of the accuracies of the classes that have examples, in percent.
-    """
-
-    accuracy: float
-    loss: float
-    count: int
-    class_accuracy: float
-
-
-@dataclass(frozen=True)
 class Judgement:
-    """What a model says of each example of a split, in its order; on the CPU.
+    """What a model says of each target of a split, in its order; on the CPU.
 
-    Label and predicted class int64 [N], that class's probability and the cross-entropy float64 [N].
+    Label and predicted class int64 [N], that class's probability and the cross-entropy float64 [N];
+    ``probabilities_NT`` of all classes, where the metric needs them.
     """
 
     labels_N: Tensor
     predicted_N: Tensor
     probability_N: Tensor
     loss_N: Tensor
+    probabilities_NT: Tensor | None = None
+
+    def predicted(self, split: Split, classes: Sequence[str]) -> Predicted:
+        """As metrics take it."""
+        labels, predicted, nll = (part.numpy() for part in (self.labels_N, self.predicted_N, self.loss_N))
+        of_all = None if self.probabilities_NT is None else self.probabilities_NT.numpy()
+        return Predicted(labels, predicted, nll, classes, split.lengths, of_all)
 
 
 class Trainer:
     """Trains a model on a task with a method; ``state_dict`` holds all it needs to continue exactly."""
 
-    def __init__(self, model: TransferModel, method: Method, task: Task, config: TrainConfig, seed: int) -> None:
+    def __init__(
+        self,
+        model: TransferModel,
+        method: Method,
+        task: Task,
+        config: TrainConfig,
+        seed: int,
+        metric: Metric = ACCURACY,
+    ) -> None:
         self.device = next(model.parameters()).device
-        self.model, self.method, self.task, self.config = model, method, task, config
+        self.model, self.method, self.task, self.config, self.metric = model, method, task, config, metric
         if not method.uses_source_head:
             model.source_head.requires_grad_(False)
         if config.drop_path >= 0:
@@ -212,22 +216,16 @@ class Trainer:
         if bad := [f"{name} = {value:g}" for name, value in means.items() if not math.isfinite(value)]:
             raise TrainingFailed(f"not finite in epoch {self.epoch}: {', '.join(bad)}")
 
-    def evaluate(self, split: Split, crops: Crops = "centre") -> Evaluation:
-        """Accuracy and loss of a split: ``evaluation`` of ``judge``."""
-        return self.evaluation(self.judge(split, crops))
+    def evaluate(self, split: Split, crops: Crops = "centre") -> Score:
+        """What the metric says of a split: ``score`` of ``judge``."""
+        return self.score(self.judge(split, crops), split)
 
-    def evaluation(self, judged: Judgement) -> Evaluation:
+    def score(self, judged: Judgement, split: Split) -> Score:
         """The figures of a split's examples together. Raises TrainingFailed where the loss is not finite."""
         total = judged.loss_N.sum().item()
         if not math.isfinite(total):
             raise TrainingFailed(f"not finite in evaluation after epoch {self.epoch}: loss = {total:g}")
-        right_N, count = judged.predicted_N == judged.labels_N, len(judged.labels_N)
-        hits_T, seen_T = (
-            torch.bincount(labels, minlength=self.task.num_classes)
-            for labels in (judged.labels_N[right_N], judged.labels_N)
-        )
-        shares = (hits_T.double() / seen_T)[seen_T > 0]
-        return Evaluation(100.0 * int(right_N.sum()) / count, total / count, count, 100.0 * shares.mean().item())
+        return evaluate(self.metric, judged.predicted(split, tuple(map(str, self.task.class_names))))
 
     @torch.no_grad()
     def judge(self, split: Split, crops: Crops = "centre") -> Judgement:
@@ -239,8 +237,10 @@ class Trainer:
         found = []
         for stored, labels in self.task.stored_batches(split, max(self.config.batch_size, 64)):
             logits_BT, labels = self._logits(stored, crops), labels.to(self.device)
-            predicted_B, probability_B = logits_BT.argmax(1), logits_BT.softmax(1).amax(1)
-            found.append((labels, predicted_B, probability_B, cross_entropy(logits_BT, labels, reduction="none")))
+            probabilities_BT = logits_BT.softmax(1)
+            loss_B = cross_entropy(logits_BT, labels, reduction="none")
+            every = (probabilities_BT,) if self.metric.of_probabilities else ()
+            found.append((labels, logits_BT.argmax(1), probabilities_BT.amax(1), loss_B, *every))
         return Judgement(*(torch.cat(parts).cpu() for parts in zip(*found, strict=True)))
 
     def _logits(self, stored: Tensor, crops: Crops) -> Tensor:

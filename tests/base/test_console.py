@@ -5,7 +5,7 @@ import io
 import pytest
 
 from cotuning_tune.base import console
-from cotuning_tune.base.console import ProgressLine, best_of, duration
+from cotuning_tune.base.console import ProgressLine, duration
 
 
 class Clock:
@@ -45,12 +45,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def test_duration(seconds: float, text: str) -> None:
     """Seconds below 90, minutes below 90, then hours and minutes."""
     assert duration(seconds) == text
-
-
-def test_best_of() -> None:
-    """The best study is named with its validation accuracy."""
-    assert best_of({}) == "no result yet"
-    assert best_of({"a": 50.0, "b": 66.666}) == "best val. 66.67 % (b)"
 
 
 @pytest.mark.parametrize(

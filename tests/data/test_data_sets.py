@@ -124,7 +124,7 @@ def test_fashion_mnist_pixels() -> None:
     """At the published size the images are the stored ones, the same in all three channels."""
     listing = make("fashion_mnist", size=28, invert=False).test()
     with np.load(EMBEDDED) as stored:
-        expected = torch.from_numpy(stored["test_images"])
+        expected = torch.from_numpy(stored["test_count"])
         assert listing.labels == stored["test_labels"].tolist()
     assert torch.equal(pixels_of(listing), expected[:, None].expand(-1, 3, -1, -1))
 

@@ -14,9 +14,10 @@ from cotuning_tune.experiment import parse
 from cotuning_tune.export import FORMATS
 from cotuning_tune.retrain import _discard_other_configuration, _entry, _write_result, planned
 from cotuning_tune.run import ledger
-from cotuning_tune.run.choice import RULES
+from cotuning_tune.run.choice import rule_text
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.snapshot import settle_data
+from cotuning_tune.scores import ACCURACY
 from cotuning_tune.search.checks import snapshots
 from cotuning_tune.training.seed import SeedJob
 
@@ -66,13 +67,13 @@ def write_search(run: RunDir, text: str) -> None:
     for study in experiment.studies:
         spec, values = experiment.spec(study, {"optim/lr": 0.03}, seed=100), {"optim/lr": 0.03}
         named = {"task": study.task, "rate": study.rate, "method": study.method}
-        trial = {"number": 0, "state": "COMPLETE", "accuracy": 66.7, "values": values, "epochs": 3, "seconds": 1.0}
+        trial = {"number": 0, "state": "COMPLETE", "score": 66.7, "values": values, "epochs": 3, "seconds": 1.0}
         states = [{}, {"number": 1, "state": "PRUNED", "epochs": 1}, {"number": 2, "state": "FAIL", "epochs": 1}]
         trials = [{**trial, "reason": "", **state} for state in states]
-        facts = {"budget": 3, "val_images": 6, "chance": 100 / 3, "trials": trials, "confirmations": []}
+        facts = {"budget": 3, "val_count": 6, "chance": 100 / 3, "trials": trials, "confirmations": []}
         write_json(run.study(study.name).summary, named | facts)
-        selection = {**named, "trial": 0, "val_accuracy": 66.7, "values": values, "hparams": values}
-        selection |= {"state": "COMPLETE", "rule": RULES["max"], "spec": spec.to_json()}
+        selection = {**named, "trial": 0, "val_score": 66.7, "values": values, "hparams": values}
+        selection |= {"state": "COMPLETE", "rule": rule_text(trial, "max", ACCURACY), "spec": spec.to_json()}
         write_json(run.study(study.name).selection, {**selection, "config": ledger.config_hash(spec.to_json())})
 
 

@@ -76,15 +76,15 @@ def test_card(exports: dict[str, Path], small_run: RunDir) -> None:
     """The card tells budget, every seed, mean and sample deviation, test evaluations; no test accuracy chose."""
     text = (exports["onnx"] / "README.md").read_text()
     results = [read_json(small_run.study(CELL).retrain(seed).result) for seed in (0, 1)]
-    tested = [result["test_accuracy"] for result in results]
+    tested = [result["test_score"] for result in results]
     assert f"{np.mean(tested):.2f} ± {np.std(tested, ddof=1):.2f}" in text
     for result in results:
-        assert f"{result['val_accuracy']:.2f} | " in text
-        assert f"{result['test_accuracy']:.2f} | " in text
+        assert f"{result['val_score']:.2f} | " in text
+        assert f"{result['test_score']:.2f} | " in text
     for told in (
         "100 % of its labels: 30 training images, 6 validation images, and 27 test images",
         "a budget of 3 trials, 1 complete, 1 pruned, 1 failed; 5 epochs in all",
-        "Neither the configuration nor the seed was chosen by test accuracy",
+        "Neither the configuration nor the seed was chosen by the test split",
         "One seed of 2",
         "had 4 test evaluations in this run, 2 of them for the 2 seed(s) of this study",
         "| optim/lr ",
@@ -121,7 +121,7 @@ def test_the_lowest_complete_seed(copied: RunDir, call: Call, tmp_path: Path) ->
     """A failed seed 0 gives way to seed 1; a better test accuracy does not move the choice; ``--seed`` names one."""
     assert find_winner(copied, CELL).seed == 0
     first, second = (copied.study(CELL).retrain(seed).result for seed in (0, 1))
-    write_json(second, read_json(second) | {"test_accuracy": 100.0})
+    write_json(second, read_json(second) | {"test_score": 100.0})
     assert find_winner(copied, CELL).seed == 0
     assert find_winner(copied, CELL, 1).seed == 1
     write_json(first, read_json(first) | {"state": "FAIL", "reason": "not finite"})

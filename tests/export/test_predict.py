@@ -55,8 +55,8 @@ def evaluated(small_run: RunDir) -> tuple[dict[str, str], float]:
     trainer = job.trainer
     trainer.model.load_state_dict(load_file(folder.model))
     split = trainer.task.open_test()
-    accuracy = trainer.evaluate(split).accuracy
-    assert accuracy == read_json(folder.result)["test_accuracy"]
+    accuracy = trainer.evaluate(split).value
+    assert accuracy == read_json(folder.result)["test_score"]
     with torch.no_grad():
         best = trainer._logits(split.stored(range(len(split))), "centre").argmax(1).tolist()
     return {name: trainer.task.class_names[b] for name, b in zip(split.names, best, strict=True)}, accuracy

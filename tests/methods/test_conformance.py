@@ -233,7 +233,7 @@ def test_overfits_twelve_images(name):
     assert len(trainer.task.train) == 12
     for _ in range(pins["epochs"]):
         trainer.train_epoch()
-    assert trainer.evaluate(trainer.task.train).accuracy == 100.0
+    assert trainer.evaluate(trainer.task.train).value == 100.0
 
 
 def test_float64_works(name):

@@ -50,7 +50,7 @@ def test_the_head_knows_what_others_train_on(train_on: str) -> None:
         features = pretrained("tiny_cnn").backbone.eval()(images)[0]
     torch.testing.assert_close(head.features_ND, features / features.norm(dim=1, keepdim=True))
     assert head.labels_N.equal(labels)
-    assert trainer.evaluate(task.fit).accuracy == 100.0
+    assert trainer.evaluate(task.fit).value == 100.0
 
 
 @pytest.mark.parametrize("length", [{"epochs": 3}, {"epochs": 1, "iterations": 8, "interval": 3}])

@@ -42,7 +42,7 @@ def test_off_is_fine_tuning(name: str) -> None:
     experiment = parse(TEXT.format(methods=json.dumps(["fine_tune", name])), "off")
     assert first_points(experiment.space(name))[1].name == "off"
     plain, off = trained(experiment, "fine_tune", 0), trained(experiment, name, 1)
-    for key in ("val_accuracy", "val_loss", "train_ce", "train_accuracy", "lr"):
+    for key in ("val_score", "val_loss", "train_ce", "train_accuracy", "lr"):
         assert [row[key] for row in off.history] == [row[key] for row in plain.history]
     for part in ("backbone", "head"):
         ours, theirs = (getattr(job.trainer.model, part).state_dict() for job in (off, plain))

@@ -64,7 +64,7 @@ SUPERVISED: dict[str, Callable[[State], object]] = {
     },
     "state of a script": lambda s: {"epoch": 3, "model_state_dict": s, "optimizer_state_dict": {"state": {}}},
     "criterion beside": lambda s: {**prefixed(s, "module."), "criterion.weight": torch.ones(9)},
-    "lightning's metrics": lambda s: {"state_dict": {**prefixed(s, "model."), "val_accuracy.total": torch.ones(1)}},
+    "lightning's metrics": lambda s: {"state_dict": {**prefixed(s, "model."), "val_score.total": torch.ones(1)}},
     "numbers of numpy": lambda s: {"state_dict": s, "best": np.float64(93.1), "seen": np.arange(3), "of": Path("x")},
     "average of timm": lambda s: {"state_dict": other(s), "state_dict_ema": s, "args": argparse.Namespace(lr=0.1)},
 }

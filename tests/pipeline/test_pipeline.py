@@ -140,7 +140,7 @@ def test_events_say_what_the_files_say(experiment: Experiment, tmp_path: Path) -
     for event in heard.of(Selected):
         assert isinstance(event, Selected)
         chosen = read_json(run.study(event.study).selection)
-        assert (chosen["trial"], chosen["val_accuracy"]) == (event.trial, event.val_accuracy)
+        assert (chosen["trial"], chosen["val_score"]) == (event.trial, event.val_score)
     growth = extend(run, 1)
     assert (growth.trials, growth.driven) == (3, False)
     found, same = experiment_of(run.path)

@@ -18,6 +18,7 @@ from cotuning_tune.run.choice import choose, confirmed, judged, rule_text, to_co
 from cotuning_tune.run.folder import RunDir, StudyDir, TrialDir
 from cotuning_tune.run.predictions import Predictions, file_hash, order_key
 from cotuning_tune.run.records import Confirmation, TrialRow
+from cotuning_tune.scores import ACCURACY
 
 METHODS = ("fine_tune", "l2_sp", "delta", "bss", "co_tuning", "stochnorm", "bi_tuning", "lwf", "spd")
 GAINS = (0.0, 0.6, 1.0, 0.8, 2.5, 0.4, 2.0, 1.2, 0.5)  # points over fine-tuning at the best weight
@@ -88,7 +89,7 @@ def _curve(rng: random.Random, final: float, epochs: int, start: float) -> list[
         time += seconds
         accuracy = min(99.5, max(1.0, final * reached + rng.gauss(0, 0.4)))
         loss = 4 * (1 - accuracy / 100)
-        row = {"epoch": epoch, "val_accuracy": round(accuracy, 4), "val_loss": loss, "train_loss": 0.8 * loss}
+        row = {"epoch": epoch, "val_score": round(accuracy, 4), "val_loss": loss, "train_loss": 0.8 * loss}
         rows.append(row | {"train_ce": 0.8 * loss, "lr": 1e-3, "seconds": seconds, "time": time})
     return rows
 
@@ -106,7 +107,7 @@ def _write_trial(folder: StudyDir, row: TrialRow, spec: dict[str, Any], history:
     write_json(files.config, {"trial": row["number"], "values": row["values"], "spec": spec}, durable=False)
     write_lines(files.metrics, history)
     result = {"state": row["state"], "epochs": row["epochs"], "seconds": row["seconds"], "reason": row["reason"]}
-    write_json(files.result, {**result, "value": row["accuracy"]}, durable=False)
+    write_json(files.result, {**result, "value": row["score"]}, durable=False)
 
 
 def _spec(study: dict[str, Any], values: dict[str, Any], seed: int) -> dict[str, Any]:
@@ -131,8 +132,8 @@ def _row(
     return {
         "number": number,
         "state": state,
-        "value": None if failed else history[-1]["val_accuracy"],
-        "accuracy": None if failed else history[-1]["val_accuracy"],
+        "value": None if failed else history[-1]["val_score"],
+        "score": None if failed else history[-1]["val_score"],
         "loss": None if failed else history[-1]["val_loss"],
         "share": 0.0 if weight is None else 10 * weight,
         "fixed": fixed,
@@ -147,9 +148,9 @@ def _row(
 def _confirmations(plan: Plan, rows: list[TrialRow], rng: random.Random) -> list[Confirmation]:
     """The three best once more, on another validation split: there the luck of being chosen is gone."""
     again: list[Confirmation] = []
-    for number in to_confirm(rows) if plan.rule == "confirm" else []:
-        found = round((rows[number]["accuracy"] or 0.0) - 0.5 + rng.gauss(0, 0.7), 4)
-        ended = {"accuracy": found, "epochs": plan.epochs, "seconds": rows[number]["seconds"], "reason": ""}
+    for number in to_confirm(rows, ACCURACY) if plan.rule == "confirm" else []:
+        found = round((rows[number]["score"] or 0.0) - 0.5 + rng.gauss(0, 0.7), 4)
+        ended = {"score": found, "epochs": plan.epochs, "seconds": rows[number]["seconds"], "reason": ""}
         again.append({"confirms": number, "state": "COMPLETE", **ended})  # type: ignore[typeddict-item]
     return again
 
@@ -169,7 +170,7 @@ def _search(plan: Plan, folder: StudyDir, study: dict[str, Any], base: float, ga
         time = history[-1]["time"]
         if plan.files:
             _write_trial(folder, rows[-1], _spec(study, values, SEARCH_SEED), history)
-    facts = {"budget": plan.trials, "val_images": VAL_IMAGES, "chance": 100 / CLASSES, "importance": {}}
+    facts = {"budget": plan.trials, "val_count": VAL_IMAGES, "chance": 100 / CLASSES, "importance": {}}
     again = _confirmations(plan, rows, rng)
     summary = {**study, **facts, "trials": rows, "confirmations": again}
     write_json(folder.summary, summary, durable=False)
@@ -182,19 +183,19 @@ def choice_of(
     study: dict[str, Any], rows: list[TrialRow], again: list[Confirmation], rule: str
 ) -> dict[str, Any] | None:
     """The selection of a study but for the hash of its file; None where no trial can be chosen."""
-    best = choose(rows, again, rule)
+    best = choose(rows, again, rule, ACCURACY)
     if best is None:
         return None
     spec = _spec(study, dict(best["values"]), SEARCH_SEED)
     return {
         **study,
         "trial": best["number"],
-        "val_accuracy": judged(best, again, rows, rule),
-        "val_accuracies": confirmed(rows, again).get(best["number"], [best["accuracy"]]),
+        "val_score": judged(best, again, rows, rule, ACCURACY),
+        "val_scores": confirmed(rows, again, ACCURACY).get(best["number"], [best["score"]]),
         "values": best["values"],
         "hparams": best["values"],
         "state": best["state"],
-        "rule": rule_text(best, rule),
+        "rule": rule_text(best, rule, ACCURACY),
         "spec": spec,
         "config": ledger.config_hash(spec),
     }
@@ -242,7 +243,7 @@ def write_predictions(files: TrialDir, found: Predictions) -> dict[str, Any]:
     write_bytes(files.predictions, data, durable=False)
     classes = [float(right[found.labels_N == label].mean()) for label in np.unique(found.labels_N)]
     accuracy, mean = 100 * float(right.mean()), 100 * sum(classes) / len(classes)
-    kept = {"test_accuracy": accuracy, "test_mean_class_accuracy": mean, "test_images": len(right)}
+    kept = {"test_score": accuracy, "test_mean_class_accuracy": mean, "test_count": len(right)}
     return {**kept, "predictions": file_hash(data)}
 
 
@@ -254,21 +255,21 @@ def _retrain(plan: Plan, folder: StudyDir, study: dict[str, Any], rng: random.Ra
     config = ledger.config_hash(selection["spec"])
     for seed in range(plan.first_seed, plan.first_seed + plan.seeds):
         files, entry = folder.retrain(seed), {**study, "study": folder.name, "seed": seed, "config": config}
-        history = _curve(rng, selection["val_accuracy"] - 0.5 + rng.gauss(0, 0.5), plan.epochs, STARTED)
-        accuracy = round(selection["val_accuracy"] - 1.2 + rng.gauss(0, 0.6), 4)
+        history = _curve(rng, selection["val_score"] - 0.5 + rng.gauss(0, 0.5), plan.epochs, STARTED)
+        accuracy = round(selection["val_score"] - 1.2 + rng.gauss(0, 0.6), 4)
         result = {
             "state": "COMPLETE",
             "seed": seed,
             "config": config,
-            "val_accuracy": history[-1]["val_accuracy"],
+            "val_score": history[-1]["val_score"],
             "kept_epoch": history[-1]["epoch"],
             "epochs": len(history),
             "seconds": sum(row["seconds"] for row in history),
             "reason": "",
-            "test_accuracy": accuracy,
+            "test_score": accuracy,
             "test_mean_class_accuracy": accuracy,
             "test_loss": 4 * (1 - accuracy / 100),
-            "test_images": 2000,
+            "test_count": 2000,
             "test_crops": "centre",
         }
         write_json(
@@ -280,10 +281,10 @@ def _retrain(plan: Plan, folder: StudyDir, study: dict[str, Any], rng: random.Ra
         if plan.images:
             result |= write_predictions(files, predictions_of(study, seed, accuracy, plan.images))
         write_json(files.result, result, durable=False)
-        accuracy = result["test_accuracy"]
+        accuracy = result["test_score"]
         book.add({"event": "test_evaluation", "purpose": "retrain", **entry})
         digest = ledger.content_hash(result)
-        book.add({"event": "result", "purpose": "retrain", **entry, "test_accuracy": accuracy, "result": digest})
+        book.add({"event": "result", "purpose": "retrain", **entry, "test_score": accuracy, "result": digest})
 
 
 def _write_head(plan: Plan, tasks: Sequence[str], rates: Sequence[float], sampler: str) -> None:

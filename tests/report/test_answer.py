@@ -17,7 +17,7 @@ from cotuning_tune.cli import main
 from cotuning_tune.pipeline.road import _report
 from cotuning_tune.report import build_report
 from cotuning_tune.report.answer import picks
-from cotuning_tune.report.models import image_z, read_models
+from cotuning_tune.report.models import example_z, read_models
 from cotuning_tune.report.page import page_html
 from cotuning_tune.report.results import StudyResult, read_studies
 from cotuning_tune.run.events import Checked, Ended, Standing
@@ -35,8 +35,8 @@ def study(
     method: str, validation: float, test: float, task: str = "birds", rate: float = 1.0, images: int = 400
 ) -> StudyResult:
     """A study that chose a model of these accuracies, retrained once."""
-    seed = {"seed": 0, "state": "COMPLETE", "test_accuracy": test, "test_images": images, "seconds": 1.0}
-    return StudyResult(task, rate, method, 4, [], {"val_accuracy": validation}, [seed])
+    seed = {"seed": 0, "state": "COMPLETE", "test_score": test, "test_count": images, "seconds": 1.0}
+    return StudyResult(task, rate, method, 4, [], {"val_score": validation}, [seed])
 
 
 def sentences(studies: list[StudyResult]) -> list[str]:
@@ -74,7 +74,7 @@ def test_the_highest_rate_alone() -> None:
 
 def test_nothing_retrained_nothing_to_take() -> None:
     """Without a test accuracy there is no model to take, and nothing to do next with it."""
-    lost = StudyResult("birds", 1.0, "bss", 4, [], {"val_accuracy": 80.0}, [])
+    lost = StudyResult("birds", 1.0, "bss", 4, [], {"val_score": 80.0}, [])
     assert sentences([lost, StudyResult("cars", 1.0, "bss", 4, [], None, [])]) == []
 
 
@@ -82,11 +82,11 @@ def test_the_runner_up_is_of_the_validation(tmp_path: Path) -> None:
     """The second by validation is compared, on the test images and two-sided; the interval is the model's own."""
     run = write_run(tmp_path / "run", **SMALL, trials=6)
     studies = read_studies(run)
-    ranked = sorted(studies, key=lambda s: -(s.selection or {})["val_accuracy"])
+    ranked = sorted(studies, key=lambda s: -(s.selection or {})["val_score"])
     (pick,), (setting,) = picks([(run, studies)]), read_models(studies)
     assert [pick.study, pick.rival] == ranked[:2]
     one, other = (setting.models[s.method] for s in ranked[:2])
-    p = math.erfc(abs(image_z(one.right, other.right)) / math.sqrt(2))
+    p = math.erfc(abs(example_z(one.values, other.values)) / math.sqrt(2))
     assert pick.rival_p == p
     assert pick.interval == one.interval
     words = "differ" if p <= 0.05 else "are not told apart"
@@ -146,7 +146,7 @@ def shared(tmp_path: Path) -> RunDir:
 def best_search(run: RunDir) -> tuple[RunDir, StudyResult]:
     """The search and study of the highest validation accuracy, read from all files."""
     every = [(one, s) for one in (run, *run.repeats()) for s in read_studies(one)]
-    return max(every, key=lambda found: (found[1].selection or {"val_accuracy": 0.0})["val_accuracy"])
+    return max(every, key=lambda found: (found[1].selection or {"val_score": 0.0})["val_score"])
 
 
 def test_methods_lead_where_they_were_asked_for(shared: RunDir) -> None:
@@ -157,7 +157,7 @@ def test_methods_lead_where_they_were_asked_for(shared: RunDir) -> None:
     owner, chosen = best_search(shared)
     assert owner.path != shared.path
     taken = next(line for line in lines if line.startswith("Take "))
-    assert taken.startswith(f"Take {chosen.method}: {fmean(chosen.accuracies):.1f} %")
+    assert taken.startswith(f"Take {chosen.method}: {fmean(chosen.scores):.1f} %")
     assert lines[-1].startswith(f"Next: cotuning-tune export {owner.path} --study {chosen.name} ")
     assert lines[-2].startswith("It took 160 trainings, ")  # 8 searches x 4 methods x (4 trials + 1 retraining)
     assert build_report(shared, "model").answer.lines[0] == taken
@@ -169,7 +169,7 @@ def test_the_main_table_pools_small_searches(shared: RunDir) -> None:
     for row in tables["main"].rows:
         files = [p for one in (shared, *shared.repeats()) for p in one.path.glob(f"studies/*-{row[0]}/retrain/*/re*")]
         assert len(files) == 8
-        assert row[1].startswith(f"{fmean(read_json(path)['test_accuracy'] for path in files):.2f} ± ")
+        assert row[1].startswith(f"{fmean(read_json(path)['test_score'] for path in files):.2f} ± ")
     assert "over 8 searches, each retrained once." in tables["main"].note
     assert {row[1] for row in tables["budget"].rows} == {"32"}
     assert {row[-2] for row in tables["budget"].rows} == {"8"}
@@ -180,7 +180,7 @@ def test_the_configuration_is_that_of_the_model_to_take(shared: RunDir) -> None:
     owner, chosen = best_search(shared)
     tables = {table.name: table for table in build_report(shared).tables}
     row = next(row for row in tables["configurations"].rows if row[0] == chosen.method)
-    assert row[3] == f"{(chosen.selection or {})['val_accuracy']:.2f}"
+    assert row[3] == f"{(chosen.selection or {})['val_score']:.2f}"
     number = 2 + [one.path for one in shared.repeats()].index(owner.path)
     assert tables["models"].note.endswith(f"Of search {number}, whose model is the one to take.")
     assert tables["configurations"].note.startswith(f"Chosen in search {number} by: best validation accuracy")
@@ -209,16 +209,16 @@ def test_methods_lead_over_data_sets_when_asked(tmp_path: Path) -> None:
 def test_small_searches_beside_a_models_run(tmp_path: Path) -> None:
     """They are the units, and fill the main table; the model, its configuration and commands stay the run's own."""
     run = write_searches(tmp_path / "run", small=8, **SMALL, trials=6)
-    report, own = build_report(run), max(read_studies(run), key=lambda s: (s.selection or {})["val_accuracy"])
+    report, own = build_report(run), max(read_studies(run), key=lambda s: (s.selection or {})["val_score"])
     lines = report.answer.lines
-    assert lines[0].startswith(f"Take {own.method}: {fmean(own.accuracies):.1f} %")
+    assert lines[0].startswith(f"Take {own.method}: {fmean(own.scores):.1f} %")
     assert "on birds, over 8 searches of 4 trials, each with its own validation split" in lines[1]
     assert "To compare the methods" not in lines[-1]
     tables = {table.name: table for table in report.tables}
     assert {row[1] for row in tables["statistics"].rows} == {"8"}
     assert "over 8 searches, each retrained once" in tables["main"].note
     row = next(row for row in tables["configurations"].rows if row[0] == own.method)
-    assert row[3] == f"{(own.selection or {})['val_accuracy']:.2f}"
+    assert row[3] == f"{(own.selection or {})['val_score']:.2f}"
     assert tables["configurations"].note.startswith("Chosen by: of the 3 best, once more on another split")
     assert "whose model" not in tables["models"].note
     assert not [remark for remark in report.remarks if remark.startswith(("WARNING", "UNEQUAL"))]
@@ -268,7 +268,7 @@ def test_summary_json_holds_the_answer(tmp_path: Path) -> None:
     assert answer["least_difference"] > 0
     first = answer["take"][0]
     assert first["run"] == str(run.path)
-    assert first["interval"][0] < first["test_accuracy"] < first["interval"][1]
+    assert first["interval"][0] < first["test_score"] < first["interval"][1]
     assert run.study(first["study"]).selection.exists()
 
 
@@ -302,7 +302,7 @@ def _faulty(folder: Path) -> RunDir:
     """Validation unlike test at two rates, edited results, a seed lost, an edited ledger."""
     run = write_run(folder, **{**SMALL, "tasks": DATA_SETS[:2], "rates": (0.15, 1.0)}, trials=4)
     for path in run.path.glob("studies/birds-*/retrain/seed*/result.json"):
-        write_json(path, {**read_json(path), "test_accuracy": 20.0}, durable=False)
+        write_json(path, {**read_json(path), "test_score": 20.0}, durable=False)
     path = run.study("cars-1.00-bss").retrain(1).result
     write_json(path, {**read_json(path), "state": "FAIL", "reason": "not finite"})
     write_bytes(run.ledger, run.ledger.read_bytes().replace(b'"rate": 1.0', b'"rate": 0.5', 1))

@@ -111,12 +111,12 @@ def test_a_ledger_whose_end_was_taken_out_with_its_seeds(run: RunDir) -> None:
 @pytest.mark.parametrize(
     ("file", "change", "named"),
     [
-        ("retrain/seed1/result.json", lambda c: c.update(test_accuracy=99.0), "is not what line"),
+        ("retrain/seed1/result.json", lambda c: c.update(test_score=99.0), "is not what line"),
         ("retrain/seed1/result.json", lambda c: c.update(state="FAIL", reason=""), "is not what line"),
-        ("retrain/seed1/result.json", lambda c: c.update(kept_epoch=1, val_accuracy=1.0), "is not what line"),
+        ("retrain/seed1/result.json", lambda c: c.update(kept_epoch=1, val_score=1.0), "is not what line"),
         ("retrain/seed1/result.json", lambda c: c.update(config="0" * 16), "another configuration"),
         ("retrain/seed1/config.json", lambda c: c["spec"]["train"].update(epochs=99), "configuration's hash"),
-        ("selection.json", lambda c: c.update(val_accuracy=99.0), "other values than study.json"),
+        ("selection.json", lambda c: c.update(val_score=99.0), "other values than study.json"),
         ("selection.json", lambda c: c["values"].update({"optim/lr": 0.1}), "other values than study.json"),
         ("selection.json", lambda c: c.update(trial=c["trial"] + 1), "is the best by the rule"),
         ("selection.json", lambda c: c["spec"].update(backbone="other"), "does not have the hash beside it"),
@@ -156,7 +156,7 @@ def test_a_trial_of_another_accuracy(run: RunDir) -> None:
     """The chosen trial's own result stands against the selection."""
     chosen = json.loads(run.study(CELL).selection.read_text())["trial"]
     edit(run.study(CELL).trial(chosen).result, lambda c: c.update(value=1.0))
-    assert any(f"trials/{chosen:04d}/result.json gives another accuracy" in w for w in warnings(run))
+    assert any(f"trials/{chosen:04d}/result.json gives another score" in w for w in warnings(run))
 
 
 def test_a_deleted_result(run: RunDir) -> None:

@@ -11,7 +11,7 @@ from benchmarks.calibration_claims import ClaimPart, compare_seeds, compare_sett
 from benchmarks.calibration_models import ImagesPart
 from benchmarks.calibration_page import page
 from benchmarks.calibration_runs import World
-from cotuning_tune.report.models import image_claim
+from cotuning_tune.report.models import example_claim
 
 REPORTS = 250
 
@@ -141,7 +141,7 @@ def test_images_of_seeds_as_units_are_caught() -> None:
     for _ in range(REPORTS):
         models = part.models(rng)
         right = {m: np.concatenate([s.predicted_N == s.labels_N for s in one.seeds]) for m, one in models.items()}
-        wrong += any(p <= 0.05 for p in image_claim({m: one.astype(float) for m, one in right.items()}).p.values())
+        wrong += any(p <= 0.05 for p in example_claim({m: one.astype(float) for m, one in right.items()}).p.values())
     assert wrong / REPORTS > 0.06 + slack(0.06, REPORTS)
 
 

@@ -40,7 +40,7 @@ def studies(
                 row |= {"state": "FAIL", "value": None, "reason": "TrainingFailed: not finite"}
             rows.append(row)
         selection = {"values": chosen or {"optim/lr": 1e-3, "batch_norm": "train"}}
-        made.append(StudyResult("birds", 1.0, method, trials, rows, selection, [], val_images=200, chance=2.0))
+        made.append(StudyResult("birds", 1.0, method, trials, rows, selection, [], val_count=200, chance=2.0))
     return made
 
 
@@ -110,7 +110,7 @@ def test_three_at_one_point_have_failed_once() -> None:
     top = max(range(8), key=lambda n: study.trials[n]["values"]["optim/lr"])
     rows = [{**t, "value": 2.0 if n == top else 60.0} for n, t in enumerate(study.trials)]
     made = [
-        StudyResult("birds", 1.0, method, 8, rows, None, [], val_images=200, chance=2.0)
+        StudyResult("birds", 1.0, method, 8, rows, None, [], val_count=200, chance=2.0)
         for method in ("fine_tune", "l2_sp", "delta")
     ]
     found = only(causes(SPACE, made))

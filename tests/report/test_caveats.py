@@ -14,7 +14,7 @@ from cotuning_tune.run.snapshot import Snapshot, read_record, settle_data
 from cotuning_tune.search.driver import create_run
 from tests.report.synthetic import write_run
 
-FLATTERS = "co_tuning approach = direct reads the labels of the validation split: its validation accuracy flatters it"
+FLATTERS = "co_tuning approach = direct reads the labels of the validation split: its validation score flatters it"
 
 SEARCHED = f"{FLATTERS}; that favours it where both approaches are searched"
 RANDOM = "Backbone: net, every training from the same random weights: nothing learned before is transferred."

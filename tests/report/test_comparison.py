@@ -38,10 +38,10 @@ def study(
         for n in range(trials)
     ]
     seeds = [
-        {"seed": s, "state": "COMPLETE", "test_accuracy": a, "val_accuracy": a + 1, "seconds": 1.0}
+        {"seed": s, "state": "COMPLETE", "test_score": a, "val_score": a + 1, "seconds": 1.0}
         for s, a in accuracies.items()
     ]
-    return StudyResult(task, rate, method, trials, rows, {"val_accuracy": 55.0}, seeds)
+    return StudyResult(task, rate, method, trials, rows, {"val_score": 55.0}, seeds)
 
 
 def method(name: str, gain: float, tasks: tuple[str, ...] = TASKS, **budget: int) -> list[StudyResult]:

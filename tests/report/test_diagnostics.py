@@ -49,15 +49,15 @@ def test_more_room(search: dict[str, Any], upwards: bool, expected: Any) -> None
 
 
 def retrained(
-    val: list[float], test: list[float], val_images: int = 200, test_images: int = 2000, trials: int = 32
+    val: list[float], test: list[float], val_count: int = 200, test_count: int = 2000, trials: int = 32
 ) -> list[StudyResult]:
     """A study of each method of one setting with a retrained model: validation and test accuracy."""
     rows = [{"number": n, "state": "COMPLETE", "value": 60.0, "values": {}, "epochs": 10} for n in range(trials)]
     return [
         StudyResult(
             *("fruit", 1.0, method, trials, rows, None),
-            [{"seed": 0, "state": "COMPLETE", "val_accuracy": v, "test_accuracy": t, "test_images": test_images}],
-            val_images=val_images,
+            [{"seed": 0, "state": "COMPLETE", "val_score": v, "test_score": t, "test_count": test_count}],
+            val_count=val_count,
         )
         for method, v, t in zip(METHODS, val, test, strict=False)
     ]
@@ -85,8 +85,8 @@ def test_the_usual_causes_are_told_once() -> None:
 def test_an_unknown_split_is_not_judged() -> None:
     """Without the number of validation or test images, or a retrained model, there is no warning."""
     made = retrained([81.0], [44.0])
-    assert unlike_remarks([replace(study, val_images=0) for study in made]) == []
-    assert unlike_remarks(retrained([81.0], [44.0], test_images=0)) == []
+    assert unlike_remarks([replace(study, val_count=0) for study in made]) == []
+    assert unlike_remarks(retrained([81.0], [44.0], test_count=0)) == []
     assert unlike_remarks([replace(study, seeds=[]) for study in made]) == []
 
 
@@ -98,11 +98,11 @@ def test_a_chosen_model_does_not_alarm() -> None:
     """
     rng, alarms = np.random.default_rng(0), 0
     for _ in range(1000):
-        val_images, test_images, true = int(rng.integers(20, 500)), int(rng.integers(100, 3000)), rng.uniform(20, 95)
-        error = 100 * math.sqrt(true / 100 * (1 - true / 100) / val_images)
+        val_count, test_count, true = int(rng.integers(20, 500)), int(rng.integers(100, 3000)), rng.uniform(20, 95)
+        error = 100 * math.sqrt(true / 100 * (1 - true / 100) / val_count)
         luck = math.sqrt(0.5) * (rng.normal(size=32).max() + rng.normal()) + math.sqrt(0.1) * rng.normal(size=10).max()
-        val, test = min(100.0, true + error * luck), 100 * rng.binomial(test_images, true / 100) / test_images
-        alarms += bool(unlike_remarks(retrained([val] * 5, [test] * 5, val_images, test_images)))
+        val, test = min(100.0, true + error * luck), 100 * rng.binomial(test_count, true / 100) / test_count
+        alarms += bool(unlike_remarks(retrained([val] * 5, [test] * 5, val_count, test_count)))
     assert alarms <= 10
 
 
@@ -121,7 +121,7 @@ def test_the_warning_comes_first(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", ("birds",), (1.0,), methods=2, files=False)
     for folder in run.study_folders():
         for path in folder.path.glob("retrain/seed*/result.json"):
-            write_json(path, {**read_json(path), "test_accuracy": 20.0}, durable=False)
+            write_json(path, {**read_json(path), "test_score": 20.0}, durable=False)
     report = build_report(run)
     assert report.answer.lines[0].startswith("WARNING: validation is unlike test on birds 100 %")
     assert report.answer.lines[1].startswith("Take ")

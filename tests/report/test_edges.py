@@ -65,7 +65,7 @@ def _made_up(rng: Any, settings: int, trials: int, best_rate: float | None, *, c
                 for number, (point, seen) in enumerate(zip(points_TP, seen_T, strict=True))
             ]
             place = (f"task{setting}", 1.0, method, trials, rows)
-            studies.append(StudyResult(*place, None, [], val_images=VAL_IMAGES, chance=CHANCE))
+            studies.append(StudyResult(*place, None, [], val_count=VAL_IMAGES, chance=CHANCE))
     return studies
 
 
@@ -126,7 +126,7 @@ def test_what_cannot_be_judged() -> None:
     made = rising("bss", "optim/lr", 1)
     assert edges(SPACE, [rising("bss", "optim/lr", 1, count=6)]) == []
     assert edges(SPACE, [replace(made, trials=[{**t, "state": "PRUNED"} for t in made.trials])]) == []
-    assert edges(SPACE, [replace(made, val_images=1000, chance=80.0)]) == []
+    assert edges(SPACE, [replace(made, val_count=1000, chance=80.0)]) == []
 
 
 def test_a_value_outside_of_its_range_lies_at_its_end() -> None:

@@ -63,7 +63,7 @@ def test_the_mean_over_studies_ends_at_the_mean_of_the_bests(run: RunDir) -> Non
     studies = read_studies(run)
     for hours in (False, True):
         for series in best_figure(studies, "trial", hours=hours).views[ALL]:
-            chosen = [c.selection["val_accuracy"] for c in studies if c.method == series.method and c.selection]
+            chosen = [c.selection["val_score"] for c in studies if c.method == series.method and c.selection]
             assert len(chosen) == 4
             assert series.y[-1] == pytest.approx(sum(chosen) / 4)
             assert series.y == sorted(series.y)

@@ -20,8 +20,8 @@ from cotuning_tune.report.claims import WILD, dunnett_p, own_level
 from cotuning_tune.report.models import (
     Model,
     calibration_error,
-    image_claim,
-    image_z,
+    example_claim,
+    example_z,
     models_tables,
     read_models,
     seed_claim,
@@ -71,35 +71,35 @@ def test_tukeys_range_as_scipy(models: int) -> None:
 def test_z_as_scipys_paired_t() -> None:
     """z has the variance under equality: it follows from scipy's paired t; of single seeds it is McNemar's."""
     one, other = drawn(np.random.default_rng(0), 300, (0.0, 12.0)).mean(1)
-    z, t = image_z(one, other), stats.ttest_rel(one, other).statistic
+    z, t = example_z(one, other), stats.ttest_rel(one, other).statistic
     assert z == pytest.approx(t / np.sqrt((299 + t * t) / 300))
-    assert (z < -2, image_z(other, one)) == (True, -z)
+    assert (z < -2, example_z(other, one)) == (True, -z)
     one, other = np.array([1.0] * 12 + [0.0] * 88), np.array([1.0] * 10 + [0.0] * 3 + [1.0] * 7 + [0.0] * 80)
-    assert image_z(one, other) == pytest.approx((2 - 7) / 9**0.5)
-    assert image_z(one, one) == 0.0
+    assert example_z(one, other) == pytest.approx((2 - 7) / 9**0.5)
+    assert example_z(one, one) == 0.0
 
 
 def test_three_images_prove_nothing() -> None:
     """However one-sided, a difference on three images alone is none."""
     right = {"fine_tune": np.zeros(3), "a": np.ones(3)}
-    assert image_claim(right).p["a"] > 0.05
-    assert image_claim(right).p_highest["fine_tune"] > 0.05
+    assert example_claim(right).p["a"] > 0.05
+    assert example_claim(right).p_best["fine_tune"] > 0.05
 
 
 def test_claim_over_images() -> None:
     """Against the baseline each p is the normal one, corrected by Holm; the highest stands against all the others."""
     right = dict(zip(NAMES, drawn(np.random.default_rng(1), 500, (0.0, 2.0, 9.0, 1.0, 3.0)).mean(1), strict=True))
-    claim = image_claim(right)
-    zs = {name: image_z(right[name], right["fine_tune"]) for name in NAMES[1:]}
+    claim = example_claim(right)
+    zs = {name: example_z(right[name], right["fine_tune"]) for name in NAMES[1:]}
     expected = holm([2 * stats.norm.sf(abs(z)) for z in zs.values()])
     assert list(claim.p) == list(NAMES[1:])
     assert list(claim.p.values()) == pytest.approx(expected, rel=1e-9)
     assert claim.p["b"] < 0.001 < 0.05 < claim.p["c"]
-    assert claim.highest == "b"
-    assert set(claim.p_highest) == set(NAMES) - {"b"}
-    distance = 2**0.5 * image_z(right["b"], right["d"])
-    assert claim.p_highest["d"] == pytest.approx(stats.studentized_range.sf(distance, 5, np.inf), abs=1e-7)
-    assert image_claim(right, "none").p == {}
+    assert claim.best == "b"
+    assert set(claim.p_best) == set(NAMES) - {"b"}
+    distance = 2**0.5 * example_z(right["b"], right["d"])
+    assert claim.p_best["d"] == pytest.approx(stats.studentized_range.sf(distance, 5, np.inf), abs=1e-7)
+    assert example_claim(right, "none").p == {}
 
 
 def larger_p(control: Sequence[float], *rivals: Sequence[float]) -> list[float]:
@@ -177,9 +177,9 @@ def test_equal_models_are_called_equal() -> None:
     rng, against, highest, held = np.random.default_rng(5), 0, 0, 0
     for _ in range(CASES):
         right = drawn(rng, 400, (0.0,) * 5)
-        claim = image_claim(dict(zip(NAMES, right.mean(1), strict=True)))
+        claim = example_claim(dict(zip(NAMES, right.mean(1), strict=True)))
         against += min(claim.p.values()) <= 0.05
-        highest += min(claim.p_highest.values()) <= 0.05
+        highest += min(claim.p_best.values()) <= 0.05
         low, high = model_of(right[0]).interval
         held += low <= 70 <= high
     assert 0.02 <= against / CASES <= 0.09
@@ -190,7 +190,9 @@ def test_equal_models_are_called_equal() -> None:
 def test_five_points_are_seen() -> None:
     """A model that is 5 points above is told apart on 1000 images in most cases."""
     rng = np.random.default_rng(6)
-    claims = [image_claim(dict(zip(NAMES, drawn(rng, 1000, (0, 0, 5, 0, 0)).mean(1), strict=True))) for _ in range(40)]
+    claims = [
+        example_claim(dict(zip(NAMES, drawn(rng, 1000, (0, 0, 5, 0, 0)).mean(1), strict=True))) for _ in range(40)
+    ]
     assert sum(claim.p["b"] <= 0.05 for claim in claims) > 34
 
 
@@ -226,13 +228,13 @@ def test_the_table_of_a_run(run: RunDir) -> None:
     """Every method at every rate: the figures of the results, the claims' p for both settings, words with units."""
     table, studies = tables_of(run)["models"], read_studies(run)
     assert [row[:2] for row in table.rows] == [[study.method, study.setting] for study in studies]
-    assert column(table, "test acc.") == [f"{np.mean(study.accuracies):.2f}" for study in studies]
+    assert column(table, "test accuracy") == [f"{np.mean(study.scores):.2f}" for study in studies]
     classes = [np.mean([seed["test_mean_class_accuracy"] for seed in study.seeds]) for study in studies]
     assert column(table, "class mean") == [f"{value:.2f}" for value in classes]
     expected = []
     for found in read_models(studies):
-        images = image_claim({method: model.right for method, model in found.models.items()}).p
-        seeds = seed_claim({method: model.accuracies for method, model in found.models.items()})
+        images = example_claim({method: model.values for method, model in found.models.items()}).p
+        seeds = seed_claim({method: model.scores for method, model in found.models.items()})
         expected += [("-", "-"), *((f"{min(1, 2 * images[m]):.4f}", f"{min(1, 2 * seeds[m]):.4f}") for m in images)]
     shown = list(zip(column(table, "p (images)"), column(table, "p (seeds)"), strict=True))
     assert [pair for pair in expected if "0.0000" not in pair] == [pair for pair in shown if "< 0.0001" not in pair]
@@ -240,7 +242,7 @@ def test_the_table_of_a_run(run: RunDir) -> None:
     for row in table.rows:
         entry = dict(zip(table.header, row, strict=True))
         low, high = map(float, entry["95 % on new images"].split(" to "))
-        assert low < float(entry["test acc."]) < high < low + 5
+        assert low < float(entry["test accuracy"]) < high < low + 5
         small = [
             p != "-" and (p.startswith("<") or float(p) <= 0.05) for p in (entry["p (images)"], entry["p (seeds)"])
         ]

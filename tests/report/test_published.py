@@ -13,7 +13,7 @@ from cotuning_tune.run.folder import RunDir
 
 
 def study(method: str = "bss", rate: float = 0.15, accuracies: tuple[float, ...] = (50.0, 52.0)) -> StudyResult:
-    seeds = [{"seed": n, "state": "COMPLETE", "test_accuracy": a, "seconds": 1.0} for n, a in enumerate(accuracies)]
+    seeds = [{"seed": n, "state": "COMPLETE", "test_score": a, "seconds": 1.0} for n, a in enumerate(accuracies)]
     return StudyResult("birds", rate, method, 2, [], None, seeds)
 
 

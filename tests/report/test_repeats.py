@@ -38,9 +38,9 @@ BSS = [[70.0, 71.0], [60.0, 61.0], [65.0, 66.0]]
 
 
 def study(method: str, accuracies: list[float], rate: float = 1.0) -> StudyResult:
-    seeds = [{"seed": n, "state": "COMPLETE", "test_accuracy": a} for n, a in enumerate(accuracies)]
+    seeds = [{"seed": n, "state": "COMPLETE", "test_score": a} for n, a in enumerate(accuracies)]
     trials: list[dict[str, Any]] = [{"state": "COMPLETE", "epochs": 2, "seconds": 1.0}]
-    return StudyResult("birds", rate, method, 1, trials, {"val_accuracy": 1.0}, seeds)
+    return StudyResult("birds", rate, method, 1, trials, {"val_score": 1.0}, seeds)
 
 
 def searches(**methods: list[list[float]]) -> list[Search]:
@@ -201,7 +201,7 @@ def run(tmp_path: Path) -> RunDir:
 
 def mean_of(run: RunDir, method: str) -> float:
     """A method's test accuracy over all studies and seeds, read from the files."""
-    found = [read_json(path)["test_accuracy"] for path in run.path.glob(f"studies/*-{method}/retrain/*/result.json")]
+    found = [read_json(path)["test_score"] for path in run.path.glob(f"studies/*-{method}/retrain/*/result.json")]
     assert len(found) == 6
     return float(sum(found) / 6)
 
@@ -274,7 +274,7 @@ def test_unfinished_searches_are_left_out(run: RunDir) -> None:
 def test_the_audit_reads_repeats_too(run: RunDir) -> None:
     """An edited result of a repeat is named, with its search."""
     path = next(run.repeats()[1].path.glob("studies/*/retrain/seed0/result.json"))
-    path.write_text(json.dumps({**json.loads(path.read_text()), "test_accuracy": 99.9}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "test_score": 99.9}))
     found = [w for w in warnings(run) if w.startswith("WARNING: search 3: ")]
     assert len(found) == 1
     assert "damaged or edited" in found[0]

@@ -20,6 +20,7 @@ from cotuning_tune.report.results import mean_std
 from cotuning_tune.run import ledger
 from cotuning_tune.run.choice import choose, rule_text
 from cotuning_tune.run.folder import RunDir
+from cotuning_tune.scores import ACCURACY
 from tests.report.synthetic import write_run
 
 METHODS = ("fine_tune", "bss")
@@ -33,7 +34,7 @@ def trial(
         "number": number,
         "state": state,
         "value": value,
-        "accuracy": value,
+        "score": value,
         "loss": None if value is None else 1 - value / 100,
         "share": 0.0,
         "fixed": "",
@@ -51,8 +52,8 @@ def seed(number: int, accuracy: float | None) -> dict[str, Any]:
     return {
         "seed": number,
         "state": state,
-        "test_accuracy": accuracy,
-        "test_images": 400,
+        "test_score": accuracy,
+        "test_count": 400,
         "seconds": 72.0,
         "reason": "lr too high",
     }
@@ -64,16 +65,17 @@ def write_study(
     """A study's files as search and retraining leave them, with the hashes that belong to them."""
     folder = run.study(f"birds-{rate:.2f}-{method}")
     study = {"task": "birds", "rate": rate, "method": method}
-    facts = {"budget": 2, "val_images": 100, "chance": 10.0}
+    facts = {"budget": 2, "val_count": 100, "chance": 10.0}
     summary = {**study, **facts, "trials": trials, "confirmations": []}
     write_json(folder.summary, summary)
     spec = {**study, "seed": 100, "task_config": {}}
     config = ledger.config_hash(spec)
-    if best := choose(trials, [], rule):  # type: ignore[arg-type]  # rows as a file has them
-        chosen = {"trial": best["number"], "val_accuracy": best["accuracy"], "values": best["values"]}
+    if best := choose(trials, [], rule, ACCURACY):  # type: ignore[arg-type]  # rows as a file has them
+        chosen = {"trial": best["number"], "val_score": best["score"], "values": best["values"]}
         hashes = {"spec": spec, "config": config, "study_hash": ledger.content_hash(summary)}
         write_json(
-            folder.selection, {**study, **chosen, "state": best["state"], "rule": rule_text(best, rule), **hashes}
+            folder.selection,
+            {**study, **chosen, "state": best["state"], "rule": rule_text(best, rule, ACCURACY), **hashes},
         )
     for result in ({**one, "config": config} for one in seeds):
         files, entry = folder.retrain(result["seed"]), {"study": folder.name, "seed": result["seed"], "config": config}
@@ -81,7 +83,7 @@ def write_study(
         write_json(files.result, result)
         if result["state"] == "COMPLETE":
             ledger.append(run.ledger, {"event": "test_evaluation", **entry})
-            digest = {"test_accuracy": result["test_accuracy"], "result": ledger.content_hash(result)}
+            digest = {"test_score": result["test_score"], "result": ledger.content_hash(result)}
             ledger.append(run.ledger, {"event": "result", **entry, **digest})
 
 
@@ -108,9 +110,9 @@ def table(run: RunDir, name: str) -> list[dict[str, str]]:
 
 def test_mean_and_deviation_by_hand() -> None:
     """60, 62, 64 have mean 62 and sample deviation 2; one value has no deviation, none is a dash."""
-    assert mean_std([60.0, 62.0, 64.0]) == "62.00 ± 2.00"
-    assert mean_std([60.0]) == "60.00 (n = 1)"
-    assert mean_std([]) == "-"
+    assert mean_std([60.0, 62.0, 64.0], ACCURACY) == "62.00 ± 2.00"
+    assert mean_std([60.0], ACCURACY) == "60.00 (n = 1)"
+    assert mean_std([], ACCURACY) == "-"
 
 
 def test_main_table(run: RunDir) -> None:
@@ -149,7 +151,7 @@ def test_what_was_fixed_and_nearly_off(run: RunDir) -> None:
 def test_what_was_confirmed(run: RunDir) -> None:
     """Confirmations are counted beside the trials, and their epochs and hours are the search's."""
     path = run.study("birds-1.00-bss").summary
-    again = {"confirms": 1, "state": "COMPLETE", "accuracy": 78.0, "epochs": 3, "seconds": 36.0, "reason": ""}
+    again = {"confirms": 1, "state": "COMPLETE", "score": 78.0, "epochs": 3, "seconds": 36.0, "reason": ""}
     write_json(path, {**json.loads(path.read_text()), "confirmations": [again]})
     before, row = table(run, "budget")
     assert (row["confirmed"], row["epochs"], row["search trial-h"]) == ("1", "15", "0.050")
@@ -159,7 +161,7 @@ def test_what_was_confirmed(run: RunDir) -> None:
 def test_the_chosen_configuration_and_how_sharply_it_was_chosen(run: RunDir) -> None:
     """80 % of 100 images has a standard error of 4.0 points: of three full trials 77 lies within one, 75 does not."""
     row = table(run, "configurations")[0]
-    assert (row["trial"], row["val. acc."], row["configuration"]) == ("1", "80.00", "optim/lr = 0.01")
+    assert (row["trial"], row["val. accuracy"], row["configuration"]) == ("1", "80.00", "optim/lr = 0.01")
     three = [trial(0, 75.0), trial(1, 80.0, fixed="off"), trial(2, 77.0), trial(3, 79.0, "PRUNED")]
     write_study(run, "fine_tune", 0.15, three, [])
     row = table(run, "configurations")[0]

@@ -166,7 +166,7 @@ def test_a_run_tells_where_it_stands(tmp_path: Path) -> None:
     assert found.failed == sum(trial["state"] == "FAIL" for trials in studies for trial in trials)
     assert found.search_seconds == pytest.approx(sum(t["seconds"] for trials in studies for t in trials))
     assert (found.retrained, found.retrain_budget) == (2 * len(studies), 2 * len(studies) + 2)
-    assert found.best == {study.name: read_json(study.selection)["val_accuracy"] for study in run.study_folders()}
+    assert found.best == {study.name: read_json(study.selection)["val_score"] for study in run.study_folders()}
     run.study(names[0]).summary.write_text("{")
     damaged = standing_of(run, names, 4, (0, 1))
     assert damaged == Standing(budget=4 * len(studies), retrain_budget=2 * len(studies))

@@ -95,7 +95,7 @@ def test_the_chosen_backbone_is_retrained_and_shown(listed: RunDir) -> None:
     report = (listed.report / "report.md").read_text()
     for study in read_studies(listed):
         assert study.selection is not None
-        assert study.accuracies
+        assert study.scores
         spec, values = study.selection["spec"], study.selection["values"]
         assert (spec["backbone"], spec["task_config"]["size"]) == (values["backbone"], values["task/size"])
         assert study.selection["hparams"]["backbone"] == spec["backbone"]

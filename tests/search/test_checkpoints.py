@@ -88,13 +88,13 @@ def test_selection_says_what_it_looked_at(tmp_path: Path, experiment: Experiment
     study = studies.by_name[CELL]
     for number, value in enumerate((90.0, 80.0)):
         study.issue()
-        study.report(number, [{"epoch": 1, "val_accuracy": value}, {"epoch": 2, "val_accuracy": value - 5}])
+        study.report(number, [{"epoch": 1, "val_score": value}, {"epoch": 2, "val_score": value - 5}])
         prune(study, number, accuracy=value, seconds=1.0)
     if ends:
         study.issue()
         complete(study, 2, 30.0, seconds=1.0)
     write_selections(run, experiment, studies)
     chosen = json.loads(run.study(CELL).selection.read_text())
-    assert (chosen["trial"], chosen["val_accuracy"]) == ((2, 30.0) if ends else (0, 90.0))
+    assert (chosen["trial"], chosen["val_score"]) == ((2, 30.0) if ends else (0, 90.0))
     assert chosen["rule"].startswith("no trial ran to its end") is not ends
     assert chosen["state"] == ("COMPLETE" if ends else "PRUNED")

@@ -105,11 +105,11 @@ def test_the_mean_is_chosen(tmp_path: Path) -> None:
     studies = begun(InMemoryStorage())
     search(studies)
     found = chosen(run, studies)
-    assert (found["trial"], found["val_accuracy"], found["val_accuracies"]) == (2, 71.0, [70.0, 72.0])
+    assert (found["trial"], found["val_score"], found["val_scores"]) == (2, 71.0, [70.0, 72.0])
     assert found["rule"].startswith("of the 3 best, once more on another split")
     assert found["spec"]["task_config"]["val_seed"] == 0
     told = json.loads(run.study(NAME).summary.read_text())["confirmations"]
-    assert [(one["confirms"], one["state"], one["accuracy"]) for one in told] == [
+    assert [(one["confirms"], one["state"], one["score"]) for one in told] == [
         (3, "COMPLETE", 50.0),
         (2, "COMPLETE", 72.0),
         (1, "COMPLETE", 75.0),
@@ -173,7 +173,7 @@ def test_a_failing_one_drops_its_trial(tmp_path: Path, lost: bool) -> None:
     assert len(issues) == 7 + (REISSUES if lost else 0)
     assert (studies.finished, studies.full) == (True, True)
     found = chosen(RunDir(tmp_path), studies)
-    assert (found["trial"], found["val_accuracies"]) == (1, [60.0, 75.0])
+    assert (found["trial"], found["val_scores"]) == (1, [60.0, 75.0])
 
 
 def test_fewer_of_full_length() -> None:
@@ -212,7 +212,7 @@ def test_an_extended_run_confirms_anew(tmp_path: Path) -> None:
     confirms = [trial.user_attrs[CONFIRMS] for trial in study_of(grown).confirming()]
     assert confirms == [3, 2, 1, 7, 8]
     found = chosen(run, grown)
-    assert (found["trial"], found["val_accuracies"]) == (7, [90.0, 85.0])
+    assert (found["trial"], found["val_scores"]) == (7, [90.0, 85.0])
 
 
 @pytest.mark.parametrize("sampler", ["random", "qmc"])
@@ -236,19 +236,19 @@ def test_the_other_rules_confirm_nothing(tmp_path: Path, rule: str, trial: int, 
     studies = begun(InMemoryStorage(), selection=rule)
     assert (len(search(studies, end)), studies.total, studies.full) == (4, 4, True)
     found = chosen(RunDir(tmp_path), studies)
-    assert (found["trial"], found["val_accuracy"], found["val_accuracies"]) == (trial, accuracy, [accuracy])
+    assert (found["trial"], found["val_score"], found["val_scores"]) == (trial, accuracy, [accuracy])
 
 
 def test_the_pruner_leaves_confirmations_alone() -> None:
     """However poor on the other split, a confirming trial runs to its end."""
     studies = begun(InMemoryStorage(), pruner="median")
     study = study_of(studies)
-    history = [{"epoch": epoch, "val_accuracy": 90.0} for epoch in range(1, 20)]
+    history = [{"epoch": epoch, "val_score": 90.0} for epoch in range(1, 20)]
     for _ in range(4):
         study.report(study.issue().number, history)
         finish(studies, Issue(study.key, len(study.trials()) - 1, {}))
     number = study.issue().number
-    study.report(number, [{"epoch": epoch, "val_accuracy": 1.0} for epoch in range(1, 20)])
+    study.report(number, [{"epoch": epoch, "val_score": 1.0} for epoch in range(1, 20)])
     assert not study.stops(number)
     assert study.trials()[number].state == TrialState.RUNNING
 

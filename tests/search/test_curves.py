@@ -23,7 +23,7 @@ def test_the_order_is_that_of_the_ends(study: OptunaStudy) -> None:
     assert best_curve(study) == []
     fail(study, numbers[1], "nan")
     complete(study, numbers[3], 50.0, seconds=1.0)
-    study.report(numbers[0], [{"epoch": 1, "val_accuracy": 90.0}])
+    study.report(numbers[0], [{"epoch": 1, "val_score": 90.0}])
     prune(study, numbers[0], accuracy=90.0, seconds=1.0)
     complete(study, numbers[2], 70.0, seconds=1.0)
     complete(study, numbers[4], 60.0, seconds=1.0)

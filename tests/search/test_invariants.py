@@ -89,7 +89,7 @@ def epochs_of(values: Values, count: int) -> list[Epoch]:
     return [
         {
             "epoch": n,
-            "val_accuracy": accuracy(values, n),
+            "val_score": accuracy(values, n),
             "val_loss": 1.0,
             "train_ce": 1.0,
             "train_loss": 1.0,
@@ -155,7 +155,7 @@ class Search(RuleBasedStateMachine):
         history = epochs_of(values, self.epochs.get(key, 0))
         return {
             "history": history,
-            "val_accuracy": history[-1]["val_accuracy"] if history else 0.0,
+            "val_score": history[-1]["val_score"] if history else 0.0,
             "val_loss": 1.0,
             "epochs": EPOCHS,
             "completed": done and not failed,

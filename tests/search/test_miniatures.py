@@ -76,4 +76,4 @@ def test_searched_retrained_and_tested(experiment: Path, tmp_path: Path) -> None
     assert [study.name for study in studies] == sorted(f"{kind}-1.00-fine_tune" for kind in MINIATURES)
     for study in studies:
         assert [json.loads(p.read_text())["state"] for p in study.glob("trials/*/result.json")] == ["COMPLETE"] * 2
-        assert json.loads((study / "retrain" / "seed0" / "result.json").read_text())["test_images"] > 0
+        assert json.loads((study / "retrain" / "seed0" / "result.json").read_text())["test_count"] > 0

@@ -31,9 +31,9 @@ def run(tmp_path: Path) -> RunDir:
     studies = studies_of(made)
     study = studies.by_name[CELL]
     first, second = study.issue(), study.issue()
-    study.report(first.number, [{"epoch": 1, "val_accuracy": 40.0}])
+    study.report(first.number, [{"epoch": 1, "val_score": 40.0}])
     complete(study, first.number, 40.0, seconds=1.0)
-    study.report(second.number, [{"epoch": 1, "val_accuracy": 30.0}])
+    study.report(second.number, [{"epoch": 1, "val_score": 30.0}])
     studies.keep_ledger_head({"lines": 3, "hash": "h"})
     made.studies_folder.mkdir()
     return made

@@ -188,7 +188,7 @@ sampler = "random"
             study = next(iter(studies.by_name.values()))
             while study.open:
                 issue = study.issue()
-                study.report(issue.number, [{"epoch": 1, "val_accuracy": 40.0}])
+                study.report(issue.number, [{"epoch": 1, "val_score": 40.0}])
                 complete(study, issue.number, 40.0, seconds=1.0)
             costs.append(statements() - before)
             close(storage)

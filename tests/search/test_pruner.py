@@ -7,7 +7,7 @@ from optuna.trial import TrialState
 
 from cotuning_tune.experiment import parse
 from cotuning_tune.run.folder import RunDir
-from cotuning_tune.search.rows import accuracy_of
+from cotuning_tune.search.rows import score_of
 from cotuning_tune.search.storage import open_storage
 from cotuning_tune.search.study import OptunaStudy, Studies
 from tests.search.ends import complete, prune
@@ -36,10 +36,10 @@ def run_trial(study: OptunaStudy, level: float) -> int:
     number = study.issue().number
     history: list[dict[str, float]] = []
     for epoch in range(1, 10):
-        history.append({"epoch": epoch, "val_accuracy": level})
+        history.append({"epoch": epoch, "val_score": level})
         study.report(number, history)
         if epoch < 9 and study.stops(number):
-            prune(study, number, accuracy=history[-1]["val_accuracy"], seconds=1.0)
+            prune(study, number, accuracy=history[-1]["val_score"], seconds=1.0)
             return epoch
     complete(study, number, level, seconds=1.0)
     return 9
@@ -90,7 +90,7 @@ def test_a_decision_outlives_its_driver(tmp_path: Path) -> None:
     for level in (50, 60, 70):
         run_trial(first, level)
     number = first.issue().number
-    first.report(number, [{"epoch": 1, "val_accuracy": 1.0}])
+    first.report(number, [{"epoch": 1, "val_score": 1.0}])
     assert first.stops(number)
     second = studies(tmp_path, "asha")[0]
     assert second.orphans == [number]
@@ -101,12 +101,12 @@ def test_stopped_trials_keep_their_reports(tmp_path: Path) -> None:
     """PRUNED with every report, judged by the epoch it kept; chosen only where no trial has full length."""
     study = studies(tmp_path, "asha")[0]
     number = study.issue().number
-    study.report(number, [{"epoch": 1, "val_accuracy": 90.0}, {"epoch": 2, "val_accuracy": 80.0}])
+    study.report(number, [{"epoch": 1, "val_score": 90.0}, {"epoch": 2, "val_score": 80.0}])
     prune(study, number, accuracy=80.0, seconds=1.0)
     pruned = study.trials()[number]
     assert pruned.state == TrialState.PRUNED
     assert pruned.intermediate_values == {1: 90.0, 2: 80.0}
-    assert accuracy_of(pruned) == 80.0
+    assert score_of(pruned) == 80.0
     best = study.best()
     assert best is not None
     assert best["number"] == number

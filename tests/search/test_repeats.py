@@ -151,7 +151,7 @@ def test_the_report_shows_both(resumed: Resumed) -> None:
     for row in rows:
         for number, run in ((1, resumed.run), (2, resumed.run.repeats()[0])):
             results = run.path.glob(f"studies/*-{row['method']}/retrain/*/result.json")
-            found = [json.loads(path.read_text())["test_accuracy"] for path in results]
+            found = [json.loads(path.read_text())["test_score"] for path in results]
             assert row[f"search {number}"] == f"{sum(found) / 2:.2f}"
     assert "The results of 2 searches" in resumed.output
     assert "Of the first of 2 searches, not of the best." in resumed.output

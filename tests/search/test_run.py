@@ -80,7 +80,7 @@ def test_trial_folders_say_what_the_study_says(tiny_run: Tiny) -> None:
         for trial in load(tiny_run[0], study).trials:
             folder = run.study(study).trial(trial.number)
             rows = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
-            assert {row["epoch"]: row["val_accuracy"] for row in rows} == trial.intermediate_values
+            assert {row["epoch"]: row["val_score"] for row in rows} == trial.intermediate_values
             assert json.loads(folder.result.read_text())["value"] == trial.value
             assert not folder.state.exists()
 
@@ -92,11 +92,11 @@ def test_selection_is_the_best_of_validation(tiny_run: Tiny) -> None:
         selection = json.loads(run.study(study).selection.read_text())
         trials = load(tiny_run[0], study).trials
         pairs = {t.user_attrs[CONFIRMS]: (trials[t.user_attrs[CONFIRMS]].value, t.value) for t in trials[4:]}
-        assert tuple(selection["val_accuracies"]) == pairs[selection["trial"]]
-        assert selection["val_accuracy"] == max(sum(pair) / 2 for pair in pairs.values())
+        assert tuple(selection["val_scores"]) == pairs[selection["trial"]]
+        assert selection["val_score"] == max(sum(pair) / 2 for pair in pairs.values())
     searched = [p for p in (run.path / "studies").rglob("*.json*") if "retrain" not in p.parts]
     assert searched
-    assert not [p for p in searched if '"test_accuracy"' in p.read_text()]
+    assert not [p for p in searched if '"test_score"' in p.read_text()]
 
 
 def test_the_audit_finds_no_fault(tiny_run: Tiny) -> None:
@@ -133,7 +133,7 @@ def test_the_result_says_how_it_was_tested(tiny_run: Tiny) -> None:
     result = json.loads(RunDir(tiny_run[0]).study(CELLS[0]).retrain(0).result.read_text())
     assert result["test_crops"] == "centre"
     assert 0 <= result["test_mean_class_accuracy"] <= 100
-    assert result["test_mean_class_accuracy"] == pytest.approx(result["test_accuracy"])  # classes of equal size
+    assert result["test_mean_class_accuracy"] == pytest.approx(result["test_score"])  # classes of equal size
 
 
 def test_predictions_are_those_of_the_result(tiny_run: Tiny) -> None:
@@ -144,8 +144,8 @@ def test_predictions_are_those_of_the_result(tiny_run: Tiny) -> None:
         assert result["predictions"] == file_hash(data)
         found = Predictions.unpacked(data)
         right_N, classes = found.predicted_N == found.labels_N, range(len(found.classes))
-        assert len(right_N) == result["test_images"]
-        assert 100 * right_N.mean() == pytest.approx(result["test_accuracy"])
+        assert len(right_N) == result["test_count"]
+        assert 100 * right_N.mean() == pytest.approx(result["test_score"])
         shares = [right_N[found.labels_N == label].mean() for label in classes]
         assert 100 * sum(shares) / len(shares) == pytest.approx(result["test_mean_class_accuracy"])
         assert found.nll_N.mean() == pytest.approx(result["test_loss"])
@@ -219,7 +219,7 @@ def test_tested_on_ten_crops(tmp_path: Path) -> None:
         save({k: v.contiguous() for k, v in trainer.model.state_dict().items()})
     )
     found, centre = (SeedJob(spec, TrialDir(tmp_path), crops)._test() for crops in ("ten", "centre"))
-    assert (found["test_crops"], found["test_accuracy"]) == ("ten", expected.accuracy)
+    assert (found["test_crops"], found["test_score"]) == ("ten", expected.accuracy)
     assert found["test_loss"] == expected.loss
     assert found["test_loss"] != centre["test_loss"]
 

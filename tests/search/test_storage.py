@@ -51,10 +51,10 @@ def run(tmp_path: Path) -> RunDir:
     made = RunDir(tmp_path)
     study = studies_of(made).by_name[CELL]
     first, second = study.issue(), study.issue()
-    study.report(first.number, [{"epoch": 1, "val_accuracy": 40.0}, {"epoch": 2, "val_accuracy": 60.0}])
+    study.report(first.number, [{"epoch": 1, "val_score": 40.0}, {"epoch": 2, "val_score": 60.0}])
     complete(study, first.number, 60.0, seconds=2.5)
     write_json(made.study(CELL).trial(0).result, {"state": "COMPLETE"})
-    study.report(second.number, [{"epoch": 1, "val_accuracy": 30.0}])
+    study.report(second.number, [{"epoch": 1, "val_score": 30.0}])
     write_json(made.study(CELL).trial(1).config, {})
     return made
 
@@ -126,7 +126,7 @@ def test_a_lost_journal_is_written_again_from_the_folders(tmp_path: Path, harm: 
     for accuracy in (40.0, 60.0, None):
         issue = study.issue()
         recorder.start(issue, [])
-        history = [{"epoch": 1, "val_accuracy": 30.0}]
+        history = [{"epoch": 1, "val_score": 30.0}]
         recorder.report(issue, history)
         study.report(issue.number, history)
         if accuracy:
@@ -175,7 +175,7 @@ def test_a_long_last_line_stays(run: RunDir) -> None:
 def test_a_trial_that_had_ended_as_its_driver_died(run: RunDir) -> None:
     """Its result lies in its folder and its study has not been told: it is told, and no epoch is trained again."""
     files = run.study(CELL).trial(1)
-    write_lines(files.metrics, [{"epoch": 1, "val_accuracy": 30.0}, {"epoch": 2, "val_accuracy": 35.0}])
+    write_lines(files.metrics, [{"epoch": 1, "val_score": 30.0}, {"epoch": 2, "val_score": 35.0}])
     write_json(files.result, {"state": "COMPLETE", "value": 35.0, "epochs": 2, "seconds": 4.0, "reason": ""})
     write_bytes(files.state, b"state")
     studies = studies_of(run)
@@ -209,7 +209,7 @@ def test_a_lost_result_is_written_from_the_study(run: RunDir) -> None:
     assert "result of trial 0 was missing" in notice
     result = json.loads(folder.result.read_text())
     assert (result["state"], result["value"], result["epochs"], result["seconds"]) == ("COMPLETE", 60.0, 2, 2.5)
-    assert [json.loads(line)["val_accuracy"] for line in folder.metrics.read_text().splitlines()] == [40.0, 60.0]
+    assert [json.loads(line)["val_score"] for line in folder.metrics.read_text().splitlines()] == [40.0, 60.0]
     assert repair(run, studies_of(run)) == []
 
 
@@ -294,7 +294,7 @@ def test_a_storage_that_goes_away_in_the_middle_of_a_write(
         real(*arguments)
 
     monkeypatch.setattr(os, moment, vanishing)
-    study.report(0, [{"epoch": 1, "val_accuracy": 40.0}])
+    study.report(0, [{"epoch": 1, "val_score": 40.0}])
     assert run.journal.read_bytes().removeprefix(before).count(b"\n") == 1
     assert not run.journal.with_name("optuna.journal.lock").is_symlink()
     assert studies_of(run).by_name[CELL].trials()[0].intermediate_values == {1: 40.0}

@@ -36,7 +36,7 @@ def experiment(sampler: str = "random") -> Experiment:
 
 
 def row(epoch: int, accuracy: float) -> dict[str, float]:
-    return {"epoch": epoch, "val_accuracy": accuracy}
+    return {"epoch": epoch, "val_score": accuracy}
 
 
 def finish(studies: Studies, issue: Issue) -> None:

@@ -60,10 +60,10 @@ def test_scalars_have_plain_tags(board: Board) -> None:
 def test_the_curves_end_at_the_best(board: Board, tiny_run: tuple[Path, str]) -> None:
     """Each method's curve has a point for each of its four drawn trials; the last is the best accuracy of these."""
     for method in ("fine_tune", "bss", "co_tuning"):
-        points = board.ask(f"/data/plugin/scalars/scalars?run=methods/{method}&tag=best_val_accuracy/synthetic-1.00")
+        points = board.ask(f"/data/plugin/scalars/scalars?run=methods/{method}&tag=best_val_score/synthetic-1.00")
         study = json.loads((tiny_run[0] / "studies" / f"synthetic-1.00-{method}" / "study.json").read_text())
         assert [point[1] for point in points] == [1, 2, 3, 4]
-        assert points[-1][2] == pytest.approx(max(trial["accuracy"] for trial in study["trials"]))
+        assert points[-1][2] == pytest.approx(max(trial["score"] for trial in study["trials"]))
 
 
 def test_every_retrained_model_has_its_pictures(board: Board) -> None:

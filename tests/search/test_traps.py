@@ -55,9 +55,9 @@ def test_trap_05_the_value_is_that_of_the_kept_epoch(tiny_run: Tiny, epoch: str,
     """A training reports the epoch that ``train.epoch`` keeps, by default the last: the value of every trial."""
     text = TEXT + f'[train]\nepoch = "{epoch}"\n'
     job = TrainingJob(parse(text, "kept").spec(Study("synthetic", 1.0, "bss"), {}, 0))
-    job.history = [{"epoch": n, "val_accuracy": found} for n, found in enumerate((40.0, 60.0, 50.0), 1)]
+    job.history = [{"epoch": n, "val_score": found} for n, found in enumerate((40.0, 60.0, 50.0), 1)]
     assert job.kept is not None
-    assert job.kept["val_accuracy"] == value
+    assert job.kept["val_score"] == value
     assert all(t.value == t.intermediate_values[3] for t in trials_of(tiny_run[0]))
 
 

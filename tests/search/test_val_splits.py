@@ -64,11 +64,11 @@ def test_a_trial_is_worth_the_mean_of_its_splits(run: Path) -> None:
         for spec in specs:
             job = TrainingJob(spec)
             while not job.finished:
-                every.append(job.advance()["val_accuracy"])
+                every.append(job.advance()["val_score"])
             kept.append(job.history[-1])
-        accuracy, loss = (fmean(row[name] for row in kept) for name in ("val_accuracy", "val_loss"))
+        accuracy, loss = (fmean(row[name] for row in kept) for name in ("val_score", "val_loss"))
         assert kept[0]["val_loss"] != kept[1]["val_loss"]
         assert (trial.value, read_json(folder.result)["loss"]) == (accuracy, loss)
         assert trial.intermediate_values == dict(enumerate(every, 1))
-        assert [row["val_accuracy"] for row in read_lines(folder.metrics)] == every
+        assert [row["val_score"] for row in read_lines(folder.metrics)] == every
         assert not folder.split(1).state.exists()

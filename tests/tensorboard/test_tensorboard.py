@@ -65,7 +65,7 @@ def test_a_row_has_its_metrics(board: Board) -> None:
     for number, stopped in (("0000", None), ("0001", None), ("0002", 1.0)):
         values = {m["name"]["tag"]: m["value"] for m in groups[f"search/synthetic-0.50-bss/{number}"]["metricValues"]}
         history = rows(int(number), 3 if int(number) else 4, 41.0)
-        assert values["val/best_accuracy"] == max(row["val_accuracy"] for row in history)
+        assert values["val/best_accuracy"] == max(row["val_score"] for row in history)
         assert values["val/accuracy"] == 35.0
         assert values.get("trial/stopped_early") == stopped
 
@@ -133,7 +133,7 @@ def test_it_is_live(tmp_path: Path) -> None:
         complete(study, issue.number, 60.0, seconds=1.0)
         tell(TrialEnded(key, 0, "COMPLETE", 60.0, 1.0, 60.0))
         board.wait(lambda: statuses(board) == {name: "SUCCESS"} and best(name) == 35.0)
-        curve = "/data/plugin/scalars/scalars?run=methods/bss&tag=best_val_accuracy/synthetic-0.50"
+        curve = "/data/plugin/scalars/scalars?run=methods/bss&tag=best_val_score/synthetic-0.50"
         board.wait(lambda: [point[1:] for point in board.ask(curve)] == [[1, 60.0]])
 
 

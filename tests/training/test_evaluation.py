@@ -19,7 +19,7 @@ def test_evaluation_counts_every_image():
     hits = int((logits.argmax(1) == labels).sum())
     assert result.count == len(trainer.task.train) == 140
     assert 0 < hits < 140
-    assert result.accuracy == 100 * hits / 140
+    assert result.value == 100 * hits / 140
     assert result.loss == pytest.approx(nn.functional.cross_entropy(logits, labels).item(), rel=1e-5)
 
 
@@ -50,7 +50,7 @@ def test_ten_crops_are_judged_by_the_sum_of_their_logits():
     with torch.no_grad():
         logits_VNT = torch.stack([trainer.model.eval()(view).logits for view in views])
     assert len(logits_VNT) == 10
-    assert result.accuracy == 100 * (logits_VNT.sum(0).argmax(1) == split.labels_N).double().mean().item()
+    assert result.value == 100 * (logits_VNT.sum(0).argmax(1) == split.labels_N).double().mean().item()
     assert result.loss == pytest.approx(
         nn.functional.cross_entropy(logits_VNT.mean(0), split.labels_N).item(), rel=1e-5
     )
@@ -64,9 +64,9 @@ def test_mean_class_accuracy():
     split.labels_N = torch.tensor([0] * 12 + [1] * 4)
     trainer.model.head.bias.data = torch.tensor([1e6, 0.0])
     result = trainer.evaluate(split)
-    assert (result.accuracy, result.class_accuracy) == (75.0, 50.0)
+    assert (result.value, result.others["mean_class_accuracy"]) == (75.0, 50.0)
     split.labels_N = torch.zeros(16, dtype=torch.int64)
-    assert trainer.evaluate(split).class_accuracy == 100.0
+    assert trainer.evaluate(split).others["mean_class_accuracy"] == 100.0
 
 
 def test_evaluation_changes_nothing():

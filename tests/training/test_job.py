@@ -15,7 +15,8 @@ from cotuning_tune.base.cache import cache_root
 from cotuning_tune.base.errors import Fenced, TrainingFailed
 from cotuning_tune.models import pretrained
 from cotuning_tune.run.folder import TrialDir
-from cotuning_tune.training import Evaluation, TrainingJob, TrainingSpec, job
+from cotuning_tune.scores import ACCURACY, Score
+from cotuning_tune.training import TrainingJob, TrainingSpec, job
 from cotuning_tune.training.job import kept_row
 from cotuning_tune.training.state import packed, remove_states, unpacked
 
@@ -51,7 +52,7 @@ def copy_of(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 def judged(training: TrainingJob) -> TrainingJob:
     """The same job, its evaluation scripted: each epoch has the accuracy of the list."""
     left = iter(ACCURACIES[len(training.history) :])
-    training.trainer.evaluate = lambda split: Evaluation(next(left), 1.0, len(split), 50.0)
+    training.trainer.evaluate = lambda split: Score(next(left), 1.0, len(split), {})
     return training
 
 
@@ -67,11 +68,21 @@ def test_a_row_tells_of_each_epoch():
     assert training.history == rows == json.loads(json.dumps(rows))
     assert [row["epoch"] for row in rows] == [1, 2]
     terms = {"train_ce", "train_distance", "train_head_norm"}
-    measured = {"val_accuracy", "val_loss", "train_loss", "train_accuracy", "lr", "seconds", "time", "epoch"}
+    measured = {
+        "val_score",
+        "val_loss",
+        "val_mean_class_accuracy",
+        "train_loss",
+        "train_accuracy",
+        "lr",
+        "seconds",
+        "time",
+        "epoch",
+    }
     assert rows[0].keys() == terms | measured
     assert rows[1]["train_loss"] == pytest.approx(sum(rows[1][term] for term in terms))
     validated = training.trainer.evaluate(training.trainer.task.val)
-    assert (validated.accuracy, validated.loss) == (rows[1]["val_accuracy"], rows[1]["val_loss"])
+    assert (validated.value, validated.loss) == (rows[1]["val_score"], rows[1]["val_loss"])
 
 
 @pytest.mark.parametrize("stops", [[1], [3], [1, 2, 3]], ids=str)
@@ -125,7 +136,7 @@ def test_the_named_epoch_is_kept(tmp_path, resumed, epoch, kept):
         weights.append(copy_of(training.trainer.model.state_dict()))
         if resumed:
             training = judged(TrainingJob(spec, folder, keep_best=True))
-    assert (training.kept["epoch"], training.kept["val_accuracy"]) == (kept, ACCURACIES[kept - 1])
+    assert (training.kept["epoch"], training.kept["val_score"]) == (kept, ACCURACIES[kept - 1])
     training.load_best()
     matches = [same_weights(training.trainer.model.state_dict(), written) for written in weights]
     assert matches == [number == kept for number in (1, 2, 3, 4)]
@@ -139,14 +150,14 @@ def test_the_last_epoch_is_the_default():
 @given(st.lists(st.sampled_from([10.0, 20.0, 30.0]), max_size=6))
 def test_ties_go_to_the_later_epoch(accuracies):
     """'best' keeps an epoch that none after it reaches and none before it exceeds; 'last' whatever came last."""
-    history = [{"epoch": number, "val_accuracy": value} for number, value in enumerate(accuracies, 1)]
-    best = kept_row(history, "best")
-    assert kept_row(history, "last") == (history[-1] if history else None)
+    history = [{"epoch": number, "val_score": value} for number, value in enumerate(accuracies, 1)]
+    best = kept_row(history, "best", ACCURACY)
+    assert kept_row(history, "last", ACCURACY) == (history[-1] if history else None)
     assert (best is None) == (not history)
     if best:
         number = best["epoch"]
-        assert max(accuracies[:number]) == best["val_accuracy"] == accuracies[number - 1]
-        assert all(value < best["val_accuracy"] for value in accuracies[number:])
+        assert max(accuracies[:number]) == best["val_score"] == accuracies[number - 1]
+        assert all(value < best["val_score"] for value in accuracies[number:])
 
 
 @pytest.mark.parametrize(

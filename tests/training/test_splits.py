@@ -73,9 +73,9 @@ def test_judged_by_the_mean(tmp_path, epoch):
     jobs, alone = SplitJobs(specs, TrialDir(tmp_path)), [trained(TrainingJob(spec)).kept for spec in specs]
     for _ in range(3):
         jobs.advance()
-    assert jobs.kept == (alone[0]["val_accuracy"], alone[0]["val_loss"])
+    assert jobs.kept == (alone[0]["val_score"], alone[0]["val_loss"])
     trained(jobs)
-    assert jobs.kept == tuple(fmean(row[key] for row in alone) for key in ("val_accuracy", "val_loss"))
+    assert jobs.kept == tuple(fmean(row[key] for row in alone) for key in ("val_score", "val_loss"))
 
 
 @pytest.mark.parametrize("stops", [[2], [3], [4], [5], [1, 2, 3, 4, 5]], ids=str)
@@ -155,4 +155,4 @@ def test_the_share_of_a_method(terms):
         assert share is None
         return
     assert share == pytest.approx(sum(more for _, more in terms) / sum(ce for ce, _ in terms), abs=1e-6)
-    assert method_share([*history, {"val_accuracy": 50.0}]) is None
+    assert method_share([*history, {"val_score": 50.0}]) is None

@@ -11,6 +11,7 @@ class Caltech101(Unparted):
     """8,677 images. The clutter BACKGROUND_Google is not a class and is left out, as torchvision does."""
 
     page = "https://data.caltech.edu/records/mzrjq-6wc02"
+    metric = "mean_class_accuracy"
     layout = """
     101_ObjectCategories/CLASS/*.jpg, from accordion to yin_yang; it may lie in caltech101/
     """

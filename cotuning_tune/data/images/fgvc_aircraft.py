@@ -35,6 +35,7 @@ class FgvcAircraft(Fetched):
         crop_banner: bool = hyper(False, doc="cut off the 20 pixels at the bottom")
 
     page = "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/"
+    metric = "mean_class_accuracy"
     layout = """
     fgvc-aircraft-2013b/data/ with variants.txt, images_variant_trainval.txt, images_variant_test.txt, images/*.jpg
       images_variant_trainval.txt  1025794 Boeing 707-320      (image and class; also _train, _val)

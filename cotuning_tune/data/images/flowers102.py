@@ -13,6 +13,7 @@ class Flowers102(Fetched):
     """8,189 photographs; ``valid`` is the published validation split. Names of the classes: torchvision's."""
 
     page = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/"
+    metric = "mean_class_accuracy"
     layout = """
     flowers-102/ with imagelabels.mat, setid.mat, jpg/image_00001.jpg ...
       imagelabels.mat  labels, from 1, by number of the image

@@ -11,6 +11,7 @@ class OxfordPets(Fetched):
     """7,349 photographs of cats and dogs; trained on trainval, no published validation split."""
 
     page = "https://www.robots.ox.ac.uk/~vgg/data/pets/"
+    metric = "mean_class_accuracy"
     layout = """
     annotations/ with trainval.txt, test.txt, beside images/*.jpg; the two may lie in oxford-iiit-pet/
       trainval.txt  Abyssinian_100 1 1 1      (image, class number from 1, species, number in the species)

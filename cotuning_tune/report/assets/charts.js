@@ -87,16 +87,17 @@ function drawParallel(figure, plot, view, label) {
   if (!view || !view.rows.length) return false;
   const frame = picture(plot, 330, label);
   const { svg, width, height } = frame;
-  const axes = [...view.axes, { name: "accuracy (%)" }];
+  const axes = [...view.axes, { name: view.score }];
   const gap = (width - 110) / Math.max(1, axes.length - 1);
   const columns = axes.map((axis, i) => {
     const values = view.rows.map((row) => row[i + 1]);
     return { axis, at: 55 + i * gap, scale: axisScale(axis, values, height - 40, 18) };
   });
-  const accuracies = view.rows.map((row) => row[row.length - 1]);
-  const [low, high] = extent(accuracies, 0);
+  const scores = view.rows.map((row) => row[row.length - 1]);
+  const [low, high] = extent(scores, 0);
+  const share = (score) => (view.less ? high - score : score - low) / (high - low || 1);
   const ordered = [...view.rows].sort((a, b) => (a[0] === view.chosen) - (b[0] === view.chosen));
-  for (const row of ordered) drawThread(figure, svg, view, row, columns, (row[row.length - 1] - low) / (high - low || 1));
+  for (const row of ordered) drawThread(figure, svg, view, row, columns, share(row[row.length - 1]));
   columns.forEach(({ axis, at, scale }, i) => {
     svg.append(element("line", { class: "axis", x1: at, x2: at, y1: 12, y2: height - 34 }));
     for (const tick of scale.ticks(5)) {

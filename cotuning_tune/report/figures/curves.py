@@ -1,31 +1,30 @@
-"""Figures over time: the best validation accuracy so far, and the learning curves of the winners."""
+"""Figures over time: the best validation score so far, and the learning curves of the winners."""
 
 from bisect import bisect_right
 from statistics import mean
 
-from cotuning_tune.base.files import read_lines
 from cotuning_tune.report.figures.chart import ALL, Axis, Figure, Series, Views, by_method, by_view
-from cotuning_tune.report.results import StudyResult
+from cotuning_tune.report.results import StudyResult, metric_of_all
 from cotuning_tune.run.folder import RunDir
+from cotuning_tune.run.records import read_rows
 
 GRID = 60
-ACCURACY = Axis("validation accuracy (%)")
 Curve = tuple[list[float], list[float]]
 
 
 def _ended(study: StudyResult) -> list[tuple[float, float | None]]:
-    """Hours and accuracy (%) of each ended trial; stopped trials have none, unless none ran to its end."""
+    """Hours and score of each ended trial; stopped trials have none, unless none ran to its end."""
     counted = "COMPLETE" if study.count("COMPLETE") else "PRUNED"
     ended = [t for t in study.trials if t["state"] in ("COMPLETE", "PRUNED", "FAIL")]
     return [(t["seconds"] / 3600, t["value"] if t["state"] == counted else None) for t in ended]
 
 
 def best_curve(study: StudyResult, *, hours: bool) -> Curve:
-    """Trials or hours spent, and the best accuracy (%) so far: each rise, and the end of the search."""
-    spent, xs, ys = 0.0, list[float](), list[float]()
+    """Trials or hours spent, and the best score so far: each rise, and the end of the search."""
+    spent, xs, ys, oriented = 0.0, list[float](), list[float](), study.metric.oriented
     for cost, value in _ended(study):
         spent += cost if hours else 1
-        if value is not None and (not ys or value > ys[-1]):
+        if value is not None and (not ys or oriented(value) > oriented(ys[-1])):
             xs.append(spent)
             ys.append(value)
     if xs and xs[-1] < spent:
@@ -61,30 +60,30 @@ def _mean_over_studies(studies: list[StudyResult], *, hours: bool) -> list[Serie
 
 
 def best_figure(studies: list[StudyResult], device: str, *, hours: bool) -> Figure:
-    """Best validation accuracy so far against trials, or against hours of a trial or a GPU."""
+    """Best validation score so far against trials, or against hours of a trial or a GPU."""
     views: Views = {
         view: [Series(study.method, *best_curve(study, hours=hours)) for study in mine]
         for view, mine in by_view(studies).items()
     }
-    spent = f"{device}-hours" if hours else "trials"
+    spent, metric = f"{device}-hours" if hours else "trials", metric_of_all(studies)
     return Figure(
         name=f"best_by_{'hours' if hours else 'trials'}",
-        title=f"Best validation accuracy so far, by {spent}",
-        caption=f"Best accuracy of a trial of full length after so many {spent} of a study, in the order of their"
+        title=f"Best validation {metric.shown} so far, by {spent}",
+        caption=f"Best {metric.shown} of a trial of full length after so many {spent} of a study, in the order of their"
         " numbers; trials that failed or were stopped count as spent. All studies: the mean over them.",
         kind="curves",
         x=Axis(f"{spent} spent on a study", whole=not hours),
-        y=ACCURACY,
+        y=Axis(f"validation {metric.label}"),
         views={ALL: _mean_over_studies(studies, hours=hours), **views},
         steps=True,
     )
 
 
 def _seed_curves(run: RunDir, study: StudyResult) -> list[list[float]]:
-    """The validation accuracies (%) by epoch of each retrained seed."""
+    """The validation scores by epoch of each retrained seed."""
     folder = run.study(study.name)
-    found = [read_lines(folder.retrain(int(seed["seed"])).metrics) for seed in study.seeds]
-    return [[row["val_accuracy"] for row in rows] for rows in found if rows and "val_accuracy" in rows[0]]
+    found = [read_rows(folder.retrain(int(seed["seed"])).metrics) for seed in study.seeds]
+    return [[row["val_score"] for row in rows] for rows in found if rows and "val_score" in rows[0]]
 
 
 def _mean_rows(curves: list[list[float]]) -> list[float]:
@@ -93,7 +92,8 @@ def _mean_rows(curves: list[list[float]]) -> list[float]:
 
 
 def learning_figure(run: RunDir, studies: list[StudyResult]) -> Figure:
-    """Validation accuracy by epoch of the chosen configurations' retraining, mean over the seeds."""
+    """Validation score by epoch of the chosen configurations' retraining, mean over the seeds."""
+    metric = metric_of_all(studies)
     means = {study.name: _mean_rows(_seed_curves(run, study)) for study in studies}
 
     def series(method: str, curve: list[float]) -> Series:
@@ -109,10 +109,10 @@ def learning_figure(run: RunDir, studies: list[StudyResult]) -> Figure:
     return Figure(
         name="learning_curves",
         title="Learning curves of the chosen configurations",
-        caption="Validation accuracy in the retraining, mean over the seeds. All studies: the mean over them, as far"
-        " as the shortest goes.",
+        caption=f"Validation {metric.shown} in the retraining, mean over the seeds. All studies: the mean over them, as"
+        " far as the shortest goes.",
         kind="curves",
         x=Axis("epoch (or interval of iterations)", whole=True),
-        y=ACCURACY,
+        y=Axis(f"validation {metric.label}"),
         views={ALL: every, **views},
     )

@@ -1,22 +1,23 @@
-"""Figures of the retrained models: validation against test accuracy, and what a method learned of the classes."""
+"""Figures of the retrained models: validation against test score, and what a method learned of the classes."""
 
 from statistics import mean
 from typing import Any
 
 from cotuning_tune.base.files import read_json
 from cotuning_tune.report.figures.chart import ALL, Axis, Figure, Series, Views, by_method, by_view
-from cotuning_tune.report.results import StudyResult
+from cotuning_tune.report.results import StudyResult, metric_of_all
 from cotuning_tune.run.folder import RunDir
 
 
 def _seed_points(study: StudyResult) -> list[tuple[float, float]]:
-    """Validation and test accuracy (%) of each seed that came to an end."""
-    done = [seed for seed in study.seeds if seed["state"] == "COMPLETE" and seed.get("val_accuracy") is not None]
-    return [(seed["val_accuracy"], seed["test_accuracy"]) for seed in done]
+    """Validation and test score of each seed that came to an end."""
+    done = [seed for seed in study.seeds if seed["state"] == "COMPLETE" and seed.get("val_score") is not None]
+    return [(seed["val_score"], seed["test_score"]) for seed in done]
 
 
 def gap_figure(studies: list[StudyResult]) -> Figure:
-    """Test against validation accuracy: below the diagonal, the choice was too hopeful."""
+    """Test against validation score: below the diagonal (of less is better, above), the choice was too hopeful."""
+    metric = metric_of_all(studies)
     points = {study.name: _seed_points(study) for study in studies}
     every = []
     for method, mine in by_method(studies).items():
@@ -27,12 +28,13 @@ def gap_figure(studies: list[StudyResult]) -> Figure:
     }
     return Figure(
         name="validation_test_gap",
-        title="Validation and test accuracy",
+        title=f"Validation and test {metric.shown}",
         caption="A point is a retrained seed. All studies: a point is a study, mean over its"
-        " seeds. Below the dashed line the test split was harder than the validation split.",
+        f" seeds. {'Below' if metric.greater_is_better else 'Above'} the dashed line the test split was harder than the"
+        " validation split.",
         kind="points",
-        x=Axis("validation accuracy (%)"),
-        y=Axis("test accuracy (%)"),
+        x=Axis(f"validation {metric.label}"),
+        y=Axis(f"test {metric.label}"),
         views={ALL: every, **views},
         diagonal=True,
     )

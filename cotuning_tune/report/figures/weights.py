@@ -5,7 +5,7 @@ from statistics import mean
 from typing import Any
 
 from cotuning_tune.report.figures.chart import ALL, Axis, Figure, Series, Views, by_method, by_view
-from cotuning_tune.report.results import StudyResult, searched_of
+from cotuning_tune.report.results import StudyResult, metric_of_all, searched_of
 from cotuning_tune.run.folder import RunDir
 
 BINS_A_DECADE = 2
@@ -20,7 +20,7 @@ def read_space(run: RunDir, backbone: str = "") -> Space:
 
 
 def _weight_points(study: StudyResult) -> list[tuple[float, float]]:
-    """Trade-off weight and validation accuracy (%) of each trial of full length: that of a stopped one says less."""
+    """Trade-off weight and validation score of each trial of full length: that of a stopped one says less."""
     key = f"{study.method}/weight"
     return sorted((float(t["values"][key]), t["value"]) for t in study.complete if key in t["values"])
 
@@ -33,23 +33,24 @@ def _centre(weight: float) -> float:
 
 
 def binned(studies: list[StudyResult]) -> list[tuple[float, float]]:
-    """Mean distance (points) to the best of the same study, for each half decade of the weight."""
+    """Mean distance to the best of the same study, for each half decade of the weight."""
     bins: dict[float, list[float]] = {}
     for study in studies:
         points = _weight_points(study)
-        best = max((value for _, value in points), default=0.0)
+        best = max((value for _, value in points), key=study.metric.oriented, default=0.0)
         for weight, value in points:
             bins.setdefault(_centre(weight), []).append(value - best)
     return sorted((weight, mean(values)) for weight, values in bins.items())
 
 
 def weight_figure(studies: list[StudyResult]) -> Figure:
-    """Validation accuracy against the trade-off weight of the method's term."""
+    """Validation score against the trade-off weight of the method's term."""
     views: Views = {
         view: [Series.of(study.method, points) for study in mine if (points := _weight_points(study))]
         for view, mine in by_view(studies).items()
     }
     every = [Series.of(method, points) for method, mine in by_method(studies).items() if (points := binned(mine))]
+    metric = metric_of_all(studies)
     return Figure(
         name="weight_sensitivity",
         title="Sensitivity to the trade-off weight",
@@ -57,9 +58,9 @@ def weight_figure(studies: list[StudyResult]) -> Figure:
         " the best trial of the same study, mean over half a decade of the weight. Zero stands at the left end.",
         kind="points",
         x=Axis("trade-off weight", log=True),
-        y=Axis("validation accuracy (%)"),
+        y=Axis(f"validation {metric.label}"),
         views={ALL: every, **views},
-        y_of_all="points below the study's best",
+        y_of_all=f"{metric.points} {'below' if metric.greater_is_better else 'above'} the study's best",
     )
 
 
@@ -78,7 +79,7 @@ def _shares(studies: list[StudyResult]) -> list[dict[str, Any]]:
 
 
 def _noise(studies: list[StudyResult]) -> str:
-    """Between what shares nine in ten lie where accuracy follows no parameter: of so many as the studies have."""
+    """Between what shares nine in ten lie where the score follows no parameter: of so many as the studies have."""
     ranges = [NOISE[min(len(study.importance), max(NOISE))] for study in studies if len(study.importance) > 1]
     return f"{min(low for low, _ in ranges):.2f} to {max(high for _, high in ranges):.2f}" if ranges else "any share"
 
@@ -101,25 +102,26 @@ def importance_figure(studies: list[StudyResult]) -> Figure:
 
 
 def _parallel(study: StudyResult, space: Space) -> dict[str, Any]:
-    trials = sorted(study.complete, key=lambda t: float(t["value"]))[-MOST_ROWS:]
+    trials = sorted(study.complete, key=lambda t: study.metric.oriented(float(t["value"])))[-MOST_ROWS:]
     keys = list(dict.fromkeys(key for trial in trials for key in trial["values"]))
     axes = [{"name": _plain(study.method, key), **space.get(key, {})} for key in keys]
     chosen = study.selection["trial"] if study.selection else None
     rows = [[t["number"], *(t["values"].get(key) for key in keys), t["value"]] for t in trials]
-    return {"method": study.method, "axes": axes, "rows": rows, "chosen": chosen}
+    shown = {"score": study.metric.label, "less": not study.metric.greater_is_better}
+    return {"method": study.method, "axes": axes, "rows": rows, "chosen": chosen, **shown}
 
 
 def parallel_figure(run: RunDir, studies: list[StudyResult]) -> Figure:
-    """Every trial of one method in one study as a line through its values and its accuracy."""
+    """Every trial of one method in one study as a line through its values and its score."""
     spaces = {backbone: read_space(run, backbone) for backbone in {study.backbone for study in studies}}
     return Figure(
         name="parallel",
         title="Parallel coordinates",
-        caption="A line is a trial of full length, through its values to its validation accuracy; the stronger, the"
+        caption="A line is a trial of full length, through its values to its validation score; the stronger, the"
         " better. The thick line is the chosen one.",
         kind="parallel",
         x=Axis(""),
-        y=Axis("validation accuracy (%)"),
+        y=Axis(f"validation {metric_of_all(studies).label}"),
         views={
             view: [drawn for study in mine if (drawn := _parallel(study, spaces[study.backbone]))["rows"]]
             for view, mine in by_view(studies).items()
