@@ -30,7 +30,7 @@ from torchvision.datasets import ImageFolder
 
 from cotuning_tune.base.parallel import cores
 from cotuning_tune.data import TaskConfig, open_task
-from cotuning_tune.data._decoding import _has_digests
+from cotuning_tune.data.images._decoding import _has_digests
 from cotuning_tune.data.images.fashion_mnist import EMBEDDED
 
 SIDE, STORED = 64, 32

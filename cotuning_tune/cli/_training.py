@@ -59,7 +59,7 @@ def _train(options: argparse.Namespace) -> int:
     from cotuning_tune.run.folder import TrialDir
     from cotuning_tune.search.checks import source_lines
     from cotuning_tune.training import TrainingJob
-    from cotuning_tune.training.job import check_images, task_of
+    from cotuning_tune.training.job import check_backbone, task_of
 
     path = Path(options.experiment)
     experiment = decoding(with_options(read_experiment(path), options), options)
@@ -76,7 +76,7 @@ def _train(options: argparse.Namespace) -> int:
         if key not in space:
             raise unknown("hyper-parameter", key, space)
     spec = experiment.spec(study, values, options.seed)
-    check_images(spec)
+    check_backbone(spec)
     task_of(spec).check_duplicates()
     for line in source_lines(experiment):
         print(line)

@@ -54,7 +54,8 @@ class TrainingTrial(tune.Trainable):
             except Fenced:
                 self.fenced = True
             except Exception as problem:
-                self.failed, self.own = f"{type(problem).__name__}: {problem}", isinstance(problem, TrainingFailed)
+                told = " ".join(str(problem).split())  # some speak in paragraphs
+                self.failed, self.own = f"{type(problem).__name__}: {told}", isinstance(problem, TrainingFailed)
         score, loss = job.kept
         seed = job if isinstance(job, SeedJob) else None
         return {

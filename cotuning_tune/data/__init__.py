@@ -2,13 +2,14 @@
 
 from cotuning_tune.data._batch import Batch
 from cotuning_tune.data._catalogue import about, data_set, names, open_task
-from cotuning_tune.data._decoding import ImageFiles
-from cotuning_tune.data._files import SPLITS, FileDataSet, Files
-from cotuning_tune.data._images import ArrayImages, DecodedImages, EachTimeImages, Images
-from cotuning_tune.data._mixing import Augmentation
+from cotuning_tune.data._examples import Examples, Views, Words
 from cotuning_tune.data._prefetch import ahead
 from cotuning_tune.data._task import DataSet, Listing, Split, Task, TaskConfig
-from cotuning_tune.data._transforms import Crops
+from cotuning_tune.data.images._decoding import ImageFiles
+from cotuning_tune.data.images._files import SPLITS, FileDataSet, Files
+from cotuning_tune.data.images._images import ArrayImages, DecodedImages, EachTimeImages
+from cotuning_tune.data.images._mixing import Augmentation
+from cotuning_tune.data.images._transforms import Crops
 
 __all__ = [
     "SPLITS",
@@ -19,14 +20,16 @@ __all__ = [
     "DataSet",
     "DecodedImages",
     "EachTimeImages",
+    "Examples",
     "FileDataSet",
     "Files",
     "ImageFiles",
-    "Images",
     "Listing",
     "Split",
     "Task",
     "TaskConfig",
+    "Views",
+    "Words",
     "about",
     "ahead",
     "data_set",

@@ -21,12 +21,13 @@ class Contents:
 
 @dataclass(frozen=True)
 class Shared:
-    """The images of ``split`` that stand in ``other`` too: their positions, and the name of the first in either."""
+    """The examples of ``split`` that stand in ``other`` too: their positions, and the name of the first in either."""
 
     split: str
     other: str
     positions: list[int]
     example: tuple[str, str]
+    noun: str = "images"
 
     @property
     def line(self) -> str:
@@ -34,8 +35,8 @@ class Shared:
         count, (here, there) = len(self.positions), self.example
         what, other = NOUNS[self.split], NOUNS[self.other]
         if count == 1:
-            return f"1 {what} image has the same bytes as a {other} image: {here} = {there}"
-        return f"{count} {what} images have the same bytes as {other} images: {here} = {there}, ..."
+            return f"1 {what} {self.noun[:-1]} has the same bytes as a {other} {self.noun[:-1]}: {here} = {there}"
+        return f"{count} {what} {self.noun} have the same bytes as {other} {self.noun}: {here} = {there}, ..."
 
 
 def same_content(digests: Mapping[str, Sequence[str]]) -> list[list[Place]]:
@@ -58,7 +59,7 @@ def in_two_splits(digests: Mapping[str, Sequence[str]]) -> dict[str, set[int]]:
     return found
 
 
-def shared(splits: Mapping[str, Contents]) -> list[Shared]:
+def shared(splits: Mapping[str, Contents], noun: str = "images") -> list[Shared]:
     """What the splits have in common: training and validation with test, training with validation."""
     alike = same_content({split: contents.digests for split, contents in splits.items()})
     found = []
@@ -70,7 +71,7 @@ def shared(splits: Mapping[str, Contents]) -> list[Shared]:
         if twins:
             twins.sort()
             example = splits[split].names[twins[0][0]], splits[other].names[twins[0][1]]
-            found.append(Shared(split, other, [position for position, _ in twins], example))
+            found.append(Shared(split, other, [position for position, _ in twins], example, noun))
     return found
 
 

@@ -25,10 +25,9 @@ from cotuning_tune.base.cache import content_key
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.pixels import PLAIN, Decoding
 from cotuning_tune.data._duplicates import NOUNS, Contents, Shared, Treatment, consequence, shared
-from cotuning_tune.data._images import Images, PooledImages
+from cotuning_tune.data._examples import Examples, Views, Words
 from cotuning_tune.data._prefetch import ahead
 from cotuning_tune.data._splitting import as_many, composed, draw, grouped, hold_out, no_validation, sample
-from cotuning_tune.data._views import Views
 from cotuning_tune.hyper import at_least, hyper, to_flat
 from cotuning_tune.run.snapshot import SHORT, Image, Snapshot
 from cotuning_tune.scores import ACCURACY, CLASSES
@@ -36,7 +35,7 @@ from cotuning_tune.scores import ACCURACY, CLASSES
 
 @dataclass(frozen=True, kw_only=True)
 class TaskConfig:
-    """How images are stored, cut and split; the published values are the defaults. Sides in pixels."""
+    """How examples are stored, cut and split; the published values are the defaults. Sides in pixels."""
 
     size: int = hyper(224, doc="side of the images that the network sees")
     resize: int = hyper(256, doc="side of the stored images, aspect lost")
@@ -46,6 +45,7 @@ class TaskConfig:
     split_seed: int = hyper(0, doc="part of the task, not of the training")
     val_seed: int = hyper(0, doc="another validation split of the same sample; 0: the published one where there is one")
     train_on: Literal["train", "trainval"] = hyper("train", doc="trainval: no image is kept for validation")
+    max_length: int = hyper(128, doc="of texts: sub-words of a piece; longer sentences are split, none is cut")
     decode: Literal["once", "each"] = hyper("once", doc="into the cache, or each time: the results are the same")
     duplicates: Literal["auto", "refuse", "drop", "keep"] = hyper(
         "auto", doc="images with the same bytes in two given splits; auto: keep those of a published set, else refuse"
@@ -61,7 +61,7 @@ class TaskConfig:
         return Decoding(self.ground, self.truncated == "load", self.max_megapixels)
 
     def __post_init__(self) -> None:
-        at_least(self, "task", max_megapixels=1)
+        at_least(self, "task", max_megapixels=1, max_length=8)
         _ = self.decoding
         if not 0 < self.size <= self.resize:
             raise UserError(f"task.size = {self.size} must lie between 1 and task.resize = {self.resize}", "task.size")
@@ -79,11 +79,14 @@ class TaskConfig:
 
 @dataclass(frozen=True)
 class Listing:
-    """Images with a stable name and a class number each; ``groups``: what must not be torn apart ('': alone)."""
+    """Examples with a stable name each, and its stratum: its class, or what splits shall have in equal shares.
+
+    ``groups``: what must not be torn apart ('': alone).
+    """
 
     names: Sequence[str]
     labels: Sequence[int]
-    images: Images
+    examples: Examples
     groups: Sequence[str] | None = None
 
 
@@ -93,9 +96,10 @@ class DataSet(ABC):
     ``page``: where its owners publish it. ``layout``: how its folder looks, for people. ``counts``: what is published
     of it: ``classes``, and images by split (``train``, ``val``, ``test``). ``fetches``: it can be downloaded by
     ``download``. Where it is files, ``decode``: ``once`` into the cache, or ``each`` time; ``decoding``: by which
-    rules. ``noun``: what its examples are. ``metric``: what it is judged by where nothing else is asked, the convention
-    of a published set; ``metrics``: by what it can be. ``overlaps``: what its images are documented to have in common
-    with those that weights are pre-trained on.
+    rules. ``repeats``: equal examples in two given splits are no mistake (short sentences). ``modality``: which
+    backbones take it; ``noun``: what its examples are. ``metric``: what it is judged by where nothing else is asked,
+    the convention of a published set; ``metrics``: by what it can be. ``overlaps``: what its images are documented to
+    have in common with those that weights are pre-trained on.
     """
 
     Config: ClassVar[type]
@@ -104,6 +108,8 @@ class DataSet(ABC):
     counts: ClassVar[Mapping[str, int]] = MappingProxyType({})
     fetches: ClassVar[bool] = False
     overlaps: ClassVar[str] = ""
+    repeats: ClassVar[bool] = False
+    modality: ClassVar[Literal["images", "text"]] = "images"
     noun: ClassVar[str] = "images"
     metric: ClassVar[str] = ACCURACY.name
     metrics: ClassVar[tuple[str, ...]] = CLASSES
@@ -133,8 +139,29 @@ class DataSet(ABC):
         """The published validation split; None: the task splits one off the training split."""
         return None
 
+    @property
+    def source_rows(self) -> tuple[int, ...] | None:
+        """Of each class the row of p(source class | row) that it has, -1 for none; None: one each."""
+        return None
+
+    @property
+    def strata(self) -> tuple[str, ...]:
+        """What a listing's labels number: the classes, or what splits shall have in equal shares."""
+        return self.class_names
+
+    def prepare(self, config: TaskConfig, words: Words | None) -> None:
+        """What a task asks of it; ``words``: how the backbone takes texts, None of images."""
+        self.decode, self.decoding = config.decode, config.decoding
+
+    @classmethod
+    def views(cls, config: TaskConfig) -> Views:
+        """What the network sees of its examples."""
+        from cotuning_tune.data.images._views import ImageViews
+
+        return ImageViews(config.size, config.resize, config.min_scale, config.flip)
+
     def not_taken(self) -> list[str]:
-        """What lies among the images and is none of them: a line for each reason."""
+        """What lies among the examples and is none of them: a line for each reason."""
         return []
 
     def grouping(self) -> str:
@@ -147,7 +174,7 @@ class DataSet(ABC):
         A set that has no files is read for it.
         """
         listing = {"train": self.train, "val": self.val, "test": self.test}[split]()
-        return None if listing is None else Contents(listing.names, listing.labels, listing.images.digests())
+        return None if listing is None else Contents(listing.names, listing.labels, listing.examples.digests())
 
     def check(self) -> None:
         """Read and decode every image, the test split's too: a broken one shall not show after the search.
@@ -163,48 +190,74 @@ class DataSet(ABC):
 def treatment(config: TaskConfig, data: DataSet) -> Treatment:
     """What becomes of images that stand in two splits as given."""
     if config.duplicates == "auto":
-        return "keep" if data.page else "refuse"  # a published set without some of its images would be another one
+        return (
+            "keep" if data.page or data.repeats else "refuse"
+        )  # a published set without some of its images would be another one
     return config.duplicates
 
 
 def shared_by(data: DataSet) -> list[Shared]:
     """The images with the same bytes in two splits of a data set; of files the digests alone are read."""
     contents = {split: data.contents(split) for split in ("train", "val", "test")}
-    return shared({split: found for split, found in contents.items() if found is not None})
+    return shared({split: found for split, found in contents.items() if found is not None}, data.noun)
 
 
 class Split:
-    """Some images of a listing, by position: labels_N int64 and the stored images."""
+    """Some examples of a listing, by position. ``labels_N``: the classes of their targets; ``lengths``: how many each
+    has, None: one each."""
 
     def __init__(self, listing: Listing, positions: Sequence[int]) -> None:
-        self.images = listing.images
+        self.examples = listing.examples
         self.positions = list(positions)
         self.names = [listing.names[p] for p in positions]
-        self.labels_N = torch.tensor([listing.labels[p] for p in positions], dtype=torch.int64)
+        self.strata = [int(listing.labels[p]) for p in positions]
+        self.labels_N, self.lengths = listing.examples.targets(listing.labels, self.positions)
 
     def __len__(self) -> int:
         return len(self.positions)
 
-    @property
-    def lengths(self) -> "np.ndarray | None":
-        """How many targets each example has; None: one each."""
-        return None
+    @cached_property
+    def _ends(self) -> list[int]:
+        return [0] if self.lengths is None else [0, *np.cumsum(self.lengths).tolist()]
 
     def stored(self, chosen: Sequence[int]) -> Tensor:
-        """The stored images at these places of the split, uint8 [B, 3, S, S]."""
-        return self.images.take([self.positions[c] for c in chosen])
+        """The stored examples at these places of the split, as ``Views`` takes them."""
+        return self.examples.take([self.positions[c] for c in chosen])
+
+    def labels(self, chosen: Sequence[int]) -> Tensor:
+        """The classes of the targets of the examples at these places, int64."""
+        if self.lengths is None:
+            return self.labels_N[list(chosen)]
+        return torch.cat([self.labels_N[self._ends[c] : self._ends[c + 1]] for c in chosen])
+
+    def sizes(self) -> list[int] | None:
+        """How long each example is; None where all are alike."""
+        return self.examples.sizes(self.positions)
+
+    def first(self, count: int) -> "Split":
+        """The first ``count`` examples."""
+        some = copy.copy(self)
+        vars(some).pop("_ends", None)
+        some.positions, some.names, some.strata = self.positions[:count], self.names[:count], self.strata[:count]
+        some.labels_N = self.labels(range(min(count, len(self))))
+        some.lengths = None if self.lengths is None else self.lengths[:count]
+        return some
 
     def plus(self, other: "Split") -> "Split":
-        """Every image of both, these first."""
+        """Every example of both, these first."""
         both = copy.copy(self)
-        both.images = PooledImages(self.images, other.images)
-        both.positions = self.positions + [len(self.images) + p for p in other.positions]
-        both.names, both.labels_N = self.names + other.names, torch.cat([self.labels_N, other.labels_N])
+        vars(both).pop("_ends", None)
+        both.examples = self.examples.pooled(other.examples)
+        both.positions = self.positions + [len(self.examples) + p for p in other.positions]
+        both.names, both.strata = self.names + other.names, self.strata + other.strata
+        both.labels_N = torch.cat([self.labels_N, other.labels_N])
+        if self.lengths is not None and other.lengths is not None:
+            both.lengths = np.concatenate([self.lengths, other.lengths])
         return both
 
     def fingerprint(self) -> str:
-        """A key of images, order and labels."""
-        return content_key(self.images.fingerprint(), self.positions, self.labels_N.tolist())
+        """A key of examples, order and labels."""
+        return content_key(self.examples.fingerprint(), self.positions, self.labels_N.tolist())
 
 
 class Task:
@@ -217,7 +270,7 @@ class Task:
         if not 0 < rate <= 1:
             raise UserError(f"rate {rate:g} must be above 0 and at most 1")
         self.name, self.rate, self.config, self._data = name, rate, config, data
-        self.views = Views(config.size, config.min_scale, config.flip)
+        self.views: Views = data.views(config)
         self.class_names = data.class_names
         listing, val = data.train(), data.val()
         self._listings = (listing, val)
@@ -226,16 +279,19 @@ class Task:
         self._check_classes(dropped["train"])
         self.train, self.val = _splits(listing, val, rate, config, dropped)
         if not len(self.train):
-            raise UserError(f"{name}: there is no training image")
+            raise UserError(f"{name}: there are no training {data.noun}")
         if not len(self.val):
-            raise no_validation(
-                name, rate, self.train.labels_N.tolist(), published=val is not None, dropped=bool(dropped["val"])
-            )
+            raise no_validation(name, rate, self.train.strata, published=val is not None, dropped=bool(dropped["val"]))
         self.fit = self.train if config.train_on == "train" else self.train.plus(self.val)
 
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    @property
+    def source_rows(self) -> tuple[int, ...] | None:
+        """As ``DataSet.source_rows``."""
+        return self._data.source_rows
 
     @property
     def noun(self) -> str:
@@ -270,8 +326,8 @@ class Task:
         left = {int(label) for position, label in enumerate(labels) if position not in dropped}
         if lost := sorted({int(label) for label in labels} - left):
             raise UserError(
-                f"{self.name}: every training image of class '{self.class_names[lost[0]]}' stands in another split too:"
-                ' task.duplicates = "drop" leaves none of it',
+                f"{self.name}: every training image of class '{self._data.strata[lost[0]]}' stands in another"
+                ' split too: task.duplicates = "drop" leaves none of it',
                 "task.duplicates",
             )
 
@@ -299,14 +355,14 @@ class Task:
 
         ``test``: of its test split too; no pixel is handed on.
         """
-        names = tuple(map(str, self.class_names))
-        tested = {"test": _shown(self._data.test(), names)} if test else {}
+        names, strata = tuple(map(str, self.class_names)), tuple(map(str, self._data.strata))
+        tested = {"test": _shown(self._data.test(), strata)} if test else {}
         return Snapshot(names, self._data.decoder, self._seen | tested)
 
     @cached_property
     def _seen(self) -> dict[str, list[Image]]:
-        names = tuple(map(str, self.class_names))
-        return {split: _shown(one, names) for split, one in zip(("train", "val"), self._listings, strict=True)}
+        strata = tuple(map(str, self._data.strata))
+        return {split: _shown(one, strata) for split, one in zip(("train", "val"), self._listings, strict=True)}
 
     def open_test(self) -> Split:
         """The test split. Retraining alone may call this: a selection that saw it proves nothing."""
@@ -314,15 +370,15 @@ class Task:
         return Split(listing, range(len(listing.names)))
 
     def stored_batches(self, split: Split, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """All of a split in order: stored images uint8 [B, 3, S, S], labels [B]; the next one is fetched ahead."""
+        """All of a split in order: stored examples, and the classes of their targets; the next is fetched ahead."""
         places = [range(start, min(start + batch_size, len(split))) for start in range(0, len(split), batch_size)]
         for chosen, stored in ahead(split.stored, places):
-            yield stored, split.labels_N[chosen.start : chosen.stop]
+            yield stored, split.labels(chosen)
 
     def plain_batches(self, split: Split, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """All of a split in order without augmentation: centre crops uint8 [B, 3, C, C], labels [B]."""
+        """All of a split in order as the network takes it in evaluation, and the classes of the targets; on the CPU."""
         for stored, labels in self.stored_batches(split, batch_size):
-            yield self.views.crops(stored)[0], labels
+            yield self.views.plain(stored, torch.device("cpu"))[0], labels
 
     def fingerprint(self) -> str:
         """A key of all that training sees: images, labels, split, sizes."""
@@ -335,7 +391,7 @@ def _shown(listing: Listing | None, classes: Sequence[str]) -> list[Image]:
     if listing is None:
         return []
     names = [composed(name) for name in listing.names]
-    labels, digests = [classes[label] for label in listing.labels], [d[:SHORT] for d in listing.images.digests()]
+    labels, digests = [classes[label] for label in listing.labels], [d[:SHORT] for d in listing.examples.digests()]
     return list(zip(names, labels, digests, strict=True))
 
 
@@ -345,16 +401,16 @@ def grouping_line(column: str, groups: Sequence[str]) -> str:
 
 
 def _pooled(one: Listing, other: Listing) -> Listing:
-    images = PooledImages(one.images, other.images)
+    examples = one.examples.pooled(other.examples)
     groups = None
     if one.groups or other.groups:
         groups = [*(one.groups or [""] * len(one.names)), *(other.groups or [""] * len(other.names))]
-    return Listing([*one.names, *other.names], [*one.labels, *other.labels], images, groups)
+    return Listing([*one.names, *other.names], [*one.labels, *other.labels], examples, groups)
 
 
 def groups_of(listing: Listing) -> list[int] | None:
     """The groups of a listing that no split may tear apart: its own, and images with the same bytes."""
-    return grouped(listing.names, listing.groups, listing.images.digests())
+    return grouped(listing.names, listing.groups, listing.examples.digests())
 
 
 def _splits(

@@ -15,7 +15,9 @@ from tomlkit.items import Item
 
 from cotuning_tune import methods
 from cotuning_tune.base.toml_text import inline
+from cotuning_tune.data import data_set
 from cotuning_tune.hyper import Choice, Parameter, Range, Space, build, hyper
+from cotuning_tune.models import located, modality_of
 from cotuning_tune.run.choice import TOP
 from cotuning_tune.scores import Metric, metric_of
 from cotuning_tune.training import TrainConfig, TrainingSpec
@@ -89,7 +91,8 @@ class Study:
     def setting(self) -> str:
         """Task, rate and backbone of its own: what the methods are compared at."""
         rate = f"{self.rate:.2f}" if float(f"{self.rate:.2f}") == self.rate else repr(self.rate)
-        return "-".join([self.task, rate, *([self.backbone.replace("/", "-")] if self.backbone else [])])
+        family, *rest = self.backbone.split("/")  # of a folder's path the last part
+        return "-".join([self.task, rate, *([family, *rest[-1:]] if family else [])])
 
     @property
     def shown(self) -> str:
@@ -132,9 +135,17 @@ class Experiment:
 
     @property
     def studies(self) -> list[Study]:
-        """Every study: tasks first, then rates, backbones and methods, in the file's order."""
+        """Every study: tasks first, then rates, backbones and methods, in the file's order.
+
+        Of several backbones a task has those that take what it consists of.
+        """
         c = self.config
-        return [Study(t, rate, m, b) for t, rate, b, m in product(c.tasks, c.rates, c.backbones or ("",), c.methods)]
+        every = product(c.tasks, c.rates, c.backbones or ("",), c.methods)
+        return [Study(t, rate, m, b) for t, rate, b, m in every if not b or modality_of(b) == self.modality(t)]
+
+    def modality(self, task: str) -> str:
+        """What a task consists of: images or text."""
+        return data_set(self.formats[task]).modality
 
     @property
     def backbones(self) -> tuple[str, ...]:
@@ -223,7 +234,7 @@ class Experiment:
             metric=self.metric(study.task).name,
             rate=study.rate,
             method=self.kinds[study.method],
-            backbone=str(placed[BACKBONE]),
+            backbone=located(str(placed[BACKBONE]), self.base),
             weights=self.config.weights,
             source_val=self.config.source_val,
             source_val_images=self.config.source_val_images,

@@ -192,6 +192,7 @@ def _parse(tables: dict[str, Any], text: str, name: str, base: Path) -> Experime
     train, trains = _read_trains(tables, config, backbone)
     for space in (train, *trains.values()):
         _check_train(space, config)
+    _check_modalities(config, formats, backbone, trains or dict.fromkeys(backbone.extremes, train))
     return Experiment(
         name=config.name,
         config=config,
@@ -213,6 +214,29 @@ def _parse(tables: dict[str, Any], text: str, name: str, base: Path) -> Experime
 def _metric(task: str, kind: type[data.DataSet], asked: str) -> str:
     """What a task is judged by: as asked, else as its data set is."""
     return check_metric(asked, kind.metrics, f"the task {task}", "experiment.metric").name if asked else kind.metric
+
+
+IMAGES_ALONE = ("mixup", "cutmix", "augment", "random_erasing")  # what is done to pixels
+
+
+def _check_modalities(
+    config: ExperimentConfig, formats: Mapping[str, str], backbone: Parameter, trains: Mapping[str, Space]
+) -> None:
+    """UserError where a task has no backbone that takes it, or a backbone that takes texts has images' augmentation."""
+    taken = {name: models.modality_of(name) for name in config.backbones or backbone.extremes}
+    key = "experiment.backbones" if config.backbones else "experiment.backbone"
+    for task in config.tasks:
+        wanted = data.data_set(formats[task]).modality
+        fits = [modality == wanted for modality in taken.values()]
+        if not (any(fits) if config.backbones else all(fits)):
+            what = f"the task {task} consists of {wanted}, and {' and '.join(taken)} take{'s' * (len(taken) == 1)} none"
+            cure = "texts need one as hf/FOLDER" if wanted == "text" else "list experiment.backbones, one for each"
+            raise UserError(f"{what}: {cure}", key)
+    for name, space in trains.items():
+        default = read_space(TrainConfig, {}, "train")
+        changed = [k for k in IMAGES_ALONE if space[k].extremes != default[k].extremes]
+        if taken[name] == "text" and changed:
+            raise UserError(f"train.{changed[0]} is done to images, and {name} takes texts", f"train.{changed[0]}")
 
 
 def _check_train(train: Space, config: ExperimentConfig) -> None:

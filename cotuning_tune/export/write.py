@@ -101,7 +101,7 @@ def compare(reference: Trainer, classify: Classify) -> Check:
     """The evaluated model on torchvision's centre crops against the other one on numpy's."""
     task, images, largest, other = reference.task, 0, 0.0, 0
     for stored_B3SS in _batches(task):
-        crops = task.views.crops(torch.from_numpy(stored_B3SS))[0].contiguous(memory_format=torch.channels_last)
+        crops = task.views.plain(torch.from_numpy(stored_B3SS), torch.device("cpu"))[0]
         with torch.no_grad():
             expected_BT = reference.network(crops).logits.numpy()
         found_BT = classify(np.stack([centre_crop(image, task.config.size) for image in stored_B3SS]))
@@ -161,7 +161,7 @@ def export(winner: Winner, format_name: str, bundle: Bundle) -> Check:
     check_data(winner.run, spec.task, dataclasses.replace(task_of(spec).snapshot(), decoder=None))
     reference = evaluated(spec, read_safetensors(winner.folder.model.read_bytes()))
     network = Classifier(reference.network.backbone, reference.network.head)
-    example = reference.task.views.crops(reference.task.val.stored([0, 0]))[0]
+    example = reference.task.views.plain(reference.task.val.stored([0, 0]), torch.device("cpu"))[0].contiguous()
     data = packed(network, format_name, example)
     check = compare(reference, open_model(data, {"format": format_name, "backbone": winner.spec["backbone"]}))
     if check.other_class:

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from cotuning_tune.base.pixels import PLAIN, Decoding, open_image, upright
-from cotuning_tune.data import SPLITS, DataSet, FileDataSet, Images
+from cotuning_tune.data import SPLITS, DataSet, Examples, FileDataSet
 
 STORED_SIDE = 96
 
@@ -21,7 +21,7 @@ class DataSplit:
     names: Sequence[str]
     labels: Sequence[int]
     root: Path | None = None
-    images: Images | None = None
+    images: Examples | None = None
     decoding: Decoding = PLAIN
     groups: Sequence[str] | None = None
 
@@ -61,7 +61,7 @@ def read_split(data: DataSet, split: str) -> DataSplit | None:
     return (
         None
         if listing is None
-        else DataSplit(split, listing.names, listing.labels, images=listing.images, groups=listing.groups)
+        else DataSplit(split, listing.names, listing.labels, images=listing.examples, groups=listing.groups)
     )
 
 

@@ -30,10 +30,9 @@ class Preparation:
     batch_size: int = 64
 
     def batches(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
-        """Centre crops [B, 3, C, C] and labels [B] of a split, in order, on the device."""
-        for images, labels in self.task.plain_batches(split, self.batch_size):
-            images = images.to(self.device).contiguous(memory_format=torch.channels_last)
-            yield images, labels.to(self.device)
+        """The examples of a split as the network takes them, and the classes of their targets; in order."""
+        for stored, labels in self.task.stored_batches(split, self.batch_size):
+            yield self.task.views.plain(stored, self.device)[0], labels.to(self.device)
 
     def source_copy(self) -> tuple[Backbone, nn.Linear]:
         """The pre-trained network on the device, in evaluation mode."""
@@ -45,7 +44,7 @@ class Preparation:
     def source_logits(self, split: Split) -> Tensor:
         """Logits of the pre-trained network for a split, [N, S] on the CPU."""
         backbone, head = self.source_copy()
-        return torch.cat([head(backbone(images)[0]).cpu() for images, _ in self.batches(split)])
+        return torch.cat([head(backbone(view)[0]).cpu() for view, _ in self.batches(split)])
 
 
 class Draws:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cotuning_tune.base.cache import cached_arrays, content_key
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.data import Batch, Task
+from cotuning_tune.data import Batch, Split, Task
 from cotuning_tune.hyper import Range, at_least, hyper
 from cotuning_tune.methods._base import Method, Preparation
 from cotuning_tune.models import Outputs, Pretrained, TransferModel, source_class_names
@@ -41,6 +41,7 @@ class CoTuning(Method):
     uses_source_head = True
     reads_labels = True
     relationship_TS: Tensor
+    related_T: Tensor
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
@@ -64,6 +65,10 @@ class CoTuning(Method):
         super().__init__(config, model, task)
         shape = (task.num_classes, model.source_head.out_features)
         self.register_buffer("relationship_TS", torch.full(shape, 1.0 / shape[1]))
+        self.names = model.source_names or source_class_names(shape[1])
+        self.rows = task.source_rows
+        related = [row >= 0 for row in self.rows] if self.rows else []
+        self.register_buffer("related_T", torch.tensor(related), persistent=False)
 
     def check(self, source: Pretrained) -> None:
         """Refuses a head that was not trained with its backbone; warns where no temperature is known."""
@@ -82,32 +87,67 @@ class CoTuning(Method):
         options = {name: getattr(config, name) for name in ("approach", "calibrated", "source_marginal")}
 
         def compute() -> dict[str, np.ndarray]:
+            if self.rows is not None and config.approach == "direct":
+                return {"matrix_TS": self._of_types(preparation, temperature).numpy()}
+            (train_NS, labels_N), (val_MS, labels_M) = (self._logits(preparation, s) for s in (task.train, task.val))
+            count = 1 + max(self.rows) if self.rows else task.num_classes
             learned = learn_relationship(
-                preparation.source_logits(task.train),
-                task.train.labels_N,
-                preparation.source_logits(task.val),
-                task.val.labels_N,
-                num_classes=task.num_classes,
-                temperature=temperature,
-                **options,
+                train_NS, labels_N, val_MS, labels_M, num_classes=count, temperature=temperature, **options
             )
             return {"matrix_TS": learned.matrix_TS.numpy()}
 
         key = content_key(VERSION, task.fingerprint(), source.fingerprint, temperature, options)
         matrix_TS = torch.from_numpy(cached_arrays("relationship", key, compute)["matrix_TS"])
-        self.relationship_TS.copy_(matrix_TS)
+        self.relationship_TS.copy_(matrix_TS[[max(row, 0) for row in self.rows]] if self.rows else matrix_TS)
+
+    def _logits(self, preparation: Preparation, split: Split) -> tuple[Tensor, Tensor]:
+        """Source logits and rows of a split's targets; without those of classes that have no row."""
+        logits_NS, labels_N = preparation.source_logits(split), split.labels_N
+        if self.rows is None:
+            return logits_NS, labels_N
+        rows_N = torch.tensor(self.rows)[labels_N]
+        return logits_NS[rows_N >= 0], rows_N[rows_N >= 0]
+
+    @torch.no_grad()
+    def _of_types(self, preparation: Preparation, temperature: float) -> Tensor:
+        """Mean source probabilities of the training targets of each row, added up batch by batch: S may be a
+        vocabulary. A row without targets has the mean of all."""
+        rows_T = torch.tensor(self.rows, device=preparation.device)
+        backbone, head = preparation.source_copy()
+        sums_KS = torch.zeros(1 + int(rows_T.max()), head.out_features, dtype=torch.float64)
+        counts_K = torch.zeros(len(sums_KS), dtype=torch.float64)
+        for view, labels_M in preparation.batches(preparation.task.train):
+            rows_M = rows_T[labels_M]
+            features_MD, rows_M = backbone(view)[0][rows_M >= 0], rows_M[rows_M >= 0].cpu()
+            told_MS = torch.softmax(head(features_MD).double() / temperature, dim=1).cpu()
+            sums_KS.index_add_(0, rows_M, told_MS)
+            counts_K += torch.bincount(rows_M, minlength=len(counts_K))
+        mean_S = sums_KS.sum(0) / counts_K.sum()
+        return torch.where(counts_K[:, None] > 0, sums_KS / counts_K[:, None].clamp(min=1), mean_S).float()
 
     def terms(self, batch: Batch, outputs: Outputs, model: TransferModel) -> dict[str, Tensor]:
-        logits_BS = model.source_head(outputs.features)
-        loss = soft_cross_entropy(logits_BS, self.relationship_TS[batch.labels])
+        features_BD, labels_B = outputs.features, batch.labels
+        if self.rows is not None:  # entities alone; a batch may have none
+            related_B = self.related_T[labels_B]
+            features_BD, labels_B = features_BD[related_B], labels_B[related_B]
+            if not len(labels_B):
+                return {"co_tuning": 0.0 * outputs.features.sum()}
+        loss = soft_cross_entropy(model.source_head(features_BD), self.relationship_TS[labels_B])
         return {"co_tuning": self.config.weight * loss}
 
     def summary(self, task: Task) -> dict[str, Any]:
-        """The likeliest source classes of each target class."""
-        names = source_class_names(self.relationship_TS.shape[1])
-        found = self.relationship_TS.topk(min(SHOWN, len(names)), dim=1)
+        """The likeliest source classes of each target class, or type of entity."""
+        found = self.relationship_TS.topk(min(SHOWN, len(self.names)), dim=1)
+        targets = {row: name[2:] for row, name in zip(self.rows or (), task.class_names, strict=False) if row >= 0}
+        shown = [(name, (self.rows or ()).index(row)) for row, name in targets.items()]
         related = [
-            {"target": target, "source": [{"name": names[s], "probability": p} for s, p in zip(*row, strict=True)]}
-            for target, *row in zip(task.class_names, found.indices.tolist(), found.values.tolist(), strict=True)
+            {
+                "target": target,
+                "source": [
+                    {"name": self.names[s], "probability": p}
+                    for s, p in zip(found.indices[place].tolist(), found.values[place].tolist(), strict=True)
+                ],
+            }
+            for target, place in (shown or [(name, n) for n, name in enumerate(task.class_names)])
         ]
         return {"related": related}

@@ -12,8 +12,11 @@ from cotuning_tune.models._transfer_model import (
     family_of,
     has_batch_norm,
     licence_of,
+    located,
+    modality_of,
     names,
     pretrained,
+    words_of,
 )
 
 __all__ = [
@@ -27,7 +30,10 @@ __all__ = [
     "family_of",
     "has_batch_norm",
     "licence_of",
+    "located",
+    "modality_of",
     "names",
     "pretrained",
     "source_class_names",
+    "words_of",
 ]

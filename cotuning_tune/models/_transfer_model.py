@@ -11,7 +11,8 @@ import importlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, cast
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from torch.utils.hooks import RemovableHandle
 from cotuning_tune.base import discovery
 from cotuning_tune.base.cache import content_key
 from cotuning_tune.base.errors import UserError, unknown
+from cotuning_tune.data import Words
 from cotuning_tune.models._layers import layers as layers_of
 from cotuning_tune.models._taps import Tap
 
@@ -151,6 +153,7 @@ class Pretrained:
     ``is_random``: all weights were drawn at random, as the user asked for or because there are no others.
     ``loaded``: what was taken from the user's file, in numbers.
     ``sides``: pixels of the images as stored and as cut for these weights, where their owners say so.
+    ``class_names``: of the head, where they are known.
     """
 
     name: str
@@ -162,6 +165,7 @@ class Pretrained:
     note: str = ""
     sides: tuple[int, int] | None = None
     loaded: str = ""
+    class_names: tuple[str, ...] = ()
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -180,6 +184,7 @@ class TransferModel(nn.Module):
         super().__init__()
         self.backbone = copy.deepcopy(source.backbone)
         self.source_head = copy.deepcopy(source.source_head)
+        self.source_names = source.class_names
         self.head = nn.Linear(source.source_head.in_features, num_classes)
         self.dropout = nn.Dropout(0.0)
         with torch.no_grad():
@@ -229,7 +234,8 @@ class Family(Protocol):
     """What a file of this folder offers.
 
     One with too many names to list defines ``PREFIX``, which they all carry ("timm/"): it is asked only
-    for names that begin so. One that knows of licences defines ``licence(name, weights)``, see ``licence_of``.
+    for names that begin so, or by ``knows(name)`` where it cannot list them. One that knows of licences defines
+    ``licence(name, weights)``, see ``licence_of``; one of ``models/text`` its tokenizer, ``words(name, weights)``.
     """
 
     def names(self) -> list[str]: ...
@@ -237,15 +243,21 @@ class Family(Protocol):
     def build(self, name: str, weights: str) -> Pretrained: ...
 
 
-def families() -> list[str]:
-    """The files of ``models/images``."""
-    from cotuning_tune.models import images
+@functools.cache
+def _homes() -> dict[str, str]:
+    """By file of a family the package it stands in."""
+    from cotuning_tune.models import images, text
 
-    return discovery.module_names(images)
+    return {name: package.__name__ for package in (images, text) for name in discovery.module_names(package)}
+
+
+def families() -> list[str]:
+    """The files of ``models/images`` and ``models/text``."""
+    return sorted(_homes())
 
 
 def _family(name: str) -> Family:
-    return cast(Family, importlib.import_module(f"cotuning_tune.models.images.{name}"))
+    return cast(Family, importlib.import_module(f"{_homes()[name]}.{name}"))
 
 
 def _prefix(family: Family) -> str:
@@ -267,11 +279,33 @@ def family_of(name: str, key: str = "") -> Family:
     """The family that offers a backbone. Raises UserError (about ``key`` of an experiment file) where none does."""
     for family in map(_family, families()):
         prefix = _prefix(family)
-        if name.startswith(prefix) and name in family.names():
+        knows = getattr(family, "knows", None)
+        if name.startswith(prefix) and (knows(name) if knows else name in family.names()):
             return family
         if prefix and name.startswith(prefix):
             raise UserError(_no_such(name, family.names(), prefix), key)
     raise unknown("backbone", name, names(), key)
+
+
+def located(name: str, base: Path) -> str:
+    """A backbone's name with the path in it, if it has one that leads to something, made absolute from ``base``."""
+    prefix, slash, rest = name.partition("/")
+    if slash and not Path(rest).is_absolute() and hasattr(family_of(name), "knows") and (base / rest).exists():
+        return f"{prefix}/{(base / rest).resolve()}"
+    return name
+
+
+def modality_of(name: str) -> Literal["images", "text"]:
+    """What a backbone takes. Raises UserError for an unknown name."""
+    return "text" if hasattr(family_of(name), "words") else "images"
+
+
+def words_of(name: str, weights: str = "") -> Words:
+    """How a backbone takes texts: its tokenizer. Raises UserError for one that takes images."""
+    made = getattr(family_of(name), "words", None)
+    if made is None:
+        raise UserError(f"{name} takes images, no texts: texts need a backbone as hf/FOLDER")
+    return cast(Words, made(name, weights))
 
 
 def licence_of(name: str, weights: str = "") -> str:

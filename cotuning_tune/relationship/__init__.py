@@ -2,5 +2,6 @@
 
 from cotuning_tune.relationship._calibration import fit_temperature
 from cotuning_tune.relationship._learn import Relationship, learn_relationship
+from cotuning_tune.relationship._source_head import calibrated
 
-__all__ = ["Relationship", "fit_temperature", "learn_relationship"]
+__all__ = ["Relationship", "calibrated", "fit_temperature", "learn_relationship"]

@@ -282,6 +282,7 @@ def _rows(found: SettingModels, settings: int) -> list[list[str]]:
 def models_table(settings: list[SettingModels], search: int = 1, noun: str = "images") -> Table | None:
     """Every model on new images and as a configuration, against the baseline's; None without predictions."""
     metric = common(found.first.metric for found in settings)
+    article = "an" if noun[0] in "aei" else "a"
     first = "highest" if metric.greater_is_better else "lowest"
     families = max(1, sum(len(found.models) > 1 for found in settings))
     rows = [row for found in settings for row in _rows(found, families)]
@@ -289,9 +290,9 @@ def models_table(settings: list[SettingModels], search: int = 1, noun: str = "im
     left = sum(found.left_out for found in settings)
     note = (
         f"{'In percent, over' if metric.percent else 'Over'} a method's seeds; of models and configurations, not of"
-        f" methods. This model differs on {noun} like the test split's: a unit is one of them (Holm; p ({first}): Tukey's"
-        " range). This configuration differs when retrained: a unit is a seed (Dunnett). p is corrected for its"
-        f" setting{many}. Calibration error: {BINS} bins."
+        f" methods. This model differs on {noun} like the test split's: a unit is {article} {noun[:-1]} (Holm;"
+        f" p ({first}): Tukey's range). This configuration differs when retrained: a unit is a seed (Dunnett). p is"
+        f" corrected for its setting{many}. Calibration error: {BINS} bins."
     )
     note += f" Left out: {left} seeds without readable predictions of the same test split." if left else ""
     note += f" Of search {search}, whose model is the one to take." if search > 1 else ""

@@ -19,7 +19,7 @@ from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.snapshot import Snapshot
 from cotuning_tune.training import TrainingSpec
 from cotuning_tune.training.config import hardest
-from cotuning_tune.training.job import check_images, forget_tasks, source_of, task_of
+from cotuning_tune.training.job import check_backbone, forget_tasks, source_of, task_of
 
 ENTRY = 400  # what a file of tensors needs for each besides its values
 GENERATORS = 12_000  # bytes of the random generators' states
@@ -37,7 +37,7 @@ def check_studies(experiment: Experiment) -> dict[str, int]:
         train = experiment.train_of(study.backbone)
         if study.method == experiment.config.methods[0]:
             for place in experiment.places():
-                check_images(experiment.spec(study, place | hardest(train), 0))
+                check_backbone(experiment.spec(study, place | hardest(train), 0))
         for place in experiment.places(largest=True):
             spec = experiment.spec(study, place, 0)
             if study.task not in whole:  # the data set is the same at all rates and sizes

@@ -17,14 +17,14 @@ from cotuning_tune.base import seeding
 from cotuning_tune.base.cache import content_key
 from cotuning_tune.base.errors import Fenced, TrainingFailed, UserError, first_line
 from cotuning_tune.base.files import write_bytes
-from cotuning_tune.data import Task, TaskConfig, open_task
+from cotuning_tune.data import Task, TaskConfig, Words, data_set, open_task
 from cotuning_tune.hyper import build
 from cotuning_tune.methods import Preparation, method
-from cotuning_tune.models import Pretrained, TransferModel, pretrained
+from cotuning_tune.models import Pretrained, TransferModel, pretrained, words_of
+from cotuning_tune.relationship import calibrated
 from cotuning_tune.run.folder import TrialDir
 from cotuning_tune.run.records import present
 from cotuning_tune.scores import Metric, Score, evaluate, metric_of
-from cotuning_tune.training.calibration import calibrated
 from cotuning_tune.training.config import TrainConfig, TrainingSpec
 from cotuning_tune.training.optim import freeze_statistics
 from cotuning_tune.training.state import packed, read_state, unpacked, write_state
@@ -36,15 +36,17 @@ STATE = "state 4"
 
 
 @functools.lru_cache(maxsize=4)
-def _open_task(name: str, rate: float, task_config: str, options: str, data_format: str) -> Task:
+def _open_task(name: str, rate: float, task_config: str, options: str, data_format: str, words: Words | None) -> Task:
     config = build(TaskConfig, json.loads(task_config), "task")
-    return open_task(name, rate, config, json.loads(options), data_format or None)
+    return open_task(name, rate, config, json.loads(options), data_format or None, words)
 
 
 def task_of(spec: TrainingSpec) -> Task:
     """The task of a spec, read once per process."""
     texts = [json.dumps(part, sort_keys=True) for part in (spec.task_config, spec.data_options)]
-    return _open_task(spec.task, spec.rate, texts[0], texts[1], spec.format)
+    reads = data_set(spec.format or spec.task).modality == "text"
+    words = words_of(spec.backbone, spec.weights) if reads else None
+    return _open_task(spec.task, spec.rate, texts[0], texts[1], spec.format, words)
 
 
 def forget_tasks() -> None:
@@ -89,22 +91,21 @@ def source_of(spec: TrainingSpec) -> Pretrained:
     return _open_source(spec.backbone, spec.weights, spec.source_val, spec.source_val_images, config)
 
 
-def check_images(spec: TrainingSpec) -> None:
-    """UserError where the backbone cannot take images of the task's size, or train on its batches.
+def check_backbone(spec: TrainingSpec) -> None:
+    """UserError where the backbone cannot take examples of the task's size, or train on its batches.
 
-    Other sides than those that its weights were made for are logged.
+    Other sizes than those that its weights were made for are logged.
     """
     task, source = task_of(spec), source_of(spec)
-    sides = (task.config.resize, task.config.size)
-    if source.sides and source.sides != sides and not source.is_random:
-        wanted = "task.resize = {}, task.size = {}".format(*source.sides)
-        log.warning("%s: its weights were made for %s; here they are %d and %d", source.name, wanted, *sides)
-    images, _ = next(task.plain_batches(task.train, 1))
+    if source.sides and not source.is_random and (wanted := task.views.misfit(source.sides)):
+        log.warning("%s: %s", source.name, wanted)
+    one, _ = next(task.plain_batches(task.train, 1))
     try:
         with torch.no_grad():
-            copy.deepcopy(source.backbone).eval()(images)
-    except (RuntimeError, AssertionError, ValueError) as problem:
-        raise UserError(f"{source.name} cannot take images of task.size = {sides[1]}: {first_line(problem)}") from None
+            copy.deepcopy(source.backbone).eval()(one)
+    except (RuntimeError, AssertionError, ValueError, IndexError) as problem:
+        shape = f"{task.noun} of {task.views.shape}"
+        raise UserError(f"{source.name} cannot take {shape}: {first_line(problem)}") from None
     check_batch(spec, source, len(task.fit))
     if build(TrainConfig, spec.train, "train").compile:
         check_compiler(default_device())
@@ -120,33 +121,34 @@ def check_compiler(device: torch.device) -> None:
         raise UserError(said, "train.compile") from None
 
 
-def check_batch(spec: TrainingSpec, source: Pretrained, images: int) -> None:
-    """UserError where the backbone cannot train on the batches of a training split of ``images``, as it is told to.
+def check_batch(spec: TrainingSpec, source: Pretrained, examples: int) -> None:
+    """UserError where the backbone cannot train on the batches of a training split of so many, as it is told to.
 
-    BatchNorm needs two values a channel: one image gives a single one where its map has shrunk to 1 x 1. Two images
+    BatchNorm needs two values a channel: one example gives a single one where its map has shrunk to 1 x 1. Two
     stand for every larger batch.
     """
-    train, side = build(TrainConfig, spec.train, "train"), build(TaskConfig, spec.task_config, "task").size
+    train, kind = build(TrainConfig, spec.train, "train"), data_set(spec.format or spec.task)
+    views, noun = kind.views(build(TaskConfig, spec.task_config, "task")), kind.noun
     backbone = copy.deepcopy(source.backbone).train()
     if train.drop_path > 0:
         backbone.set_drop_path(train.drop_path)
     if train.batch_norm == "frozen":
         freeze_statistics(backbone)
-    count = min(train.smallest_part(images), 2)
+    count = min(train.smallest_part(examples), 2)
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            backbone(torch.zeros(count, 3, side, side, dtype=torch.uint8))
+            backbone(views.blank(count))
     except (RuntimeError, AssertionError, ValueError) as problem:
-        said = f"{source.name} cannot train on batches of {count} of task.size = {side} ({first_line(problem)})"
+        said = f"{source.name} cannot train on batches of {count} of {views.shape} ({first_line(problem)})"
         if count > 1:
-            raise UserError(said, "task.size") from None
+            raise UserError(said, views.shape.split(" ")[0]) from None
         cause, cure = f"train.batch_size = {train.batch_size}", "a train.batch_size of 2 or more"
-        if train.batch(images) > 1:
-            cause = f"batches of {train.batch(images)} in train.parts = {train.parts} have a part of one image"
+        if train.batch(examples) > 1:
+            cause = f"batches of {train.batch(examples)} in train.parts = {train.parts} have a part of one {noun[:-1]}"
             cure = "fewer parts or another train.batch_size"
-        if images == 1:
+        if examples == 1:
             split = f"the training split of {spec.task} at {100 * spec.rate:g} %"
-            cause, cure = f"{split} has one image, whatever train.batch_size is", "more images"
+            cause, cure = f"{split} has one {noun[:-1]}, whatever train.batch_size is", f"more {noun}"
         cures = f"{cure}, train.batch_norm = 'frozen', or a larger task.size"
         raise UserError(f"{said}: {cause}; give {cures}", "train.batch_size") from None
 

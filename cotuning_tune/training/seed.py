@@ -96,7 +96,7 @@ class SeedJob:
         title = f"{spec.task} at {100 * spec.rate:g} %, {spec.method}, seed {spec.seed}"
         task = trainer.task
         found = trainer.judge(task.val)
-        judged = Judged(title, task.val, task.class_names, found.predicted_N, found.probability_N)
+        judged = Judged(title, task.val, task.class_names, found.predicted_N, found.probability_N, task.noun)
         return dict(zip(PICTURES, (draw_confusion(judged), draw_mistakes(judged)), strict=True))
 
     def _test(self) -> Tested:

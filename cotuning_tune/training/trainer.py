@@ -78,6 +78,7 @@ class Trainer:
         self.class_weights_T = None if weights_T is None else weights_T.to(self.device)
         self.batch, self.batches = config.batch(len(task.fit)), config.batches(len(task.fit))
         self.steps = config.steps(self.batches)
+        self.sizes = task.fit.sizes()
         self.interval = config.interval or self.batches
         self.seed, self.epoch, self.step = seed, 0, 0
         kind, precision = self.device.type, config.precision
@@ -95,7 +96,7 @@ class Trainer:
         """Examples of these places of the training split, augmented as this step does, and labels, on the device."""
         return self.task.views.batch(
             self._gather(chosen) if stored is None else stored,
-            self.task.fit.labels_N[chosen],
+            self.task.fit.labels(chosen),
             chosen,
             self.config.augmentation,
             count=self.method.views,
@@ -195,17 +196,18 @@ class Trainer:
         if not self.method.trains:
             self.step, self.epoch = last, self.epoch + 1
             return {"lr": 0.0}
-        batches = places(self.seed, len(self.task.fit), self.batch, self.step, last)
+        batches = places(self.seed, len(self.task.fit), self.batch, self.step, last, self.sizes)
         for chosen, stored in ahead(self._gather, batches):
             if self.method.still(self.step / self.steps) != self.still:
                 self._train_mode()
             multiple = optim.factor(self.config.schedule, self.step, self.steps, self.config.warmup)
             optim.set_learning_rate(self.optimiser, multiple)
-            terms, right = self.train_step(self.load_batch(chosen, stored))
-            self.step, count = self.step + 1, count + len(chosen)
+            batch = self.load_batch(chosen, stored)
+            terms, right = self.train_step(batch)
+            self.step, count = self.step + 1, count + len(batch.labels)
             correct += right
             for name, term in terms.items():
-                sums[name] = sums.get(name, 0) + term.double() * len(chosen)
+                sums[name] = sums.get(name, 0) + term.double() * len(batch.labels)
         self.epoch += 1
         means = {name: value.item() / count for name, value in sums.items()}
         self._check_finite(means)

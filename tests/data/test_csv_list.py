@@ -74,7 +74,7 @@ def test_paths(tmp_path: Path, write_image: Write) -> None:
     text = f"path,label,split\n./a.png,x,train\n{tmp_path}/in/c.png,y,train\nno/../a2.png,y,test\n"
     listing = make(tmp_path / "in" / "l.csv", text).train()
     assert listing.names == ["a.png", "c.png"]
-    assert listing.images.take([0, 1]).shape == (2, 3, 8, 8)
+    assert listing.examples.take([0, 1]).shape == (2, 3, 8, 8)
     text = f"path,label,split\nin/a.png,x,train\n{tmp_path}/b.png,y,train\nb2.png,y,test\n"
     listing = make(tmp_path / "in" / "l.csv", text, root=str(tmp_path)).train()
     assert listing.names == ["in/a.png", "b.png"]

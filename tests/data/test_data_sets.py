@@ -31,7 +31,7 @@ def make(kind: str, size: int = 8, **options: object) -> DataSet:
 
 
 def pixels_of(listing: data.Listing) -> torch.Tensor:
-    return listing.images.take(range(len(listing.names)))
+    return listing.examples.take(range(len(listing.names)))
 
 
 @pytest.fixture
@@ -201,7 +201,7 @@ def test_colour_modes(image_folder: Folder, write_image: Folder, mode: str) -> N
     listing = make("image_folder", root=str(root)).train()
     with Image.open(path) as image:
         expected = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-    found = listing.images.take([listing.names.index("train/a/x.png")])[0]
+    found = listing.examples.take([listing.names.index("train/a/x.png")])[0]
     np.testing.assert_array_equal(found.numpy(), expected)
     grey = (found[0] == found[1]).all()
     assert bool(grey) == (mode in ("1", "L", "LA"))
@@ -213,7 +213,7 @@ def test_sixteen_bits(image_folder: Folder) -> None:
     shades = np.linspace(0, 65535, 64).reshape(8, 8)
     Image.fromarray(shades.astype(np.uint16)).save(root / "train" / "a" / "x.png")
     listing = make("image_folder", root=str(root)).train()
-    found = listing.images.take([listing.names.index("train/a/x.png")])[0, 0]
+    found = listing.examples.take([listing.names.index("train/a/x.png")])[0, 0]
     assert (found.double() - torch.from_numpy(shades / 257)).abs().max() < 2
 
 
@@ -224,7 +224,7 @@ def test_aspect_is_lost(image_folder: Folder, write_image: Folder) -> None:
     wide[:, 20:] = 255
     Image.fromarray(wide).save(root / "train" / "a" / "x.png")
     listing = make("image_folder", root=str(root)).train()
-    found = listing.images.take([listing.names.index("train/a/x.png")])[0].float()
+    found = listing.examples.take([listing.names.index("train/a/x.png")])[0].float()
     assert found[:, :, :3].max() == 0
     assert found[:, :, 5:].min() == 255
 

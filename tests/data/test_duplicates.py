@@ -145,7 +145,7 @@ def test_equal_bytes_are_never_drawn_apart(data: st.DataObject) -> None:
     labels = data.draw(st.lists(st.integers(0, 2), min_size=len(values), max_size=len(values)))
     rate, seed = data.draw(st.sampled_from([0.5, 1.0])), data.draw(st.integers(0, 3))
     listing = Listing([f"i{n}" for n in range(len(values))], labels, pixels(values))
-    groups = grouped(listing.names, listing.images.digests())
+    groups = grouped(listing.names, listing.examples.digests())
     kept = sample(listing, rate, 0)
     train, held = hold_out(listing, kept, 0.3, seed, groups)
     assert sorted(train + held) == kept
@@ -160,7 +160,7 @@ def test_without_duplicates_nothing_changes(counts: list[int], seed: int) -> Non
     labels = [label for label, count in enumerate(counts) for _ in range(count)]
     names = [f"n{n}" for n in range(len(labels))]
     listing = Listing(names, labels, pixels(list(range(len(labels)))))
-    assert grouped(names, listing.images.digests(), [""] * len(names)) is None
+    assert grouped(names, listing.examples.digests(), [""] * len(names)) is None
     singles = list(range(len(labels)))
     assert hold_out(listing, singles, 0.2, seed) == hold_out(listing, singles, 0.2, seed, singles)
 

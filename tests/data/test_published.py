@@ -143,7 +143,7 @@ def pixels_and_labels(found: DataSet, splits: tuple[str, ...]) -> Iterator[tuple
                     yield image.convert("RGB").tobytes(), label
         else:
             listing = getattr(found, split)()
-            images_N33S = listing.images.take(range(len(listing.names))).permute(0, 2, 3, 1).numpy()
+            images_N33S = listing.examples.take(range(len(listing.names))).permute(0, 2, 3, 1).numpy()
             yield from zip((image.tobytes() for image in images_N33S), listing.labels, strict=True)
 
 
@@ -200,7 +200,7 @@ def test_aircraft_without_banner(tmp_path: Path) -> None:
     options = MINIATURES["fgvc_aircraft"](tmp_path, 0)
     kept, cut = (make("fgvc_aircraft", options | {"crop_banner": crop}, 30).test() for crop in (False, True))
     assert kept.names == cut.names
-    (shown, left) = (listing.images.take(range(len(listing.names))).numpy() for listing in (kept, cut))
+    (shown, left) = (listing.examples.take(range(len(listing.names))).numpy() for listing in (kept, cut))
     assert shown[:, :, -5:].min() > 240
     expected = np.asarray(COLOURS)[cut.labels][:, :, None, None]
     assert np.abs(left - expected).max() < 40  # JPEG smears the edge of the strip a little

@@ -19,8 +19,8 @@ from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import leaves
 from cotuning_tune.base.pixels import decoded
 from cotuning_tune.data import DecodedImages, ImageFiles, open_task
-from cotuning_tune.data._files import Files
 from cotuning_tune.data.images import fgvc_aircraft
+from cotuning_tune.data.images._files import Files
 from cotuning_tune.inspection.build_coco70 import BuildOptions, read_candidates
 from cotuning_tune.inspection.verify import check_file
 from cotuning_tune.models.images._weights import load_network, read_checkpoint

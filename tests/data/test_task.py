@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.data import ArrayImages, DataSet, Listing, Task, TaskConfig, open_task
-from cotuning_tune.data._images import PooledImages
 from cotuning_tune.data._task import hold_out, sample
+from cotuning_tune.data.images._images import PooledImages
 
 # Published training images at 15, 30, 50 and 100 %, and images a class: (count of classes, images).
 PUBLISHED = {
@@ -276,7 +276,7 @@ def test_fingerprint(changed: dict[str, object]) -> None:
 def named(counts: Sequence[int], prefix: str) -> Listing:
     """A listing whose names begin with a prefix."""
     found = listing(counts)
-    return Listing([f"{prefix} {name}" for name in found.names], found.labels, found.images)
+    return Listing([f"{prefix} {name}" for name in found.names], found.labels, found.examples)
 
 
 def published_task(rate: float = 1.0, val: Sequence[int] = (3, 4), **config: object) -> Task:

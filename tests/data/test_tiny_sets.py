@@ -190,7 +190,7 @@ def test_sets_of_your_own_make() -> None:
             return self._draw(3)
 
         def train(self) -> Listing:
-            return Listing([], [], ArrayImages(self._draw(1).images.pixels_N3SS[:0]))  # type: ignore[attr-defined]
+            return Listing([], [], ArrayImages(self._draw(1).examples.pixels_N3SS[:0]))  # type: ignore[attr-defined]
 
     with pytest.raises(UserError, match=r"^mine: there is no training image$"):
         Task("mine", Nothing(Synthetic.Config(), 8), 1.0, TaskConfig(size=8, resize=8))

@@ -7,7 +7,7 @@ from torch import Tensor
 from torchvision.transforms import RandomResizedCrop, TenCrop
 from torchvision.transforms.v2 import functional as F
 
-from cotuning_tune.data._transforms import (
+from cotuning_tune.data.images._transforms import (
     ASPECT,
     Cuts,
     augment,

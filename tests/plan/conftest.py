@@ -12,7 +12,7 @@ ABSENT = '''"""A data set that nobody has."""
 
 from dataclasses import dataclass
 
-from cotuning_tune.data._files import FileDataSet
+from cotuning_tune.data.images._files import FileDataSet
 from cotuning_tune.base.errors import UserError
 
 

@@ -13,7 +13,7 @@ from cotuning_tune import cli
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.data import TaskConfig
 from cotuning_tune.models import Pretrained, pretrained
-from cotuning_tune.training.calibration import calibrated
+from cotuning_tune.relationship import calibrated
 
 SIZES = TaskConfig(size=8, resize=8)
 CPU = torch.device("cpu")

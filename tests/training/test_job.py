@@ -391,10 +391,10 @@ def test_the_cache_changes_no_result(name, monkeypatch, tmp_path):
 
 def test_sides_other_than_the_weights_own_are_said(monkeypatch: pytest.MonkeyPatch, caplog) -> None:
     """Images of other sides than the weights were made for are allowed, and the log names both."""
-    job.check_images(spec_of())
+    job.check_backbone(spec_of())
     assert caplog.messages == []
     source = replace(pretrained("tiny_cnn"), sides=(40, 32), is_random=False)
     monkeypatch.setattr(job, "source_of", lambda spec: source)
-    job.check_images(spec_of())
+    job.check_backbone(spec_of())
     expected = "tiny_cnn: its weights were made for task.resize = 40, task.size = 32; here they are 36 and 32"
     assert caplog.messages == [expected]

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.data._mixing import GREY, Mix, augment, draw_mix
+from cotuning_tune.data.images._mixing import GREY, Mix, augment, draw_mix
 from cotuning_tune.training import OptimConfig, TrainConfig
 from cotuning_tune.training.job import make_trainer
 from cotuning_tune.training.optim import class_weights, factor

@@ -17,6 +17,7 @@ from torchvision.transforms.v2 import functional as F
 from cotuning_tune.base.cache import content_key
 from cotuning_tune.base.errors import UserError, first_line
 from cotuning_tune.data._task import DataSet, Listing
+from cotuning_tune.data.images._images import SomeImages
 from cotuning_tune.data.images._published import unlike
 from cotuning_tune.data.images._torchvision import FetchedConfig, download_root, fetch
 
@@ -34,7 +35,7 @@ class ArrayUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it asks for {module}.{name}")
 
 
-class EnlargedImages:
+class EnlargedImages(SomeImages):
     """Small images, ``pixels_N3ss`` uint8, resized to S x S when they are taken: nothing large is kept."""
 
     def __init__(self, pixels_N3ss: np.ndarray, size: int) -> None:

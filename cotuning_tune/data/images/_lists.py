@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cotuning_tune.base.errors import UserError, first_three
-from cotuning_tune.data._files import SPLITS, FileDataSet, Files
 from cotuning_tune.data._splitting import grouped, hold_out
 from cotuning_tune.data._task import Listing
+from cotuning_tune.data.images._files import SPLITS, FileDataSet, Files
 from cotuning_tune.hyper import hyper
 
 NAMES = {

@@ -7,10 +7,10 @@ from pathlib import Path
 from torch import Tensor
 
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.data import _transforms
-from cotuning_tune.data._decoding import ImageFiles
-from cotuning_tune.data._files import Files
-from cotuning_tune.data._images import EachTimeImages
+from cotuning_tune.data.images import _transforms
+from cotuning_tune.data.images._decoding import ImageFiles
+from cotuning_tune.data.images._files import Files
+from cotuning_tune.data.images._images import EachTimeImages
 from cotuning_tune.data.images.image_folder import ImageFolder
 
 

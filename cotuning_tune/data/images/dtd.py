@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from cotuning_tune.data._files import SPLITS
+from cotuning_tune.data.images._files import SPLITS
 from cotuning_tune.data.images._published import Rows
 from cotuning_tune.data.images._torchvision import Fetched, FetchedConfig
 from cotuning_tune.hyper import hyper

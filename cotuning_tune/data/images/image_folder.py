@@ -16,7 +16,7 @@ from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.pixels import ENDINGS
 from cotuning_tune.base.unpack import LINK, unpack_zip
 from cotuning_tune.base.walk import Walk, beside, is_debris, sub_folders, together, told, walk
-from cotuning_tune.data._files import SPLITS, FileDataSet, Files
+from cotuning_tune.data.images._files import SPLITS, FileDataSet, Files
 from cotuning_tune.data.images._lists import NAMES, SPLIT_OF, own_split
 from cotuning_tune.hyper import hyper
 

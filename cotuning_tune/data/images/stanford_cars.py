@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from types import MappingProxyType
 
-from cotuning_tune.data._files import SPLITS
+from cotuning_tune.data.images._files import SPLITS
 from cotuning_tune.data.images._published import Published, Rows
 from cotuning_tune.data.images.image_folder import ImageFolder
 

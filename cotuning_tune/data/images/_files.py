@@ -9,10 +9,10 @@ from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import leaves
 from cotuning_tune.base.pixels import decoder
 from cotuning_tune.base.walk import told
-from cotuning_tune.data._decoding import ImageFiles
 from cotuning_tune.data._duplicates import Contents
-from cotuning_tune.data._images import DecodedImages, EachTimeImages
 from cotuning_tune.data._task import DataSet, Listing
+from cotuning_tune.data.images._decoding import ImageFiles
+from cotuning_tune.data.images._images import DecodedImages, EachTimeImages
 
 SPLITS = ("train", "val", "test")
 
@@ -83,8 +83,8 @@ class FileDataSet(DataSet):
             raise UserError(f"{type(self).__name__} has no test image")
         for found in filter(None, map(self.files, SPLITS)):
             listing = self._read(found)  # decodes them all where they are decoded once
-            if isinstance(listing.images, EachTimeImages):
-                listing.images.check()
+            if isinstance(listing.examples, EachTimeImages):
+                listing.examples.check()
 
     def not_taken(self) -> list[str]:
         found: dict[str, dict[str, None]] = {}

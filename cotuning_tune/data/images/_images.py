@@ -5,7 +5,6 @@ Shapes: N images, B of a batch, S the stored side in pixels. Values are uint8, c
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,29 +12,25 @@ from torch import Tensor
 
 from cotuning_tune.base.cache import content_key
 from cotuning_tune.base.errors import first_three
-from cotuning_tune.data._decoding import CHANGED, ImageFiles, decoded_file, refuse_broken
+from cotuning_tune.data._examples import Examples
+from cotuning_tune.data.images._decoding import CHANGED, ImageFiles, decoded_file, refuse_broken
 from cotuning_tune.run.snapshot import DataChanged
 
 
-class Images(Protocol):
-    """N images of one size."""
+class SomeImages:
+    """Images of one size, ``Examples`` with one class each; ``take`` gives uint8 [B, 3, S, S]."""
 
-    def __len__(self) -> int: ...
+    def targets(self, labels: Sequence[int], positions: Sequence[int]) -> tuple[Tensor, np.ndarray | None]:
+        return torch.tensor([labels[p] for p in positions], dtype=torch.int64), None
 
-    def take(self, positions: Sequence[int]) -> Tensor:
-        """The images at these positions, uint8 [B, 3, S, S], a copy."""
-        ...
+    def sizes(self, positions: Sequence[int]) -> None:
+        """All are alike."""
 
-    def fingerprint(self) -> str:
-        """A key of the content: other images have another one."""
-        ...
-
-    def digests(self) -> list[str]:
-        """A key of the content of each image; of a file, of its bytes."""
-        ...
+    def pooled(self: Examples, other: Examples) -> "PooledImages":
+        return PooledImages(self, other)
 
 
-class ArrayImages:
+class ArrayImages(SomeImages):
     """Images in memory: ``pixels_N3SS`` uint8."""
 
     def __init__(self, pixels_N3SS: np.ndarray) -> None:
@@ -77,7 +72,7 @@ class DecodedImages(ArrayImages):
         return self._files.digests
 
 
-class EachTimeImages:
+class EachTimeImages(SomeImages):
     """Image files decoded whenever they are asked for, by as many threads as torch has; no pixel is stored.
 
     Pixels and fingerprint are those of ``DecodedImages``. ``take`` raises UserError for a broken file, DataChanged for
@@ -121,10 +116,10 @@ class EachTimeImages:
         return self._files.digests
 
 
-class PooledImages:
+class PooledImages(SomeImages):
     """The images of two collections of one size, one after the other."""
 
-    def __init__(self, one: Images, other: Images) -> None:
+    def __init__(self, one: Examples, other: Examples) -> None:
         self._one, self._other = one, other
 
     def __len__(self) -> int:

@@ -16,7 +16,7 @@ from cotuning_tune.base.errors import UserError
 from cotuning_tune.data import TaskConfig
 from cotuning_tune.data.images import decoded_batches, source_files
 from cotuning_tune.models import Pretrained
-from cotuning_tune.relationship import fit_temperature
+from cotuning_tune.relationship._calibration import fit_temperature
 
 VERSION = "temperature 1"
 INFORMED = 0.99  # of the loss of chance: a head that calibrates no further knows nothing of the images

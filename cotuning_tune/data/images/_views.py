@@ -10,20 +10,35 @@ import torch
 from torch import Tensor
 
 from cotuning_tune.base import seeding
-from cotuning_tune.data import _mixing, _transforms
 from cotuning_tune.data._batch import Batch
+from cotuning_tune.data.images import _mixing, _transforms
 
 
 @dataclass(frozen=True)
-class Views:
-    """By a task's rules: ``size`` in pixels, ``min_scale`` the least share of the area that a random crop keeps.
+class ImageViews:
+    """By a task's rules: ``size`` in pixels, ``resize`` of what is stored, ``min_scale`` the least share of the area
+    that a random crop keeps.
 
     ``flip``: half of the training images are mirrored.
     """
 
     size: int
+    resize: int
     min_scale: float
     flip: bool
+
+    @property
+    def shape(self) -> str:
+        return f"task.size = {self.size}"
+
+    def blank(self, count: int) -> Tensor:
+        return torch.zeros(count, 3, self.size, self.size, dtype=torch.uint8)
+
+    def misfit(self, made_for: tuple[int, int]) -> str:
+        if made_for == (self.resize, self.size):
+            return ""
+        wanted = "task.resize = {}, task.size = {}".format(*made_for)
+        return f"its weights were made for {wanted}; here they are {self.resize} and {self.size}"
 
     def augmented(self, stored_B3SS: Tensor, generator: torch.Generator) -> Tensor:
         """Random crops of stored images, uint8 [B, 3, C, C], cut on the device where they are."""

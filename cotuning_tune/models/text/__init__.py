@@ -1,0 +1,1 @@
+"""Backbones that read texts: one file a family, found by its name."""
