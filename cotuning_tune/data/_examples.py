@@ -72,6 +72,11 @@ class Views(Protocol):
     """What the network sees of stored examples, in training and in evaluation."""
 
     @property
+    def cropped(self) -> bool:
+        """Whether ``kind`` of ``plain`` makes a difference."""
+        ...
+
+    @property
     def shape(self) -> str:
         """The key that says how large an example is, with its value."""
         ...

@@ -13,7 +13,7 @@ import numpy as np
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import place, read_json
-from cotuning_tune.export import FORMATS
+from cotuning_tune.export import EVERY
 
 VERSION = 1
 Classify = Callable[[np.ndarray], np.ndarray]
@@ -41,14 +41,14 @@ class Bundle:
         return self.path / "README.md"
 
     def model(self, format_name: str) -> Path:
-        return self.path / FORMATS[format_name]
+        return self.path / EVERY[format_name]
 
     def read(self) -> dict[str, Any]:
         """What ``model.json`` says. Raises UserError where there is none that this version reads."""
         if not self.description.is_file():
             raise UserError(f"no exported model in {self.path}: {self.description.name} is missing there")
         found = read_json(self.description)
-        if not isinstance(found, dict) or found.get("version") != VERSION or found.get("format") not in FORMATS:
+        if not isinstance(found, dict) or found.get("version") != VERSION or found.get("format") not in EVERY:
             raise UserError(f"{self.description} is of no exported model that this version of cotuning-tune reads")
         return found
 

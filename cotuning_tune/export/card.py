@@ -27,8 +27,8 @@ BESIDE = {
 class Facts:
     """What the run's files do not tell: sizes of the splits, whether images are files, the licence ("": unknown)."""
 
-    training_images: int
-    validation_images: int
+    training: int
+    validation: int
     from_files: bool
     licence: str
     checked: str
@@ -58,8 +58,10 @@ def _what(winner: Winner, d: Mapping[str, Any]) -> str:
     weights = winner.spec["weights"]
     begun = f"from the weights {PurePath(weights).name}" if weights else "from its published weights"
     begun = "from random weights" if _begins_random(winner) else begun
+    noun = winner.study.examples
+    what = "A tagger of words with" if noun == "sentences" else f"A classifier of {noun} into"
     return (
-        f"A classifier of images into {len(d['classes'])} classes: {d['backbone']}, {begun}, trained with"
+        f"{what} {len(d['classes'])} classes: {d['backbone']}, {begun}, trained with"
         f" `{d['method']}`, as {d['format']} (`{d['file']}`, float32). It is the target network alone:"
         f" the backbone and the head of these classes. Configuration `{d['config']}`, study `{d['study']}`."
     )
@@ -71,8 +73,11 @@ def _begins_random(winner: Winner) -> bool:
 
 
 def _use(d: Mapping[str, Any]) -> str:
-    p, names = d["preprocessing"], ", ".join(f"`{name}`" for name in d["classes"][:CLASSES_SHOWN])
+    names = ", ".join(f"`{name}`" for name in d["classes"][:CLASSES_SHOWN])
     more = " ... (all in `model.json`)" if len(d["classes"]) > CLASSES_SHOWN else ""
+    if "preprocessing" not in d:
+        return _use_of_texts(d, names + more)
+    p = d["preprocessing"]
     return (
         "```\ncotuning-tune predict FOLDER_OF_THIS_FILE FOLDER_OF_IMAGES --out classes.csv\n```\n\n"
         f"Input `images`: uint8 {_shape(d['input'])}, RGB. Output `logits`: float32 {_shape(d['output'])}; their"
@@ -80,6 +85,18 @@ def _use(d: Mapping[str, Any]) -> str:
         f" {p['resize']} pixels (bilinear, aspect lost), and its middle {p['crop']} x {p['crop']} is cut out. The"
         f" model subtracts {_listed(p['mean'])} and divides by {_listed(p['std'])} itself.\n\n"
         f"Classes, in order: {names}{more}"
+    )
+
+
+def _use_of_texts(d: Mapping[str, Any], names: str) -> str:
+    given = (
+        "the class of a text is that of its first token" if d["whole"] else "a word's tag is that of its first token"
+    )
+    return (
+        "```\ncotuning-tune predict FOLDER_OF_THIS_FILE FILE_OF_SENTENCES\n```\n\n"
+        "or `transformers.AutoModelForTokenClassification.from_pretrained(FOLDER_OF_THIS_FILE)`, and"
+        f' `pipeline("ner", ...)`: {given}. Longer sentences than {d["max_length"]} tokens are split.\n\n'
+        f"Classes, in order: {names}"
     )
 
 
@@ -92,10 +109,11 @@ def _listed(values: list[float]) -> str:
 
 
 def _data(winner: Winner, d: Mapping[str, Any], facts: Facts) -> str:
+    noun = winner.study.examples
     return (
         f"Data set `{d['data_format'] or d['task']}` (task `{d['task']}`), {100 * d['rate']:g} % of its labels:"
-        f" {facts.training_images} training images, {facts.validation_images} validation images, and"
-        f" {winner.result['test_count']} test images."
+        f" {facts.training} training {noun}, {facts.validation} validation {noun}, and {winner.result['test_count']}"
+        f" test {noun}."
     )
 
 
@@ -123,17 +141,18 @@ def _tested(winner: Winner) -> str:
     rows.append(["mean ± sample std", *means, *["" for _ in beside], ""])
     header = ["seed", f"validation {metric.label}", f"test {metric.label}"]
     header += [f"test {BESIDE[name]}" for name in beside] + [f"test {winner.study.examples}"]
-    crops = {"ten": " Tested on ten crops.", "centre": " Tested on the centre crop."}.get(
+    crops = {"ten": "; tested on ten crops", "centre": "; tested on the centre crop"}.get(
         winner.result["test_crops"], ""
     )
-    told = f"{metric.long[:1].upper()}{metric.long[1:]}.{crops} {_flattery(winner)}"
+    told = f"{metric.long[:1].upper()}{metric.long[1:]}{crops}. {_flattery(winner)}"
     return f"{Table('seeds', 'Test', header, rows).markdown()}\n\n{told}"
 
 
 def _flattery(winner: Winner) -> str:
     """What the validation score is worth."""
     if winner.spec["task_config"].get("train_on") == "trainval":
-        return "It was trained on every label: the validation images are among its training images."
+        noun = winner.study.examples
+        return f"It was trained on every label: the validation {noun} are among its training {noun}."
     chose = "the configuration and the epoch of each seed" if winner.spec["train"].get("epoch") == "best" else ""
     return f"The validation score chose {chose or 'the configuration'}, so it is too high a guess."
 
@@ -166,7 +185,7 @@ def _licences(winner: Winner, facts: Facts) -> str:
     else:
         named = facts.licence or "not known to this program; ask their owners"
         weights = f"Licence of the pre-trained weights of {spec['backbone']} that it was trained from: {named}."
-    return f"{weights} What the training images allow is up to their owners: look at the terms of the data set."
+    return f"{weights} What the training data allow is up to their owners: look at the terms of the data set."
 
 
 def warnings(winner: Winner, description: Mapping[str, Any], facts: Facts) -> list[str]:
@@ -184,10 +203,10 @@ def warnings(winner: Winner, description: Mapping[str, Any], facts: Facts) -> li
     return [
         *found,
         f"Checked at export: {facts.checked}.",
-        "It always answers with one of its classes, also for an image of none of them; how far its probabilities can"
+        "It always answers with one of its classes, also where none of them is right; how far its probabilities can"
         " be trusted was not measured.",
-        f"It was tested on the test split of `{description['task']}` alone: not on images of other sources, other"
-        " cameras or later times, not on damaged or altered images, and not for groups of people or things apart.",
+        f"It was tested on the test split of `{description['task']}` alone: not on {winner.study.examples} of other"
+        " sources or later times, not on damaged or altered ones, and not for groups of people or things apart.",
     ]
 
 

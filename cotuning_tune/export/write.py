@@ -7,7 +7,7 @@ Shapes: N images, B of a batch, S the stored side, C the side the network sees, 
 
 import dataclasses
 import platform
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from cotuning_tune.base.files import read_json, write_bytes, write_json
 from cotuning_tune.base.pixels import centre_crop
 from cotuning_tune.base.versions import installed
 from cotuning_tune.data import FileDataSet, Task, data_set
-from cotuning_tune.export import FORMATS
+from cotuning_tune.export import EVERY
 from cotuning_tune.export.bundle import VERSION, Bundle, Classify, digest
 from cotuning_tune.export.card import Facts, card
 from cotuning_tune.export.chosen import Winner
@@ -40,28 +40,32 @@ PACKAGES = ("torch", "torchvision", "numpy", "pillow", "onnx", "onnxscript", "on
 
 @dataclass(frozen=True)
 class Check:
-    """How far the written model is from the evaluated one, on ``images`` validation images: in logits, in classes."""
+    """How far the written model is from the evaluated one, on so many validation examples: in logits, in classes."""
 
     images: int
     largest_difference: float
     other_class: int
+    noun: str = "images"
 
     @property
     def line(self) -> str:
         return (
-            f"read back and compared on {self.images} validation images: the class is the retrained model's for each,"
-            f" logits differ by {self.largest_difference:.2g} at most"
+            f"read back and compared on {self.images} validation {self.noun}: the class is the retrained model's for"
+            f" each, logits differ by {self.largest_difference:.2g} at most"
         )
 
 
-def check_folder(bundle: Bundle, winner: Winner, format_name: str) -> None:
-    """UserError unless the folder is new, empty, or an earlier export of the same model in the same format."""
+def check_folder(bundle: Bundle, winner: Winner, format_name: str, more: Collection[str] = ()) -> None:
+    """UserError unless the folder is new, empty, or an earlier export of the same model in the same format.
+
+    ``more``: files that the format has besides.
+    """
     if bundle.path.exists() and not bundle.path.is_dir():
         raise UserError(f"{bundle.path} is a file: name a new folder with --out")
     inside = sorted(item.name for item in bundle.path.iterdir()) if bundle.path.exists() else []
     if not inside:
         return
-    own = {FORMATS[format_name], bundle.description.name, bundle.card.name}
+    own = {EVERY[format_name], bundle.description.name, bundle.card.name, *more}
     strange = [name for name in inside if name not in own or bundle.description.name not in inside]
     if strange:
         raise UserError(f"{bundle.path} holds other things ({strange[0]}): name a new folder with --out")
@@ -118,7 +122,7 @@ def _description(winner: Winner, reference: Trainer, format_name: str, data: byt
     return {
         "version": VERSION,
         "format": format_name,
-        "file": FORMATS[format_name],
+        "file": EVERY[format_name],
         "sha256": digest(data),
         **{"run": winner.run.name, "study": winner.study.name, "seed": winner.seed, "config": winner.result["config"]},
         **{key: spec[key] for key in ("task", "rate", "method", "backbone")},
@@ -181,8 +185,8 @@ def _facts(winner: Winner, reference: Trainer, check: Check) -> Facts:
     """What the model card tells that the run's files do not."""
     task, spec = reference.task, winner.spec
     return Facts(
-        training_images=len(task.fit),
-        validation_images=len(task.val),
+        training=len(task.fit),
+        validation=len(task.val),
         from_files=issubclass(data_set(spec["format"] or spec["task"]), FileDataSet),
         licence=models.licence_of(spec["backbone"], spec["weights"]),
         checked=check.line,

@@ -45,7 +45,9 @@ class NearestNeighbours(Method):
     def __init__(self, config: Any, model: TransferModel, task: Task) -> None:
         super().__init__(config, model, task)
         width, device = model.source_head.in_features, model.source_head.weight.device
-        self.head = NeighbourHead(len(task.fit), width, task.num_classes, config.k, config.temperature).to(device)
+        self.head = NeighbourHead(len(task.fit.labels_N), width, task.num_classes, config.k, config.temperature).to(
+            device
+        )
         model.add_module("head", self.head)
 
     def setup(self, preparation: Preparation) -> None:

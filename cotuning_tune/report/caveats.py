@@ -67,8 +67,11 @@ def data_remarks(record: DataRecord) -> list[str]:
 
 
 def direct_remarks(studies: list[StudyResult]) -> list[str]:
-    """A remark where co-tuning learned its relationship by the direct approach: in trials, or in what was chosen."""
-    studies = [study for study in studies if CO_TUNING in _kind(study).split(JOINT)]
+    """A remark where co-tuning learned its relationship by the direct approach: in trials, or in what was chosen.
+
+    Of tagged sentences it reads the training split alone.
+    """
+    studies = [s for s in studies if CO_TUNING in _kind(s).split(JOINT) and s.examples != "sentences"]
     tried = {value for study in studies for trial in study.trials for value in _approaches(trial["values"])}
     mine = [_approaches(study.selection["spec"]["method_config"]) for study in studies if study.selection]
     if not any(DIRECT in found for found in (tried, *mine)):

@@ -56,7 +56,8 @@ def _searched(run: RunDir, studies: list[str], trials_each: int) -> Standing:
 def with_seeds(standing: Standing, run: RunDir, studies: Iterable[str], seeds: Iterable[int]) -> Standing:
     """The same with what has been retrained of these studies and seeds. Raises UserError for damaged files."""
     results = [run.study(name).retrain(seed).result for name in studies for seed in seeds]
-    seconds = [read_json(path)["seconds"] for path in results if path.exists()]
+    there = [read_json(path) for path in results if path.exists()]
+    seconds = [found["seconds"] for found in there if not found.get("again")]  # those are taken up again
     return replace(standing, retrained=len(seconds), retrain_budget=len(results), retrain_seconds=sum(seconds))
 
 

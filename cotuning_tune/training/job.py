@@ -41,12 +41,16 @@ def _open_task(name: str, rate: float, task_config: str, options: str, data_form
     return open_task(name, rate, config, json.loads(options), data_format or None, words)
 
 
+def words_for(spec: TrainingSpec) -> Words | None:
+    """How the backbone of a spec takes texts; None where its task has none."""
+    reads = data_set(spec.format or spec.task).modality == "text"
+    return words_of(spec.backbone, spec.weights) if reads else None
+
+
 def task_of(spec: TrainingSpec) -> Task:
     """The task of a spec, read once per process."""
     texts = [json.dumps(part, sort_keys=True) for part in (spec.task_config, spec.data_options)]
-    reads = data_set(spec.format or spec.task).modality == "text"
-    words = words_of(spec.backbone, spec.weights) if reads else None
-    return _open_task(spec.task, spec.rate, texts[0], texts[1], spec.format, words)
+    return _open_task(spec.task, spec.rate, texts[0], texts[1], spec.format, words_for(spec))
 
 
 def forget_tasks() -> None:

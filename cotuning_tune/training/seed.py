@@ -117,7 +117,7 @@ class SeedJob:
         known: Tested = {
             "metric": trainer.metric.name,
             "test_count": tested.count,
-            "test_crops": self.crops,
+            "test_crops": self.crops if trainer.task.views.cropped else "",
             "predictions": file_hash(data),
             "data": trainer.task.snapshot(test=True).keys["test"],
         }

@@ -27,6 +27,8 @@ class ImageViews:
     min_scale: float
     flip: bool
 
+    cropped = True
+
     @property
     def shape(self) -> str:
         return f"task.size = {self.size}"

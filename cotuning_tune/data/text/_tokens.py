@@ -163,6 +163,8 @@ class TokenViews:
 
     max_length: int
 
+    cropped = False
+
     @property
     def shape(self) -> str:
         return f"task.max_length = {self.max_length}"

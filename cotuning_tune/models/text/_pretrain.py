@@ -86,13 +86,13 @@ def pretrain(
         )
         model = hf.BertForMaskedLM(config).train()
         texts = [" ".join(sentence) for sentence in sentences]
-        encoded = tokenizer(texts, truncation=True, max_length=size.max_length).input_ids
+        encoded = sorted(tokenizer(texts, truncation=True, max_length=size.max_length).input_ids, key=len)
         generator = torch.Generator().manual_seed(size.seed)
         optimiser = torch.optim.AdamW(model.parameters(), lr=size.lr, weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, size.lr, total_steps=size.steps + 1, pct_start=0.1)
         for step in range(size.steps):
-            chosen = torch.randint(len(encoded), (size.batch,), generator=generator).tolist()
-            rows = [torch.tensor(encoded[n]) for n in chosen]
+            first = int(torch.randint(max(1, len(encoded) - size.batch), (), generator=generator))
+            rows = [torch.tensor(ids) for ids in encoded[first : first + size.batch]]  # of about one length
             ids_BL = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
             mask_BL = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
             read_BL, asked_BL = _masked(ids_BL, mask_BL, len(tokenizer), generator)

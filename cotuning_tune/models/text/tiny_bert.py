@@ -15,7 +15,7 @@ from cotuning_tune.models.text._encoder import Tokenizer, from_masked_model
 from cotuning_tune.models.text._pretrain import Size, make_tokenizer, pretrain
 from cotuning_tune.models.text.transformers_models import transformers
 
-VERSION = "tiny_bert 2"
+VERSION = "tiny_bert 3"
 TEXTS = 400
 SIZE = Size(hidden=32, layers=2, heads=2, max_length=64, steps=400, batch=32, lr=3e-3)
 

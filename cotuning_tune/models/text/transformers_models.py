@@ -22,6 +22,8 @@ def transformers() -> ModuleType:
         import transformers as found
     except ImportError:
         raise UserError("texts need the extra 'nlp': pip install 'cotuning_tune[nlp]'") from None
+    found.utils.logging.set_verbosity_error()
+    found.utils.logging.disable_progress_bar()
     return found
 
 
