@@ -87,7 +87,7 @@ def run_retraining(
 ) -> list[Retraining]:
     """Retrain what has no result yet, side by side on the connected cluster; resumable at any moment.
 
-    ``crops``: how the test images are looked at; ``decode``: '' as in the search; ``keep_head`` gets how far the
+    ``crops``: how the test examples are looked at; ``decode``: '' as in the search; ``keep_head`` gets how far the
     ledger goes, to be kept elsewhere. A seed that ended by no fault of its method is taken up again the next time:
     those are returned.
     """
@@ -272,5 +272,5 @@ class RetrainBoard:
             metric=metric_of(work.spec.metric),
             group=f"{self.run.name}/retrain/{work.study.name}/{key}",
             scalars=tested_scalars(result, work.spec.metric) if tested else {},
-            images={tag: picture.read_bytes() for tag, picture in pictures.items() if picture.exists()},
+            pictures={tag: picture.read_bytes() for tag, picture in pictures.items() if picture.exists()},
         )

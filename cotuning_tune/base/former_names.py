@@ -12,4 +12,5 @@ RECORDED = {
     "accuracy": "score",
     "val_images": "val_count",
     "test_images": "test_count",
+    "images": "counts",
 }  # in studies, selections, results, rows of metrics and lines of the ledger

@@ -29,7 +29,7 @@ from cotuning_tune.data._examples import Examples, Views, Words
 from cotuning_tune.data._prefetch import ahead
 from cotuning_tune.data._splitting import as_many, composed, draw, grouped, hold_out, no_validation, sample
 from cotuning_tune.hyper import at_least, hyper, to_flat
-from cotuning_tune.run.snapshot import SHORT, Image, Snapshot
+from cotuning_tune.run.snapshot import SHORT, Example, Snapshot
 from cotuning_tune.scores import ACCURACY, CLASSES
 
 
@@ -360,7 +360,7 @@ class Task:
         return Snapshot(names, self._data.decoder, self._seen | tested)
 
     @cached_property
-    def _seen(self) -> dict[str, list[Image]]:
+    def _seen(self) -> dict[str, list[Example]]:
         strata = tuple(map(str, self._data.strata))
         return {split: _shown(one, strata) for split, one in zip(("train", "val"), self._listings, strict=True)}
 
@@ -386,7 +386,7 @@ class Task:
         return content_key(self.train.fingerprint(), self.val.fingerprint(), sizes)
 
 
-def _shown(listing: Listing | None, classes: Sequence[str]) -> list[Image]:
+def _shown(listing: Listing | None, classes: Sequence[str]) -> list[Example]:
     """Name, class and content of each image of a listing."""
     if listing is None:
         return []

@@ -55,7 +55,7 @@ def environment_table(environment: Mapping[str, Any], data: DataRecord) -> Table
 
 def _shown(record: TaskRecord) -> str:
     """Classes, images of each split as published, and their keys."""
-    splits = [f"{split} {count} ({record['keys'][split]})" for split, count in record["images"].items() if count]
+    splits = [f"{split} {count} ({record['keys'][split]})" for split, count in record["counts"].items() if count]
     return f"{record['classes']} classes; images (key): {', '.join(splits)}"
 
 

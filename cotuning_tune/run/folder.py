@@ -122,7 +122,7 @@ class TrialDir:
 
     @property
     def predictions(self) -> Path:
-        """What the retrained model says of each test image; its hash stands in the result."""
+        """What the retrained model says of each test example; its hash stands in the result."""
         return self.path / "predictions.npz"
 
     def picture(self, tag: str) -> Path:
@@ -211,7 +211,7 @@ class RunDir:
         return self.path / "data.json"
 
     def data_files(self, task: str) -> Path:
-        """Every image of a task by name, class and content."""
+        """Every example of a task by name, class and content."""
         return self.path / "data" / f"{task}.json.gz"
 
     @property

@@ -53,7 +53,7 @@ class Owner(TypedDict):
 class TrialConfig(TypedDict):
     """What a worker is given of a training: a spec for each validation split, folders, the driver's number, threads.
 
-    ``crops``: of a retrained seed, how its test images are looked at; '' of a trial, which is never tested.
+    ``crops``: of a retrained seed, how its test examples are looked at; '' of a trial, which is never tested.
     """
 
     specs: list[Values]

@@ -1,7 +1,7 @@
-"""What a run's data were: classes in order, the decoder, and of each split every image by name, class and content.
+"""What a run's data were: classes in order, the decoder, and of each split every example by name, class and content.
 
 ``data.json`` of a run holds, by task, a key of each split, and which changes were accepted since;
-``data/TASK.json.gz`` the images, for the numbers of a refusal. The first driver writes them, all others compare.
+``data/TASK.json.gz`` the examples, for the numbers of a refusal. The first driver writes them, all others compare.
 """
 
 import gzip
@@ -15,9 +15,10 @@ from typing import NotRequired, TypedDict
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json, write_bytes, write_json
 from cotuning_tune.run.folder import RunDir
+from cotuning_tune.run.records import present
 
 SHORT = 16
-Image = tuple[str, str, str]  # name, class, content
+Example = tuple[str, str, str]  # name, class, content
 
 
 class DataChanged(UserError):  # noqa: N818 - what happened
@@ -25,13 +26,13 @@ class DataChanged(UserError):  # noqa: N818 - what happened
 
 
 class TaskRecord(TypedDict):
-    """A task in ``data.json``. ``keys`` and ``images`` (how many) by split; ``classes``: how many.
+    """A task in ``data.json``. ``keys`` and ``counts`` of examples by split; ``classes``: how many.
 
     ``notes``: lines that the report repeats.
     """
 
     classes: int
-    images: dict[str, int]
+    counts: dict[str, int]
     keys: dict[str, str]
     decoder: str | None
     notes: NotRequired[list[str]]
@@ -54,29 +55,29 @@ class DataRecord(TypedDict):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What data are now. ``decoder``: what pixels depend on besides the bytes of files, '' where there are none; None
+    """What data are now. ``decoder``: what examples depend on besides the bytes of files, '' where there are none; None
     where that does not matter.
 
-    A split that a task has no images of is empty; one that was not looked at is not there. ``notes``: what the report
+    A split that a task has no examples of is empty; one that was not looked at is not there. ``notes``: what the report
     is to say of the data; they are not compared.
     """
 
     classes: tuple[str, ...]
     decoder: str | None
-    splits: Mapping[str, Sequence[Image]] = field(default_factory=dict)
+    splits: Mapping[str, Sequence[Example]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
     def keys(self) -> dict[str, str]:
-        """A key of each split: of its images in their order, and of the classes in theirs."""
-        return {split: _key([self.classes, images]) for split, images in self.splits.items()}
+        """A key of each split: of its examples in their order, and of the classes in theirs."""
+        return {split: _key([self.classes, examples]) for split, examples in self.splits.items()}
 
     def record(self) -> TaskRecord:
         """What ``data.json`` holds of it."""
-        counts = {split: len(images) for split, images in self.splits.items()}
+        counts = {split: len(examples) for split, examples in self.splits.items()}
         known: TaskRecord = {
             "classes": len(self.classes),
-            "images": counts,
+            "counts": counts,
             "keys": self.keys,
             "decoder": self.decoder,
         }
@@ -94,8 +95,8 @@ class Snapshot:
         """The content of such a file's bytes; ValueError, KeyError or OSError for others."""
         content = json.loads(gzip.decompress(data))
         splits = {
-            split: [(str(name), str(label), str(digest)) for name, label, digest in images]
-            for split, images in content["splits"].items()
+            split: [(str(name), str(label), str(digest)) for name, label, digest in examples]
+            for split, examples in content["splits"].items()
         }
         return cls(tuple(content["classes"]), content["decoder"], splits)
 
@@ -113,11 +114,11 @@ def changes(then: Snapshot, now: Snapshot) -> list[str]:
         said.append(f"the list of classes differs ({', '.join(words)})")
     elif then.classes != now.classes:
         said.append("the classes have another order")
-    for split, images in now.splits.items():
-        if words := _split_changes(then.splits.get(split, ()), images):
+    for split, examples in now.splits.items():
+        if words := _split_changes(then.splits.get(split, ()), examples):
             said.append(f"{split}: {', '.join(words)}")
     if now.decoder not in (then.decoder, None):
-        said.append(f"images were decoded by {then.decoder or 'nothing'}, now by {now.decoder or 'nothing'}")
+        said.append(f"they were decoded by {then.decoder or 'nothing'}, now by {now.decoder or 'nothing'}")
     return said
 
 
@@ -125,9 +126,9 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def _split_changes(then: Sequence[Image], now: Sequence[Image]) -> list[str]:
-    """What became of a split's images. One that is there under another name is known by its content."""
-    old, new = ({name: (label, digest) for name, label, digest in images} for images in (then, now))
+def _split_changes(then: Sequence[Example], now: Sequence[Example]) -> list[str]:
+    """What became of a split's examples. One that is there under another name is known by its content."""
+    old, new = ({name: (label, digest) for name, label, digest in listed} for listed in (then, now))
     left = {name: rest for name, rest in old.items() if new.get(name) != rest}
     come = {name: rest for name, rest in new.items() if old.get(name) != rest}
     by_content: dict[str, list[str]] = {}
@@ -156,7 +157,7 @@ def read_record(run: RunDir) -> DataRecord:
     if not run.data_record.exists():
         return {"tasks": {}, "accepted": []}
     found: DataRecord = read_json(run.data_record)
-    return found
+    return {**found, "tasks": {task: present(known) for task, known in found["tasks"].items()}}
 
 
 def check(run: RunDir, task: str, now: Snapshot) -> None:
@@ -182,7 +183,8 @@ def _differences(run: RunDir, record: DataRecord, task: str, now: Snapshot) -> l
     try:
         then = Snapshot.unpacked(run.data_files(task).read_bytes())
     except (OSError, ValueError, KeyError, EOFError):
-        counted = [f"{split} of {known['images'].get(split, 0)}, now {len(now.splits[split])} images" for split in keys]
+        counts = known["counts"]
+        counted = [f"{split} of {counts.get(split, 0)}, now {len(now.splits[split])}" for split in keys]
         return [f"{run.data_files(task)} is lost or damaged, which would say what changed ({', '.join(counted)})"]
     return changes(then, now)
 

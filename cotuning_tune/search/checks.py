@@ -71,20 +71,20 @@ def _tasks(experiment: Experiment) -> Iterator[Task]:
 
 
 def _notes(task: Task) -> tuple[str, ...]:
-    """What the report says of images in two splits: a warning where they were kept."""
+    """What the report says of examples in two splits: a warning where they were kept."""
     sign = "WARNING: " if task.duplicates == "keep" else ""
     return tuple(f"{sign}{line}" for line in task.duplicate_lines())
 
 
 def data_lines(experiment: Experiment) -> list[str]:
-    """What is to know of the tasks' images: which were not taken, what groups them, which stand in two splits."""
+    """What is to know of the tasks' examples: which were not taken, what groups them, which stand in two splits."""
     return [
         line for task in _tasks(experiment) for line in (*task.not_taken(), *task.grouping(), *task.duplicate_lines())
     ]
 
 
 def sources(experiment: Experiment) -> list[Pretrained]:
-    """Every backbone of the experiment with its head, at the largest images."""
+    """Every backbone of the experiment with its head, at the largest examples."""
     first: dict[str, TrainingSpec] = {}
     for study, place in product(experiment.studies, experiment.places(largest=True)):
         spec = experiment.spec(study, place, 0)

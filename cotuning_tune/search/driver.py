@@ -82,7 +82,7 @@ def _source(experiment: Experiment) -> Values:
 
 
 def _overlaps(experiment: Experiment) -> Values:
-    """By task what its images have in common with those that weights are pre-trained on, where that is documented."""
+    """By task what its examples have in common with those that weights are pre-trained on, where that is documented."""
     found = {task: data_set(experiment.formats[task]).overlaps for task in experiment.config.tasks}
     said: Values = {"overlaps": {task: overlap for task, overlap in found.items() if overlap}}
     return said if any(found.values()) else {}

@@ -148,11 +148,11 @@ def write_ended(
     group: str = "",
     started: float | None = None,
     scalars: Mapping[str, float] | None = None,
-    images: Mapping[str, bytes] | None = None,
+    pictures: Mapping[str, bytes] | None = None,
 ) -> None:
     """The whole event file of a training that has ended; ``status`` "success" or "failure".
 
-    ``started``: seconds since 1970, where there is no history. ``scalars`` and ``images`` (PNG) stand at
+    ``started``: seconds since 1970, where there is no history. ``scalars`` and ``pictures`` (PNG) stand at
     the last step.
     """
     if history:
@@ -162,7 +162,7 @@ def write_ended(
         _write_rows(file, history, metric)
         if scalars:
             file.write_scalars(scalars, step=last)
-        for tag, png in (images or {}).items():
+        for tag, png in (pictures or {}).items():
             file.write_image(tag, png, step=last)
         _write_status(file, status, now)
     remove_folder(folder.with_name(folder.name + RUNNING))

@@ -30,7 +30,7 @@ class OptimConfig:
     name: Literal["sgd", "adamw"] = hyper("sgd", doc="adamw: betas instead of momentum, decoupled weight decay")
     lr: float = hyper(1e-3, Range(1e-4, 3e-2, log=True), doc="of the backbone")
     head_lr_factor: float = hyper(10.0, Choice((1.0, 10.0, 30.0)), doc="new head over backbone")
-    layer_decay: float = hyper(1.0, doc="of the learning rate from layer to layer towards the images; 1: none")
+    layer_decay: float = hyper(1.0, doc="of the learning rate from layer to layer towards the input; 1: none")
     momentum: float = hyper(0.9, doc="of sgd")
     nesterov: bool = hyper(True, doc="of sgd")
     betas: tuple[float, ...] = hyper((0.9, 0.999), doc="of adamw")
@@ -54,14 +54,14 @@ class TrainConfig:
     epochs: int = hyper(30, doc="passes over the training split, each to the nearest whole batch")
     iterations: int = hyper(0, doc="steps in all, instead of epochs; published: 9000; 0: epochs count")
     interval: int = hyper(0, doc="with iterations: steps between validations, each counts as an epoch; 0: a pass")
-    batch_size: int = hyper(48, doc="images of every batch; all of a training split that is smaller")
+    batch_size: int = hyper(48, doc="examples of every batch; all of a training split that is smaller")
     schedule: Literal["multistep", "cosine", "linear", "constant"] = hyper(
         "multistep", doc="multistep: x 0.1 after 2/3"
     )
     warmup: float = hyper(0.0, doc="share of the steps in which the learning rate rises to its height")
     label_smoothing: float = hyper(0.0, doc="of the target head's cross-entropy, in training")
     class_weights: Literal["none", "balanced", "effective"] = hyper(
-        "none", doc="of the cross-entropy in training: by the number of images, or the effective number"
+        "none", doc="of the cross-entropy in training: by the number of examples, or the effective number"
     )
     mixup: float = hyper(0.0, doc="parameter of the Beta distribution of its shares; 0: off")
     cutmix: float = hyper(0.0, doc="the same of cutmix; with mixup, each batch takes one of them")
@@ -69,12 +69,12 @@ class TrainConfig:
     random_erasing: float = hyper(0.0, doc="share of the images of which a part is made grey")
     drop_path: float = hyper(
         -1.0,
-        doc="share of the images whose last residual branch is dropped, less before it; -1: as the backbone has it",
+        doc="share of the examples whose last residual branch is dropped, less before it; -1: as the backbone has it",
     )
     dropout: float = hyper(
         -1.0, doc="share of the features zeroed before the new head; -1: the backbone's own last dropout, if it has one"
     )
-    freeze: float = hyper(0.0, doc="share of the backbone's layers, from the images on, that stay as they are")
+    freeze: float = hyper(0.0, doc="share of the backbone's layers, from the input on, that stay as they are")
     ema: float = hyper(0.0, doc="of the weights, validated and kept instead of them: its decay a step; 0: off")
     parts: int = hyper(1, doc="that a batch is computed in, for less memory; gradients are summed")
     batch_norm: Literal["train", "frozen"] = hyper("train", doc="frozen: pre-trained statistics are kept")
@@ -98,21 +98,21 @@ class TrainConfig:
 
     @property
     def augmentation(self) -> Augmentation:
-        """What is done to the training images after crop and flip."""
+        """What is done to the training examples beyond the task's own."""
         return Augmentation(self.augment, self.random_erasing, self.mixup, self.cutmix)
 
-    def batch(self, images: int) -> int:
-        """Images of every batch of a training split of ``images``."""
-        return min(self.batch_size, images)
+    def batch(self, examples: int) -> int:
+        """Examples of every batch of a training split of so many."""
+        return min(self.batch_size, examples)
 
-    def smallest_part(self, images: int) -> int:
-        """Images of the smallest of the parts that every batch is computed in."""
-        batch = self.batch(images)
+    def smallest_part(self, examples: int) -> int:
+        """Examples of the smallest of the parts that every batch is computed in."""
+        batch = self.batch(examples)
         return batch // min(self.parts, batch)
 
-    def batches(self, images: int) -> int:
-        """Steps of a pass over a training split of ``images``: every batch is full, so the nearest whole number."""
-        return max(1, round(images / self.batch_size))
+    def batches(self, examples: int) -> int:
+        """Steps of a pass over a training split of so many: every batch is full, so the nearest whole number."""
+        return max(1, round(examples / self.batch_size))
 
     def steps(self, batches: int) -> int:
         """Steps in all, where a pass has ``batches``."""
@@ -141,7 +141,7 @@ class TrainingSpec:
     """All that determines a training, JSON-able; equal specs give equal results on the same machine.
 
     ``train`` and ``method_config`` are flat ``outer/inner`` values, see ``hyper.build``. ``source_val``: a
-    folder of the source classes' images, of which at most ``source_val_images`` calibrate the source head.
+    folder of examples of the source classes, of which at most ``source_val_images`` calibrate the source head.
     """
 
     task: str
@@ -172,7 +172,7 @@ class TrainingSpec:
         return found
 
     def identity(self) -> dict[str, Any]:
-        """What its results depend on: all but ``task.decode``; ``task.duplicates`` shows in the images themselves."""
+        """What its results depend on: all but ``task.decode``; ``task.duplicates`` shows in the examples themselves."""
         task_config = {k: value for k, value in self.task_config.items() if k not in ("decode", "duplicates")}
         return dataclasses.replace(self, task_config=task_config).to_json()
 

@@ -68,7 +68,7 @@ def rows_of(spec: TrainingSpec) -> int:
 def kept_row(history: Sequence[Row], epoch: object, metric: Metric) -> Row | None:
     """The row of the epoch that a training keeps by ``train.epoch``; None before the first.
 
-    Of epochs with equal scores the later one: the first of equals looks better than it is on few images.
+    Of epochs with equal scores the later one: the first of equals looks better than it is on few examples.
     """
     if epoch == "best" and history:
         return max(history, key=lambda row: (metric.oriented(row["val_score"]), row["epoch"]))

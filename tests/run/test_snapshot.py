@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.snapshot import DataChanged, Image, Snapshot, changes, check, read_record, settle_data
+from cotuning_tune.run.snapshot import DataChanged, Example, Snapshot, changes, check, read_record, settle_data
 
-TRAIN: list[Image] = [("a/1", "a", "p"), ("a/2", "a", "q"), ("b/1", "b", "r"), ("b/2", "b", "s")]
+TRAIN: list[Example] = [("a/1", "a", "p"), ("a/2", "a", "q"), ("b/1", "b", "r"), ("b/2", "b", "s")]
 THEN = Snapshot(("a", "b"), "rules 1", {"train": TRAIN, "val": [], "test": [("t/1", "a", "u")]})
 
 
-def with_train(*images: Image, classes: tuple[str, ...] = ("a", "b")) -> Snapshot:
+def with_train(*images: Example, classes: tuple[str, ...] = ("a", "b")) -> Snapshot:
     return Snapshot(classes, "rules 1", {"train": list(images), "val": [], "test": [("t/1", "a", "u")]})
 
 
@@ -39,7 +39,7 @@ def with_train(*images: Image, classes: tuple[str, ...] = ("a", "b")) -> Snapsho
             with_train(TRAIN[1], ("a/1", "a", "z"), ("b/1", "b", "r"), ("c", "b", "w")),
             ["train: 1 with another content (a/1), 1 gone (b/2), 1 new (c)"],
         ),
-        (Snapshot(("a", "b"), "rules 2", THEN.splits), ["images were decoded by rules 1, now by rules 2"]),
+        (Snapshot(("a", "b"), "rules 2", THEN.splits), ["they were decoded by rules 1, now by rules 2"]),
         (Snapshot(("a", "b"), None, THEN.splits), []),
         (Snapshot(("a", "b"), "rules 1", {"train": TRAIN}), []),
         (
@@ -78,7 +78,7 @@ def test_changes_are_refused_and_recorded(tmp_path: Path) -> None:
     record = read_record(run)
     assert record["tasks"]["birds"] == {
         "classes": 2,
-        "images": {"train": 3, "val": 0, "test": 1},
+        "counts": {"train": 3, "val": 0, "test": 1},
         "keys": other.keys,
         "decoder": "rules 1",
     }
