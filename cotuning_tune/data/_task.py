@@ -279,7 +279,7 @@ class Task:
         self._check_classes(dropped["train"])
         self.train, self.val = _splits(listing, val, rate, config, dropped)
         if not len(self.train):
-            raise UserError(f"{name}: there are no training {data.noun}")
+            raise UserError(f"{name}: there is no training {data.noun[:-1]}")
         if not len(self.val):
             raise no_validation(name, rate, self.train.strata, published=val is not None, dropped=bool(dropped["val"]))
         self.fit = self.train if config.train_on == "train" else self.train.plus(self.val)

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from cotuning_tune.base.cache import cache_root
-from cotuning_tune.data import DecodedImages, ImageFiles, _decoding
+from cotuning_tune.data import DecodedImages, ImageFiles
+from cotuning_tune.data.images import _decoding
 
 ROOT, SIZE, SEED, ROUNDS = Path(sys.argv[1]), *map(int, sys.argv[2:])
 TOGETHER = 3

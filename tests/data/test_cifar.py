@@ -32,7 +32,7 @@ def batch(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("size", [8, 32, 40])
 def test_enlarged_when_taken(batch: Path, size: int) -> None:
     """Images have the stored size however they are taken; each one's pixels do not depend on its neighbours."""
-    images = make(batch.parents[1], size).test().images
+    images = make(batch.parents[1], size).test().examples
     assert len(images) == 3 * TEST
     together = images.take(range(len(images)))
     assert together.shape == (3 * TEST, 3, size, size)
@@ -46,12 +46,12 @@ def test_enlarged_from_the_batch(batch: Path) -> None:
     with batch.open("rb") as file:
         rows = pickle.load(file, encoding="latin1")["data"]
     expected = F.resize(torch.from_numpy(rows.reshape(-1, 3, 32, 32)), [40, 40], antialias=True)
-    assert torch.equal(make(batch.parents[1], 40).test().images.take(range(len(rows))), expected)
+    assert torch.equal(make(batch.parents[1], 40).test().examples.take(range(len(rows))), expected)
 
 
 def test_nothing_large_is_kept(batch: Path) -> None:
     """A stored side of 2000 pixels costs no memory before an image is taken."""
-    images = make(batch.parents[1], 2000).test().images
+    images = make(batch.parents[1], 2000).test().examples
     assert images.take([0]).shape == (1, 3, 2000, 2000)
     assert images.pixels_N3ss.nbytes == 3 * TEST * 3072  # type: ignore[attr-defined]
 
@@ -60,9 +60,11 @@ def test_fingerprints(tmp_path: Path) -> None:
     """Other images or another size have another fingerprint; the same have the same."""
     for seed in (0, 1):
         cifar10(tmp_path / str(seed), seed)
-    prints = [make(tmp_path / seed, size).train().images.fingerprint() for seed, size in (("0", 8), ("0", 9), ("1", 8))]
+    prints = [
+        make(tmp_path / seed, size).train().examples.fingerprint() for seed, size in (("0", 8), ("0", 9), ("1", 8))
+    ]
     assert len(set(prints)) == 3
-    assert make(tmp_path / "0", 8).train().images.fingerprint() == prints[0]
+    assert make(tmp_path / "0", 8).train().examples.fingerprint() == prints[0]
 
 
 class Evil:

@@ -86,7 +86,7 @@ def test_embedded_counts() -> None:
     assert len(fashion.class_names) == 10
     for split in (fashion.train(), fashion.test()):
         assert Counter(split.labels) == dict.fromkeys(range(10), 100)
-        assert len(split.images) == 1000
+        assert len(split.examples) == 1000
     assert set(fashion.train().names).isdisjoint(fashion.test().names)
 
 
@@ -124,7 +124,7 @@ def test_fashion_mnist_pixels() -> None:
     """At the published size the images are the stored ones, the same in all three channels."""
     listing = make("fashion_mnist", size=28, invert=False).test()
     with np.load(EMBEDDED) as stored:
-        expected = torch.from_numpy(stored["test_count"])
+        expected = torch.from_numpy(stored["test_images"])
         assert listing.labels == stored["test_labels"].tolist()
     assert torch.equal(pixels_of(listing), expected[:, None].expand(-1, 3, -1, -1))
 
@@ -255,7 +255,7 @@ def test_a_change_is_decoded_anew(cache: Path, image_folder: Folder, write_image
         size = 9
     second = make("image_folder", size, root=str(root)).train()
     assert len(decoded_files(cache)) == 2
-    assert first.images.fingerprint() != second.images.fingerprint()
+    assert first.examples.fingerprint() != second.examples.fingerprint()
 
 
 @pytest.mark.parametrize("change", ["time", "folder"])
@@ -269,7 +269,7 @@ def test_equal_content_is_not_decoded_again(cache: Path, image_folder: Folder, t
         root = shutil.copytree(root, tmp_path / "elsewhere")
     second = make("image_folder", root=str(root)).train()
     assert len(decoded_files(cache)) == 1
-    assert first.images.fingerprint() == second.images.fingerprint()
+    assert first.examples.fingerprint() == second.examples.fingerprint()
 
 
 def test_taken_images_are_copies(image_folder: Folder) -> None:

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.data import DecodedImages, EachTimeImages, ImageFiles, TaskConfig, _decoding, open_task
+from cotuning_tune.data import DecodedImages, EachTimeImages, ImageFiles, TaskConfig, open_task
+from cotuning_tune.data.images import _decoding
 from cotuning_tune.run.snapshot import DataChanged
 from cotuning_tune.training import TrainingJob, TrainingSpec
 
@@ -117,7 +118,7 @@ def test_the_task_says_how_to_decode(image_folder: Callable[..., Path], cache: P
     """``task.decode = "each"`` decodes each time and makes no file."""
     config = TaskConfig(size=16, resize=16, decode="each")
     task = open_task("mine", 1.0, config, {"root": str(image_folder())}, "image_folder")
-    assert isinstance(task.train.images, EachTimeImages)
+    assert isinstance(task.train.examples, EachTimeImages)
     assert contents(cache) == {}
 
 

@@ -88,7 +88,7 @@ def test_links_inside_a_data_folder_work(tmp_path: Path) -> None:
     first = files.root / files.names[0]
     first.rename(tmp_path / "moved.jpg")
     first.symlink_to(tmp_path / "moved.jpg")
-    assert found.train().images.take([0]).shape[0] == 1
+    assert found.train().examples.take([0]).shape[0] == 1
 
 
 def test_annotations_that_lead_out_are_refused(tmp_path: Path) -> None:

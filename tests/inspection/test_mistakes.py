@@ -9,11 +9,12 @@ from sklearn.metrics import confusion_matrix
 
 from cotuning_tune.data import Split
 from cotuning_tune.data._task import Listing
+from cotuning_tune.data.images._images import SomeImages
 from cotuning_tune.inspection.mistakes import Judged, draw_confusion, draw_mistakes
 from tests.boards import judged
 
 
-class Plain:
+class Plain(SomeImages):
     """Grey images, each as bright as its place."""
 
     def take(self, positions: list[int]) -> torch.Tensor:
