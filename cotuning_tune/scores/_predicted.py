@@ -172,7 +172,7 @@ def evaluate(metric: Metric, predicted: Predicted) -> Score:
 def unit_values(metric: Metric, predicted: Predicted) -> "Floats | None":
     """A number for each example [E] whose mean is the metric's value: what one example adds to it.
 
-    Of an F1, which is no mean, by its linear expansion at the value (delta method: Oehlert 1992). None for one that has
+    Of an F1, a ratio, by its linear expansion at the value (delta method: Oehlert 1992). None for one that has
     none (AUROC).
     """
     import numpy as np

@@ -74,7 +74,7 @@ def read_columns(path: Path, encoding: str = "utf-8") -> Columns:
     encoding, no sentence.
     """
     sentences, words, document, first = list[Sentence](), list[tuple[int, str, str]](), 0, 0
-    empty, blank = list[int](), list[int]()  # what stands around the mark of a document, or at an end, is no sentence
+    empty, blank = list[int](), list[int]()  # lines around the mark of a document, or at an end, are none
     for number, line in [*text_lines(path, encoding), (0, "")]:
         is_break = line.startswith(DOCUMENT)
         if line.strip() and not is_break:

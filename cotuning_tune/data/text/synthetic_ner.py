@@ -33,7 +33,7 @@ def _name(kind: str, draws: random.Random) -> list[str]:
 
 def sentences(count: int, seed: int) -> tuple[list[list[str]], list[list[str]]]:
     """So many sentences, and their tags (BIO)."""
-    draws = random.Random(f"synthetic_ner {seed}")
+    draws = random.Random(f"synthetic_ner {seed}")  # nosec B311 # sentences, no secret
     words, tags = [], []
     for _ in range(count):
         words.append(list[str]())
