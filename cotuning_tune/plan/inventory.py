@@ -78,7 +78,9 @@ def _counted(task: str, data: DataSet) -> Inventory:
     """From the data set itself; of image files only the names are read. The test split is not opened."""
     kind, classes = type(data), len(data.class_names)
     if not isinstance(data, FileDataSet):
-        train, val = data.train(), data.val()
+        text = data.modality == "text"  # whose names need no tokenizer
+        train, val = (data.contents("train"), data.contents("val")) if text else (data.train(), data.val())
+        assert train is not None
         known = kind.counts.get("test")
         test = known or len(train.names)
         held = None if val is None else len(val.names)

@@ -21,7 +21,7 @@ import torch
 from cotuning_tune.base.cache import cache_root
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import write_bytes
-from cotuning_tune.data import ArrayImages, DataSet, Listing, Split, Task, TaskConfig
+from cotuning_tune.data import ArrayImages, DataSet, Listing, Split, Task, TaskConfig, data_set
 from cotuning_tune.experiment import Experiment
 from cotuning_tune.hyper import build
 from cotuning_tune.methods import Method, method
@@ -191,7 +191,8 @@ def _usable_weights(experiment: Experiment) -> tuple[str, str]:
 
 def _specs(experiment: Experiment, task: str, rate: float, weights: str) -> list[tuple[str, TrainingSpec]]:
     """What is measured for each kind of study: each backbone that it may draw, on the largest images."""
-    studies = dict.fromkeys(replace(study, task=task, rate=rate) for study in experiment.studies)
+    mine = [study for study in experiment.studies if experiment.modality(study.task) == experiment.modality(task)]
+    studies = dict.fromkeys(replace(study, task=task, rate=rate) for study in mine)
     return [
         (study.learner, replace(experiment.spec(study, place, 0), weights=weights))
         for study, place in product(studies, experiment.places(largest=True))
@@ -210,13 +211,28 @@ def run_probe(experiment: Experiment, inventories: Mapping[str, Inventory], say:
     threads = torch.get_num_threads()
     torch.set_num_threads(experiment.resources.cpu_per_trial)
     try:
-        return _run_probe(experiment, inventories, say)
+        kinds = dict.fromkeys(inventory.kind.modality for inventory in inventories.values())
+        parts = [{t: one for t, one in inventories.items() if one.kind.modality == kind} for kind in kinds]
+        found = [_run_probe(experiment, part, say) for part in parts]
     finally:
         torch.set_num_threads(threads)
+    return replace(
+        found[0],
+        speeds={kind: speed for one in found for kind, speed in one.speeds.items()},
+        footprints={kind: footprint for one in found for kind, footprint in one.footprints.items()},
+        where=" and ".join(one.where for one in found),
+    )
+
+
+def _refuse_absent(inventory: Inventory) -> None:
+    """UserError of texts that are not there: nothing made up stands in for them."""
+    if inventory.kind.modality == "text" and inventory.missing:
+        raise UserError(f"{inventory.task} cannot be read, and texts are planned from themselves: {inventory.missing}")
 
 
 def _run_probe(experiment: Experiment, inventories: Mapping[str, Inventory], say: Say) -> Probe:
     (inventory, real), rate = _place(experiment, inventories), max(experiment.config.rates)
+    _refuse_absent(inventory)
     weights, missing = _usable_weights(experiment)
     specs = _specs(experiment, inventory.task, rate, weights)
     batch = max(int(spec.train["batch_size"]) for _, spec in specs)
@@ -251,6 +267,9 @@ def measure_memory(spec: TrainingSpec, classes: int) -> tuple[int, int]:
 
     On random images with random weights: only their sizes count. Raises torch.OutOfMemoryError.
     """
+    if data_set(spec.format or spec.task).modality == "text":
+        problem = f"resources.gpu_per_trial = 'auto' is measured on images, and {spec.task} consists of texts"
+        raise UserError(f"{problem}: give a share of a GPU", "resources.gpu_per_trial")
     config = build(TaskConfig, spec.task_config, "task")
     images = RandomImages(classes, int(spec.train["batch_size"]), config.resize)
     task = Task(spec.task, images, 1.0, config)
@@ -258,11 +277,15 @@ def measure_memory(spec: TrainingSpec, classes: int) -> tuple[int, int]:
 
 
 def measure_footprints(experiment: Experiment, inventories: Mapping[str, Inventory]) -> dict[str, Footprint]:
-    """What each method leaves on disk, from one step on two random images with random weights."""
-    inventory = next(iter(inventories.values()))
+    """What each method leaves on disk, from one step on two random images (or real texts) with random weights."""
     found: dict[str, Footprint] = {}
-    for kind, spec in _specs(experiment, inventory.task, 1.0, "random"):
-        config = build(TaskConfig, spec.task_config, "task")
-        task = Task(inventory.task, RandomImages(inventory.classes, 2, config.resize), 1.0, config)
-        found[kind] = _most(found, kind, measure(spec, task, rounds=0)[1])
+    for inventory in {one.kind.modality: one for one in reversed([*inventories.values()])}.values():
+        _refuse_absent(inventory)
+        for kind, spec in _specs(experiment, inventory.task, 1.0, "random"):
+            config = build(TaskConfig, spec.task_config, "task")
+            if inventory.kind.modality == "text":
+                task = _short(task_of(spec), 2)
+            else:
+                task = Task(inventory.task, RandomImages(inventory.classes, 2, config.resize), 1.0, config)
+            found[kind] = _most(found, kind, measure(spec, task, rounds=0)[1])
     return found

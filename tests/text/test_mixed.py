@@ -107,3 +107,19 @@ def test_what_does_not_fit_is_refused(
     (tmp_path / "a.toml").write_text(text.replace(OWN, "") if old == TWO else text)
     assert cli.main(["run", str(tmp_path / "a.toml"), "--storage", str(tmp_path)]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_plan_of_both(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Images are probed by one backbone, texts by the other; without a probe the sizes alone are told."""
+    from tests.text.conftest import MIXED
+
+    (tmp_path / "a.toml").write_text(MIXED)
+    assert cli.main(["plan", str(tmp_path / "a.toml")]) == 0
+    told = capsys.readouterr().out
+    assert "on synthetic at 100 % and synthetic_ner at 100 %" in told
+    assert "co_tuning (tiny_bert)" in told
+    assert cli.main(["plan", str(tmp_path / "a.toml"), "--no-probe"]) == 0
+    missing = MIXED.replace('"synthetic_ner"]', '"mine"]') + '[data.mine]\nformat = "column_files"\nroot = "none"\n'
+    (tmp_path / "b.toml").write_text(missing)
+    assert cli.main(["plan", str(tmp_path / "b.toml")]) == 2
+    assert "there is no file or folder" in capsys.readouterr().err
