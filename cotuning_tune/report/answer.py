@@ -142,8 +142,9 @@ def open_question(run: RunDir, comparisons: Comparisons) -> str:
 def _next(run: RunDir, found: list[Pick], comparisons: Comparisons) -> str:
     """The commands that use the model, and the one that answers the other question."""
     first = found[0]
-    words = ["cotuning-tune", "export", str(first.run.path), "--study", first.study.name, "--format", "torchscript"]
-    then = f"Next: {shlex.join(words)}; then cotuning-tune predict EXPORT FOLDER."
+    form, given = ("torchscript", "FOLDER") if first.study.examples == "images" else ("transformers", "FILE")
+    words = ["cotuning-tune", "export", str(first.run.path), "--study", first.study.name, "--format", form]
+    then = f"Next: {shlex.join(words)}; then cotuning-tune predict EXPORT {given}."
     compare = open_question(run, comparisons)
     return f"{then} To compare the methods: {compare}." if compare else then
 

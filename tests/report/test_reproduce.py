@@ -17,7 +17,7 @@ DATA: DataRecord = {
     "tasks": {
         "birds": {
             "classes": 3,
-            "images": {"train": 12, "val": 0, "test": 6},
+            "counts": {"train": 12, "val": 0, "test": 6},
             "keys": {"train": "ab", "val": "00", "test": "cd"},
             "decoder": "",
         }
