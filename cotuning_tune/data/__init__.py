@@ -2,9 +2,10 @@
 
 from cotuning_tune.data._batch import Batch
 from cotuning_tune.data._catalogue import about, data_set, names, open_task
+from cotuning_tune.data._data_set import DataSet, Listing, TaskConfig
 from cotuning_tune.data._examples import Examples, Views, Words
 from cotuning_tune.data._prefetch import ahead
-from cotuning_tune.data._task import DataSet, Listing, Split, Task, TaskConfig
+from cotuning_tune.data._task import Split, Task
 from cotuning_tune.data.images._decoding import ImageFiles
 from cotuning_tune.data.images._files import SPLITS, FileDataSet, Files
 from cotuning_tune.data.images._images import ArrayImages, DecodedImages, EachTimeImages

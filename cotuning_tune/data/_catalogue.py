@@ -6,8 +6,9 @@ from typing import Any, cast
 from cotuning_tune.base import discovery
 from cotuning_tune.base.errors import unknown
 from cotuning_tune.data import images, text
+from cotuning_tune.data._data_set import DataSet, TaskConfig
 from cotuning_tune.data._examples import Words
-from cotuning_tune.data._task import DataSet, Task, TaskConfig
+from cotuning_tune.data._task import Task
 from cotuning_tune.hyper import build
 
 PACKAGES = (images, text)

@@ -14,9 +14,10 @@ from cotuning_tune.base.parallel import on_threads
 from cotuning_tune.base.pixels import open_image
 from cotuning_tune.base.tables import Table
 from cotuning_tune.data import DataSet, TaskConfig
+from cotuning_tune.data._data_set import treatment
 from cotuning_tune.data._duplicates import Contents, consequence, in_two_splits, shared, two_labels
 from cotuning_tune.data._splitting import grouped, hold_out, sample
-from cotuning_tune.data._task import grouping_line, treatment
+from cotuning_tune.data._task import grouping_line
 from cotuning_tune.inspection.near import NOT_COUNTED, can_compare, look, near_duplicates, near_lines
 from cotuning_tune.inspection.splits import DataSplit, read_splits
 

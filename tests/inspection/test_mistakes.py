@@ -8,7 +8,7 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix
 
 from cotuning_tune.data import Split
-from cotuning_tune.data._task import Listing
+from cotuning_tune.data._data_set import Listing
 from cotuning_tune.data.images._images import SomeImages
 from cotuning_tune.inspection.mistakes import Judged, draw_confusion, draw_mistakes
 from tests.boards import judged

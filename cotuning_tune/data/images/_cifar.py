@@ -16,7 +16,7 @@ from torchvision.transforms.v2 import functional as F
 
 from cotuning_tune.base.cache import content_key
 from cotuning_tune.base.errors import UserError, first_line
-from cotuning_tune.data._task import DataSet, Listing
+from cotuning_tune.data._data_set import DataSet, Listing
 from cotuning_tune.data.images._images import SomeImages
 from cotuning_tune.data.images._published import unlike
 from cotuning_tune.data.images._torchvision import FetchedConfig, download_root, fetch

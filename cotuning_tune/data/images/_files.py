@@ -9,8 +9,8 @@ from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import leaves
 from cotuning_tune.base.pixels import decoder
 from cotuning_tune.base.walk import told
+from cotuning_tune.data._data_set import DataSet, Listing
 from cotuning_tune.data._duplicates import Contents
-from cotuning_tune.data._task import DataSet, Listing
 from cotuning_tune.data.images._decoding import ImageFiles
 from cotuning_tune.data.images._images import DecodedImages, EachTimeImages
 

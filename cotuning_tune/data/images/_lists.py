@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cotuning_tune.base.errors import UserError, first_three
+from cotuning_tune.data._data_set import Listing
 from cotuning_tune.data._splitting import grouped, hold_out
-from cotuning_tune.data._task import Listing
 from cotuning_tune.data.images._files import SPLITS, FileDataSet, Files
 from cotuning_tune.hyper import hyper
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from cotuning_tune.base.errors import UserError, first_line
 from cotuning_tune.base.files import leaves
-from cotuning_tune.data._task import DataSet, Listing
+from cotuning_tune.data._data_set import DataSet, Listing
 from cotuning_tune.data.images._files import FileDataSet, Files
 from cotuning_tune.data.images._lists import refuse_missing
 from cotuning_tune.hyper import hyper

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from cotuning_tune.base.cache import cache_folder, cache_root, only_one
 from cotuning_tune.base.errors import UserError, first_line
 from cotuning_tune.base.walk import sub_folders, walk
-from cotuning_tune.data._task import DataSet
+from cotuning_tune.data._data_set import DataSet
 from cotuning_tune.data.images._files import Files
 from cotuning_tune.data.images._lists import own_split
 from cotuning_tune.data.images._published import Published, Rows, unlike

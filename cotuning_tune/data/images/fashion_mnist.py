@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional as F
 
 from cotuning_tune.base.cache import cache_folder
 from cotuning_tune.base.errors import UserError, first_line
-from cotuning_tune.data._task import DataSet, Listing
+from cotuning_tune.data._data_set import DataSet, Listing
 from cotuning_tune.data.images._images import ArrayImages
 from cotuning_tune.hyper import hyper
 

@@ -15,7 +15,7 @@ from cotuning_tune.base.cache import cache_folder, content_key
 from cotuning_tune.base.errors import UserError, first_line
 from cotuning_tune.base.files import write_bytes
 from cotuning_tune.base.pixels import open_image
-from cotuning_tune.data._task import Listing
+from cotuning_tune.data._data_set import Listing
 from cotuning_tune.data.images._files import Files
 from cotuning_tune.data.images._lists import refuse_missing
 from cotuning_tune.data.images._published import Rows

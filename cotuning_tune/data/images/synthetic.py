@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cotuning_tune.data._task import DataSet, Listing
+from cotuning_tune.data._data_set import DataSet, Listing
 from cotuning_tune.data.images._images import ArrayImages
 from cotuning_tune.hyper import at_least, hyper
 

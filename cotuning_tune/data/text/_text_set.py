@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from cotuning_tune.base.errors import UserError
+from cotuning_tune.data._data_set import DataSet, Listing, TaskConfig
 from cotuning_tune.data._duplicates import Contents
 from cotuning_tune.data._examples import Views, Words
-from cotuning_tune.data._task import DataSet, Listing, TaskConfig
 from cotuning_tune.data.text._tags import OUTSIDE, classes_of, types_of
 from cotuning_tune.data.text._tokens import TokenExamples, Tokens, TokenViews
 from cotuning_tune.scores import CLASSES, ENTITIES
