@@ -15,6 +15,7 @@ from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import is_local, read_json, write_bytes, write_json
 from cotuning_tune.base.secrets import masked
 from cotuning_tune.base.toml_text import tables_of
+from cotuning_tune.base.versions import installed
 from cotuning_tune.cluster.driver import Driver
 from cotuning_tune.data import data_set
 from cotuning_tune.experiment import Experiment, parse
@@ -54,6 +55,7 @@ def create_run(experiment: Experiment, storage: Path, command: Sequence[str], wa
                 f" (--name), or continue that one (cotuning-tune resume {run.path})"
             )
         _check_space(run, experiment)
+        _check_metrics(run, experiment)
         return run
     if is_local(run.path):
         try:
@@ -95,7 +97,7 @@ def _environment(experiment: Experiment, command: Sequence[str]) -> Values:
     return {
         "cotuning_tune": __version__,
         "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "packages": {name: metadata.version(name) for name in PACKAGES} | _of_texts(experiment),
         "host": platform.node(),
         "processor": platform.machine(),
         "gpus": gpus,
@@ -106,14 +108,32 @@ def _environment(experiment: Experiment, command: Sequence[str]) -> Values:
     }
 
 
+def _of_texts(experiment: Experiment) -> dict[str, str]:
+    """The packages that read texts, where there are any."""
+    reads = any(experiment.modality(task) == "text" for task in experiment.config.tasks)
+    return installed(("transformers", "tokenizers")) if reads else {}
+
+
 def load_experiment(run: RunDir) -> Experiment:
     """The experiment of a run. Raises UserError where this version would search another space."""
-    environment = read_json(run.environment)
-    experiment = parse(run.experiment_file.read_text(), run.name, Path(environment["base"]))
-    metrics = {task: environment.get("metrics", {}).get(task, ACCURACY.name) for task in experiment.config.tasks}
-    experiment = replace(experiment, name=run.name, metrics=metrics)  # --name wins; what it began with is kept
+    base = Path(read_json(run.environment)["base"])
+    experiment = parse(run.experiment_file.read_text(), run.name, base)
+    experiment = replace(experiment, name=run.name, metrics=_metrics_of(run, experiment))  # --name wins
     _check_space(run, experiment)
     return experiment
+
+
+def _metrics_of(run: RunDir, experiment: Experiment) -> dict[str, str]:
+    """By task the metric that the run began with; earlier versions knew accuracy alone."""
+    known = read_json(run.environment).get("metrics", {})
+    return {task: known.get(task, ACCURACY.name) for task in experiment.config.tasks}
+
+
+def _check_metrics(run: RunDir, experiment: Experiment) -> None:
+    for task, metric in _metrics_of(run, experiment).items():
+        if metric != experiment.metrics[task]:
+            problem = f"{run.path} began with {metric} for {task}, and this version takes {experiment.metrics[task]}"
+            raise UserError(f"{problem}: continue it as it began (cotuning-tune resume {run.path}), or give a --name")
 
 
 def _check_space(run: RunDir, experiment: Experiment) -> None:

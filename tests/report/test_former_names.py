@@ -68,3 +68,15 @@ def test_present_names_win() -> None:
     today = {"test_score": 50.0, "test_accuracy": 60.0}
     assert present(today) == today
     assert present({"trials": [{"accuracy": 1.0}]}) == {"trials": [{"score": 1.0}]}
+
+
+def test_run_does_not_change_its_metric(former: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where a data set's default is another one by now, ``run`` refuses, and names what continues it as it began."""
+    file = former.experiment_file
+    (former.path.parent / "tiny.toml").write_text(file.read_text())
+    environment = json.loads(former.environment.read_text()) | {"metrics": {"synthetic": "macro_f1"}}
+    former.environment.write_text(json.dumps(environment))
+    words = ["run", str(former.path.parent / "tiny.toml"), "--storage", str(former.path.parent)]
+    assert cli.main(words) == 2
+    assert "began with macro_f1 for synthetic, and this version takes accuracy" in capsys.readouterr().err
+    assert load_experiment(former).metric("synthetic").name == "macro_f1"

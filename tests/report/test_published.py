@@ -1,5 +1,6 @@
 """Published figures stand beside own ones where all but the protocol is the same, and each protocol is named."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,10 @@ import pytest
 
 from cotuning_tune.base.files import write_json
 from cotuning_tune.report import build_report, write_report
-from cotuning_tune.report.published import LIBRARY, PAPER, RATES, SOURCES, published_remarks, published_table
+from cotuning_tune.report.published import LIBRARY, PAPER, RATES, published_remarks, published_table
 from cotuning_tune.report.results import StudyResult
 from cotuning_tune.run.folder import RunDir
+from cotuning_tune.scores import METRICS
 
 
 def study(method: str = "bss", rate: float = 0.15, accuracies: tuple[float, ...] = (50.0, 52.0)) -> StudyResult:
@@ -79,7 +81,7 @@ def test_protocols_are_named_and_differences_warned_of() -> None:
     """Every source's protocol stands in the note; other crops, other weights and a choice by test are warnings."""
     table = published_table(tables(), [study()])
     assert table is not None
-    assert [source.protocol for source in SOURCES if source.protocol not in table.note] == []
+    assert [source.protocol for source in (PAPER, LIBRARY) if source.protocol not in table.note] == []
     same = published_remarks(tables(), [study("l2_sp")])
     assert same == []
     (fewer,) = published_remarks(tables(retrain_on="train"), [study("l2_sp")])
@@ -112,3 +114,14 @@ def test_the_report_shows_them(tmp_path: Path) -> None:
     assert "published" in [table.name for table in build_report(run).tables]
     write_report(run)
     assert (run.report / "published.csv").read_text().splitlines()[1] == "bss,birds 15 %,-,47.74,-,53.40,-"
+
+
+def test_named_entities_have_their_own_source() -> None:
+    """F1 beside F1, of BERT by name or in a folder of its name; of other rates and methods there is none."""
+    asked = tables("conll2003", backbone="hf//models/bert-base-cased", weights="", test_crops="centre")
+    mine = replace(study("co_tuning", 1.0, (90.0, 91.0)), metric=METRICS["entity_f1"], examples="sentences")
+    table = published_table(asked, [mine, replace(mine, rate=0.15), replace(mine, method="bss")])
+    assert table is not None
+    assert table.rows == [["co_tuning", "birds 100 %", "90.50", "91.27", "-0.77"]]
+    assert table.note.startswith("Test entity F1 in percent.")
+    assert published_remarks(asked, [mine]) == []
