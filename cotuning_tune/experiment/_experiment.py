@@ -239,11 +239,17 @@ class Experiment:
             source_val=self.config.source_val,
             source_val_images=self.config.source_val_images,
             seed=seed,
-            task_config=self.task | {"size": placed[SIZE], "val_seed": val_seed},
+            task_config=self._task_config(study.task) | {"size": placed[SIZE], "val_seed": val_seed},
             data_options=self.data.get(study.task, {}),
             train={k: v for k, v in every.items() if not k.startswith(prefix)},
             method_config={k.removeprefix(prefix): v for k, v in every.items() if k.startswith(prefix)},
         )
+
+    def _task_config(self, task: str) -> dict[str, Any]:
+        """What images have no use for is no part of their trainings: these stay those of earlier versions."""
+        if self.modality(task) == "text":
+            return self.task
+        return {key: value for key, value in self.task.items() if key != "max_length"}
 
     def space_text(self) -> str:
         """``space.toml``: every range and pin of the run, resolved; of a backbone what differs from the others."""

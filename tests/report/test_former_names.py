@@ -12,7 +12,8 @@ from cotuning_tune.report.compare import comparison_report, read_runs
 from cotuning_tune.report.results import read_studies
 from cotuning_tune.report.write import build_report
 from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.records import present
+from cotuning_tune.run.ledger import config_hash
+from cotuning_tune.run.records import present, read_facts
 from cotuning_tune.search.driver import load_experiment
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "run_before_scores.zip"
@@ -80,3 +81,12 @@ def test_run_does_not_change_its_metric(former: RunDir, capsys: pytest.CaptureFi
     assert cli.main(words) == 2
     assert "began with macro_f1 for synthetic, and this version takes accuracy" in capsys.readouterr().err
     assert load_experiment(former).metric("synthetic").name == "macro_f1"
+
+
+def test_its_trainings_are_those_of_today(former: RunDir) -> None:
+    """The chosen configurations have the hashes that they had: what was retrained is not retrained again."""
+    experiment = load_experiment(former)
+    for study in experiment.studies:
+        chosen = read_facts(former.study(study.name).selection)
+        spec = experiment.spec(study, chosen["values"], experiment.config.search_seed)
+        assert config_hash(spec.to_json()) == chosen["config"]

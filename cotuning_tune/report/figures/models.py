@@ -61,7 +61,8 @@ def relations_figure(run: RunDir, studies: list[StudyResult]) -> Figure:
         name="relations",
         title="What co-tuning relates to what",
         caption="The five source classes with the greatest p(source class | target class), learned once before"
-        " training. Names are ImageNet's where the source head has 1000 classes.",
+        " training. Names are ImageNet's where the source head has 1000 classes, sub-words where it is a"
+        " vocabulary.",
         kind="relations",
         x=Axis("source class"),
         y=Axis("target class"),
