@@ -232,6 +232,9 @@ def _check_modalities(
             what = f"the task {task} consists of {wanted}, and {' and '.join(taken)} take{'s' * (len(taken) == 1)} none"
             cure = "texts need one as hf/FOLDER" if wanted == "text" else "list experiment.backbones, one for each"
             raise UserError(f"{what}: {cure}", key)
+    if config.source_val and "text" in taken.values():
+        problem = "experiment.source_val are images that calibrate a source head, and a backbone here takes texts"
+        raise UserError(problem, "experiment.source_val")
     for name, space in trains.items():
         default = read_space(TrainConfig, {}, "train")
         changed = [k for k in IMAGES_ALONE if space[k].extremes != default[k].extremes]

@@ -112,6 +112,9 @@ def check_backbone(spec: TrainingSpec) -> None:
         raise UserError(f"{source.name} cannot take {shape}: {first_line(problem)}") from None
     check_batch(spec, source, len(task.fit))
     if build(TrainConfig, spec.train, "train").compile:
+        if task.fit.sizes() is not None:
+            problem = f"train.compile: batches of {task.noun} differ in length, each would be compiled anew"
+            raise UserError(f"{problem}: leave it out", "train.compile")
         check_compiler(default_device())
 
 

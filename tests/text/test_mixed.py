@@ -94,6 +94,7 @@ def test_formats_of_the_other_kind_are_refused(mixed: Run, capsys: pytest.Captur
         ('name = "adamw"', 'name = "adamw"\n[backbones.tiny_bert.train]\nmixup = 0.2', "and tiny_bert takes texts"),
         ("trials = 2", 'trials = 2\nmetric = "entity_f1"', "the task synthetic cannot be judged by entity_f1"),
         ("trials = 2", 'trials = 2\nmetric = "f2"', "metric 'f2'"),
+        ("trials = 2", 'trials = 2\nsource_val = "x"', "and a backbone here takes texts"),
     ],
 )
 def test_what_does_not_fit_is_refused(

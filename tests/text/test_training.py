@@ -153,6 +153,12 @@ def test_guessing_finds_no_entity() -> None:
     assert chance(METRICS["accuracy"], task) == pytest.approx(100 * (task.val.labels_N == 0).double().mean().item())
 
 
+def test_texts_are_not_compiled() -> None:
+    """Each length would be compiled anew: refused before anything is trained."""
+    with pytest.raises(UserError, match="batches of sentences differ in length"):
+        check_backbone(spec_of(train={"compile": True}))
+
+
 def test_too_long_for_the_backbone() -> None:
     """Positions that the encoder does not have are refused before anything is trained."""
     spec = spec_of()
