@@ -113,8 +113,8 @@ def check_backbone(spec: TrainingSpec) -> None:
     check_batch(spec, source, len(task.fit))
     if build(TrainConfig, spec.train, "train").compile:
         if task.fit.sizes() is not None:
-            problem = f"train.compile: batches of {task.noun} differ in length, each would be compiled anew"
-            raise UserError(f"{problem}: leave it out", "train.compile")
+            told = f"train.compile: batches of {task.noun} differ in length, each would be compiled anew"
+            raise UserError(f"{told}: leave it out", "train.compile")
         check_compiler(default_device())
 
 
