@@ -50,7 +50,7 @@ def test_reverse_equals_the_reference(number: int) -> None:
     assert np.abs(found.matrix_TS.numpy() - data["reverse_TS"]).max() < 1e-5
     assert found.chosen_c == pytest.approx(float(data["chosen_C"]))
     assert found.scale == pytest.approx(float(data["scale"]), rel=1e-2)
-    assert found.val_score == pytest.approx(float(data["val_score"]))
+    assert found.val_accuracy == pytest.approx(float(data["val_accuracy"]))
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
@@ -76,7 +76,7 @@ def test_two_classes_equal_scikit_learn() -> None:
     p, q = torch.softmax(train_NS, 1).numpy(), torch.softmax(val_MS, 1).numpy()
     fits = [LogisticRegression(C=c, fit_intercept=False, tol=1e-10, max_iter=10_000).fit(p, train_N) for c in C_VALUES]
     best = max(reversed(fits), key=lambda fit: fit.score(q, val_M))
-    assert found.val_score == pytest.approx(best.score(q, val_M))
+    assert found.val_accuracy == pytest.approx(best.score(q, val_M))
     assert found.chosen_c == pytest.approx(best.C)
     rows_2S = np.concatenate([-best.coef_, best.coef_]) / 2
     logits_M2 = torch.from_numpy(q @ rows_2S.T)
@@ -251,9 +251,9 @@ def test_validation_images_of_a_missing_class_count_as_wrong() -> None:
     seen = val_M != 1
     known = (val_MS[seen], val_M[seen])
     alone = learn_relationship(train_NS[kept], train_N[kept], *known, num_classes=3)
-    assert found.val_score is not None
-    assert alone.val_score is not None
-    assert found.val_score == pytest.approx(alone.val_score * int(seen.sum()) / len(val_M))
+    assert found.val_accuracy is not None
+    assert alone.val_accuracy is not None
+    assert found.val_accuracy == pytest.approx(alone.val_accuracy * int(seen.sum()) / len(val_M))
     assert found.scale == pytest.approx(alone.scale)
 
 
@@ -263,7 +263,7 @@ def test_one_class_takes_all() -> None:
     found = learn_relationship(logits, labels, logits[:5], labels[:5], num_classes=1)
     marginal_S = torch.softmax(torch.cat([logits, logits[:5]]), 1).mean(0)
     torch.testing.assert_close(found.matrix_TS[0], marginal_S)
-    assert (found.scale, found.val_score) == (1.0, 1.0)
+    assert (found.scale, found.val_accuracy) == (1.0, 1.0)
 
 
 def test_a_single_validation_image_is_enough() -> None:

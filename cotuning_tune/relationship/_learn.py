@@ -26,7 +26,7 @@ class Relationship:
     matrix_TS: Tensor
     chosen_c: float | None
     scale: float | None
-    val_score: float | None
+    val_accuracy: float | None
 
 
 def learn_relationship(

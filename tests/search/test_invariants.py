@@ -362,7 +362,7 @@ def test_whatever_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     run_state_machine_as_test(
         Search,
         settings=settings(
-            max_examples=130, stateful_step_count=20, deadline=None, derandomize=True, suppress_health_check=checks
+            max_examples=220, stateful_step_count=20, deadline=None, derandomize=True, suppress_health_check=checks
         ),
     )
     assert sum(COUNTS[deed] for deed in {*DEEDS}) >= 2000, COUNTS

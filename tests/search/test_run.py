@@ -219,7 +219,7 @@ def test_tested_on_ten_crops(tmp_path: Path) -> None:
         save({k: v.contiguous() for k, v in trainer.model.state_dict().items()})
     )
     found, centre = (SeedJob(spec, TrialDir(tmp_path), crops)._test() for crops in ("ten", "centre"))
-    assert (found["test_crops"], found["test_score"]) == ("ten", expected.accuracy)
+    assert (found["test_crops"], found["test_score"]) == ("ten", expected.value)
     assert found["test_loss"] == expected.loss
     assert found["test_loss"] != centre["test_loss"]
 
