@@ -246,7 +246,7 @@ class Experiment:
         )
 
     def _task_config(self, task: str) -> dict[str, Any]:
-        """What images have no use for is no part of their trainings: these stay those of earlier versions."""
+        """Without what images have no use for: their trainings stay those of earlier versions."""
         if self.modality(task) == "text":
             return self.task
         return {key: value for key, value in self.task.items() if key != "max_length"}
