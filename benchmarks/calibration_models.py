@@ -59,10 +59,8 @@ class ImagesPart:
     def once(self, rng: np.random.Generator) -> Mapping[str, float]:
         """One report."""
         models = self.models(rng)
-        claim, best = (
-            example_claim({method: model.values for method, model in models.items()}),
-            METHODS[self.methods - 1],
-        )
+        claim = example_claim({method: model.values for method, model in models.items()})
+        best = METHODS[self.methods - 1]
         inside = [low <= 100 * self.shares[m] <= high for m, (low, high) in ((m, models[m].interval) for m in models)]
         equal = [method for method in claim.p if not self.points or method != best]
         record = {

@@ -170,10 +170,8 @@ class DataSet(ABC):
 
 def treatment(config: TaskConfig, data: DataSet) -> Treatment:
     """What becomes of images that stand in two splits as given."""
-    if config.duplicates == "auto":
-        return (
-            "keep" if data.page or data.repeats else "refuse"
-        )  # a published set without some of its images would be another one
+    if config.duplicates == "auto":  # a published set without some of its images would be another one
+        return "keep" if data.page or data.repeats else "refuse"
     return config.duplicates
 
 

@@ -56,14 +56,19 @@ class Split:
             return self.labels_N[list(chosen)]
         return torch.cat([self.labels_N[self._ends[c] : self._ends[c + 1]] for c in chosen])
 
+    def _copied(self) -> "Split":
+        """Another one to change; what was worked out of its lengths stays behind."""
+        found = copy.copy(self)
+        vars(found).pop("_ends", None)
+        return found
+
     def sizes(self) -> list[int] | None:
         """How long each example is; None where all are alike."""
         return self.examples.sizes(self.positions)
 
     def first(self, count: int) -> "Split":
         """The first ``count`` examples."""
-        some = copy.copy(self)
-        vars(some).pop("_ends", None)
+        some = self._copied()
         some.positions, some.names, some.strata = self.positions[:count], self.names[:count], self.strata[:count]
         some.labels_N = self.labels(range(min(count, len(self))))
         some.lengths = None if self.lengths is None else self.lengths[:count]
@@ -71,8 +76,7 @@ class Split:
 
     def plus(self, other: "Split") -> "Split":
         """Every example of both, these first."""
-        both = copy.copy(self)
-        vars(both).pop("_ends", None)
+        both = self._copied()
         both.examples = self.examples.pooled(other.examples)
         both.positions = self.positions + [len(self.examples) + p for p in other.positions]
         both.names, both.strata = self.names + other.names, self.strata + other.strata

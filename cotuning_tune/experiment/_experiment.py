@@ -6,6 +6,7 @@ under a name of its own: a variant, whose ``kind`` is the method.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
@@ -143,9 +144,14 @@ class Experiment:
         every = product(c.tasks, c.rates, c.backbones or ("",), c.methods)
         return [Study(t, rate, m, b) for t, rate, b, m in every if not b or modality_of(b) == self.modality(t)]
 
+    @cached_property
+    def _modalities(self) -> dict[str, str]:
+        """Looked up once: every trial's spec asks."""
+        return {task: data_set(found).modality for task, found in self.formats.items()}
+
     def modality(self, task: str) -> str:
         """What a task consists of: images or text."""
-        return data_set(self.formats[task]).modality
+        return self._modalities[task]
 
     @property
     def backbones(self) -> tuple[str, ...]:

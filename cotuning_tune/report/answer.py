@@ -43,7 +43,7 @@ class Pick:
     def sentence(self, *, named: bool) -> str:
         """Which model, how good on new examples, and how much its validation score flatters it."""
         which, metric = self.study.shown if named else self.study.learner, self.study.metric
-        digits = 1 if metric.percent else 3
+        digits = metric.rough
         gap = metric.oriented(self.validation - self.tested)
         told = f"flatters it by {gap:.{digits}f}"
         if gap < 0:

@@ -241,7 +241,7 @@ def bests_remark(found: Comparisons) -> list[str]:
     if claim.effects:
         must = f"A method must differ from {BASELINE}"
         spread = max(abs(effect.difference) for effect in claim.effects)
-    least, most = (f"{value:.{1 if found.metric.percent else 3}f}" for value in (claim.least, spread))
+    least, most = (f"{value:.{found.metric.rough}f}" for value in (claim.least, spread))
     told = f"by {least} {found.metric.points} to be told apart here; these differ by at most {most}."
     return [f"{of} {must} {told}"]
 
@@ -249,7 +249,7 @@ def bests_remark(found: Comparisons) -> list[str]:
 def verdict_lines(found: Comparisons) -> list[str]:
     """The words with their unit."""
     words = ((word, found.named(word)) for word in (BETTER, WORSE))
-    form, shift = f"+.{1 if found.metric.percent else 3}f", found.metric.oriented
+    form, shift = f"+.{found.metric.rough}f", found.metric.oriented
     listed = {w: ", ".join(f"{e.method} {shift(e.difference):{form}}" for e in named) for w, named in words if named}
     points = found.metric.points
     return [f"{word.capitalize()} than {BASELINE} {found.scope}, in {points}: {of}." for word, of in listed.items()]

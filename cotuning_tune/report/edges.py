@@ -177,7 +177,7 @@ def edges(space: Space, studies: list[StudyResult]) -> list[Advice]:
             continue
         moves = "rises" if metric.greater_is_better else "falls"
         finding = f"{key}: {metric.shown} still {moves} at its {'high' if upwards else 'low'} end"
-        form = ".1f" if metric.percent else ".3f"
+        form = f".{metric.rough}f"
         rises = f"{rise / 10:{form}} ± {error / 10:{form}} {metric.points} per tenth of the range"
         evidence = f"{rises}, over {len(slopes)} studies"
         search = space.of(slopes[0].study)[key]

@@ -44,6 +44,11 @@ class Metric:
         return 2 if self.percent else 4
 
     @property
+    def rough(self) -> int:
+        """Decimals of a value in a sentence."""
+        return 1 if self.percent else 3
+
+    @property
     def points(self) -> str:
         """What differences are counted in."""
         return "points" if self.percent else self.shown

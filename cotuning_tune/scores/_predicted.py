@@ -165,8 +165,7 @@ def evaluate(metric: Metric, predicted: Predicted) -> Score:
         beside |= {"precision": _share(hits, given), "recall": _share(hits, had)}
     elif metric.name != "mean_class_accuracy" and predicted.lengths_E is None:
         beside["mean_class_accuracy"] = _mean_class_accuracy(predicted)
-    loss = float(predicted.nll_N.sum()) / len(predicted.labels_N)
-    return Score(_value(metric.name, predicted), loss, predicted.count, beside)
+    return Score(_value(metric.name, predicted), _value("nll", predicted), predicted.count, beside)
 
 
 def unit_values(metric: Metric, predicted: Predicted) -> "Floats | None":

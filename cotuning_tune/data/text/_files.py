@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cotuning_tune.base.errors import UserError
+from cotuning_tune.data._duplicates import Contents
 from cotuning_tune.data._splitting import grouped, hold_out
 from cotuning_tune.data.images._lists import NAMES
 from cotuning_tune.data.text._text_set import Texts
@@ -79,13 +80,7 @@ def read_splits(config: Any, read: Read, stratum_of: Callable[[Texts], Sequence[
     if not 0 < config.test_fraction < 1:
         raise UserError(f"test_fraction = {config.test_fraction:g} must be above 0 and below 1")
     whole = found.pop("all", None) or found["train"]
-    listed = _Named(whole.names, stratum_of(whole))
-    groups = grouped(whole.names, whole.groups, whole.digests)
+    listed = Contents(whole.names, stratum_of(whole), whole.digests)
+    groups = grouped(whole.names, whole.groups, listed.digests)
     train, test = hold_out(listed, range(len(whole.names)), config.test_fraction, config.split_seed, groups)
     return {**found, "train": whole.some(train), "test": whole.some(test)}
-
-
-@dataclass(frozen=True)
-class _Named:
-    names: Sequence[str]
-    labels: Sequence[int]

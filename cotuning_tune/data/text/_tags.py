@@ -5,7 +5,8 @@ another one than before, and behind a tag that ends one (E, L, S, U).
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 OUTSIDE = "O"
 TAG = re.compile(r"([BIESLU])-(\S+)")
@@ -46,6 +47,22 @@ def to_bio(tags: Sequence[str]) -> list[str]:
 def types_of(sentences: Iterable[Sequence[str]]) -> list[str]:
     """The types of entities in tagged sentences, sorted."""
     return sorted({tag[2:] for tags in sentences for tag in tags if tag != OUTSIDE})
+
+
+def entity_counts(sentences: Iterable[Sequence[str]]) -> Counter[str]:
+    """How many entities of each type there are (BIO)."""
+    return Counter(tag[2:] for tags in sentences for tag in tags if tag.startswith("B-"))
+
+
+def rarity(counts: Mapping[str, int]) -> list[str]:
+    """The types, the rarest first, of equals by name."""
+    return sorted(counts, key=lambda kind: (counts[kind], kind))
+
+
+def rarest_type(tags: Sequence[str], rare_first: Sequence[str]) -> str:
+    """The first of these types that a sentence has an entity of, '' where it has none."""
+    there = {tag[2:] for tag in tags if tag != OUTSIDE}
+    return next((kind for kind in rare_first if kind in there), "")
 
 
 def classes_of(types: Sequence[str]) -> tuple[str, ...]:

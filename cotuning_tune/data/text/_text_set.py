@@ -3,7 +3,6 @@
 import hashlib
 import json
 from abc import abstractmethod
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,7 +14,7 @@ from cotuning_tune.base.errors import UserError
 from cotuning_tune.data._data_set import DataSet, Listing, TaskConfig
 from cotuning_tune.data._duplicates import Contents
 from cotuning_tune.data._examples import Views, Words
-from cotuning_tune.data.text._tags import OUTSIDE, classes_of, types_of
+from cotuning_tune.data.text._tags import OUTSIDE, classes_of, entity_counts, rarest_type, rarity, types_of
 from cotuning_tune.data.text._tokens import TokenExamples, Tokens, TokenViews
 from cotuning_tune.scores import CLASSES, ENTITIES
 
@@ -140,9 +139,9 @@ class TaggedSet(TextSet):
     metrics = ENTITIES
 
     @cached_property
-    def _counts(self) -> Counter[str]:
-        """How many entities of each type training has."""
-        return Counter(tag[2:] for tags in self._there("train").classes for tag in tags if tag.startswith("B-"))
+    def _rare_first(self) -> list[str]:
+        """The types of training, the rarest first."""
+        return rarity(entity_counts(self._there("train").classes))
 
     @cached_property
     def types(self) -> tuple[str, ...]:
@@ -165,9 +164,8 @@ class TaggedSet(TextSet):
         return (PLAIN, *self.types)
 
     def stratum(self, classes: Sequence[str]) -> int:
-        there = {tag[2:] for tag in classes if tag != OUTSIDE}
-        rarest = min(there & set(self.types), key=lambda kind: (self._counts[kind], kind), default=None)
-        return 0 if rarest is None else 1 + self.types.index(rarest)
+        rarest = rarest_type(classes, self._rare_first)
+        return 1 + self.types.index(rarest) if rarest else 0
 
 
 class ClassifiedSet(TextSet):

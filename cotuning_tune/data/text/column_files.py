@@ -1,6 +1,5 @@
 """Your own tagged words: a file of columns (CoNLL-2003, WNUT, wikigold), or a folder with one for each split."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,15 +8,16 @@ from typing import Literal
 
 from cotuning_tune.data.text._columns import read_columns
 from cotuning_tune.data.text._files import TextFiles, read_splits
+from cotuning_tune.data.text._tags import entity_counts, rarest_type, rarity
 from cotuning_tune.data.text._text_set import TaggedSet, Texts
 from cotuning_tune.hyper import hyper
 
 
 def rarest_types(classes: Sequence[Sequence[str]]) -> list[int]:
     """Of each sentence a number for the rarest type of entity in it, 0 where it has none."""
-    counts = Counter(tag[2:] for tags in classes for tag in tags if tag.startswith("B-"))
-    order = {kind: number for number, kind in enumerate(sorted(counts, key=lambda k: (counts[k], k)), 1)}
-    return [min((order[tag[2:]] for tag in tags if tag != "O"), default=0) for tags in classes]
+    rare_first = rarity(entity_counts(classes))
+    numbers = {kind: number for number, kind in enumerate(["", *rare_first])}
+    return [numbers[rarest_type(tags, rare_first)] for tags in classes]
 
 
 class ColumnFiles(TaggedSet):
