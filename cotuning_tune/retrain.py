@@ -212,7 +212,7 @@ def _write_result(
 ) -> SeedResult:
     """Files of an ended retraining; the result is written last, its hash into the ledger. Returns it."""
     folder = work.folder
-    run.insist(lambda: write_lines(folder.metrics, history))
+    write_lines(folder.metrics, history)
     kept = kept_row(history, work.spec.epoch, metric_of(work.spec.metric)) or Epoch()
     result: SeedResult = {
         "state": "COMPLETE" if tested else "FAIL",
@@ -231,7 +231,7 @@ def _write_result(
         keep_head(ledger.append(run.ledger, entry))
     elif again:
         result["again"] = True
-    run.insist(lambda: write_json(folder.result, result))
+    write_json(folder.result, result)
     if not result.get("again"):
         remove_states(folder)
         folder.best_weights.unlink(missing_ok=True)

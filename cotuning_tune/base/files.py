@@ -4,6 +4,7 @@ A reader sees the old or the new content, never a part: files are written by ren
 are put whole. Imports neither torch nor ray, so that reports start fast.
 """
 
+import errno
 import io
 import json
 import logging
@@ -14,12 +15,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 from cotuning_tune.base.errors import UserError, first_line
 
 log = logging.getLogger(__name__)
 STORAGE_POLL_S = 5.0
+ROOM_BYTES = 16 << 20
+TRIES, PAUSE_S = 5, 0.5  # of a write that the storage has refused
+STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EROFS)
+T = TypeVar("T")
+_markers: list[Path] = []  # of the folders that this process guards
 # Waiting 15 s at most between two tries: an object store may be away for four hours before a write fails.
 OBJECT_TRIES = 1000
 S3_OPTIONS: dict[str, Any] = {
@@ -113,7 +119,11 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
         with _os_errors(path):
             path.write_bytes(data)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _insist(path, lambda: _write(path, data, durable))
+
+
+def _write(path: Path, data: bytes, durable: bool) -> None:
+    _make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
         with temporary.open("wb") as file:
@@ -135,7 +145,7 @@ def create(path: Path, data: bytes) -> None:
             remote = cast(Any, path)
             remote.fs.pipe_file(remote.path, data, mode="create")
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _insist(path, lambda: _make_folder(path.parent))
     with path.open("xb") as file:
         file.write(data)
         file.flush()
@@ -145,6 +155,7 @@ def create(path: Path, data: bytes) -> None:
 
 def append_line(path: Path, line: str) -> None:
     """Add a line durably. A half-written last line, left by a kill, is completed to a line of its own."""
+    _insist(path, lambda: _make_folder(path.parent))
     before = path.read_bytes() if path.exists() else b""
     text = (b"\n" if before and not before.endswith(b"\n") else b"") + line.encode() + b"\n"
     if not is_local(path):
@@ -225,7 +236,7 @@ def open_new(path: Path) -> BinaryIO:
     """A new file to write on and on; what has been flushed can be read by others."""
     if not is_local(path):
         return _ObjectFile(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _insist(path, lambda: _make_folder(path.parent))
     path.unlink(missing_ok=True)
     return path.open("wb")
 
@@ -237,6 +248,55 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def guarded(marker: Path) -> Iterator[None]:
+    """While inside, this process writes below the marker's folder only while ``marker`` is there and there is room.
+
+    Else it waits: nothing is made where a vanished mount has been. What fails meanwhile is written again.
+    """
+    if not is_local(marker):  # an object store's own client waits
+        yield
+        return
+    _markers.append(marker)
+    try:
+        yield
+    finally:
+        _markers.remove(marker)
+
+
+def _marker_of(path: Path) -> Path | None:
+    return next((marker for marker in _markers if path.is_relative_to(marker.parent)), None)
+
+
+def _insist(path: Path, write: Callable[[], T]) -> T:
+    """What ``write`` gives, which may be repeated: in a guarded folder tried again when the storage is usable again.
+
+    Raises OSError where it still fails, and at once for what the storage has not caused.
+    """
+    if (marker := _marker_of(path)) is None:
+        return write()
+    for _ in range(TRIES):
+        wait_for_storage(marker, ROOM_BYTES, log.info)
+        try:
+            return write()
+        except OSError as problem:
+            if problem.errno not in STORAGE_ERRORS and marker.exists():
+                raise
+            time.sleep(PAUSE_S)
+    wait_for_storage(marker, ROOM_BYTES, log.info)
+    return write()
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder with its parents; of a guarded folder, only what lies in it."""
+    marker = _marker_of(folder)
+    if marker is None:
+        folder.mkdir(parents=True, exist_ok=True)
+    elif folder != marker.parent:
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
 
 
 def wait_for_storage(marker: Path, needed_bytes: int, say: Callable[[str], None] = log.warning) -> None:

@@ -97,7 +97,7 @@ class Budget:
         self.clock.keep()
         used: _Used = {"hours": self.hours, "trials": self._rounds, "time": time.time()}
         if run := self.run:
-            run.insist(lambda: write_json(run.time_used, used))
+            write_json(run.time_used, used)
         self._used = used
         had = "one trial: there was no time for a second" if self._rounds == 1 else f"{self._rounds} trials"
         self.say(f"the {self.hours:g} hours of the search are used: every study has {had}")

@@ -3,28 +3,31 @@
 Imports neither torch nor ray, so that reports start fast.
 """
 
-import errno
 import json
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from cotuning_tune.base import former_names
 from cotuning_tune.base.errors import Fenced, Unfinished, UserError
-from cotuning_tune.base.files import STORAGE_POLL_S, create, is_local, names_in, place, wait_for_storage
+from cotuning_tune.base.files import (
+    ROOM_BYTES,
+    STORAGE_ERRORS,
+    STORAGE_POLL_S,
+    create,
+    guarded,
+    is_local,
+    names_in,
+    place,
+    wait_for_storage,
+)
 from cotuning_tune.base.secrets import Secret
 
 log = logging.getLogger(__name__)
-ROOM_BYTES = 16 << 20
-TRIES, PAUSE_S = 5, 0.5  # of a write that the storage has refused
-T = TypeVar("T")
-STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EROFS)
 
 
 def check_optuna_storage(storage: Path, studies: Secret) -> None:
@@ -345,27 +348,12 @@ class RunDir:
         if newest != incarnation:
             raise Fenced(f"driver {newest} owns {self.path} now, this process belongs to {incarnation}")
 
-    def insist(self, write: Callable[[], T]) -> T:
-        """What ``write`` gives, which may be repeated: tried again when the storage is there and has room again.
-
-        Raises OSError where it still fails, and at once for what the storage has not caused.
-        """
-        for _ in range(TRIES):
-            try:
-                return write()
-            except OSError as problem:
-                if problem.errno not in STORAGE_ERRORS:
-                    raise
-                time.sleep(PAUSE_S)
-                wait_for_storage(self.experiment_file, ROOM_BYTES, log.info)
-        return write()
-
     @contextmanager
     def watched_storage(self, size_bytes: int, say: Callable[[str], None]) -> Iterator[None]:
         """While inside, say when the storage is full or has vanished, and when it is usable again.
 
-        Workers wait by themselves before they write; this tells the user why nothing moves. A write that the
-        storage fails in the middle (OSError) ends the driver: raises Unfinished.
+        Whoever writes waits meanwhile; this tells the user why nothing moves. What the storage fails all the same
+        (OSError: an end of the ledger, say, or what was read) ends the driver: raises Unfinished.
         """
         stopped = threading.Event()
 
@@ -376,8 +364,9 @@ class RunDir:
         if is_local(self.path):  # an object store tells of its outages itself
             threading.Thread(target=watch, daemon=True).start()
         try:
-            yield
-        except OSError as problem:  # it went away in the middle of a write
+            with guarded(self.experiment_file):
+                yield
+        except OSError as problem:  # it went away in the middle of something that cannot be repeated
             here = str(problem.filename or "").startswith(str(self.path))
             if not (here or problem.errno in STORAGE_ERRORS):
                 raise

@@ -23,11 +23,11 @@ class Recorder:
 
     def report(self, issue: Issue, history: list[Epoch]) -> None:
         """The epochs so far."""
-        self.run.insist(lambda: write_lines(self.run.study(issue.study.name).trial(issue.number).metrics, history))
+        write_lines(self.run.study(issue.study.name).trial(issue.number).metrics, history)
 
     def finish(self, issue: Issue, result: TrialResult) -> None:
         """The result, written last."""
-        self.run.insist(lambda: write_json(self.run.study(issue.study.name).trial(issue.number).result, result))
+        write_json(self.run.study(issue.study.name).trial(issue.number).result, result)
 
     def release(self, issue: Issue) -> None:
         """The study knows the result: the state that resumes the trial is not needed any more."""

@@ -13,14 +13,11 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
 from cotuning_tune.base.errors import Unfinished, UserError, first_line
-from cotuning_tune.base.files import is_local, wait_for_storage, write_bytes
+from cotuning_tune.base.files import PAUSE_S, ROOM_BYTES, TRIES, is_local, wait_for_storage, write_bytes
 from cotuning_tune.base.secrets import Secret
-from cotuning_tune.run.folder import ROOM_BYTES, RunDir
+from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.records import Values
 from cotuning_tune.search.door import patiently, reason_of
-
-TRIES = 5  # of a write to a storage that is there
-PAUSE_S = 0.5
 
 
 def set_storage(run: RunDir, url: str) -> None:

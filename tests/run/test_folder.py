@@ -3,13 +3,24 @@
 import errno
 import json
 import os
+import threading
+import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from cotuning_tune.base import files
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.base.files import read_json, read_lines, write_bytes, write_json, write_lines
-from cotuning_tune.run import folder
+from cotuning_tune.base.files import (
+    append_line,
+    open_new,
+    read_json,
+    read_lines,
+    write_bytes,
+    write_json,
+    write_lines,
+)
 from cotuning_tune.run.folder import RunDir, StudyDir, TrialDir, check_place
 
 
@@ -203,25 +214,78 @@ def test_a_place_for_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         check_place(tmp_path / "runs" / "tiny")
 
 
-def test_a_write_that_the_storage_refuses_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that is full in the middle of a write: tried again when there is room; other faults pass at once."""
-    monkeypatch.setattr(folder, "PAUSE_S", 0.001)
-    run, tries = RunDir(tmp_path), list[int]()
-    run.experiment_file.touch()
+@pytest.fixture
+def swift(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits of files.py are short."""
+    monkeypatch.setattr(files, "PAUSE_S", 0.001)
+    monkeypatch.setattr(files, "STORAGE_POLL_S", 0.001)
 
-    def refused(times: int, number: int) -> str:
+
+def failing(monkeypatch: pytest.MonkeyPatch, times: int, number: int) -> list[int]:
+    """The first writes of files fail with an error number; what was tried is kept."""
+    tries, really = list[int](), files._write
+
+    def write(path: Path, data: bytes, durable: bool) -> None:
         tries.append(number)
         if len(tries) <= times:
             raise OSError(number, "refused")
-        return "written"
+        really(path, data, durable)
 
-    assert run.insist(lambda: refused(3, errno.ENOSPC)) == "written"
-    assert len(tries) == 4
-    tries.clear()
-    with pytest.raises(OSError, match="refused"):
-        run.insist(lambda: refused(99, errno.EIO))
-    assert len(tries) == folder.TRIES + 1
-    tries.clear()
-    with pytest.raises(OSError, match="refused"):
-        run.insist(lambda: refused(99, errno.EACCES))
-    assert len(tries) == 1
+    monkeypatch.setattr(files, "_write", write)
+    return tries
+
+
+@pytest.mark.usefixtures("swift")
+@pytest.mark.parametrize(
+    ("number", "times", "tried", "written"),
+    [
+        (errno.ENOSPC, 3, 4, True),
+        (errno.EIO, 99, files.TRIES + 1, False),
+        (errno.EACCES, 99, 1, False),
+        (errno.ENOENT, 99, 1, False),
+    ],
+)
+def test_a_write_that_the_storage_refuses_is_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, times: int, tried: int, written: bool
+) -> None:
+    """A disk that is full in the middle of a write: tried again when there is room; other faults pass at once."""
+    run = RunDir(tmp_path)
+    run.experiment_file.touch()
+    tries = failing(monkeypatch, times, number)
+    with nullcontext() if written else pytest.raises(OSError, match="refused"), files.guarded(run.experiment_file):
+        write_json(run.clock, {})
+    assert len(tries) == tried
+    assert run.clock.exists() == written
+
+
+@pytest.mark.usefixtures("swift")
+def test_a_folder_that_vanishes_in_the_middle_of_a_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is made where it has been, whatever is written; it comes back, and every write is there."""
+    run, away = RunDir(tmp_path / "run"), tmp_path / "away"
+    write_json(run.experiment_file, {})
+    really, moments = os.fsync, list[int]()
+
+    def vanishing(descriptor: int) -> None:
+        really(descriptor)
+        moments.append(descriptor)
+        if len(moments) == 1:
+            run.path.rename(away)
+
+    monkeypatch.setattr(os, "fsync", vanishing)
+    written = threading.Thread(target=write_json, args=(run.study("a").trial(0).result, {"value": 1}))
+    appended = threading.Thread(target=append_line, args=(run.ledger, "{}"))
+    opened = threading.Thread(target=lambda: open_new(run.tensorboard / "events").close())
+    with files.guarded(run.experiment_file):
+        written.start()
+        while run.path.exists():
+            time.sleep(0.001)
+        appended.start()
+        opened.start()
+        time.sleep(0.05)
+        assert not run.path.exists()
+        away.rename(run.path)
+        for thread in (written, appended, opened):
+            thread.join()
+    assert read_json(run.study("a").trial(0).result) == {"value": 1}
+    assert run.ledger.read_text() == "{}\n"
+    assert (run.tensorboard / "events").exists()
