@@ -29,6 +29,7 @@ cluster-test: cluster-packages
 
 proof-packages: $(STAMP)
 	sh scripts/system_packages.sh
+	$(BIN)/uv pip install -q --no-deps --python $(BIN)/python -r requirements-trackio.lock
 
 cluster-packages: $(STAMP)
 	sh scripts/system_packages.sh cluster
