@@ -1,3 +1,25 @@
-"""Distributed hyper-parameter search for transfer learning: co-tuning and its baselines on equal terms."""
+"""Distributed hyper-parameter search for transfer learning: co-tuning and its baselines on equal terms.
+
+From Python: ``Experiment``, ``run``, ``open_run``; what they give are ``Run``, ``Status``, ``Best`` and ``Model``. A
+mistake in what was given is a ``UserError``; a search that had to stop, and continues, an ``Interrupted``.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+__all__ = ["Best", "Experiment", "Interrupted", "Model", "Run", "Status", "UserError", "open_run", "run"]
+
+if TYPE_CHECKING:
+    from cotuning_tune.api import Best, Experiment, Interrupted, Model, Run, Status, UserError, open_run, run
+
+
+def __getattr__(name: str) -> object:
+    """The public names, imported when they are first used: the package itself imports nothing."""
+    if name in __all__:
+        return getattr(import_module("cotuning_tune.api"), name)
+    raise AttributeError(f"module 'cotuning_tune' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -20,7 +20,8 @@ class ProgressLine:
     """Shows how much is done. On a terminal one line is written over; elsewhere a line now and then."""
 
     def __init__(self, stream: TextIO, what: str) -> None:
-        self.stream, self.what, self.live = stream, what, stream.isatty()
+        self.stream, self.what = stream, what
+        self.live = stream.isatty() or type(stream).__module__.startswith("ipykernel")  # a notebook writes over too
         self.start = time.monotonic()
         self._shown, self._width, self._last_done = 0.0, 0, -1
 

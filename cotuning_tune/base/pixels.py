@@ -117,10 +117,14 @@ def decoded(data: bytes, size: int, how: Decoding = PLAIN) -> np.ndarray | str:
     """Pixels [3, S, S] of an image file's bytes, or what is wrong with them."""
     try:
         with open_image(io.BytesIO(data), how) as image:
-            resized = upright(image, how).resize((size, size), Image.Resampling.BILINEAR)
-        return np.asarray(resized).transpose(2, 0, 1)
+            return shrunk(image, size, how)
     except Exception as problem:  # a reader raises what it likes: struct.error, IndexError; for giants its own
         return problem_of(problem, data)
+
+
+def shrunk(image: Image.Image, size: int, how: Decoding = PLAIN) -> np.ndarray:
+    """Pixels [3, S, S] of an open image."""
+    return np.asarray(upright(image, how).resize((size, size), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
 
 
 def problem_of(problem: Exception, data: bytes) -> str:

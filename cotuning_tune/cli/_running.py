@@ -136,8 +136,8 @@ def _cluster(options: argparse.Namespace) -> "Cluster":
 
 def _carry_out(request: "Request") -> int:
     """Do what is asked, shown on the terminal; the exit code."""
-    from cotuning_tune.cli._terminal import Terminal
     from cotuning_tune.pipeline import carry_out
+    from cotuning_tune.pipeline.terminal import Terminal
 
     outcome = carry_out(request, [Terminal()])
     if outcome.report:

@@ -80,7 +80,7 @@ class Answer:
         return str(next((taken["run"] for taken in self.content.get("take", [])), ""))
 
 
-def _interval(study: StudyResult, models: SettingModels | None) -> tuple[float, float] | None:
+def interval_of(study: StudyResult, models: SettingModels | None) -> tuple[float, float] | None:
     if models and study.method in models.models:
         return models.models[study.method].interval
     if study.metric != ACCURACY:
@@ -120,7 +120,7 @@ def picks(searches: Sequence[tuple[RunDir, list[StudyResult]]]) -> list[Pick]:
         every = read_models([s for owner, s in mine if owner == run and s.rate == rate])
         models = {one.setting: one for one in every}
         p = _rival_p(study, rival, models) if rival else None
-        found.append(Pick(run, study, _interval(study, models.get(study.setting)), rival, p))
+        found.append(Pick(run, study, interval_of(study, models.get(study.setting)), rival, p))
     return found
 
 

@@ -160,6 +160,15 @@ def read_record(run: RunDir) -> DataRecord:
     return {**found, "tasks": {task: present(known) for task, known in found["tasks"].items()}}
 
 
+def read_classes(run: RunDir, task: str) -> tuple[str, ...]:
+    """The names of a task's classes, as the run began with them. Raises UserError where that is not recorded."""
+    path = run.data_files(task)
+    try:
+        return Snapshot.unpacked(path.read_bytes()).classes
+    except (OSError, ValueError, KeyError, EOFError):
+        raise UserError(f"{path} is missing or damaged, which names the classes of {task}") from None
+
+
 def check(run: RunDir, task: str, now: Snapshot) -> None:
     """Raises DataChanged with numbers where the data are not those recorded, if any are."""
     if said := _differences(run, read_record(run), task, now):
