@@ -1,4 +1,5 @@
 # make demo   the main job on the embedded default: five methods, three seeds, one table
+# make demo-photos PHOTOS=folder   the same five methods on photos of your own, a sub-folder for each class
 # make test   every feature; its last line counts the tests that are left to the next two
 # make proof  the slow proofs: disasters, kills, PostgreSQL, browsers, every data set; as root installs what they need
 # make cluster-test   launching on several hosts in namespaces: as root, installs Slurm and an SSH server (20 minutes)
@@ -13,10 +14,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: demo test proof proof-packages cluster-test cluster-packages check audit bench calibration chaos recovery setup format clean
+.PHONY: demo demo-photos test proof proof-packages cluster-test cluster-packages check audit bench calibration chaos recovery setup format clean
 
 demo: $(STAMP)
 	$(BIN)/cotuning-tune run search_spaces/demo.toml --storage runs
+
+demo-photos: $(STAMP)
+	@[ -d "$(PHOTOS)" ] || { echo "make demo-photos PHOTOS=folder: a sub-folder of photos for each class" >&2; exit 2; }
+	$(BIN)/cotuning-tune run search_spaces/demo_photos.toml --storage runs --set "data.photos.root=$(abspath $(PHOTOS))" --name "$(notdir $(abspath $(PHOTOS)))"
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=20

@@ -6,6 +6,7 @@ mistake in what was given is a ``UserError``; a search that had to stop, and con
 
 from importlib import import_module
 from typing import TYPE_CHECKING
+from warnings import filterwarnings
 
 __version__ = "0.1.0"
 __all__ = ["Best", "Experiment", "Interrupted", "Model", "Run", "Status", "UserError", "open_run", "run"]
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> object:
     """The public names, imported when they are first used: the package itself imports nothing."""
     if name in __all__:
+        # Of tqdm, which Optuna imports: a notebook would show it as if something were wrong.
+        filterwarnings("ignore", message="IProgress not found")
         return getattr(import_module("cotuning_tune.api"), name)
     raise AttributeError(f"module 'cotuning_tune' has no attribute '{name}'")
 

@@ -18,6 +18,7 @@ if ! "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null; then
         exit 2
     fi
 fi
+echo "Setting up $VENV: $(grep -c '==' requirements.lock) packages, some 6 GB with torch. Once: half a minute to ten." >&2
 [ -x "$VENV/bin/python" ] || "$PYTHON" -m venv "$VENV"
 "$VENV/bin/python" -m pip install -q --disable-pip-version-check "uv==$(sed -n 's/^# uv==//p' requirements.lock)"
 "$VENV/bin/uv" pip install -q --python "$VENV/bin/python" -r requirements.lock

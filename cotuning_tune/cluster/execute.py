@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from ray import tune
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
@@ -30,6 +31,16 @@ class _Left(BaseException):
     def __init__(self, problem: Exception) -> None:
         super().__init__()
         self.problem = problem
+
+
+class _Silent(tune.ProgressReporter):
+    """Tune's own one takes over a notebook's cell, and clears what others have shown there."""
+
+    def should_report(self, trials: list[Trial], done: bool = False) -> bool:
+        return False
+
+    def report(self, trials: list[Trial], done: bool, *sys_info: str) -> None:
+        """Nothing."""
 
 
 def leaves_tune(call: Callable[P, T]) -> Callable[P, T]:
@@ -84,6 +95,7 @@ def execute(
             name=f"{type(searcher).__name__}-{driver.number}",
             storage_path=str(folder),
             verbose=0,
+            progress_reporter=_Silent(),
             failure_config=tune.FailureConfig(max_failures=0),
         ),
     )
