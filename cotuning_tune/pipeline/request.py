@@ -13,6 +13,7 @@ from cotuning_tune.run.folder import RunDir, check_optuna_storage, check_place, 
 from cotuning_tune.search.checks import check_studies
 from cotuning_tune.search.driver import create_run, load_experiment
 from cotuning_tune.search.storage import set_storage
+from cotuning_tune.trackers import check_installed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +84,9 @@ class Request:
     def opened(self) -> tuple[RunDir, dict[str, int] | None]:
         """The run's folder, and the checkpoints' sizes where everything had to be checked before it was made.
 
-        Raises UserError where this user cannot write there.
+        Raises UserError where this user cannot write there, or a tracker is not installed.
         """
+        check_installed(self.experiment.config.track)
         if isinstance(self.run, RunDir):
             check_place(self.run.path)
             return self.run, None
