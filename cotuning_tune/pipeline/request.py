@@ -86,13 +86,14 @@ class Request:
 
         Raises UserError where this user cannot write there, or a tracker is not installed.
         """
-        check_installed(self.experiment.config.track)
+        where = self.run.path if isinstance(self.run, RunDir) else place(self.run.storage)
+        check_installed(self.experiment.config.track, where)
         if isinstance(self.run, RunDir):
             check_place(self.run.path)
             return self.run, None
-        check_place(place(self.run.storage) / self.experiment.name)
+        check_place(where / self.experiment.name)
         sizes = check_studies(self.experiment)
-        run = create_run(self.experiment, place(self.run.storage), self.run.command, self.run.warm_from)
+        run = create_run(self.experiment, where, self.run.command, self.run.warm_from)
         if self.run.optuna_storage:
             set_storage(run, self.run.optuna_storage.reveal())
         return run, sizes

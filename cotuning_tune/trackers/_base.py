@@ -58,11 +58,12 @@ class Tracker(ABC):
 
     A driver may be killed at any moment, and the next one tells again what may not have arrived: all calls find what
     an earlier driver began by its ``key``, and write nothing twice. ``package``: what is imported; ``install``: what
-    brings it.
+    brings it; ``variable``: of the environment, names another place for its files.
     """
 
     package: ClassVar[str]
     install: ClassVar[str]
+    variable: ClassVar[str]
 
     def __init__(self, run: TrackedRun) -> None:
         self.run = run

@@ -9,7 +9,6 @@ import hashlib
 import threading
 from collections.abc import Iterable
 
-from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import append_line, is_local, place
 from cotuning_tune.run.events import (
     Ended,
@@ -24,7 +23,7 @@ from cotuning_tune.run.events import (
 from cotuning_tune.run.folder import RunDir, TrialDir
 from cotuning_tune.run.stream import Stream
 from cotuning_tune.trackers._base import Tracker
-from cotuning_tune.trackers._find import KEY, tracker
+from cotuning_tune.trackers._find import tracker
 from cotuning_tune.trackers._reading import Found, read_training, tracked
 
 LIMIT_S = 30.0  # how long the end of a driver waits for a tool
@@ -90,10 +89,6 @@ class Tracking:
         if is_local(folder):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         told = tracker(self.name)(tracked(self.run, folder))
-        if not is_local(folder) and str(folder) in told.place:
-            raise UserError(
-                f"{folder} is in an object store, where '{self.name}' cannot write: name another place", KEY
-            )
         sending = _Sending(told, self.run, self.name)
         told.begin()
         while (found := self._next()) is not None and self.run.read_incarnation() == self.driver:

@@ -23,6 +23,7 @@ class MLflow(Tracker):
 
     package: ClassVar[str] = "mlflow"
     install: ClassVar[str] = "cotuning_tune[mlflow]"
+    variable: ClassVar[str] = "MLFLOW_TRACKING_URI"
 
     def __init__(self, run: TrackedRun) -> None:
         super().__init__(run)

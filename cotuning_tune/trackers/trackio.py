@@ -22,6 +22,7 @@ class Trackio(Tracker):
 
     package: ClassVar[str] = "trackio"
     install: ClassVar[str] = "cotuning_tune[trackio]"
+    variable: ClassVar[str] = "TRACKIO_DIR"
 
     def __init__(self, run: TrackedRun) -> None:
         super().__init__(run)

@@ -26,6 +26,7 @@ class WandB(Tracker):
 
     package: ClassVar[str] = "wandb"
     install: ClassVar[str] = "cotuning_tune[wandb]"
+    variable: ClassVar[str] = "WANDB_DIR"
 
     def __init__(self, run: TrackedRun) -> None:
         super().__init__(run)

@@ -9,7 +9,7 @@ from typing import ClassVar
 import pytest
 
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.base.files import write_json, write_lines
+from cotuning_tune.base.files import place, write_json, write_lines
 from cotuning_tune.run.events import (
     Checked,
     EpochEnded,
@@ -24,7 +24,7 @@ from cotuning_tune.run.events import (
 from cotuning_tune.run.folder import RunDir
 from cotuning_tune.run.stream import Stream
 from cotuning_tune.trackers import Ending, Tracker, Tracking, Training, _find, _tracking, check_installed, check_names
-from cotuning_tune.trackers._tracking import KEY
+from cotuning_tune.trackers._find import KEY
 
 STUDY = "synthetic-1.00-bss"
 SPEC = {"task": "synthetic", "rate": 1.0, "method": "bss", "backbone": "tiny_cnn", "metric": "accuracy"}
@@ -262,9 +262,13 @@ def test_names(monkeypatch: pytest.MonkeyPatch) -> None:
         check_names(["mlfow"])
     with pytest.raises(UserError, match="twice"):
         check_names(["mlflow", "mlflow"])
+    monkeypatch.setattr(_find, "find_spec", lambda package: package)
+    monkeypatch.delenv("WANDB_DIR", raising=False)
+    with pytest.raises(UserError, match="set WANDB_DIR"):
+        check_installed(["wandb"], place("s3://bucket/runs"))
     monkeypatch.setattr(_find, "find_spec", lambda package: None)
     with pytest.raises(UserError, match=r"pip install 'cotuning_tune\[trackio\]'") as told:
-        check_installed(["trackio"])
+        check_installed(["trackio"], Path())
     assert told.value.key == KEY
 
 
@@ -273,4 +277,4 @@ def test_each_tool_is_there(name: str) -> None:
     """What the proof needs; says aloud which tool it goes without."""
     if find_spec(name) is None:
         pytest.skip(f"NOT TESTED WITH {name}: it is not installed")
-    check_installed([name])
+    check_installed([name], Path())
