@@ -53,7 +53,8 @@ def with_options(experiment: "Experiment", options: argparse.Namespace) -> "Expe
     if given.get("source_val_images") is not None:
         text = set_key(text, ["experiment", "source_val_images"], options.source_val_images)
     crops = "ten" if given.get("ten_crop") else None
-    for key, value in (("test_crops", crops), ("aim", given.get("aim")), ("retrain_on", given.get("retrain_on"))):
+    asked = {"test_crops": crops, **{key: given.get(key) for key in ("aim", "retrain_on", "track")}}
+    for key, value in asked.items():
         if value and getattr(experiment.config, key) != value:
             text = set_key(text, ["experiment", key], value)
     return experiment if text == experiment.text else parse(text, experiment.name, experiment.base)

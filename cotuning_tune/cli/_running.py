@@ -36,6 +36,8 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--from", dest="warm_from", metavar="RUN", help="give the sampler the finished trials of an older run"
     )
+    text = "show the run in this tool too: mlflow, wandb or trackio; once for each (experiment.track)"
+    parser.add_argument("--track", action="append", metavar="NAME", help=text)
     add_aim(parser)
     text = "run K whole searches, each with its own search seed and validation split: what another search would give"
     parser.add_argument("--repeat-search", type=int, metavar="K", help=text)

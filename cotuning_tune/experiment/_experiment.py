@@ -60,6 +60,7 @@ class ExperimentConfig:
     )
     pruner: Literal["none", "asha", "median"] = hyper("none", doc="early stopping, within a study only")
     test_crops: Literal["centre", "ten"] = hyper("centre", doc="ten: corners and centre, mirrored too, as the paper")
+    track: tuple[str, ...] = hyper((), doc="trackers beside TensorBoard: mlflow, wandb, trackio")
     on_end: str = hyper("", doc="shell command at a driver's end; runs only where the user says --on-end")
     search_seed: int = hyper(SEARCH_SEED, doc="of the sampler and of training in the search")
 

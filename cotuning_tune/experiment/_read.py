@@ -20,6 +20,7 @@ from cotuning_tune.experiment._experiment import (
 )
 from cotuning_tune.hyper import Parameter, Space, at_least, build, check_space, fields_of, overlaid, read_space
 from cotuning_tune.scores import check_metric
+from cotuning_tune.trackers import check_names
 from cotuning_tune.training import TrainConfig, with_preset
 
 TABLES = ("experiment", "task", "data", "train", "backbones", "methods", "resources")
@@ -102,6 +103,7 @@ def _check(config: ExperimentConfig) -> None:
     least_trials = 0 if config.hours else 1
     at_least(config, "experiment", hours=0, source_val_images=1, trials=least_trials, val_splits=1, searches=0)
     _check_aim(config)
+    check_names(config.track)
     check_name(config.name, "the run's name", "--name, or name in [experiment]", "experiment.name")
     for name in config.tasks:
         check_name(name, "the task", "[data.NAME] with a format gives a task a name of its own", "experiment.tasks")

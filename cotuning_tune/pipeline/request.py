@@ -13,6 +13,7 @@ from cotuning_tune.runs.folder import RunDir, check_optuna_storage, check_place,
 from cotuning_tune.search.checks import check_studies
 from cotuning_tune.search.driver import create_run, load_experiment
 from cotuning_tune.search.storage import set_storage
+from cotuning_tune.trackers import check_installed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,14 +84,16 @@ class Request:
     def opened(self) -> tuple[RunDir, dict[str, int] | None]:
         """The run's folder, and the checkpoints' sizes where everything had to be checked before it was made.
 
-        Raises UserError where this user cannot write there.
+        Raises UserError where this user cannot write there, or a tracker is not installed.
         """
+        where = self.run.path if isinstance(self.run, RunDir) else place(self.run.storage)
+        check_installed(self.experiment.config.track, where)
         if isinstance(self.run, RunDir):
             check_place(self.run.path)
             return self.run, None
-        check_place(place(self.run.storage) / self.experiment.name)
+        check_place(where / self.experiment.name)
         sizes = check_studies(self.experiment)
-        run = create_run(self.experiment, place(self.run.storage), self.run.command, self.run.warm_from)
+        run = create_run(self.experiment, where, self.run.command, self.run.warm_from)
         if self.run.optuna_storage:
             set_storage(run, self.run.optuna_storage.reveal())
         return run, sizes

@@ -30,6 +30,7 @@ from cotuning_tune.search.checks import check_studies, data_lines, keep_sizes, s
 from cotuning_tune.search.driver import open_studies, run_search
 from cotuning_tune.search.heads import kept_ledger_head
 from cotuning_tune.search.repeats import prepare_repeats, set_searches
+from cotuning_tune.trackers import Tracking
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,9 @@ def carry_out(request: Request, observers: Iterable[Observer] = ()) -> Outcome:
     """
     run, sizes = request.opened()
     experiment = request.experiment
-    stream = Stream(run, [Summary(), *observers, OnEnd(experiment.config.on_end, allowed=request.on_end)])
+    trackers = [Tracking(name, run) for name in experiment.config.track]
+    on_end = OnEnd(experiment.config.on_end, allowed=request.on_end)
+    stream = Stream(run, [Summary(), *observers, *trackers, on_end])
     with _ending(stream):
         lacking = _work(request, run, sizes, stream)
         report = _report(run, stream) if request.retrain else None

@@ -163,6 +163,11 @@ class StudyDir:
     def retrain(self, seed: int) -> TrialDir:
         return TrialDir(self.path / "retrain" / f"seed{seed}")
 
+    def trainings(self) -> Iterator[TrialDir]:
+        """The folders of trials and seeds that are there."""
+        for kind in ("trials", "retrain"):
+            yield from map(TrialDir, sorted((self.path / kind).glob("*")))
+
 
 @dataclass(frozen=True)
 class RunDir:
@@ -305,6 +310,15 @@ class RunDir:
     @property
     def tensorboard(self) -> Path:
         return self.path / "tensorboard"
+
+    @property
+    def trackers(self) -> Path:
+        """What the trackers of a run keep, where the user's environment names no other place."""
+        return self.path / "trackers"
+
+    def tracked_by(self, name: str) -> Path:
+        """Which trainings a tracker has whole, a line each."""
+        return self.trackers / f"{name}.sent"
 
     @property
     def report(self) -> Path:

@@ -13,6 +13,7 @@ from cotuning_tune.base.former_names import RECORDED
 Epoch = dict[str, float]  # a row of metrics.jsonl: epoch, val_score, val_loss, val_*, train_*, lr, seconds, time
 Values = dict[str, object]  # of hyper-parameters, by flat key; of a training, as TrainingSpec.to_json writes them
 Record = TypeVar("Record", bound=Mapping[str, object])
+CONFIRMS = "confirms"  # among a trial's attributes: the trial that is trained once more on another validation split
 NESTED = ("trials", "confirmations")  # of a study: lists of records
 
 

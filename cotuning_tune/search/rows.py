@@ -5,9 +5,8 @@ from typing import cast
 
 from optuna.trial import FrozenTrial, TrialState
 
-from cotuning_tune.runs.records import Confirmation, TrialResult, TrialRow, Values, present
+from cotuning_tune.runs.records import CONFIRMS, Confirmation, TrialResult, TrialRow, Values, present
 
-CONFIRMS = "confirms"  # numbers the trial that is trained once more on another validation split
 KINDS = ("fixed", "off", CONFIRMS)  # what a trial is, beside its values
 RESULT = "result"  # what came of a trial: score, loss, share, seconds, reason
 LOSSES = "losses"  # how often the infrastructure lost it, and where

@@ -17,6 +17,9 @@ from cotuning_tune.tensorboard.events import PATTERN, STOPPED_EARLY, EventFile
 METHODS = "methods"  # the folder of the methods' curves
 PARTS = ("search", "retrain", METHODS)
 STOPPED = {STOPPED_EARLY: "stopped early (1: yes)"}
+SHOWN = 5  # columns that HParams shows before anybody ticks one: the first, by name, of those that are said to differ
+ALWAYS = ("method", "optim/lr")
+FIRST = (*ALWAYS, "run", "task", "rate", "stage", "backbone")
 CHARTS = "Best validation score of a trial of full length so far, by trials that have ended"
 
 
@@ -33,7 +36,7 @@ def _column(name: str, values: Iterable[Any], searches: Sequence[Range | Choice]
     ranges = [s for s in searches if isinstance(s, Range)]
     numbers = all(isinstance(o, (int, float)) and not isinstance(o, bool) for o in options)
     flags = all(isinstance(o, bool) for o in options) and not ranges
-    column = HParamInfo(name=name, differs=bool(ranges) or len(set(options)) > 1)
+    column = HParamInfo(name=name)
     if ranges and numbers:
         ends = [float(end) for s in ranges for end in (s.low, s.high)] + [float(o) for o in options]
         column.domain_interval.min_value, column.domain_interval.max_value = min(ends), max(ends)
@@ -46,6 +49,20 @@ def _column(name: str, values: Iterable[Any], searches: Sequence[Range | Choice]
         .number
     )
     return column
+
+
+def _with_shown(infos: Iterable[Any]) -> list[Any]:
+    """The columns, of which those that shall be shown first are said to differ, and no others."""
+
+    def differs(info: Any) -> bool:
+        return info.HasField("domain_interval") or len(info.domain_discrete.values) > 1
+
+    every = {info.name: info for info in infos}
+    order = [name for name in FIRST if name in every] + [name for name in every if name not in FIRST]
+    shown = [name for name in order if name in ALWAYS or differs(every[name])][:SHOWN]
+    for name, info in every.items():
+        info.differs = name in shown
+    return list(every.values())
 
 
 def shown_metrics(metrics: Iterable[Metric]) -> dict[str, str]:
@@ -80,7 +97,7 @@ def columns(
         infos.append(_column(name, pinned, [p.search for p in listed if p.search is not None]))
     named = shown_metrics(metrics) | (STOPPED if stops else {})
     shown = [MetricInfo(name=MetricName(tag=tag), display_name=name) for tag, name in named.items()]
-    return Experiment(hparam_infos=infos, metric_infos=shown)
+    return Experiment(hparam_infos=_with_shown(infos), metric_infos=shown)
 
 
 def layout(studies: Mapping[str, str]) -> Any:
@@ -135,7 +152,7 @@ def merged(dashboards: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
             infos[info.name] = _joined(infos[info.name], info) if info.name in infos else info
         metrics |= {metric.name.tag: metric for metric in experiment.metric_infos}
         charts |= {chart.title: chart for category in drawn.category for chart in category.chart}
-    experiment = Experiment(hparam_infos=infos.values(), metric_infos=metrics.values())
+    experiment = Experiment(hparam_infos=_with_shown(infos.values()), metric_infos=metrics.values())
     return experiment, Layout(category=[Category(title=CHARTS, chart=charts.values())])
 
 
@@ -148,6 +165,4 @@ def _joined(one: Any, other: Any) -> Any:
         if column.HasField("domain_interval"):
             searches.append(Range(column.domain_interval.min_value, column.domain_interval.max_value))
         options += MessageToDict(column.domain_discrete) if column.HasField("domain_discrete") else []
-    joined = _column(one.name, options, searches)
-    joined.differs |= one.differs or other.differs
-    return joined
+    return _column(one.name, options, searches)

@@ -10,7 +10,7 @@ under a new name, since TensorBoard does not notice when a file is replaced by a
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -99,6 +99,16 @@ def scalars_of(row: Mapping[str, Any], best: float | None, metric: Metric) -> di
     return tags | {"optim/lr": row["lr"], "time/epoch_seconds": row["seconds"]}
 
 
+def best_so_far(rows: Sequence[Mapping[str, Any]], metric: Metric, best: float | None = None) -> list[float | None]:
+    """The best validation score after each row (``best``: before them); None where every example is trained on."""
+    found = []
+    for row in rows:
+        known = [score for score in (best, row.get("val_score")) if score is not None]
+        best = max(known, key=metric.oriented, default=None)
+        found.append(best)
+    return found
+
+
 def tested_scalars(result: Mapping[str, Any], name: str) -> dict[str, float]:
     """What the test of a seed gave, by tag."""
     found = {key.removeprefix("test_"): value for key, value in result.items() if key.startswith("test_")}
@@ -108,11 +118,10 @@ def tested_scalars(result: Mapping[str, Any], name: str) -> dict[str, float]:
 
 def _write_rows(file: EventFile, rows: list[dict[str, Any]], metric: Metric, best: float | None = None) -> float | None:
     """Write epochs; the best validation score after them (``best``: before them)."""
-    for row in rows:
-        known = [score for score in (best, row.get("val_score")) if score is not None]
-        best = max(known, key=metric.oriented, default=None)
-        file.write_scalars(scalars_of(row, best, metric), step=row["epoch"], wall=row["time"])
-    return best
+    found = best_so_far(rows, metric, best)
+    for row, so_far in zip(rows, found, strict=True):
+        file.write_scalars(scalars_of(row, so_far, metric), step=row["epoch"], wall=row["time"])
+    return found[-1] if found else best
 
 
 def _begin(folder: Path, hparams: Mapping[str, Any], group: str, started: float) -> EventFile:

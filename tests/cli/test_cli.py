@@ -99,6 +99,10 @@ MISTAKES = {
     "wrong type": (spoil_text("trials = 2", 'trials = "many"'), ["line 5", "'many'", "a whole number"]),
     "low > high": (spoil_text("high = 1e-2", "high = 1e-4"), ["line 19", "train.optim.lr", "below"]),
     "log from 0": (spoil_text("low = 1e-3", "low = 0"), ["line 19", "train.optim.lr", "low > 0"]),
+    "tracker": (
+        spoil_text("trials = 2", 'track = ["mlfow"]'),
+        ["mine.toml line 5", "'mlfow'", "mlflow, trackio, wandb"],
+    ),
     "no weights": (spoil_text("trials = 2", 'weights = "w.pth"'), ["weights"]),
 }
 

@@ -124,7 +124,7 @@ def test_no_output_at_all(monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None
 
 def test_an_encoding_without_the_letters(monkeypatch: pytest.MonkeyPatch, driven: RunDir, capsys: Said) -> None:
     """The terminal of a run shows its lines in ASCII; the stream is afterwards as it was."""
-    from cotuning_tune.cli._terminal import Terminal
+    from cotuning_tune.pipeline.terminal import Terminal
 
     raw = io.BytesIO()
     ascii_only = io.TextIOWrapper(raw, encoding="ascii")

@@ -3,7 +3,7 @@
 import pytest
 
 from cotuning_tune.base import console
-from cotuning_tune.cli._terminal import Terminal
+from cotuning_tune.pipeline.terminal import Terminal
 from cotuning_tune.runs.events import (
     Checked,
     EpochEnded,

@@ -19,6 +19,7 @@ from cotuning_tune.runs.folder import RunDir
 from cotuning_tune.runs.stream import Stream
 from cotuning_tune.search.board import SearchBoard
 from cotuning_tune.search.curves import Curves
+from cotuning_tune.tensorboard.dashboard import columns, layout, merged
 from cotuning_tune.tensorboard.events import PATTERN
 from tests.boards import ENDS, METHODS, Board, Made, board_of, rows, write_run, write_seeds
 from tests.browser import resize
@@ -71,13 +72,31 @@ def test_a_row_has_its_metrics(board: Board) -> None:
 
 
 def test_columns_know_their_ranges(board: Board) -> None:
-    """A searched weight has its range and the 0 of its off trial, words their words; equal columns come last."""
+    """A searched weight has its range and the 0 of its off trial, words their words."""
     infos = board.hparams("experiment")["hparamInfos"]
     columns = {info["name"]: info for info in infos}
     assert columns["bss/weight"]["domainInterval"] == {"minValue": 0.0, "maxValue": 1.0}
     assert columns["batch_norm"]["domainDiscrete"] == ["frozen", "train"]
     assert columns["optim/head_lr_factor"]["domainDiscrete"] == [1.0, 10.0, 30.0]
-    assert [info["name"] for info in infos if not info["differs"]] == [info["name"] for info in infos][-2:]
+
+
+def test_the_columns_that_are_shown_unasked(board: Board) -> None:
+    """TensorBoard ticks the first five: method and learning rate are among them, and what else tells trials apart."""
+    infos = board.hparams("experiment")["hparamInfos"]
+    assert {info["name"] for info in infos[:5]} == {"method", "optim/lr", "rate", "stage", "optim/head_lr_factor"}
+
+
+def test_one_method_is_shown_too() -> None:
+    """The method's column comes among the first where all trials have the same; of several runs the run's does."""
+    from cotuning_tune.hyper import Parameter, Range
+
+    lr = [Parameter(0.1, Range(0.01, 1.0))]
+    made = [columns({"run": [r], "method": ["bss"]}, {"optim/lr": lr}, metrics=[], stops=False) for r in "ab"]
+    names = [
+        {info.name for info in one.hparam_infos if info.differs}
+        for one in (*made, merged([(m, layout({})) for m in made])[0])
+    ]
+    assert names == [{"method", "optim/lr"}] * 2 + [{"method", "optim/lr", "run"}]
 
 
 def test_one_chart_a_study_with_a_line_a_method(board: Board) -> None:
@@ -233,9 +252,9 @@ def texts(driver: Any, selector: str) -> set[str]:
 
 @pytest.mark.proof
 def test_hparams_tab(browser: Any, board: Board) -> None:
-    """One row a trial and one for both seeds; every weight can be shown, and has a column then."""
+    """One row a trial and one for both seeds; method and learning rate unasked; every weight can be shown."""
     open_tab(browser, board, "#hparams")
-    board.wait(lambda: "Trial ID" in texts(browser, "vaadin-grid-cell-content"))
+    board.wait(lambda: {"Trial ID", "method", "optim/lr"} <= texts(browser, "vaadin-grid-cell-content"))
     show_all = "arguments[0].filter((box) => !box.checked).forEach((box) => box.click())"
     browser.execute_script(show_all, shown(browser, ".hparam-checkbox"))
     expected = {*WEIGHTS, "method", "best validation accuracy (%)", "last validation accuracy (%)"}
