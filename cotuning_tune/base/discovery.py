@@ -89,11 +89,13 @@ class Shelf:
             raise unknown(self.kind, name, self.names(), key)
         module = plugin.load(key)
         if not isinstance(module, ModuleType) or module.__name__.rpartition(".")[2] != name:
-            raise plugin.wrong(f"must name a module called so: {name} = 'PACKAGE.{name}', not {plugin.point.value}", key)
+            raise plugin.wrong(
+                f"must name a module called so: {name} = 'PACKAGE.{name}', not {plugin.point.value}", key
+            )
         return module
 
     def find(self, name: str, base: type, key: str = "") -> type:
-        """The one subclass of ``base`` that the file of that name defines; errors as ``module``'s and ``find_class``'s."""
+        """The one subclass of ``base`` that the file of that name defines; errors as those of ``module``."""
         module, plugin = self.module(name, key), self.plugin(name)
         try:
             return _class_in(module, base)

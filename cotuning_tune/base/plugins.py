@@ -1,6 +1,6 @@
 """Plug-ins: what installed packages add by entry points; found without importing any of them.
 
-An entry point of the group ``cotuning_tune.methods`` (``datasets``, ``backbones``, ``trackers``) gives a thing its name.
+An entry point of the group ``cotuning_tune.methods`` (``datasets``, ``backbones``, ``trackers``) gives one a name.
 """
 
 import functools

@@ -4,12 +4,13 @@ from typing import Any, cast
 
 from cotuning_tune.base.discovery import Shelf
 from cotuning_tune.base.plugins import Plugin
+from cotuning_tune.data import images, text
 from cotuning_tune.data._data_set import DataSet, TaskConfig
 from cotuning_tune.data._examples import Words
 from cotuning_tune.data._task import Task
 from cotuning_tune.hyper import build
 
-SHELF = Shelf("data set", "datasets", ("cotuning_tune.data.images", "cotuning_tune.data.text"))
+SHELF = Shelf("data set", "datasets", (images.__name__, text.__name__))
 
 
 def names() -> list[str]:

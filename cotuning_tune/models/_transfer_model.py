@@ -260,11 +260,13 @@ def _family(name: str, key: str = "") -> Family:
         try:
             offered = family.names()
         except Exception as problem:  # of a stranger's module
-            raise plugin.wrong(f"cannot say its names: {type(problem).__name__}: {first_line(problem)}", key) from problem
+            raise plugin.wrong(
+                f"cannot say its names: {type(problem).__name__}: {first_line(problem)}", key
+            ) from problem
         if foreign := [one for one in offered if one != name and not one.startswith(f"{name}/")]:
             raise plugin.wrong(f"offers {first_three(foreign)}: its names are {name} or {name}/...", key)
         own = [_family(file) for file in SHELF.own]
-        if any(f"{name}/" == _prefix(f) or not _prefix(f) and name in f.names() for f in own):
+        if any(f"{name}/" == _prefix(f) or (not _prefix(f) and name in f.names()) for f in own):
             raise plugin.wrong("is left out: its name is that of a built-in one", key)
     return family
 
