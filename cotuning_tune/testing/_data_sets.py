@@ -89,7 +89,7 @@ class DataSetConformance:
             assert torch.equal(pixels_of(listing), pixels_of(other[name]))
 
     def test_what_is_recorded_is_what_is_read(self, made: tuple[str, dict[str, Any]]) -> None:
-        """The record of a run's data has each image of each split, in order, with a digest of its own content."""
+        """The record of a run's data has each image of each split, in order."""
         data = open_set(*made)
         for name, listing in splits_of(data).items():
             contents = data.contents(name)

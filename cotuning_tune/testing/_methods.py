@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Collection
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -128,7 +128,8 @@ class MethodConformance:
 
     def test_interrupted_equals_uninterrupted(self, name: str, tmp_path: Path) -> None:
         """Stopped after every epoch and taken up by a new process's job, it ends at the same bits."""
-        spec = spec_of(name, epochs=3, **{"optim/lr": 0.01})
+        pins: dict[str, Any] = {"epochs": 3, "optim/lr": 0.01}
+        spec = spec_of(name, **pins)
         whole = TrainingJob(spec)
         for _ in range(3):
             whole.advance()
@@ -164,7 +165,7 @@ class MethodConformance:
 
     def test_overfits_twelve_images(self, name: str) -> None:
         """Twelve images are learned by heart, unless the backbone stands still."""
-        pins = {"epochs": 30, "batch_size": 6, "optim/lr": 0.01}
+        pins: dict[str, Any] = {"epochs": 30, "batch_size": 6, "optim/lr": 0.01}
         trainer = trainer_of(name, images=5, **pins)
         if trainer.method.still(1.0) or name in self.too_small:
             pytest.skip("random features cannot learn everything")

@@ -46,7 +46,7 @@ def move(model: nn.Module) -> None:
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for weights in model.parameters():
-            weights += 0.05 * torch.randn(weights.shape, generator=generator, dtype=torch.float64)
+            weights.add_(0.05 * torch.randn(weights.shape, generator=generator, dtype=torch.float64))
 
 
 def terms_of(trainer: Trainer, batch: Batch) -> dict[str, Tensor]:
