@@ -18,14 +18,14 @@ def table_of_methods() -> str:
     """Every method with its line and its source."""
     rows = [
         f"| `{name}` | {discovery.first_line(methods, name).rstrip('.')} | {methods.method(name).source} |"
-        for name in methods.names()
+        for name in discovery.module_names(methods)
     ]
     return "\n".join(["| method | what it is | source |", "|---|---|---|", *rows])
 
 
 def list_of_methods() -> str:
     """Every method's name, in a line."""
-    return ", ".join(f"`{name}`" for name in methods.names())
+    return ", ".join(f"`{name}`" for name in discovery.module_names(methods))
 
 
 PARTS = {"docs/methods.md": {"methods": table_of_methods}, "README.md": {"methods": list_of_methods}}

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -57,9 +58,9 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run_in(folder: Path, *arguments: str) -> str:
-    """What a Python process in the folder prints; it must end well."""
-    environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+def run_in(folder: Path, *arguments: str, path: Sequence[Path] = ()) -> str:
+    """What a Python process in the folder prints, which imports from there or from ``path``; it must end well."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path or [folder])), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=folder,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.cli._options import Commands, parse_values
+from cotuning_tune.cli._options import Commands, origin, parse_values, usable
 
 if TYPE_CHECKING:
     from cotuning_tune.data import DataSet
@@ -140,10 +140,12 @@ def _list(_: argparse.Namespace) -> int:
 
     head = ["name", "classes", *data.SPLITS, "download", "what it is"]
     rows = [head]
-    for name in data.names():
+    wrong = data.broken()
+    for name in usable(data, data.names(), wrong):
         found = data.data_set(name)
         counts = [str(found.counts.get(what, "-")) for what in ("classes", *data.SPLITS)]
-        rows.append([name, *counts, "yes" if found.fetches else "no", data.about(name)])
+        rows.append([name, *counts, "yes" if found.fetches else "no", data.about(name) + origin(data, name)])
+    rows += [[name, *"-----", f"broken: {line}"] for name, line in wrong.items()]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head) - 1)]
     for name, *middle, about in rows:
         shown = [text.rjust(width) for text, width in zip(middle, widths[1:], strict=True)]

@@ -1,12 +1,15 @@
 """Options that several commands share, and what they make of an experiment."""
 
 import argparse
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from cotuning_tune.base.errors import UserError
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from cotuning_tune.experiment import Experiment
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -74,3 +77,14 @@ def parse_values(pairs: list[str], example: str) -> dict[str, object]:
         except UserError:
             values[key] = text
     return values
+
+
+def usable(package: "ModuleType", names: list[str], broken: Collection[str]) -> list[str]:
+    """Those of the names of methods, data sets or backbones that are no broken plug-in."""
+    return [name for name in names if name not in broken or package.plugin(name) is None]
+
+
+def origin(package: "ModuleType", name: str) -> str:
+    """Where a plug-in comes from, to stand behind what it is; '' of what is built in."""
+    plugin = package.plugin(name)
+    return f" [{plugin.origin}]" if plugin else ""

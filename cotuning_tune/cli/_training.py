@@ -11,7 +11,9 @@ from cotuning_tune.cli._options import (
     add_calibration,
     add_decoding,
     decoding,
+    origin,
     parse_values,
+    usable,
     with_options,
 )
 
@@ -126,10 +128,14 @@ def _list(options: argparse.Namespace) -> int:
     import importlib
 
     package = importlib.import_module(f"cotuning_tune.{options.what}")
-    models = options.what == "models"  # timm's are so many that only a pattern of their own finds them
-    found = package.names(options.pattern) if models else fnmatch.filter(package.names(), options.pattern or "*")
-    if options.pattern and not found:
+    models, pattern = options.what == "models", options.pattern or "*"
+    wrong = {name: line for name, line in package.broken().items() if fnmatch.fnmatch(name, pattern)}
+    # timm's are so many that only a pattern of their own finds them
+    found = package.names(options.pattern) if models else fnmatch.filter(package.names(), pattern)
+    if options.pattern and not found and not wrong:
         raise UserError(f"no {KINDS[options.what]} matches '{options.pattern}'")
-    for name in found:
-        print(name if models else f"{name:<24}{package.about(name)}".rstrip())
+    for name in usable(package, found, wrong):
+        print(f"{name:<24}{'' if models else package.about(name)}{origin(package, name)}".rstrip())
+    for name, line in wrong.items():
+        print(f"{name:<24}broken: {line}")
     return 0

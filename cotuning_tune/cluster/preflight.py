@@ -8,7 +8,7 @@ import platform
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,15 @@ ANSWER_S = 120.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-def versions() -> dict[str, str]:
-    """What must be the same on every node; '-' for a package that is missing."""
-    found = installed(PACKAGES)
+def versions(plugins: Collection[str] = ()) -> dict[str, str]:
+    """What must be the same on every node, the packages of ``plugins`` too; '-' for a package that is missing."""
+    packages = (*PACKAGES, *plugins)
+    found = installed(packages)
     own = {"cotuning_tune": __version__, "python": ".".join(platform.python_version_tuple()[:2])}
-    return own | {name: found.get(name, "-") for name in PACKAGES}
+    return own | {name: found.get(name, "-") for name in packages}
 
 
-def look(marker: str, token: str, answer: str) -> dict[str, Any]:
+def look(marker: str, token: str, answer: str, plugins: Collection[str] = ()) -> dict[str, Any]:
     """What a node sees: its host, its versions, and whether it reads ``token`` and can write ``answer``."""
     host, storage = socket.gethostname(), ""
     try:
@@ -39,7 +40,7 @@ def look(marker: str, token: str, answer: str) -> dict[str, Any]:
             write_bytes(place(answer), token.encode(), durable=False)
     except (OSError, UserError) as problem:
         storage = first_line(problem)
-    return {"host": host, "versions": versions(), "storage": storage}
+    return {"host": host, "versions": versions(plugins), "storage": storage}
 
 
 def wait_for_nodes(count: int, seconds: float, say: Callable[[str], None]) -> None:
@@ -56,7 +57,7 @@ def wait_for_nodes(count: int, seconds: float, say: Callable[[str], None]) -> No
         time.sleep(0.5)
 
 
-def _ask_all(marker: Path, token: str) -> dict[str, dict[str, Any]]:
+def _ask_all(marker: Path, token: str, plugins: Collection[str]) -> dict[str, dict[str, Any]]:
     """What every living node sees, by its address. Raises UserError where one does not answer."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -66,7 +67,7 @@ def _ask_all(marker: Path, token: str) -> dict[str, dict[str, Any]]:
     for node in (n for n in ray.nodes() if n["Alive"]):
         there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         answer = marker.with_name(f"{marker.name}-{node['NodeID'][:8]}")
-        pending = task.options(scheduling_strategy=there).remote(str(marker), token, str(answer))
+        pending = task.options(scheduling_strategy=there).remote(str(marker), token, str(answer), plugins)
         asked[node["NodeManagerAddress"], node["NodeID"]] = (pending, answer)
     found: dict[str, dict[str, Any]] = {}
     for (address, _), (pending, answer) in asked.items():
@@ -114,11 +115,16 @@ def _patience() -> float:
 
 
 def preflight(
-    folder: Path, nodes: int = 0, *, require_token: bool = False, say: Callable[[str], None] = lambda line: None
+    folder: Path,
+    nodes: int = 0,
+    *,
+    require_token: bool = False,
+    plugins: Collection[str] = (),
+    say: Callable[[str], None] = lambda line: None,
 ) -> int:
     """Check the connected cluster for a run in ``folder``; the number of its nodes. Raises UserError.
 
-    ``nodes``: wait until so many live. The same Python (minor), Ray, torch and package everywhere; a file
+    ``nodes``: wait until so many live. The same Python (minor), Ray, torch, package and ``plugins`` everywhere; a file
     that this process writes beside the run is read on every node, and the other way round; authentication.
     Nodes may take longer where machines are made first: ``COTUNING_TUNE_NODES_S``, in seconds.
     """
@@ -128,10 +134,10 @@ def preflight(
     marker = folder / f".preflight-{token}"
     write_bytes(marker, token.encode())
     try:
-        found = _ask_all(marker, token)
+        found = _ask_all(marker, token, plugins)
     finally:
         marker.unlink(missing_ok=True)
-    mine = versions()
+    mine = versions(plugins)
     for node, seen in found.items():
         for name, version in seen["versions"].items():
             if version != mine[name]:

@@ -1,7 +1,7 @@
 """Data sets: one file each, found by its name. ``open_task`` gives what training sees of one."""
 
 from cotuning_tune.data._batch import Batch
-from cotuning_tune.data._catalogue import about, data_set, names, open_task
+from cotuning_tune.data._catalogue import about, broken, data_set, names, open_task, plugin
 from cotuning_tune.data._data_set import DataSet, Listing, TaskConfig
 from cotuning_tune.data._examples import Examples, Views, Words
 from cotuning_tune.data._prefetch import ahead
@@ -33,7 +33,9 @@ __all__ = [
     "Words",
     "about",
     "ahead",
+    "broken",
     "data_set",
     "names",
     "open_task",
+    "plugin",
 ]

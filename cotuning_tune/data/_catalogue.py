@@ -1,39 +1,41 @@
 """Which data sets there are, and how one is opened."""
 
-from types import ModuleType
 from typing import Any, cast
 
-from cotuning_tune.base import discovery
-from cotuning_tune.base.errors import unknown
+from cotuning_tune.base.discovery import Shelf
+from cotuning_tune.base.plugins import Plugin
 from cotuning_tune.data import images, text
 from cotuning_tune.data._data_set import DataSet, TaskConfig
 from cotuning_tune.data._examples import Words
 from cotuning_tune.data._task import Task
 from cotuning_tune.hyper import build
 
-PACKAGES = (images, text)
+SHELF = Shelf("data set", "datasets", (images.__name__, text.__name__))
 
 
 def names() -> list[str]:
-    """The data sets there are: the files of ``data/images`` and ``data/text``."""
-    return sorted(name for package in PACKAGES for name in discovery.module_names(package))
-
-
-def _package(name: str) -> ModuleType:
-    """The folder that has a data set's file. Raises UserError that names all where there is none of that name."""
-    if name not in (known := names()):
-        raise unknown("data set", name, known)
-    return next(package for package in PACKAGES if name in discovery.module_names(package))
+    """The data sets there are: the files of ``data/images`` and ``data/text``, and plug-ins."""
+    return SHELF.names()
 
 
 def about(name: str) -> str:
     """What a data set is, in a line: the first one of its file."""
-    return discovery.first_line(_package(name), name)
+    return SHELF.about(name)
+
+
+def broken() -> dict[str, str]:
+    """By name why a plug-in cannot be used."""
+    return SHELF.broken(data_set)
+
+
+def plugin(kind: str) -> Plugin | None:
+    """The plug-in that is a data set; None of a built-in one."""
+    return SHELF.plugin(kind)
 
 
 def data_set(kind: str) -> type[DataSet]:
     """The class of a data set; UserError that names all where there is none of that name."""
-    return cast(type[DataSet], discovery.find_class(_package(kind), kind, DataSet, "data set"))
+    return cast(type[DataSet], SHELF.find(kind, DataSet))
 
 
 def open_task(

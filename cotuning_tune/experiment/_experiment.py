@@ -14,7 +14,9 @@ from typing import Any, Literal
 import tomlkit
 from tomlkit.items import Item
 
-from cotuning_tune import methods
+from cotuning_tune import data as data_sets
+from cotuning_tune import methods, models
+from cotuning_tune.base.names import JOINT
 from cotuning_tune.base.toml_text import inline
 from cotuning_tune.data import data_set
 from cotuning_tune.hyper import Choice, Parameter, Range, Space, build, hyper
@@ -158,6 +160,14 @@ class Experiment:
     def backbones(self) -> tuple[str, ...]:
         """Every backbone that a training may have."""
         return self.config.backbones or self.placed[BACKBONE].extremes
+
+    @property
+    def plugins(self) -> dict[str, str]:
+        """The packages of the plug-ins that its trainings use, with their versions."""
+        parts = {part for kind in self.kinds.values() for part in kind.split(JOINT)}
+        used = [*map(methods.plugin, parts), *map(data_sets.plugin, self.formats.values())]
+        used += map(models.plugin, self.backbones)
+        return {plugin.package: plugin.version for plugin in used if plugin}
 
     def places(self, *, largest: bool = False) -> list[dict[str, Any]]:
         """Values of ``placed`` that stand for all that a study may draw: each option, and each range's ends.

@@ -2,6 +2,6 @@
 
 from cotuning_tune.data import Batch
 from cotuning_tune.methods._base import Method, Preparation
-from cotuning_tune.methods._find import about, method, names
+from cotuning_tune.methods._find import about, broken, method, names, plugin
 
-__all__ = ["Batch", "Method", "Preparation", "about", "method", "names"]
+__all__ = ["Batch", "Method", "Preparation", "about", "broken", "method", "names", "plugin"]

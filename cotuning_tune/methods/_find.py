@@ -1,27 +1,36 @@
-"""Methods by name: a file of this folder, or several of them joined by ``+``."""
+"""Methods by name: a file of this folder or a plug-in, or several of them joined by ``+``."""
 
 from typing import cast
 
-from cotuning_tune.base import discovery
+from cotuning_tune.base.discovery import Shelf
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.names import JOINT
+from cotuning_tune.base.plugins import Plugin
 from cotuning_tune.methods._base import Method
 from cotuning_tune.methods._combined import combined
 
+SHELF = Shelf("method", "methods", ("cotuning_tune.methods",))
+
 
 def names() -> list[str]:
-    """The methods there are: the files of this folder."""
-    from cotuning_tune import methods
-
-    return discovery.module_names(methods)
+    """The methods there are: the files of this folder, and plug-ins."""
+    return SHELF.names()
 
 
 def about(name: str) -> str:
     """What a method is, in a line: the first one of its file, and who published it."""
-    from cotuning_tune import methods
-
-    line, source = discovery.first_line(methods, name), method(name).source
+    line, source = SHELF.about(name), method(name).source
     return f"{line.rstrip('.')} ({source})." if source else line
+
+
+def broken() -> dict[str, str]:
+    """By name why a plug-in cannot be used."""
+    return SHELF.broken(method)
+
+
+def plugin(name: str) -> Plugin | None:
+    """The plug-in that is a method; None of a built-in one."""
+    return SHELF.plugin(name)
 
 
 def method(name: str, key: str = "") -> type[Method]:
@@ -29,10 +38,8 @@ def method(name: str, key: str = "") -> type[Method]:
 
     Raises UserError with the ``key`` of the experiment file where there is no such method, or they do not combine.
     """
-    from cotuning_tune import methods
-
     parts = name.split(JOINT)
-    kinds = [cast(type[Method], discovery.find_class(methods, part, Method, "method", key)) for part in parts]
+    kinds = [cast(type[Method], SHELF.find(part, Method, key)) for part in parts]
     if len(parts) == 1:
         return kinds[0]
     if len(set(parts)) < len(parts):

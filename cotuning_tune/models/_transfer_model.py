@@ -7,11 +7,12 @@ import copy
 import difflib
 import fnmatch
 import functools
-import importlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Literal, NamedTuple, Protocol, cast
 
 import numpy as np
@@ -19,9 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from cotuning_tune.base import discovery
 from cotuning_tune.base.cache import content_key
-from cotuning_tune.base.errors import UserError, unknown
+from cotuning_tune.base.discovery import Shelf
+from cotuning_tune.base.errors import UserError, first_line, first_three, unknown
+from cotuning_tune.base.plugins import Plugin
 from cotuning_tune.data import Words
 from cotuning_tune.models._layers import layers as layers_of
 from cotuning_tune.models._taps import Tap
@@ -243,21 +245,50 @@ class Family(Protocol):
     def build(self, name: str, weights: str) -> Pretrained: ...
 
 
-@functools.cache
-def _homes() -> dict[str, str]:
-    """By file of a family the package it stands in."""
-    from cotuning_tune.models import images, text
-
-    return {name: package.__name__ for package in (images, text) for name in discovery.module_names(package)}
+SHELF = Shelf("family of backbones", "backbones", ("cotuning_tune.models.images", "cotuning_tune.models.text"))
 
 
 def families() -> list[str]:
-    """The files of ``models/images`` and ``models/text``."""
-    return sorted(_homes())
+    """The files of ``models/images`` and ``models/text``, and plug-ins."""
+    return SHELF.names()
 
 
-def _family(name: str) -> Family:
-    return cast(Family, importlib.import_module(f"{_homes()[name]}.{name}"))
+def _family(name: str, key: str = "") -> Family:
+    """A family by its file's name. Raises UserError for a plug-in that cannot be used, or takes names of others."""
+    family = cast(Family, SHELF.module(name, key))
+    if plugin := SHELF.plugin(name):
+        try:
+            offered = family.names()
+        except Exception as problem:  # of a stranger's module
+            raise plugin.wrong(
+                f"cannot say its names: {type(problem).__name__}: {first_line(problem)}", key
+            ) from problem
+        if foreign := [one for one in offered if one != name and not one.startswith(f"{name}/")]:
+            raise plugin.wrong(f"offers {first_three(foreign)}: its names are {name} or {name}/...", key)
+        own = [_family(file) for file in SHELF.own]
+        if any(f"{name}/" == _prefix(f) or (not _prefix(f) and name in f.names()) for f in own):
+            raise plugin.wrong("is left out: its name is that of a built-in one", key)
+    return family
+
+
+def _sound() -> Iterator[Family]:
+    """Every family, the built-in ones first; a plug-in is imported when it is come to, and passed over where broken."""
+    yield from map(_family, sorted(SHELF.own))
+    for name in SHELF.plugins:
+        if SHELF.plugin(name):
+            with suppress(UserError):
+                yield _family(name)
+
+
+def broken() -> dict[str, str]:
+    """By name why a plug-in cannot be used."""
+    return SHELF.broken(_family)
+
+
+def plugin(name: str) -> Plugin | None:
+    """The plug-in that offers a backbone; None of a built-in one."""
+    found = SHELF.plugin(name.partition("/")[0])
+    return found if found and cast(ModuleType, family_of(name)).__name__ == found.point.module else None
 
 
 def _prefix(family: Family) -> str:
@@ -269,7 +300,7 @@ def names(pattern: str = "") -> list[str]:
 
     Raises UserError where the pattern asks for a package that is not installed.
     """
-    found = [_family(name) for name in families()]
+    found = list(_sound())
     asked = [f for f in found if _prefix(f) and pattern.startswith(_prefix(f))]
     listed = asked or [f for f in found if not _prefix(f)]
     return sorted(name for f in listed for name in f.names() if fnmatch.fnmatch(name, pattern or "*"))
@@ -277,13 +308,15 @@ def names(pattern: str = "") -> list[str]:
 
 def family_of(name: str, key: str = "") -> Family:
     """The family that offers a backbone. Raises UserError (about ``key`` of an experiment file) where none does."""
-    for family in map(_family, families()):
+    for family in _sound():
         prefix = _prefix(family)
         knows = getattr(family, "knows", None)
         if name.startswith(prefix) and (knows(name) if knows else name in family.names()):
             return family
         if prefix and name.startswith(prefix):
             raise UserError(_no_such(name, family.names(), prefix), key)
+    if SHELF.plugin(home := name.partition("/")[0]):
+        _family(home, key)  # says why it was passed over
     raise unknown("backbone", name, names(), key)
 
 

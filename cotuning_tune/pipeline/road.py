@@ -125,7 +125,8 @@ def _standing(run: RunDir, experiment: Experiment) -> Standing:
 def _joined(request: Request, run: RunDir, stream: Stream) -> AbstractContextManager[None]:
     """Look at the nodes of a cluster that others started; the run's figures are among its metrics from then on."""
     asked = request.cluster
-    checked = preflight(run.path, asked.nodes, require_token=asked.require_token, say=stream.waiting)
+    plugins = list(request.experiment.plugins)
+    checked = preflight(run.path, asked.nodes, require_token=asked.require_token, plugins=plugins, say=stream.waiting)
     stream.notice(f"{checked} node(s) checked: the same versions, the same storage")
     return stream.also(RunMetrics({study.name: study.method for study in request.experiment.studies}))
 

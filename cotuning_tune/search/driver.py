@@ -97,7 +97,7 @@ def _environment(experiment: Experiment, command: Sequence[str]) -> Values:
     return {
         "cotuning_tune": __version__,
         "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in PACKAGES} | _of_texts(experiment),
+        "packages": {name: metadata.version(name) for name in PACKAGES} | _of_texts(experiment) | experiment.plugins,
         "host": platform.node(),
         "processor": platform.machine(),
         "gpus": gpus,
@@ -170,11 +170,20 @@ def open_studies(run: RunDir, experiment: Experiment, say: Callable[[str], None]
             say(notice)
     studies = Studies(experiment, open_storage(run), run, say=say)
     studies.claim()
+    _tell_changed_plugins(run, experiment, say)
     if source := read_json(run.environment).get("from"):
         _warm_start(studies, Path(source), say)
     for notice in repair(run, studies):
         say(notice)
     return studies
+
+
+def _tell_changed_plugins(run: RunDir, experiment: Experiment, say: Callable[[str], None]) -> None:
+    """Say of each plug-in that is another than the run began with: what is trained from here on may differ."""
+    began = read_json(run.environment).get("packages", {})
+    for package, version in experiment.plugins.items():
+        if (old := began.get(package, "a built-in one")) != version:
+            say(f"WARNING: the plug-ins of {package} {version} are used, the run began with {old}: results may differ")
 
 
 def _warm_start(studies: Studies, source: Path, say: Callable[[str], None]) -> None:

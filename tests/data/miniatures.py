@@ -134,7 +134,7 @@ def fgvc_aircraft(root: Path, seed: int = 0) -> Options:
             key = f"{1025794 + sum(map(len, lists.values()))}"
             lists.setdefault(split, []).append(f"{key} {variants[label]}")
             pixels = np.full((60, 40, 3), 255, np.uint8)
-            pixels[:40] = np.clip(COLOURS[label] + rng.integers(-9, 10, 3), 0, 255)
+            pixels[:40] = np.clip(COLOURS[label] + rng.integers(-9, 10, (40, 40, 3)), 0, 255)
             (base / "images").mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(base / "images" / f"{key}.jpg", quality=95)
     for split, lines in (lists | {"trainval": sorted(lists["train"] + lists["val"])}).items():

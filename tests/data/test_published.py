@@ -16,8 +16,9 @@ from PIL import Image
 from cotuning_tune import cli, data
 from cotuning_tune.base.cache import cache_root
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.data import SPLITS, DataSet, FileDataSet, Split, TaskConfig, open_task
+from cotuning_tune.data import SPLITS, DataSet, FileDataSet, Split, open_task
 from cotuning_tune.hyper import build
+from cotuning_tune.testing import DataSetConformance
 from tests.data.miniatures import (
     ALL,
     CARS,
@@ -84,17 +85,13 @@ def test_splits_and_labels(name: str, tmp_path: Path) -> None:
         assert seen_labels(split) == split.labels_N.tolist()
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_splits_are_disjoint(name: str, tmp_path: Path) -> None:
-    """No image is in two splits, by name and by content."""
-    kind, write = ALL[name]
-    task = open_task("it", 1.0, TaskConfig(size=12, resize=12), write(tmp_path, 1), kind)
-    splits = (task.train, task.val, task.open_test())
-    for keys in (
-        [key for split in splits for key in split.names],
-        [pixels.numpy().tobytes() for split in splits for pixels in split.stored(range(len(split)))],
-    ):
-        assert len(set(keys)) == sum(map(len, splits)) or kind == "fgvc_aircraft"
+class TestDataSets(DataSetConformance):
+    """Every set of files, from its small copy."""
+
+    @pytest.fixture(params=ALL)
+    def made(self, request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Any]:
+        kind, write = ALL[request.param]
+        return kind, write(tmp_path, 1)
 
 
 @pytest.mark.parametrize("kind", PUBLISHED)

