@@ -26,7 +26,7 @@ IN_TIMM = {  # backbones of other libraries that timm computes from the same ten
     "mnasnet0_5": "mnasnet_050",
     "mnasnet1_0": "mnasnet_100",
 }
-VERSIONED = "mnasnet"  # torchvision loads it from a pickle with its version alone
+NOT_TORCHVISION = ("mnasnet", "maxvit")  # read from a pickle with its version alone; a head without bias
 LARGEST_DIFFERENCE = 1e-5  # of logits up to 1, else of the largest
 
 
@@ -35,7 +35,7 @@ def names_of(backbone: str) -> dict[str, str]:
     if backbone.startswith(timm_models.PREFIX):
         return {"timm": backbone.removeprefix(timm_models.PREFIX).partition(".")[0]}
     found = {"timm": IN_TIMM[backbone]} if backbone in IN_TIMM else {}
-    if backbone in torchvision_models.names() and not backbone.startswith(VERSIONED):
+    if backbone in torchvision_models.names() and not backbone.startswith(NOT_TORCHVISION):
         found["torchvision"] = backbone
     return found
 

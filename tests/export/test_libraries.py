@@ -99,7 +99,7 @@ def test_what_lies_in_the_folder(exported: Path) -> None:
         assert config["id2label"] == dict(zip("012", CLASSES, strict=True))
         return
     assert config["label_names"] == CLASSES
-    assert (config["num_features"], config["pretrained_cfg"]["input_size"]) == (512, [3, 32, 32])
+    assert (config["num_features"], config["pretrained_cfg"]["input_size"]) == (96, [3, 32, 32])
     assert timm.create_model(f"local-dir:{exported}", pretrained=True).pretrained_cfg["label_names"] == CLASSES
 
 
@@ -167,6 +167,17 @@ def test_the_same_logits(library: str, backbone: str) -> None:
     assert float(expected.std()) > 0
 
 
+def test_padding_of_odd_sides_is_seen() -> None:
+    """timm pads EfficientNet-Lite otherwise where a map has an odd side: the logits differ by more than is let pass."""
+    network = _altered("efficientnet_lite0")
+    weights = renamed(network.state_dict(), "timm", "tf_efficientnet_lite0", 3)
+    given = {"format": "timm", "model": "tf_efficientnet_lite0", "classes": CLASSES}
+    theirs = loaded(weights, {**given, "preprocessing": {"mean": [127.0] * 3, "std": [128.0] * 3}})
+    images = torch.randint(0, 256, (2, 3, 50, 50), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        assert float((network(images) - theirs(images)).abs().max()) > 10 * LARGEST_DIFFERENCE
+
+
 def test_what_a_library_has_not(small_run: RunDir, call: Call, capsys: pytest.CaptureFixture[str]) -> None:
     """A backbone that the library has not, a head of neighbours, an unknown format: one line with what is possible."""
     for library in FILES:
@@ -178,6 +189,7 @@ def test_what_a_library_has_not(small_run: RunDir, call: Call, capsys: pytest.Ca
         ]
     assert names_of("timm/resnet18.a1_in1k") == {"timm": "resnet18"}
     assert names_of("mnasnet0_5") == {"timm": "mnasnet_050"}
+    assert names_of("maxvit_t") == names_of("tiny_cnn") == {}
     with pytest.raises(UserError, match="of vit_b_16; safetensors, torchscript, onnx, torchvision can"):
         name_in("timm", "vit_b_16", nn.Linear(1, 1), "fine_tune")
     with pytest.raises(UserError, match="knn has no linear head; possible: safetensors, torchscript, onnx"):
