@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.cli._options import Commands
-from cotuning_tune.export import EVERY, FORMATS, OF_TEXTS
+from cotuning_tune.export import EVERY, OF_IMAGES, OF_TEXTS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,48 +22,57 @@ def add(commands: Commands) -> None:
     text = "write the retrained model of a study as a folder that works without the run"
     exporter = commands.add_parser("export", help=text, description=text)
     exporter.add_argument("run", metavar="RUN", help="folder of the run")
-    exporter.add_argument(
-        "--study", required=True, help="TASK-RATE-METHOD (or TASK-RATE-BACKBONE-METHOD), a folder of RUN/studies"
-    )
+    text = "TASK-RATE-METHOD (or TASK-RATE-BACKBONE-METHOD), a folder of RUN/studies"
+    exporter.add_argument("--study", help=f"{text} (default: what the report says to take)")
     exporter.add_argument(
         "--seed", type=int, metavar="N", help="seed of the retraining (default: the lowest complete one)"
     )
-    exporter.add_argument(
-        "--format", required=True, choices=EVERY, help="onnx needs the extra [onnx]; of texts: transformers"
-    )
+    text = "timm and torchvision load theirs by themselves; onnx needs the extra [onnx]; of texts: transformers"
+    exporter.add_argument("--format", required=True, choices=EVERY, help=text)
+    text = "with onnx: the model resizes, cuts and normalises itself, and takes uint8 images [batch, height, width, 3]"
+    exporter.add_argument("--with-preprocessing", action="store_true", help=text)
     exporter.add_argument("--out", metavar="DIR", help="a new folder (default: RUN/export/STUDY-seedN-FORMAT)")
     exporter.set_defaults(call=_export)
     text = "predict the class of each image in a folder, or the tags of a text file, with an exported model, on the CPU"
-    predictor = commands.add_parser("predict", help=text, description=text)
+    more = "; where sub-folders are named after its classes, also the accuracy and which classes are confused"
+    predictor = commands.add_parser("predict", help=text, description=text + more)
     predictor.add_argument("export", metavar="EXPORT", help="folder of an exported model")
     predictor.add_argument(
         "folder", metavar="FOLDER", help="images, in subfolders too; for texts a file, a sentence a line"
     )
     predictor.add_argument("--out", metavar="CSV", help="file for the table (default: printed)")
+    text = "file for accuracy, interval and confusions, of a folder whose sub-folders are classes of the model"
+    predictor.add_argument("--json", metavar="FILE", help=text)
     predictor.set_defaults(call=_predict, for_reader=True)
 
 
 def _export(options: argparse.Namespace) -> int:
     from cotuning_tune.export.bundle import open_bundle
-    from cotuning_tune.export.chosen import find_winner
+    from cotuning_tune.export.chosen import best_study, find_winner
     from cotuning_tune.runs.folder import RunDir
 
-    run = RunDir.open(options.run)
-    winner = find_winner(run, options.study, options.seed)
+    if (inside := options.with_preprocessing) and options.format != "onnx":
+        raise UserError(f"--with-preprocessing goes with --format onnx, not with {options.format}")
+    run, study, chosen = RunDir.open(options.run), options.study, ""
+    if not study:
+        run, study, chosen = best_study(run)
+    winner = find_winner(run, study, options.seed)
     from cotuning_tune.data import data_set
     from cotuning_tune.export.write import default_folder, export  # torch, after what needs none
 
     reads = data_set(winner.spec["format"] or winner.spec["task"]).modality == "text"
-    if options.format not in (known := OF_TEXTS if reads else FORMATS):
+    if options.format not in (known := OF_TEXTS if reads else OF_IMAGES):
         taken = ", ".join(known)
         raise UserError(f"--format {options.format}: a model of {winner.study.examples} is written as {taken}")
-    bundle = open_bundle(options.out or default_folder(winner, options.format))
+    bundle = open_bundle(options.out or default_folder(winner, options.format, inside=inside))
     if reads:
         from cotuning_tune.export.text_model import export_text
 
         check = export_text(winner, bundle)
     else:
-        check = export(winner, options.format, bundle)
+        check = export(winner, options.format, bundle, inside=inside)
+    if chosen:
+        print(chosen)
     print(f"{winner.title}: {options.format}, {check.line}")
     print(f"written to {bundle.path}; how good it is and what it is not: {bundle.card}")
     return 0
@@ -85,48 +94,56 @@ def _opened(out: str | None) -> Iterator[TextIO]:
         yield text
 
 
-def _tag(bundle: "Bundle", file: "Path", out: str | None) -> int:
-    """Tags of a text file's words, as columns; classes of whole texts, as CSV."""
+def _write(lines: "Iterator[list[str]]", out: str | None, *, columns: bool = False) -> None:
+    """The lines as CSV, or as ``columns`` with tabs between them; what is wrong with the first shows before a file is
+    made."""
     import csv
     from itertools import chain
 
-    from cotuning_tune.export.text_model import tagged
-
-    lines = tagged(bundle, file)
-    first = next(lines)  # what is wrong shows here, before a file is made
+    first = next(lines)
     with _opened(out) as stream:
-        if bundle.read()["whole"]:
-            csv.writer(stream, lineterminator="\n").writerows(chain([first], lines))
-        else:
+        if columns:
             stream.writelines("\t".join(line) + "\n" for line in chain([first], lines))
-    if out:
-        print(f"written to {out}")
-    return 0
+        else:
+            csv.writer(stream, lineterminator="\n").writerows(chain([first], lines))
 
 
 def _predict(options: argparse.Namespace) -> int:
-    import csv
-    from itertools import chain
     from pathlib import Path
 
-    from cotuning_tune.base.walk import told, walk
     from cotuning_tune.export.bundle import open_bundle
+
+    folder, bundle = Path(options.folder).expanduser(), open_bundle(options.export)
+    if (description := bundle.read())["format"] not in OF_TEXTS:
+        _classify(bundle, folder, options)
+    elif options.json:
+        raise UserError("--json goes with a folder of images: a file of sentences has no classes to compare with")
+    else:
+        from cotuning_tune.export.text_model import tagged
+
+        _write(tagged(bundle, folder), options.out, columns=not description["whole"])
+    if options.out:
+        print(f"written to {options.out}")
+    return 0
+
+
+def _classify(bundle: "Bundle", folder: "Path", options: argparse.Namespace) -> None:
+    """The table of a folder's images, what was left out, and how good it is where that can be said."""
+    from cotuning_tune.base.files import place, write_json
+    from cotuning_tune.base.walk import told, walk
+    from cotuning_tune.export.labelled import labelled, needed
     from cotuning_tune.export.predict import table
 
-    folder = Path(options.folder).expanduser()
-    bundle = open_bundle(options.export)
-    if bundle.read()["format"] in OF_TEXTS:
-        return _tag(bundle, folder, options.out)
     problems: list[str] = []
-    lines = table(bundle, folder, problems)
-    first = next(lines)  # what is wrong shows here, before a file is made
-    with _opened(options.out) as stream:
-        csv.writer(stream, lineterminator="\n").writerows(chain([first], lines))
+    lines, classes = table(bundle, folder, problems), bundle.read()["classes"]
+    score = (needed if options.json else labelled)(folder, classes)
+    _write(score.watched(lines) if score else lines, options.out)
     if problems:
         named = f"{len(problems)} image(s) in {folder} cannot be read and are left out: {', '.join(problems)}"
         print(f"cotuning-tune: {named}", file=sys.stderr)
     for line in told(walk(folder).passed):
         print(f"cotuning-tune: {folder}: {line}", file=sys.stderr)
-    if options.out:
-        print(f"written to {options.out}")
-    return 0
+    if score:
+        print("\n".join(score.lines()), file=sys.stdout if options.out else sys.stderr)
+        if options.json:
+            write_json(place(options.json), score.facts())

@@ -4,5 +4,7 @@ Imports nothing: ``predict`` with an ONNX model runs where there is no torch.
 """
 
 FORMATS = {"safetensors": "model.safetensors", "torchscript": "model.pt", "onnx": "model.onnx"}
+OF_LIBRARIES = {"timm": "model.safetensors", "torchvision": "model.safetensors"}  # of some backbones
+OF_IMAGES = FORMATS | OF_LIBRARIES
 OF_TEXTS = {"transformers": "model.safetensors"}  # with a tokenizer beside it
-EVERY = FORMATS | OF_TEXTS
+EVERY = OF_IMAGES | OF_TEXTS

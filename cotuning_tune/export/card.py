@@ -9,12 +9,21 @@ from typing import Any
 from cotuning_tune.base.files import read_json
 from cotuning_tune.base.tables import Table
 from cotuning_tune.export.chosen import Winner
+from cotuning_tune.export.metadata import front_matter
 from cotuning_tune.report.caveats import begins_random
 from cotuning_tune.report.results import mean_std, read_tables
 from cotuning_tune.runs import ledger
 from cotuning_tune.scores import Metric
 
 CLASSES_SHOWN = 60
+EQUAL = (
+    "The pixels are those of training: resized by Pillow (bilinear, antialiased), aspect lost. What `predict` does"
+    " besides: EXIF orientation is obeyed, transparent parts are laid on a ground, 16 bits a channel are scaled."
+)
+WHOLE = (
+    "Not inside are decoding and EXIF orientation. All images of a batch have one size. Resized inside, pixels are"
+    " Pillow's to one grey level; `predict` lets Pillow resize, of which the model then changes nothing."
+)
 BESIDE = {
     "accuracy": "accuracy (%)",
     "mean_class_accuracy": "mean over classes (%)",
@@ -35,7 +44,7 @@ class Facts:
 
 
 def card(winner: Winner, description: Mapping[str, Any], facts: Facts) -> str:
-    """The card as Markdown."""
+    """The card as Markdown, with the Hub's metadata at its head."""
     sections = {
         "Use": _use(description),
         "Training data": _data(winner, description, facts),
@@ -51,7 +60,9 @@ def card(winner: Winner, description: Mapping[str, Any], facts: Facts) -> str:
         _what(winner, description),
         *(f"## {name}\n\n{text}" for name, text in sections.items()),
     ]
-    return "\n\n".join(parts) + "\n"
+    licence = "" if _begins_random(winner) else facts.licence
+    head = front_matter(winner.title, description, winner.study.metric, winner.result["test_score"], licence)
+    return head + "\n\n".join(parts) + "\n"
 
 
 def _what(winner: Winner, d: Mapping[str, Any]) -> str:
@@ -78,14 +89,43 @@ def _use(d: Mapping[str, Any]) -> str:
     if "preprocessing" not in d:
         return _use_of_texts(d, names + more)
     p = d["preprocessing"]
+    made = f"resized to {p['resize']} x {p['resize']} pixels (bilinear, antialiased, aspect lost)"
+    made += f", and its middle {p['crop']} x {p['crop']} is cut out"
+    numbers = f"subtracts {_listed(p['mean'])} and divides by {_listed(p['std'])}"
+    given = f"An image file is decoded by Pillow to RGB, {made}. The model {numbers} itself."
+    if p["inside"]:
+        given = f"Inside the model the image is {made}; it {numbers}. {WHOLE}"
+    given = f"Input `images`: uint8 {_shape(d['input'])}, RGB. {given}"
     return (
         "```\ncotuning-tune predict FOLDER_OF_THIS_FILE FOLDER_OF_IMAGES --out classes.csv\n```\n\n"
-        f"Input `images`: uint8 {_shape(d['input'])}, RGB. Output `logits`: float32 {_shape(d['output'])}; their"
-        f" softmax are the probabilities. An image file is decoded by Pillow to RGB, resized to {p['resize']} x"
-        f" {p['resize']} pixels (bilinear, aspect lost), and its middle {p['crop']} x {p['crop']} is cut out. The"
-        f" model subtracts {_listed(p['mean'])} and divides by {_listed(p['std'])} itself.\n\n"
+        f"{_by_library(d) or given}"
+        f" Output `logits`: float32 {_shape(d['output'])}; their softmax are the probabilities.\n\n"
         f"Classes, in order: {names}{more}"
     )
+
+
+def _by_library(d: Mapping[str, Any]) -> str:
+    """How the library whose format it is loads the model and prepares an image; '' for the other formats."""
+    p = d["preprocessing"]
+    if d["format"] == "timm":
+        return (
+            '```python\nmodel = timm.create_model("local-dir:FOLDER_OF_THIS_FILE", pretrained=True).eval()\n'
+            "prepare = timm.data.create_transform(**timm.data.resolve_data_config(model=model))\n"
+            f"logits = model(prepare(image)[None])  # a Pillow image in RGB\n```\n\n{EQUAL}"
+        )
+    if d["format"] == "torchvision":
+        mean, std = (_listed([value / 255 for value in p[key]]) for key in ("mean", "std"))
+        return (
+            f'```python\nmodel = torchvision.models.get_model("{d["model"]}", num_classes={len(d["classes"])}).eval()\n'
+            'model.load_state_dict(safetensors.torch.load_file("model.safetensors"), strict=True)\n'
+            "prepare = torchvision.transforms.Compose([\n"
+            f"    torchvision.transforms.Resize(({p['resize']}, {p['resize']})),\n"
+            f"    torchvision.transforms.CenterCrop({p['crop']}),\n    torchvision.transforms.ToTensor(),\n"
+            f"    torchvision.transforms.Normalize({mean}, {std}),\n])\n"
+            "logits = model(prepare(image)[None])  # a Pillow image in RGB\n```\n\n"
+            f"{EQUAL} transformers' image processor (`preprocessor_config.json`) resizes them to one grey level."
+        )
+    return ""
 
 
 def _use_of_texts(d: Mapping[str, Any], names: str) -> str:

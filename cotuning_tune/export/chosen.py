@@ -5,6 +5,8 @@ from typing import Any
 
 from cotuning_tune.base.errors import UserError, unknown
 from cotuning_tune.base.files import read_json
+from cotuning_tune.report.answer import taken
+from cotuning_tune.report.repeats import read_searches
 from cotuning_tune.report.results import StudyResult, read_studies
 from cotuning_tune.runs.folder import RunDir, TrialDir
 
@@ -50,6 +52,31 @@ def find_study(run: RunDir, name: str) -> StudyResult:
     if studies[name].selection is None:
         raise UserError(f"{name} has no chosen configuration: none of its trials succeeded")
     return studies[name]
+
+
+def best_study(run: RunDir) -> tuple[RunDir, str, str]:
+    """The run and study whose model the report says to take, and that in a line ('': there is no other).
+
+    Raises UserError where no study has a retrained model.
+    """
+    studies = read_studies(run)
+    searches = read_searches(run, studies)
+    if len(studies) == 1 and not searches:
+        return run, studies[0].name, ""
+    found = taken(run, studies, searches)
+    if not found:
+        raise UserError(
+            f"{run.path} has no retrained model that the report could name: cotuning-tune retrain {run.path}, or name"
+            f" a study with --study: {', '.join(study.name for study in studies)}"
+        )
+    pick, others = found[0], [other.study.task for other in found[1:]]
+    metric, score = pick.study.metric, pick.validation
+    shown = f"{metric.text(score)}{metric.unit}"
+    line = (
+        f"{pick.study.name}: of {len(studies)} studies the report's choice, by its validation {metric.shown} ({shown})"
+    )
+    more = f"; --study names one of another data set ({', '.join(others)})" if others else "; --study names another"
+    return pick.run, pick.study.name, line + more
 
 
 def seeds_of(study: StudyResult) -> list[dict[str, Any]]:

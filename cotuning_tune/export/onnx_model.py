@@ -6,8 +6,9 @@ from cotuning_tune.base.errors import UserError, first_line
 from cotuning_tune.export.bundle import Classify
 
 
-def open_onnx(data: bytes) -> Classify:
-    """The model of a file's content. Raises UserError where onnxruntime is missing or cannot read it."""
+def open_onnx(data: bytes, *, inside: bool = False) -> Classify:
+    """The model of a file's content; ``inside``: it takes whole images, colours last. Raises UserError where
+    onnxruntime is missing or cannot read it."""
     try:
         import onnxruntime
     except ImportError:
@@ -18,6 +19,7 @@ def open_onnx(data: bytes) -> Classify:
         raise UserError(f"onnxruntime {onnxruntime.__version__} cannot read the model: {first_line(problem)}") from None
 
     def classify(images_B3CC: np.ndarray) -> np.ndarray:
-        return np.asarray(session.run(["logits"], {"images": images_B3CC})[0])
+        given = images_B3CC.transpose(0, 2, 3, 1) if inside else images_B3CC
+        return np.asarray(session.run(["logits"], {"images": given})[0])
 
     return classify

@@ -32,7 +32,7 @@ class Prediction:
 def open_model(data: bytes, description: dict[str, Any]) -> Classify:
     """The model of a file's content. Raises UserError where it cannot be read or a package is missing."""
     if description["format"] == "onnx":
-        return open_onnx(data)
+        return open_onnx(data, inside=bool(description["preprocessing"].get("inside")))
     try:
         from cotuning_tune.export.torch_model import open_torch
     except ImportError as problem:
@@ -54,13 +54,18 @@ def images_below(folder: Path) -> list[Path]:
 
 
 def pixels_of(path: Path, preprocessing: Mapping[str, Any]) -> np.ndarray | str:
-    """What the network sees of an image file, uint8 [3, C, C], or why nothing can be seen."""
+    """What the model is given of an image file, uint8 [3, C, C], or why nothing can be seen."""
     how = Decoding(**{item.name: preprocessing.get(item.name, item.default) for item in fields(Decoding)})
     try:
         image = decoded(path.read_bytes(), preprocessing["resize"], how)
     except OSError as problem:
         return str(problem.strerror)
-    return image if isinstance(image, str) else centre_crop(image, preprocessing["crop"])
+    return image if isinstance(image, str) else seen(image, preprocessing)
+
+
+def seen(image_3SS: np.ndarray, preprocessing: Mapping[str, Any]) -> np.ndarray:
+    """What the model is given of a stored image: its middle uint8 [3, C, C]; all of it where the model cuts itself."""
+    return image_3SS if preprocessing.get("inside") else centre_crop(image_3SS, preprocessing["crop"])
 
 
 def softmax(logits_BT: np.ndarray) -> np.ndarray:
@@ -70,9 +75,9 @@ def softmax(logits_BT: np.ndarray) -> np.ndarray:
     return np.asarray(e_BT / e_BT.sum(axis=1, keepdims=True))
 
 
-def _batch(classify: Classify, seen: list[np.ndarray | str]) -> Iterator[np.ndarray]:
+def _batch(classify: Classify, given: list[np.ndarray | str]) -> Iterator[np.ndarray]:
     """The probabilities of those that can be seen."""
-    images = [image for image in seen if not isinstance(image, str)]
+    images = [image for image in given if not isinstance(image, str)]
     if images:
         yield from softmax(classify(np.stack(images)))
 
@@ -87,9 +92,9 @@ def predictions(bundle: Bundle, folder: Path) -> Iterator[Prediction]:
     classify = open_model(bundle.read_model(description), description)
     for start in range(0, len(paths), BATCH):
         chosen = paths[start : start + BATCH]
-        seen = list(on_threads(lambda path: pixels_of(path, description["preprocessing"]), chosen))
-        found = _batch(classify, seen)
-        for path, image in zip(chosen, seen, strict=True):
+        images = list(on_threads(lambda path: pixels_of(path, description["preprocessing"]), chosen))
+        found = _batch(classify, images)
+        for path, image in zip(chosen, images, strict=True):
             name = path.relative_to(folder).as_posix().encode(errors="surrogateescape").decode(errors="replace")
             if isinstance(image, str):
                 yield Prediction(name, np.empty(0), image)

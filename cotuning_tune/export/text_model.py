@@ -118,7 +118,7 @@ def _description(winner: Winner, reference: Trainer, bundle: Bundle, check: Chec
         "consists_of": task.noun,
         "whole": cast(type[TextSet], data_set(spec["format"] or spec["task"])).whole,
         "max_length": task.config.max_length,
-        "check": {"split": "validation", **dataclasses.asdict(check)},
+        "check": {"split": "validation", **check.figures},
         "versions": {**versions(), "transformers": transformers().__version__},
     }
 

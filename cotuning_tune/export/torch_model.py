@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from cotuning_tune import models
 from cotuning_tune.base.archives import refuse_growing
 from cotuning_tune.base.errors import UserError, first_line
+from cotuning_tune.export import OF_LIBRARIES
 from cotuning_tune.export.bundle import Classify
 from cotuning_tune.models import Backbone, NeighbourHead
 
@@ -103,7 +104,11 @@ def quiet_torchscript() -> Iterator[None]:
 
 
 def open_torch(data: bytes, description: Mapping[str, Any]) -> Classify:
-    """The model of a safetensors or TorchScript file's content, on the CPU. Raises UserError."""
+    """The model of a safetensors or TorchScript file's content, or of a library's, on the CPU. Raises UserError."""
+    if description["format"] in OF_LIBRARIES:
+        from cotuning_tune.export.libraries import loaded
+
+        return classify_with(loaded(read_safetensors(data), description))
     if description["format"] == "safetensors":
         return classify_with(rebuilt(description["backbone"], read_safetensors(data)))
     with quiet_torchscript():

@@ -7,7 +7,7 @@ Shapes: N images, B of a batch, S the stored side, C the side the network sees, 
 
 import dataclasses
 import platform
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,15 @@ from torch import Tensor
 from cotuning_tune import __version__, models
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json, write_bytes, write_json
-from cotuning_tune.base.pixels import centre_crop
 from cotuning_tune.base.versions import installed
 from cotuning_tune.data import FileDataSet, Task, data_set
-from cotuning_tune.export import EVERY
+from cotuning_tune.export import EVERY, OF_LIBRARIES
 from cotuning_tune.export.bundle import VERSION, Bundle, Classify, digest
 from cotuning_tune.export.card import Facts, card
 from cotuning_tune.export.chosen import Winner
 from cotuning_tune.export.formats import check_packages, packed
-from cotuning_tune.export.predict import open_model
+from cotuning_tune.export.libraries import BESIDE, LARGEST_DIFFERENCE, name_in
+from cotuning_tune.export.predict import open_model, seen
 from cotuning_tune.export.torch_model import Classifier, read_safetensors
 from cotuning_tune.runs.snapshot import check as check_data
 from cotuning_tune.training import Trainer, TrainingSpec
@@ -35,17 +35,26 @@ from cotuning_tune.training.job import forget_tasks, make_trainer, task_of
 
 CHECKED = 256
 BATCH = 64
-PACKAGES = ("torch", "torchvision", "numpy", "pillow", "onnx", "onnxscript", "onnxruntime")
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "onnx", "onnxscript", "onnxruntime")
 
 
 @dataclass(frozen=True)
 class Check:
-    """How far the written model is from the evaluated one, on so many validation examples: in logits, in classes."""
+    """How far the written model is from the evaluated one, on so many validation examples: in logits, in classes.
+
+    ``exact``: the logits differ by what rounding does to them at most.
+    """
 
     images: int
     largest_difference: float
     other_class: int
     noun: str = "images"
+    exact: bool = True
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """As ``model.json`` has them."""
+        return {key: value for key, value in dataclasses.asdict(self).items() if key != "exact"}
 
     @property
     def line(self) -> str:
@@ -55,7 +64,9 @@ class Check:
         )
 
 
-def check_folder(bundle: Bundle, winner: Winner, format_name: str, more: Collection[str] = ()) -> None:
+def check_folder(
+    bundle: Bundle, winner: Winner, format_name: str, more: Collection[str] = (), *, whole: bool = False
+) -> None:
     """UserError unless the folder is new, empty, or an earlier export of the same model in the same format.
 
     ``more``: files that the format has besides.
@@ -71,7 +82,8 @@ def check_folder(bundle: Bundle, winner: Winner, format_name: str, more: Collect
         raise UserError(f"{bundle.path} holds other things ({strange[0]}): name a new folder with --out")
     found = read_json(bundle.description)
     same = {"run": winner.run.name, "study": winner.study.name, "seed": winner.seed, "format": format_name}
-    if any(found.get(key) != value for key, value in same.items()):
+    other = bool(found.get("preprocessing", {}).get("inside")) != whole
+    if other or any(found.get(key) != value for key, value in same.items()):
         raise UserError(f"{bundle.path} holds the export of another model: name a new folder with --out")
 
 
@@ -101,34 +113,38 @@ def _batches(task: Task) -> Iterator[np.ndarray]:
         yield task.val.stored(part).numpy()
 
 
-def compare(reference: Trainer, classify: Classify) -> Check:
-    """The evaluated model on torchvision's centre crops against the other one on numpy's."""
-    task, images, largest, other = reference.task, 0, 0.0, 0
+def compare(reference: Trainer, classify: Classify, preprocessing: Mapping[str, Any]) -> Check:
+    """The evaluated model on the crops of the test evaluation against the other one on what ``predict`` gives it."""
+    task, images, largest, other, greatest = reference.task, 0, 0.0, 0, 1.0
     for stored_B3SS in _batches(task):
         crops = task.views.plain(torch.from_numpy(stored_B3SS), torch.device("cpu"))[0]
         with torch.no_grad():
             expected_BT = reference.network(crops).logits.numpy()
-        found_BT = classify(np.stack([centre_crop(image, task.config.size) for image in stored_B3SS]))
+        found_BT = classify(np.stack([seen(image, preprocessing) for image in stored_B3SS]))
         images += len(stored_B3SS)
         largest = max(largest, float(np.abs(expected_BT - found_BT).max()))
+        greatest = max(greatest, float(np.abs(expected_BT).max()))
         other += int((expected_BT.argmax(1) != found_BT.argmax(1)).sum())
-    return Check(images, largest, other)
+    return Check(images, largest, other, exact=largest <= LARGEST_DIFFERENCE * greatest)
 
 
-def _description(winner: Winner, reference: Trainer, format_name: str, data: bytes, check: Check) -> dict[str, Any]:
-    spec, task = winner.spec, reference.task
-    mean, std = (getattr(reference.network.backbone, name).flatten().tolist() for name in ("mean", "std"))
+def _description(winner: Winner, reference: Trainer, format_name: str, *, inside: bool) -> dict[str, Any]:
+    """All of ``model.json`` that is known before the model is packed."""
+    spec, task, network = winner.spec, reference.task, reference.network
+    mean, std = (getattr(network.backbone, name).flatten().tolist() for name in ("mean", "std"))
     side = task.config.size
+    shape = ["batch", "height", "width", 3] if inside else ["batch", 3, side, side]
+    library = format_name in OF_LIBRARIES
     return {
         "version": VERSION,
         "format": format_name,
         "file": EVERY[format_name],
-        "sha256": digest(data),
+        **({"model": name_in(format_name, spec["backbone"], network.head, spec["method"])} if library else {}),
         **{"run": winner.run.name, "study": winner.study.name, "seed": winner.seed, "config": winner.result["config"]},
         **{key: spec[key] for key in ("task", "rate", "method", "backbone")},
         "data_format": spec["format"],
         "classes": list(task.class_names),
-        "input": {"name": "images", "dtype": "uint8", "shape": ["batch", 3, side, side], "colours": "RGB"},
+        "input": {"name": "images", "dtype": "uint8", "shape": shape, "colours": "RGB"},
         "output": {"name": "logits", "dtype": "float32", "shape": ["batch", task.num_classes]},
         "preprocessing": {
             "decode": "Pillow, to RGB",
@@ -140,9 +156,9 @@ def _description(winner: Winner, reference: Trainer, format_name: str, data: byt
             "crop_at": "centre",
             "mean": mean,
             "std": std,
-            "normalised_by": "the model, from grey levels 0..255",
+            "normalised_by": "the caller, from grey levels 0..255" if library else "the model, from grey levels 0..255",
+            "inside": ["resize", "crop", "normalise"] if inside else [],
         },
-        "check": {"split": "validation", **dataclasses.asdict(check)},
         "versions": versions(),
     }
 
@@ -152,30 +168,33 @@ def versions() -> dict[str, str]:
     return {"cotuning_tune": __version__, "python": platform.python_version(), **installed(PACKAGES)}
 
 
-def export(winner: Winner, format_name: str, bundle: Bundle) -> Check:
-    """Write the folder: model, model card, and last ``model.json``.
+def export(winner: Winner, format_name: str, bundle: Bundle, *, inside: bool = False) -> Check:
+    """Write the folder: model, model card, and last ``model.json``. ``inside``: an ONNX model resizes and cuts itself.
 
     Raises UserError, before anything is written, where the folder holds other things, a package or the images
     are missing or are not those of the run, or the model that was read back gives another class.
     """
     check_packages(format_name)
-    check_folder(bundle, winner, format_name)
+    check_folder(bundle, winner, format_name, BESIDE.get(format_name, ()), whole=inside)
     spec = TrainingSpec.from_json(winner.spec)
     forget_tasks()
     check_data(winner.run, spec.task, dataclasses.replace(task_of(spec).snapshot(), decoder=None))
     reference = evaluated(spec, read_safetensors(winner.folder.model.read_bytes()))
     network = Classifier(reference.network.backbone, reference.network.head)
     example = reference.task.views.plain(reference.task.val.stored([0, 0]), torch.device("cpu"))[0].contiguous()
-    data = packed(network, format_name, example)
-    check = compare(reference, open_model(data, {"format": format_name, "backbone": winner.spec["backbone"]}))
-    if check.other_class:
+    description = _description(winner, reference, format_name, inside=inside)
+    data = packed(network, description, example)
+    check = compare(reference, open_model(data, description), description["preprocessing"])
+    if check.other_class or (format_name in OF_LIBRARIES and not check.exact):
         raise UserError(
             f"not exported: as {format_name} the model gives another class for {check.other_class} of {check.images}"
             f" validation images (logits differ by {check.largest_difference:.2g} at most); try another --format"
         )
-    description = _description(winner, reference, format_name, data, check)
+    description |= {"sha256": digest(data), "check": {"split": "validation", **check.figures}}
     bundle.description.unlink(missing_ok=True)
     write_bytes(bundle.model(format_name), data)
+    for name, content_of in BESIDE.get(format_name, {}).items():
+        write_json(bundle.path / name, content_of(description))
     write_bytes(bundle.card, card(winner, description, _facts(winner, reference, check)).encode())
     write_json(bundle.description, description)
     return check
@@ -193,6 +212,7 @@ def _facts(winner: Winner, reference: Trainer, check: Check) -> Facts:
     )
 
 
-def default_folder(winner: Winner, format_name: str) -> Path:
+def default_folder(winner: Winner, format_name: str, *, inside: bool = False) -> Path:
     """``export/STUDY-seedN-FORMAT`` in the run."""
-    return winner.run.exports / f"{winner.study.name}-seed{winner.seed}-{format_name}"
+    more = "-whole" if inside else ""
+    return winner.run.exports / f"{winner.study.name}-seed{winner.seed}-{format_name}{more}"

@@ -149,15 +149,18 @@ def _next(run: RunDir, found: list[Pick], comparisons: Comparisons) -> str:
     return f"{then} To compare the methods: {compare}." if compare else then
 
 
+def taken(run: RunDir, studies: list[StudyResult], searches: list[Search]) -> list[Pick]:
+    """The models of a run with these ``searches`` (none: it has one): the first search's, whatever repeats gave;
+    where small searches share the trials, the best of all."""
+    small = [(search.run, search.studies) for search in searches if search.small and searches[0].small]
+    return picks(small or [(run, studies)])
+
+
 def answer_of(
     run: RunDir, studies: list[StudyResult], searches: list[Search], comparisons: Comparisons, lead: str
 ) -> Answer:
-    """The answer of a run with these ``searches`` (none: it has one). ``lead``: 'model' or 'methods' comes first.
-
-    The model is the first search's, whatever repeats gave; where small searches share the trials, the best of all.
-    """
-    small = [(search.run, search.studies) for search in searches if search.small and searches[0].small]
-    found = picks(small or [(run, studies)])
+    """The answer of a run with these ``searches`` (none: it has one). ``lead``: 'model' or 'methods' comes first."""
+    found = taken(run, studies, searches)
     models = [pick.sentence(named=len(found) > 1) + pick.surer() for pick in found[:MOST]]
     if len(found) > MOST:
         models.append(f"{len(found) - MOST} more data sets: see the table of models.")
