@@ -9,11 +9,10 @@ from typing import Any
 
 from cotuning_tune.api._model import Labelled, Model, Picture, load
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.export import FORMATS, OF_TEXTS
-from cotuning_tune.export.bundle import open_bundle
 from cotuning_tune.export.chosen import Winner, find_winner
-from cotuning_tune.report.answer import interval_of
+from cotuning_tune.report.answer import interval_of, taken
 from cotuning_tune.report.models import read_models
+from cotuning_tune.report.repeats import read_searches
 from cotuning_tune.report.results import read_studies
 from cotuning_tune.runs.folder import RunDir
 
@@ -84,25 +83,14 @@ class Best:
         """The class of each image or image file. Raises UserError for one that cannot be read."""
         return self._model.predict(images)
 
-    def export(self, format: str, out: str | Path | None = None) -> Path:
+    def export(self, format: str, out: str | Path | None = None, *, with_preprocessing: bool = False) -> Path:
         """Write the model as a folder that works without the run, as ``cotuning-tune export``; where.
 
         Raises UserError for another format, and where the exported model would not say the same.
         """
-        from cotuning_tune.export.write import default_folder, export
+        from cotuning_tune.export.write import export_model
 
-        reads = self.winner.study.examples != "images"
-        known = OF_TEXTS if reads else FORMATS
-        if format not in known:
-            raise UserError(f"format '{format}': a model of {self.winner.study.examples} is written as {known}")
-        bundle = open_bundle(out or default_folder(self.winner, format))
-        if reads:
-            from cotuning_tune.export.text_model import export_text
-
-            export_text(self.winner, bundle)
-        else:
-            export(self.winner, format, bundle)
-        return bundle.path
+        return export_model(self.winner, format, out, inside=with_preprocessing)[0].path
 
     def __repr__(self) -> str:
         metric, within = self.winner.study.metric, self.interval
@@ -117,12 +105,11 @@ def best_of(run: RunDir, task: str, study: str, seed: int | None) -> Best:
     """
     if study:
         return Best(find_winner(run, study, seed))
-    from cotuning_tune.report import build_report
-
-    taken = build_report(run).answer.content["take"]
-    if not taken:
+    studies = read_studies(run)
+    picks = taken(run, studies, read_searches(run, studies))
+    if not picks:
         raise UserError(f"{run.path} has no retrained model yet: run.retrain(), or cotuning-tune retrain {run.path}")
-    found = [Best(find_winner(RunDir.open(one["run"]), one["study"], seed)) for one in taken]
+    found = [Best(find_winner(one.run, one.study.name, seed)) for one in picks]
     tasks = [one.task for one in found]
     mine = [one for one in found if task in ("", one.task)]
     if len(mine) != 1:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.cli._options import Commands
-from cotuning_tune.export import EVERY, OF_IMAGES, OF_TEXTS
+from cotuning_tune.export import EVERY, OF_TEXTS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,30 +47,16 @@ def add(commands: Commands) -> None:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from cotuning_tune.export.bundle import open_bundle
     from cotuning_tune.export.chosen import best_study, find_winner
     from cotuning_tune.runs.folder import RunDir
 
-    if (inside := options.with_preprocessing) and options.format != "onnx":
-        raise UserError(f"--with-preprocessing goes with --format onnx, not with {options.format}")
     run, study, chosen = RunDir.open(options.run), options.study, ""
     if not study:
         run, study, chosen = best_study(run)
     winner = find_winner(run, study, options.seed)
-    from cotuning_tune.data import data_set
-    from cotuning_tune.export.write import default_folder, export  # torch, after what needs none
+    from cotuning_tune.export.write import export_model  # torch, after what needs none
 
-    reads = data_set(winner.spec["format"] or winner.spec["task"]).modality == "text"
-    if options.format not in (known := OF_TEXTS if reads else OF_IMAGES):
-        taken = ", ".join(known)
-        raise UserError(f"--format {options.format}: a model of {winner.study.examples} is written as {taken}")
-    bundle = open_bundle(options.out or default_folder(winner, options.format, inside=inside))
-    if reads:
-        from cotuning_tune.export.text_model import export_text
-
-        check = export_text(winner, bundle)
-    else:
-        check = export(winner, options.format, bundle, inside=inside)
+    bundle, check = export_model(winner, options.format, options.out, inside=options.with_preprocessing)
     if chosen:
         print(chosen)
     print(f"{winner.title}: {options.format}, {check.line}")

@@ -21,8 +21,8 @@ from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json, write_bytes, write_json
 from cotuning_tune.base.versions import installed
 from cotuning_tune.data import FileDataSet, Task, data_set
-from cotuning_tune.export import EVERY, OF_LIBRARIES
-from cotuning_tune.export.bundle import VERSION, Bundle, Classify, digest
+from cotuning_tune.export import EVERY, OF_IMAGES, OF_LIBRARIES, OF_TEXTS
+from cotuning_tune.export.bundle import VERSION, Bundle, Classify, digest, open_bundle
 from cotuning_tune.export.card import Facts, card
 from cotuning_tune.export.chosen import Winner
 from cotuning_tune.export.formats import check_packages, packed
@@ -216,3 +216,24 @@ def default_folder(winner: Winner, format_name: str, *, inside: bool = False) ->
     """``export/STUDY-seedN-FORMAT`` in the run."""
     more = "-whole" if inside else ""
     return winner.run.exports / f"{winner.study.name}-seed{winner.seed}-{format_name}{more}"
+
+
+def export_model(
+    winner: Winner, format_name: str, out: str | Path | None = None, *, inside: bool = False
+) -> tuple[Bundle, Check]:
+    """Write a model of images or texts to the folder ``out`` (default: in the run's); ``inside``: as ``export``.
+
+    Raises UserError where it cannot have that format, and as ``export`` does.
+    """
+    reads = data_set(winner.spec["format"] or winner.spec["task"]).modality == "text"
+    known = OF_TEXTS if reads else OF_IMAGES
+    if format_name not in known:
+        raise UserError(f"--format {format_name}: a model of {winner.study.examples} is written as {', '.join(known)}")
+    if inside and format_name != "onnx":
+        raise UserError(f"--with-preprocessing goes with --format onnx, not with {format_name}")
+    bundle = open_bundle(out or default_folder(winner, format_name, inside=inside))
+    if reads:
+        from cotuning_tune.export.text_model import export_text
+
+        return bundle, export_text(winner, bundle)
+    return bundle, export(winner, format_name, bundle, inside=inside)
