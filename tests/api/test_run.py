@@ -154,7 +154,7 @@ def test_predictions_of_files(run: ct.Run, tmp_path: Path) -> None:
 
 def test_exported(run: ct.Run, tmp_path: Path) -> None:
     assert (run.best().export("safetensors", tmp_path / "out") / "model.safetensors").exists()
-    with pytest.raises(ct.UserError, match="format 'gguf': a model of images is written as"):
+    with pytest.raises(ct.UserError, match="--format gguf: a model of images is written as"):
         run.best().export("gguf")
 
 
