@@ -26,7 +26,7 @@ from cotuning_tune.trackers._base import Tracker
 from cotuning_tune.trackers._find import tracker
 from cotuning_tune.trackers._reading import Found, read_training, tracked
 
-LIMIT_S = 30.0  # how long the end of a driver waits for a tool
+LIMIT_S = 60.0  # how long the end of a driver waits for a tool
 
 
 class Tracking:

@@ -282,6 +282,7 @@ def test_each_tool_has_the_run_once(run: RunDir, monkeypatch: pytest.MonkeyPatch
     if find_spec(name) is None:
         pytest.skip(f"NOT TESTED WITH {name}: it is not installed")
     monkeypatch.setattr(_tracking, "tracker", lambda _: _find.tracker(name))
+    monkeypatch.setattr(_tracking, "LIMIT_S", 600.0)
     for variable in ("MLFLOW_TRACKING_URI", "WANDB_MODE", "WANDB_DIR", "TRACKIO_DIR"):
         monkeypatch.setenv(variable, "")  # so that what a tool sets is undone
         monkeypatch.delenv(variable)
