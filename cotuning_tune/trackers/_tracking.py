@@ -14,6 +14,7 @@ from cotuning_tune.run.events import (
     Ended,
     EpochEnded,
     Event,
+    Notice,
     RunState,
     SeedEnded,
     StageStarted,
@@ -76,7 +77,8 @@ class Tracking:
             return
         self._thread.join(LIMIT_S)
         if self._thread.is_alive():
-            now.notice(f"{self.__name__} has not taken everything within {LIMIT_S:.0f} s: 'resume' sends what it lacks")
+            line = f"{self.__name__} has not taken everything within {LIMIT_S:.0f} s: 'resume' sends what it lacks"
+            now.tell(Notice(line, urgent=True))
 
     def _work(self) -> None:
         try:
