@@ -5,7 +5,7 @@ from typing import cast
 
 from optuna.trial import FrozenTrial, TrialState
 
-from cotuning_tune.run.records import CONFIRMS, Confirmation, TrialResult, TrialRow, Values, present
+from cotuning_tune.runs.records import CONFIRMS, Confirmation, TrialResult, TrialRow, Values, present
 
 KINDS = ("fixed", "off", CONFIRMS)  # what a trial is, beside its values
 RESULT = "result"  # what came of a trial: score, loss, share, seconds, reason

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from cotuning_tune.run.events import RunState
+from cotuning_tune.runs.events import RunState
 
 PROJECT = "cotuning_tune"  # where the user's environment names no other
 

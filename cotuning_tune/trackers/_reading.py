@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from cotuning_tune.base.files import read_json
-from cotuning_tune.run.folder import RunDir, StudyDir, TrialDir
-from cotuning_tune.run.identity import read_identity
-from cotuning_tune.run.records import CONFIRMS, Epoch, read_facts, read_rows
+from cotuning_tune.runs.folder import RunDir, StudyDir, TrialDir
+from cotuning_tune.runs.identity import read_identity
+from cotuning_tune.runs.records import CONFIRMS, Epoch, read_facts, read_rows
 from cotuning_tune.scores import Metric, metric_of
 from cotuning_tune.tensorboard.events import best_so_far, scalars_of, tested_scalars
 from cotuning_tune.trackers._base import Ending, TrackedRun, Training

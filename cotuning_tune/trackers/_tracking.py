@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterable
 
 from cotuning_tune.base.files import append_line, is_local, place
-from cotuning_tune.run.events import (
+from cotuning_tune.runs.events import (
     Ended,
     EpochEnded,
     Event,
@@ -21,8 +21,8 @@ from cotuning_tune.run.events import (
     TrialEnded,
     TrialStarted,
 )
-from cotuning_tune.run.folder import RunDir, TrialDir
-from cotuning_tune.run.stream import Stream
+from cotuning_tune.runs.folder import RunDir, TrialDir
+from cotuning_tune.runs.stream import Stream
 from cotuning_tune.trackers._base import Tracker
 from cotuning_tune.trackers._find import tracker
 from cotuning_tune.trackers._reading import Found, read_training, tracked

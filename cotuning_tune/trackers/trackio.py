@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from cotuning_tune.run.events import RunState
+from cotuning_tune.runs.events import RunState
 from cotuning_tune.trackers._base import PROJECT, Ending, TrackedRun, Tracker, Training
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from cotuning_tune.base.files import remove_folder
-from cotuning_tune.run.events import RunState
+from cotuning_tune.runs.events import RunState
 from cotuning_tune.trackers._base import PROJECT, Ending, TrackedRun, Tracker, Training
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import place, write_json, write_lines
-from cotuning_tune.run.events import (
+from cotuning_tune.runs.events import (
     Checked,
     EpochEnded,
     Event,
@@ -21,8 +21,8 @@ from cotuning_tune.run.events import (
     TrialEnded,
     TrialStarted,
 )
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.stream import Stream
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.stream import Stream
 from cotuning_tune.trackers import Ending, Tracker, Tracking, Training, _find, _tracking, check_installed, check_names
 from cotuning_tune.trackers._find import KEY
 from tests.trackers import stores
