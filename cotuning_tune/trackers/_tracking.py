@@ -14,6 +14,7 @@ from cotuning_tune.runs.events import (
     Ended,
     EpochEnded,
     Event,
+    Notice,
     RunState,
     SeedEnded,
     StageStarted,
@@ -26,7 +27,7 @@ from cotuning_tune.trackers._base import Tracker
 from cotuning_tune.trackers._find import tracker
 from cotuning_tune.trackers._reading import Found, read_training, tracked
 
-LIMIT_S = 30.0  # how long the end of a driver waits for a tool
+LIMIT_S = 60.0  # how long the end of a driver waits for a tool
 
 
 class Tracking:
@@ -76,7 +77,8 @@ class Tracking:
             return
         self._thread.join(LIMIT_S)
         if self._thread.is_alive():
-            now.notice(f"{self.__name__} has not taken everything within {LIMIT_S:.0f} s: 'resume' sends what it lacks")
+            line = f"{self.__name__} has not taken everything within {LIMIT_S:.0f} s: 'resume' sends what it lacks"
+            now.tell(Notice(line, urgent=True))
 
     def _work(self) -> None:
         try:

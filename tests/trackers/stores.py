@@ -4,7 +4,7 @@ import json
 import sqlite3
 import struct
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,18 +66,21 @@ def _rows(folder: Path) -> dict[tuple[str, int], float]:
     }
 
 
-def of_mlflow(run: Path) -> dict[str, Kept]:
-    """The runs of MLflow's database but for those that only hold others; fails where a name stands twice."""
+def of_mlflow(run: Path, store: Path | None = None) -> dict[str, Kept]:
+    """The runs of MLflow's database (``store``: another than the run's) but for those that only hold others.
+
+    Fails where a name stands twice.
+    """
     found: dict[str, Kept] = {}
-    with closing(sqlite3.connect(run / "trackers" / "mlflow.db")) as store:
-        for number, name in store.execute("SELECT run_uuid, name FROM runs").fetchall():
-            tags = dict(store.execute("SELECT key, value FROM tags WHERE run_uuid = ?", [number]))
+    with closing(sqlite3.connect(store or run / "trackers" / "mlflow.db")) as database:
+        for number, name in database.execute("SELECT run_uuid, name FROM runs").fetchall():
+            tags = dict(database.execute("SELECT key, value FROM tags WHERE run_uuid = ?", [number]))
             if "cotuning_tune.stage" not in tags:
                 continue
             assert name not in found, f"{name} stands twice"
             kept = found[name] = Kept(tags.get("cotuning_tune.state", "RUNNING"))
-            kept.params = dict(store.execute("SELECT key, value FROM params WHERE run_uuid = ?", [number]))
-            for key, value, step in store.execute(
+            kept.params = dict(database.execute("SELECT key, value FROM params WHERE run_uuid = ?", [number]))
+            for key, value, step in database.execute(
                 "SELECT key, value, step FROM metrics WHERE run_uuid = ?", [number]
             ).fetchall():
                 kept.add(key, step, value)
@@ -170,3 +173,6 @@ def assert_same(kept: dict[str, Kept], run: dict[str, Kept]) -> None:
         assert {key: found.numbers.get(key) for key in wanted.numbers} == wanted.numbers, name
         assert max((step for _, step in found.numbers), default=0) == max((s for _, s in wanted.numbers), default=0)
         assert {key: found.ends.get(key) for key in wanted.ends} == wanted.ends, name
+
+
+READERS: dict[str, Callable[[Path], dict[str, Kept]]] = {"mlflow": of_mlflow, "wandb": of_wandb, "trackio": of_trackio}

@@ -25,6 +25,7 @@ from cotuning_tune.runs.folder import RunDir
 from cotuning_tune.runs.stream import Stream
 from cotuning_tune.trackers import Ending, Tracker, Tracking, Training, _find, _tracking, check_installed, check_names
 from cotuning_tune.trackers._find import KEY
+from tests.trackers import stores
 
 STUDY = "synthetic-1.00-bss"
 SPEC = {"task": "synthetic", "rate": 1.0, "method": "bss", "backbone": "tiny_cnn", "metric": "accuracy"}
@@ -133,7 +134,9 @@ class Driver:
         write_lines(folder.metrics, [row(1)])
         tested = {"again": True} if again else {"test_score": 50.0 + number, "test_loss": 0.5}
         state = "FAIL" if again else "COMPLETE"
-        write_json(folder.result, {"state": state, "val_score": 41.0, "seconds": 2.0, "reason": "", **tested})
+        write_json(
+            folder.result, {"state": state, "seed": number, "val_score": 41.0, "seconds": 2.0, "reason": "", **tested}
+        )
         self.stream.tell(SeedEnded(STUDY, number, tested.get("test_score"), 2.0))
 
     def whole(self) -> None:
@@ -272,9 +275,30 @@ def test_names(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told.value.key == KEY
 
 
-@pytest.mark.parametrize("name", ["mlflow", "wandb", "trackio"])
-def test_each_tool_is_there(name: str) -> None:
-    """What the proof needs; says aloud which tool it goes without."""
+@pytest.mark.filterwarnings("ignore")  # the tools' own
+@pytest.mark.parametrize("name", stores.READERS)
+def test_each_tool_has_the_run_once(run: RunDir, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A real tool has the run's own numbers, after a driver that stopped amid a trial and one that ended the run."""
     if find_spec(name) is None:
         pytest.skip(f"NOT TESTED WITH {name}: it is not installed")
-    check_installed([name], Path())
+    monkeypatch.setattr(_tracking, "tracker", lambda _: _find.tracker(name))
+    monkeypatch.setattr(_tracking, "LIMIT_S", 600.0)
+    for variable in ("MLFLOW_TRACKING_URI", "WANDB_MODE", "WANDB_DIR", "TRACKIO_DIR"):
+        monkeypatch.setenv(variable, "")  # so that what a tool sets is undone
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    first = Driver(run)
+    first.trial(0, 2)
+    first.stream.end("unfinished")
+    run.raise_incarnation()
+    second = Driver(run)
+    second.whole()
+    assert first.notices == second.notices == []
+    ended = (("COMPLETE", 43.0), ("PRUNED", 42.0), ("FAIL", None))
+    trials = [
+        {"number": number, "state": state, "score": score, "values": {"optim/lr": 0.1 + number}}
+        for number, (state, score) in enumerate(ended)
+    ]
+    write_json(run.study(STUDY).summary, {"trials": trials})
+    stores.assert_same(stores.READERS[name](run.path), stores.of_run(run.path))
