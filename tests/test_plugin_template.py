@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cotuning_tune.base.files import read_json
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.folder import RunDir
 from tests.test_new_method import ROOT, run_in
 
 pytestmark = pytest.mark.proof

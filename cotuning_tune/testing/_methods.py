@@ -17,7 +17,7 @@ import torch
 from cotuning_tune.base.errors import TrainingFailed
 from cotuning_tune.hyper import build, convert, default_of, fields_of, to_flat
 from cotuning_tune.methods import Batch, method
-from cotuning_tune.run.folder import TrialDir
+from cotuning_tune.runs.folder import TrialDir
 from cotuning_tune.testing._trainings import (
     assert_same_weights,
     move,

@@ -13,7 +13,7 @@ from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json
 from cotuning_tune.experiment import parse
 from cotuning_tune.methods import Method
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.folder import RunDir
 from cotuning_tune.search.driver import create_run, open_studies
 
 Install = Callable[..., None]
