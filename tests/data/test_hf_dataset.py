@@ -15,8 +15,9 @@ from PIL import Image
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.data import FileDataSet
+from cotuning_tune.testing import pixels_of
 from tests.data.test_csv_list import names
-from tests.data.test_data_sets import make, pixels_of
+from tests.data.test_data_sets import make
 
 IMAGE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
 FEATURES = {

@@ -11,8 +11,9 @@ import pytest
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.data import FileDataSet
+from cotuning_tune.testing import pixels_of
 from tests.data.test_csv_list import names
-from tests.data.test_data_sets import make, pixels_of
+from tests.data.test_data_sets import make
 
 Write = Callable[..., Path]
 ROWS = [{"file_name": f"{n}.png", "label": n % 2 + 9, "text": "a, b"} for n in range(4)]

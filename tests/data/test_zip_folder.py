@@ -9,7 +9,8 @@ import pytest
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.data import TaskConfig, open_task
-from tests.data.test_data_sets import Folder, make, pixels_of
+from cotuning_tune.testing import pixels_of
+from tests.data.test_data_sets import Folder, make
 
 
 def zipped(folder: Path, wrapped: bool) -> Path:
