@@ -42,6 +42,11 @@ def add_aim(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--aim", choices=("model", "methods"), help=AIM_HELP)
 
 
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """The option ``--json``, of every command that shows something."""
+    parser.add_argument("--json", action="store_true", help="print it as JSON instead (docs/json.md)")
+
+
 def add_changes(parser: argparse.ArgumentParser) -> None:
     """The option ``--set``, of every command that takes an experiment as a whole."""
     text = "change a key of the experiment, as train.epochs=3 or methods.co_tuning.weight=[0.1,1]; may be repeated"

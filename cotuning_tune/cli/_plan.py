@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.cli._options import Commands, add_aim, add_changes, changed_experiment
+from cotuning_tune.cli._output import print_json
 
 if TYPE_CHECKING:
     from cotuning_tune.plan import Plan
@@ -33,7 +34,8 @@ def add(commands: Commands) -> None:
     add_changes(plan)
     add_aim(plan)
     plan.add_argument("--no-probe", action="store_true", help="do not train: counts and sizes only")
-    plan.add_argument("--json", metavar="FILE", help="also write every figure to FILE")
+    text = "print every figure as JSON instead (docs/json.md); with FILE: write it there, beside what is shown"
+    plan.add_argument("--json", nargs="?", const="-", metavar="FILE", help=text)
     plan.set_defaults(call=_plan)
 
 
@@ -72,6 +74,9 @@ def _plan(options: argparse.Namespace) -> int:
         probe=not options.no_probe,
         say=say,
     )
+    if options.json == "-":
+        print_json(plan_json(plan, options.repeat_search))
+        return 0
     show_plan(plan, options.repeat_search)
     if options.json:
         try:

@@ -10,10 +10,12 @@ from cotuning_tune.cli._options import (
     Commands,
     add_calibration,
     add_decoding,
+    add_json,
     decoding,
     parse_values,
     with_options,
 )
+from cotuning_tune.cli._output import print_json
 
 KINDS = {"methods": "method", "data": "data set", "models": "backbone"}
 
@@ -29,6 +31,7 @@ def add(commands: Commands) -> None:
     listing.add_argument(
         "pattern", nargs="?", default="", help="which names: 'resnet*'; timm's are listed for 'timm/*' only"
     )
+    add_json(listing)
     listing.set_defaults(call=_list)
 
 
@@ -130,6 +133,9 @@ def _list(options: argparse.Namespace) -> int:
     found = package.names(options.pattern) if models else fnmatch.filter(package.names(), options.pattern or "*")
     if options.pattern and not found:
         raise UserError(f"no {KINDS[options.what]} matches '{options.pattern}'")
-    for name in found:
+    if options.json:
+        described = [{"name": name, "about": "" if models else package.about(name)} for name in found]
+        print_json({"what": options.what, "found": described})
+    for name in () if options.json else found:
         print(name if models else f"{name:<24}{package.about(name)}".rstrip())
     return 0

@@ -38,6 +38,7 @@ MOST_SIDE = {"cpu": 128, "gpu": 224}
 MOST_S = {"cpu": 2 * 3600.0, "gpu": 8 * 3600.0}
 STEPS, LEAST_EPOCHS, MOST_EPOCHS = 300, 5, 30  # of a training
 TRIALS, LEAST_TRIALS, SEEDS = 8, 4, (0, 1, 2)
+_Lines = list[tuple[str, object, str]]  # key, value, and why
 UNEVEN = 3  # times as large as the smallest class: then classes count alike
 
 
@@ -156,7 +157,7 @@ def _text(choice: _Choice, plan: Plan | None) -> str:
     cores = f"{os.cpu_count()} cores" if choice.device == "cpu" else f"{torch.cuda.device_count()} GPU(s)"
     took = f"about {duration(plan.wall_s)} in all on {cores}" if plan else f"not planned yet, on {cores}"
     uneven = largest > UNEVEN * smallest
-    asked = [
+    asked: _Lines = [
         ("tasks", [choice.name], f"{sum(map(len, choice.photos.splits))} photos of {classes} classes"),
         ("methods", METHODS, "plain fine-tuning, the new layer alone, and co-tuning"),
         ("backbone", choice.backbone, choice.why["backbone"]),
@@ -166,21 +167,21 @@ def _text(choice: _Choice, plan: Plan | None) -> str:
     if uneven:
         why = f"{smallest} to {largest} photos a class: every class counts alike"
         asked.append(("metric", "mean_class_accuracy", why))
-    task: list[tuple[str, object, str]] = [
+    task: _Lines = [
         ("size", choice.side, choice.why["side"]),
         ("resize", choice.side * 8 // 7, "training cuts random parts out of this"),
     ]
     if choice.leaks:
         task.append(("duplicates", "drop", "some photos stand in two splits: they are left out of one"))
     split = f"{rate.train} photos train and {rate.val} validate; the smallest class has {smallest}"
-    train = [
+    train: _Lines = [
         ("epochs", choice.epochs, f"{choice.epochs * batches} steps a training; {split}"),
         ("batch_size", choice.batch, f"{batches} steps an epoch"),
     ]
-    data = [("format", FORMAT, "a folder a class"), ("root", choice.root, "from the folder of this file")]
+    data: _Lines = [("format", FORMAT, "a folder a class"), ("root", choice.root, "from the folder of this file")]
     name = format_value(choice.name) if "." in choice.name else choice.name
-    tables = {"experiment": asked, "task": task, f"data.{name}": data, "train": train}
-    return "\n".join(_table(*one) for one in tables.items())
+    tables: dict[str, _Lines] = {"experiment": asked, "task": task, f"data.{name}": data, "train": train}
+    return "\n".join(_table(title, lines) for title, lines in tables.items())
 
 
 def _headed(text: str, out: Path) -> str:
@@ -189,7 +190,7 @@ def _headed(text: str, out: Path) -> str:
     return f"# {shlex.join(['cotuning-tune', 'run', str(out)])}\n{text}\n{ranges}\n"
 
 
-def _table(name: str, lines: list[tuple[str, object, str]]) -> str:
+def _table(name: str, lines: _Lines) -> str:
     """A table whose every line says why."""
     texts = [f"{key} = {format_value(value)}" for key, value, _ in lines]
     width = max(map(len, texts))
