@@ -75,7 +75,7 @@ def dotted(key: str) -> tuple[str, ...]:
     found, names = tables_of(f"{key} = 0"), list[str]()
     while isinstance(found, Mapping):
         if len(found) > 1:
-            raise UserError(f"{key!r} is no key")
+            raise UserError(f"{key!r} is not a key")
         ((name, found),) = found.items()
         names.append(name)
     return tuple(names)
