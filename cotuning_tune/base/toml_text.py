@@ -53,19 +53,32 @@ def set_key(text: str, path: Sequence[str], value: Any) -> str:
     """The text with the key ``path`` set: in its place, or at the end of its table, in whatever notation that is.
 
     All else stays, comments too. Only a text whose tables stand in an order that tomlkit does not read is
-    written anew, without comments.
+    written anew, without comments. Raises UserError where a table is needed and a value stands.
     """
     try:
         document: Any = tomlkit.parse(text if text.endswith("\n") else f"{text}\n")
     except ParseError:
         document = tomlkit.parse(tomlkit.dumps(tomllib.loads(text)))
-    table = document
+    table, key = document, ".".join(path)
     while len(path) > 1 and path[0] in table:
         table, path = table[path[0]], path[1:]
+        if not isinstance(table, Mapping):
+            raise UserError(f"{key} cannot be set: there is a value where its table would stand, {table!r}", key)
     for name in reversed(path[1:]):
         value = {name: value}
     table[path[0]] = inline(value)
     return tomlkit.dumps(document)
+
+
+def dotted(key: str) -> tuple[str, ...]:
+    """The names of a dotted key, each in quotes where it needs them. Raises UserError where it is none."""
+    found, names = tables_of(f"{key} = 0"), list[str]()
+    while isinstance(found, Mapping):
+        if len(found) > 1:
+            raise UserError(f"{key!r} is not a key")
+        ((name, found),) = found.items()
+        names.append(name)
+    return tuple(names)
 
 
 def inline(value: Any) -> Item:

@@ -15,13 +15,25 @@ from cotuning_tune.base import former_names
 from cotuning_tune.base.endings import UNFINISHED, Ending, ending_of
 from cotuning_tune.base.errors import Unfinished, UserError, unknown
 from cotuning_tune.base.secrets import masked
-from cotuning_tune.cli import _completion, _data, _export, _launch, _plan, _reading, _running, _tensorboard, _training
+from cotuning_tune.cli import (
+    _check,
+    _completion,
+    _data,
+    _export,
+    _init,
+    _launch,
+    _plan,
+    _reading,
+    _running,
+    _tensorboard,
+    _training,
+)
 from cotuning_tune.cli._output import Output, ReaderLeft, lasting_output
 from cotuning_tune.cli._private import leave_process_list
 from cotuning_tune.cluster.signals import ending_cleanly, surviving_hang_up
 
 DRIVING = ("run", "search", "resume", "retrain", "extend", "migrate")
-GROUPS = (_running, _launch, _plan, _reading, _tensorboard, _training, _export, _data, _completion)
+GROUPS = (_init, _running, _launch, _plan, _check, _reading, _tensorboard, _training, _export, _data, _completion)
 
 
 class Parser(argparse.ArgumentParser):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.cli._options import Commands, origin, parse_values, usable
+from cotuning_tune.cli._options import Commands, parse_values, usable, with_origin
 
 if TYPE_CHECKING:
     from cotuning_tune.data import DataSet
@@ -144,7 +144,7 @@ def _list(_: argparse.Namespace) -> int:
     for name in usable(data, data.names(), wrong):
         found = data.data_set(name)
         counts = [str(found.counts.get(what, "-")) for what in ("classes", *data.SPLITS)]
-        rows.append([name, *counts, "yes" if found.fetches else "no", data.about(name) + origin(data, name)])
+        rows.append([name, *counts, "yes" if found.fetches else "no", with_origin(data, name, data.about(name))])
     rows += [[name, *"-----", f"broken: {line}"] for name, line in wrong.items()]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head) - 1)]
     for name, *middle, about in rows:

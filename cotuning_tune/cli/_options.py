@@ -45,6 +45,31 @@ def add_aim(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--aim", choices=("model", "methods"), help=AIM_HELP)
 
 
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """The option ``--json``, of every command that shows something."""
+    parser.add_argument("--json", action="store_true", help="print it as JSON instead (docs/json.md)")
+
+
+def add_changes(parser: argparse.ArgumentParser) -> None:
+    """The option ``--set``, of every command that takes an experiment as a whole."""
+    text = "change a key of the experiment, as train.epochs=3 or methods.co_tuning.weight=[0.1,1]; may be repeated"
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=text)
+
+
+def changed_experiment(options: argparse.Namespace, name: str = "") -> "Experiment":
+    """The experiment of EXPERIMENT, its text changed by ``--set`` and by the options of ``with_options``."""
+    from cotuning_tune.base.toml_text import dotted
+    from cotuning_tune.experiment import read_experiment
+
+    changes = {}
+    for key, value in parse_values(options.set, "train.epochs=3").items():
+        try:
+            changes[dotted(key)] = value
+        except UserError:
+            raise UserError(f"--set {key}=...: a dotted key is needed, as train.epochs") from None
+    return with_options(read_experiment(Path(options.experiment), name, changes), options)
+
+
 def with_options(experiment: "Experiment", options: argparse.Namespace) -> "Experiment":
     """The experiment with what ``--source-val``, ``--aim`` and others say in its text, so that a resume finds it."""
     from cotuning_tune.base.toml_text import set_key
@@ -85,6 +110,12 @@ def usable(package: "ModuleType", names: list[str], broken: Collection[str]) -> 
 
 
 def origin(package: "ModuleType", name: str) -> str:
-    """Where a plug-in comes from, to stand behind what it is; '' of what is built in."""
+    """Package and version of a plug-in; '' of what is built in."""
     plugin = package.plugin(name)
-    return f" [{plugin.origin}]" if plugin else ""
+    return plugin.origin if plugin else ""
+
+
+def with_origin(package: "ModuleType", name: str, about: str) -> str:
+    """What a method, data set or backbone is, and where a plug-in comes from."""
+    come = origin(package, name)
+    return f"{about} [{come}]".strip() if come else about

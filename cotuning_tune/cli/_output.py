@@ -6,9 +6,11 @@ shown escaped.
 
 import errno
 import io
+import json
+import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TextIO, cast
 
@@ -116,3 +118,16 @@ def _escaping(stream: TextIO | None) -> str:
     with suppress(OSError):
         stream.reconfigure(errors="backslashreplace")
     return was
+
+
+def print_json(value: Mapping[str, object]) -> None:
+    """What a command shows, for programs; a number that there is not is null."""
+    print(json.dumps(_finite(value), indent=2, ensure_ascii=False))
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

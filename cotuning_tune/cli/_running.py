@@ -2,12 +2,19 @@
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.secrets import Secret
-from cotuning_tune.cli._options import Commands, add_aim, add_calibration, add_decoding, decoding, with_options
+from cotuning_tune.cli._options import (
+    Commands,
+    add_aim,
+    add_calibration,
+    add_changes,
+    add_decoding,
+    changed_experiment,
+    decoding,
+)
 from cotuning_tune.cli._private import INSTEAD, storage_url
 from cotuning_tune.cli._reading import show
 
@@ -38,6 +45,7 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
     )
     text = "show the run in this tool too: mlflow, wandb or trackio; once for each (experiment.track)"
     parser.add_argument("--track", action="append", metavar="NAME", help=text)
+    add_changes(parser)
     add_aim(parser)
     text = "run K whole searches, each with its own search seed and validation split: what another search would give"
     parser.add_argument("--repeat-search", type=int, metavar="K", help=text)
@@ -54,6 +62,9 @@ def add(commands: Commands) -> None:
         started = commands.add_parser(name, help=text, description=text)
         _add_start(started)
         started.set_defaults(call=_start, ten_crop=False)
+        text = "print the plan and what check finds, and start nothing"
+        started.add_argument("--dry-run", action="store_true", help=text)
+        started.add_argument("--no-probe", action="store_true", help="of --dry-run: do not train for the plan")
         if name == "run":
             text = "test on ten crops, as in the paper (experiment.test_crops = 'ten')"
             started.add_argument("--ten-crop", action="store_true", help=text)
@@ -108,14 +119,13 @@ def request_of(options: argparse.Namespace) -> "Request":
     import dataclasses
 
     from cotuning_tune.base.names import check_name
-    from cotuning_tune.experiment import read_experiment
     from cotuning_tune.pipeline import NewRun, Request
 
     storage = options.optuna_storage or storage_url(INSTEAD)
     command = ("cotuning-tune", *sys.argv[1:])
     run = NewRun(storage=options.storage, optuna_storage=storage, warm_from=options.warm_from, command=command)
     name = "" if options.name is None else check_name(options.name, "--name")
-    experiment = with_options(read_experiment(Path(options.experiment), name), options)
+    experiment = changed_experiment(options, name)
     experiment = dataclasses.replace(experiment, name=name or experiment.name)
     return Request(
         experiment=decoding(experiment, options),
@@ -153,6 +163,10 @@ def _carry_out(request: "Request") -> int:
 
 
 def _start(options: argparse.Namespace) -> int:
+    if options.dry_run:
+        from cotuning_tune.cli._check import check_run
+
+        return check_run(options, planned=True)
     return _carry_out(request_of(options))
 
 

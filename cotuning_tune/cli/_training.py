@@ -10,12 +10,15 @@ from cotuning_tune.cli._options import (
     Commands,
     add_calibration,
     add_decoding,
+    add_json,
     decoding,
     origin,
     parse_values,
     usable,
     with_options,
+    with_origin,
 )
+from cotuning_tune.cli._output import print_json
 
 KINDS = {"methods": "method", "data": "data set", "models": "backbone"}
 
@@ -31,6 +34,7 @@ def add(commands: Commands) -> None:
     listing.add_argument(
         "pattern", nargs="?", default="", help="which names: 'resnet*'; timm's are listed for 'timm/*' only"
     )
+    add_json(listing)
     listing.set_defaults(call=_list)
 
 
@@ -134,8 +138,13 @@ def _list(options: argparse.Namespace) -> int:
     found = package.names(options.pattern) if models else fnmatch.filter(package.names(), pattern)
     if options.pattern and not found and not wrong:
         raise UserError(f"no {KINDS[options.what]} matches '{options.pattern}'")
-    for name in usable(package, found, wrong):
-        print(f"{name:<24}{'' if models else package.about(name)}{origin(package, name)}".rstrip())
+    about = {name: "" if models else package.about(name) for name in usable(package, found, wrong)}
+    if options.json:
+        rows = [{"name": name, "about": text, "origin": origin(package, name)} for name, text in about.items()]
+        print_json({"what": options.what, "found": rows, "broken": wrong})
+        return 0
+    for name, text in about.items():
+        print(f"{name:<24}{with_origin(package, name, text)}".rstrip())
     for name, line in wrong.items():
         print(f"{name:<24}broken: {line}")
     return 0

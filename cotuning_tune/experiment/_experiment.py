@@ -18,7 +18,7 @@ from cotuning_tune import data as data_sets
 from cotuning_tune import methods, models
 from cotuning_tune.base.names import JOINT
 from cotuning_tune.base.toml_text import inline
-from cotuning_tune.data import data_set
+from cotuning_tune.data import DataSet, TaskConfig, data_set
 from cotuning_tune.hyper import Choice, Parameter, Range, Space, build, hyper
 from cotuning_tune.models import located, modality_of
 from cotuning_tune.runs.choice import TOP
@@ -155,6 +155,13 @@ class Experiment:
     def modality(self, task: str) -> str:
         """What a task consists of: images or text."""
         return self._modalities[task]
+
+    def data_of(self, task: str, size: int) -> DataSet:
+        """The data set of a task, its images stored at a side of ``size``. Raises UserError where it is not there."""
+        kind = data_set(self.formats[task])
+        found = kind(build(kind.Config, self.data[task], f"data.{task}"), size)
+        found.decoding = build(TaskConfig, self.task, "task").decoding
+        return found
 
     @property
     def backbones(self) -> tuple[str, ...]:

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from cotuning_tune import data, methods, models
 from cotuning_tune.base.errors import UnknownKeyError, UserError, unknown
 from cotuning_tune.base.former_names import KEYS
 from cotuning_tune.base.names import JOINT, check_name
-from cotuning_tune.base.toml_text import line_of, read_text, tables_of
+from cotuning_tune.base.toml_text import line_of, read_text, set_key, tables_of
 from cotuning_tune.experiment._experiment import (
     BACKBONE,
     LEAST_TRIALS,
@@ -362,12 +363,24 @@ def _read_data(
     return options, formats
 
 
-def read_experiment(path: str | Path, name: str = "") -> Experiment:
-    """The experiment in a file; ``name`` ('': the file's) where it gives none. UserError with file and line."""
+def read_experiment(
+    path: str | Path, name: str = "", changes: Mapping[tuple[str, ...], object] = MappingProxyType({})
+) -> Experiment:
+    """The experiment in a file; ``name`` ('': the file's) where it gives none. UserError with file and line.
+
+    ``changes``: values of keys that its text gets first; a mistake in one of them names the key.
+    """
     path = Path(path)
-    text = read_text(path)
+    text = changed = read_text(path)
     try:
-        return parse(text, name or path.stem, path.absolute().parent)
+        tables_of(text)
+        for key, value in changes.items():
+            changed = set_key(changed, key, value)
+        return parse(changed, name or path.stem, path.absolute().parent)
     except UserError as problem:
-        line = line_of(text, problem.key.split(".")) if problem.key else None
+        wrong = tuple(problem.key.split(".")) if problem.key else ()
+        line = line_of(text, wrong) if wrong else None
+        blamed = next((key for key in changes if wrong and key[: len(wrong)] == wrong[: len(key)]), ())
+        if blamed and (len(wrong) > 1 or not line):
+            raise UserError(f"--set {'.'.join(blamed)}: {problem}") from None
         raise UserError(f"{path}{f' line {line}' if line else ''}: {problem}") from None

@@ -15,6 +15,9 @@ from cotuning_tune.plan.speeds import Footprint, Speed
 from cotuning_tune.training import TrainConfig
 
 CROPS = {"centre": 1, "ten": 10}
+# Of a run beside its trainings, in starts of a process: the driver, Ray's own, the workers of both stages, the report;
+# and of each training, which Ray issues and hears of. By the run of search_spaces/tiny.toml.
+STARTS, STARTS_EACH = 6.0, 0.015
 COUNTING = ("epochs", "iterations", "interval", "batch_size")
 
 
@@ -50,7 +53,10 @@ class StudyCost:
 
 @dataclass(frozen=True)
 class Plan:
-    """The cost of an experiment; ``speeds`` is empty where nothing was measured or given."""
+    """The cost of an experiment; ``speeds`` is empty where nothing was measured or given.
+
+    ``process_s``: seconds until a process has started and imported what trains (0: not measured).
+    """
 
     experiment: Experiment
     inventories: Mapping[str, Inventory]
@@ -59,6 +65,7 @@ class Plan:
     footprints: Mapping[str, Footprint]
     concurrency: ConcurrencyPlan
     notes: list[str] = dataclasses.field(default_factory=list)
+    process_s: float = 0.0
 
     @property
     def trials(self) -> int:
@@ -104,13 +111,19 @@ class Plan:
         return sum(c.seed_s * self.retrained for c in studies)
 
     @property
+    def overhead_s(self) -> float:
+        """Seconds that a run takes beside its trainings: those of a small one are hardly anything else."""
+        trainings = len(self.studies) * (self.searched + self.retrained)
+        return self.process_s * (STARTS + STARTS_EACH * trainings)
+
+    @property
     def wall_s(self) -> float:
         """Seconds with that many trials at a time: two stages, neither shorter than its longest training."""
         stages = (
             (self.search_s(self.studies), max(c.trial_s + c.setup_s for c in self.studies)),
             (self.retrain_s(self.studies), max(c.seed_s for c in self.studies)),
         )
-        return sum(max(total / self.concurrency.trials, longest) for total, longest in stages)
+        return self.overhead_s + sum(max(total / self.concurrency.trials, longest) for total, longest in stages)
 
     @property
     def images(self) -> tuple[int, int]:
@@ -130,22 +143,31 @@ class Plan:
         """Bytes of decoded images, each data set once."""
         return sum(cache_bytes(self.experiment, inventory) for inventory in self.inventories.values())
 
+    def footprint(self, cost: StudyCost) -> Footprint:
+        """What a training of a study leaves on disk, by the size of its training split."""
+        return self.footprints[cost.study.learner].at(cost.parts.train)
+
+    @property
+    def noun(self) -> str:
+        """What the tasks consist of, for people."""
+        return " and ".join(dict.fromkeys(inventory.kind.noun for inventory in self.inventories.values()))
+
     @property
     def running(self) -> int:
         """Bytes of the states of running trainings: the newest and the one before, and a retraining's kept weights."""
-        largest = max(2 * f.state + f.model for f in self.footprints.values())
+        largest = max(2 * f.state + f.model for f in map(self.footprint, self.studies))
         return largest * min(self.concurrency.trials, self.trials)
 
     @property
     def models(self) -> int:
         """Bytes of the models kept in the end: one per study and seed."""
-        return sum(self.footprints[c.study.learner].model for c in self.studies) * self.retrained
+        return sum(self.footprint(c).model for c in self.studies) * self.retrained
 
     @property
     def written(self) -> int:
         """Bytes written as states in all: one a row."""
         trainings = self.searched + self.retrained
-        return sum(c.rows * self.footprints[c.study.learner].state * trainings for c in self.studies)
+        return sum(c.rows * self.footprint(c).state * trainings for c in self.studies)
 
     @property
     def memory(self) -> int:
@@ -221,10 +243,12 @@ def make_plan(
     speeds: Mapping[str, Speed],
     footprints: Mapping[str, Footprint],
     concurrency: ConcurrencyPlan,
+    process_s: float = 0.0,
 ) -> Plan:
     """The plan of an experiment from what was counted and measured."""
     config = build(TaskConfig, experiment.task, "task")
     parts = {(t, rate): inventories[t].at(rate, config) for t in inventories for rate in experiment.config.rates}
     studies = [_cost(experiment, c, parts[c.task, c.rate], speeds.get(c.learner)) for c in experiment.studies]
     planned, told = _within_hours(experiment, studies, concurrency)
-    return Plan(planned, inventories, studies, speeds, footprints, concurrency, [*told, *_notes(planned, inventories)])
+    notes = [*told, *_notes(planned, inventories)]
+    return Plan(planned, inventories, studies, speeds, footprints, concurrency, notes, process_s)

@@ -96,10 +96,8 @@ def _counted(task: str, data: DataSet) -> Inventory:
 def take_inventory(experiment: Experiment, task: str) -> Inventory:
     """What is there of a task's data. Raises UserError where nothing is, and no sizes are published either."""
     kind = data_set(experiment.formats[task])
-    config = build(kind.Config, experiment.data[task], f"data.{task}")
-    size = build(TaskConfig, experiment.task, "task").resize
     try:
-        return _counted(task, kind(config, size))
+        return _counted(task, experiment.data_of(task, experiment.task["resize"]))
     except UserError as problem:
         counts = kind.counts
         if not {"classes", "train", "test"} <= counts.keys():
@@ -112,6 +110,20 @@ def free_bytes(path: Path) -> int:
     """Free space where a folder is, or will be."""
     there = next(parent for parent in itertools.chain([path], path.parents) if parent.exists())
     return shutil.disk_usage(there).free
+
+
+def free_memory() -> int:
+    """Bytes of memory that this machine, or the control group of this process, has left (0: not told)."""
+    try:
+        told = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        free = 1024 * int(told["MemAvailable"].split()[0])
+        group = Path("/sys/fs/cgroup")
+        most, used = (group / name for name in ("memory.max", "memory.current"))
+        if most.exists() and (limit := most.read_text().strip()) != "max":
+            free = min(free, int(limit) - int(used.read_text()))
+    except (OSError, KeyError, ValueError):
+        return 0
+    return free
 
 
 def cache_bytes(experiment: Experiment, inventory: Inventory) -> int:

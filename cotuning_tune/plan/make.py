@@ -11,7 +11,7 @@ from cotuning_tune.models import pretrained
 from cotuning_tune.plan.concurrency import plan_concurrency, share_of, trials_per_gpu
 from cotuning_tune.plan.cost import Plan, make_plan
 from cotuning_tune.plan.inventory import Inventory, take_inventory
-from cotuning_tune.plan.probe import Probe, measure_footprints, run_probe
+from cotuning_tune.plan.probe import Probe, measure_footprints, process_seconds, run_probe
 from cotuning_tune.plan.speeds import Speed, assumed_speeds, ratio_notes
 from cotuning_tune.training.config import hardest
 from cotuning_tune.training.job import check_batch
@@ -40,7 +40,8 @@ def plan_of(
     _check_batches(experiment, inventories)
     if images_per_second is None and probe:
         found = run_probe(experiment, inventories, say)
-        return _with_notes(make_plan(experiment, inventories, found.speeds, found.footprints, count), found)
+        plan = make_plan(experiment, inventories, found.speeds, found.footprints, count, process_seconds())
+        return _with_notes(plan, found)
     footprints = measure_footprints(experiment, inventories)
     plan = make_plan(experiment, inventories, speeds, footprints, count)
     if images_per_second is None:

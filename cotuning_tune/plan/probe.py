@@ -5,7 +5,9 @@ It runs on the real images where they are there, else on random ones of the same
 
 import copy
 import dataclasses
+import functools
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -143,7 +145,7 @@ def measure(spec: TrainingSpec, task: Task, rounds: int = ROUNDS) -> tuple[Speed
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder) / "state.pt"
         keep_s = _seconds(trainer.device, lambda: write_bytes(state, packed(trainer.state_dict())))
-        footprint = Footprint(state.stat().st_size, model)
+        state_bytes = state.stat().st_size
     speed = Speed(
         step_s=statistics.median(steps),
         batch=trainer.batch,
@@ -153,7 +155,20 @@ def measure(spec: TrainingSpec, task: Task, rounds: int = ROUNDS) -> tuple[Speed
         keep_s=keep_s,
         memory_bytes=_peak_bytes(trainer.device),
     )
-    return speed, footprint
+    return speed, Footprint(state_bytes, model, _growth(spec, trainer, task), len(task.fit))
+
+
+def _growth(spec: TrainingSpec, trainer: Trainer, task: Task) -> float:
+    """Bytes that a model has for each example of its training split: those of a method that keeps them."""
+    examples, fewer = len(task.fit), len(task.fit) // 2
+    if not fewer:
+        return 0.0
+    small = make_trainer(spec, setup=False, task=_short(task, fewer))
+    large, less = (
+        sum(v.numel() * v.element_size() for v in t.network.state_dict().values() if isinstance(v, torch.Tensor))
+        for t in (trainer, small)
+    )
+    return (large - less) / (examples - fewer)
 
 
 def _with_setup(speed: Speed, spec: TrainingSpec, say: Say) -> Speed:
@@ -254,6 +269,14 @@ def _run_probe(experiment: Experiment, inventories: Mapping[str, Inventory], say
             speed = _with_setup(speed, spec, say)
         speeds[kind], footprints[kind] = _most(speeds, kind, speed), _most(footprints, kind, footprint)
     return Probe(speeds, footprints, missing, where, *_device())
+
+
+@functools.lru_cache(maxsize=1)
+def process_seconds() -> float:
+    """Seconds until a process of Python has started and imported what a worker does, as busy as this machine is."""
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import ray, cotuning_tune.training"], check=False, capture_output=True)
+    return time.perf_counter() - start
 
 
 def _device() -> tuple[str, int]:

@@ -38,10 +38,20 @@ class Speed:
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a training leaves on disk, in bytes: its state while it runs, its model alone."""
+    """What a training leaves on disk, in bytes: its state while it runs, its model alone.
+
+    Measured on so many ``examples``; ``each``: what both grow by with every further one (a method that keeps them).
+    """
 
     state: int
     model: int
+    each: float = 0.0
+    examples: int = 0
+
+    def at(self, examples: int) -> "Footprint":
+        """The same for a training split of so many examples."""
+        more = round(self.each * (examples - self.examples))
+        return Footprint(self.state + more, self.model + more, self.each, examples)
 
 
 def assumed_speeds(methods: Iterable[str], images_per_second: float, batch: float) -> dict[str, Speed]:

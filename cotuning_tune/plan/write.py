@@ -40,8 +40,9 @@ def _task_lines(plan: Plan) -> list[str]:
     lines = []
     for cost in plan.of(plan.learners[0]):
         p, where = cost.parts, f"{cost.study.task} {100 * cost.study.rate:g} %"
-        images = f"{p.train} train, {p.val} validation, {p.test} test images"
-        lines.append(f"{where}: {images}; {cost.steps} steps a training, {cost.rows} validations")
+        noun = plan.inventories[cost.study.task].kind.noun
+        examples = f"{p.train} train, {p.val} validation, {p.test} test {noun}"
+        lines.append(f"{where}: {examples}; {cost.steps} steps a training, {cost.rows} validations")
     return lines
 
 
@@ -50,9 +51,10 @@ def _time_lines(plan: Plan) -> list[str]:
         return ["time: not measured"]
     search, retrain = plan.search_s(plan.studies), plan.retrain_s(plan.studies)
     hours = f"{_hours(search)} search + {_hours(retrain)} retraining = {_hours(search + retrain)} {_unit(plan)}"
+    starts = f", {duration(plan.overhead_s)} of them to start processes and to report" if plan.process_s else ""
     return [
         f"time: {hours}",
-        f"on {plan.concurrency.trials} trial(s) at a time ({plan.concurrency.why}): {duration(plan.wall_s)}",
+        f"on {plan.concurrency.trials} trial(s) at a time ({plan.concurrency.why}): {duration(plan.wall_s)}{starts}",
     ]
 
 
@@ -102,7 +104,7 @@ def lines_of(plan: Plan) -> list[str]:
         f"studies: {len(plan.studies)} ({studies})",
         *_aim_lines(plan),
         f"epochs, or intervals of iterations: {searched} + {retrained}",
-        f"images: {trained:,} in training, {forward:,} in validation and tests",
+        f"{plan.noun}: {trained:,} in training, {forward:,} in validation and tests",
         *_task_lines(plan),
         *_time_lines(plan),
         f"image cache: {size(plan.cache)} in {cache_root()} ({free} free)",
@@ -161,6 +163,7 @@ def plan_json(plan: Plan, searches: int = 1) -> dict[str, Any]:
             "search_s": plan.search_s(plan.studies),
             "retrain_s": plan.retrain_s(plan.studies),
             "wall_s": plan.wall_s,
+            "overhead_s": plan.overhead_s,
         }
         totals |= {**times, "memory_bytes": plan.memory}
     return {

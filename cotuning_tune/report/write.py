@@ -69,6 +69,14 @@ class Report:
             parts.append(f"In index.html, and as CSV and LaTeX, also: {', '.join(details)}.")
         return "\n\n".join(parts) + "\n"
 
+    def to_json(self) -> dict[str, object]:
+        """Title, answer, tables and remarks, as JSON can hold them."""
+        tables = [
+            {key: getattr(table, key) for key in ("name", "title", "header", "rows", "note")} for table in self.tables
+        ]
+        answer = {"lines": self.answer.lines, **self.answer.content}
+        return {"title": self.title, "answer": answer, "tables": tables, "remarks": self.remarks}
+
     def terminal(self) -> str:
         """What a terminal shows: a few short tables; every warning, and of the other remarks the first ones."""
         shown = [t for t in self.tables if t.name in IN_TERMINAL and len(t.rows) <= ROWS_IN_TERMINAL]

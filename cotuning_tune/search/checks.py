@@ -1,8 +1,9 @@
 """Before anything runs: every task is opened, every method is built once, and the checkpoints are measured."""
 
 import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 
 import torch
@@ -31,22 +32,50 @@ def check_studies(experiment: Experiment) -> dict[str, int]:
     The bytes of the largest checkpoints: ``state`` (of a running training) and ``weights`` (of a model).
     """
     sizes = {"state": 0, "weights": 0}
+    for step in steps(experiment):
+        for name, needed in step.call().items():
+            sizes[name] = max(sizes[name], needed)
+    return sizes
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that is tried: ``what`` of the experiment it concerns; ``call`` raises UserError where it fails.
+
+    It gives the bytes of checkpoints where it has measured any.
+    """
+
+    what: str
+    call: Callable[[], Mapping[str, int]]
+
+
+def steps(experiment: Experiment) -> Iterator[Step]:
+    """All that is tried before a run's first trial, one by one."""
     forget_tasks()
     whole = set[str]()
     for study in experiment.studies:
         train = experiment.train_of(study.backbone)
         if study.method == experiment.config.methods[0]:
             for place in experiment.places():
-                check_backbone(experiment.spec(study, place | hardest(train), 0))
+                spec = experiment.spec(study, place | hardest(train), 0)
+                yield Step(f"data {study.task}", partial(_done, task_of, spec))
+                yield Step(f"backbone {spec.backbone}", partial(_done, check_backbone, spec))
         for place in experiment.places(largest=True):
             spec = experiment.spec(study, place, 0)
             if study.task not in whole:  # the data set is the same at all rates and sizes
-                task_of(spec).check()
-                task_of(spec).check_duplicates()
+                yield Step(f"data {study.task}", partial(_done, _check_data, spec))
                 whole.add(study.task)
-            for name, needed in _built(spec, study.method, train).items():
-                sizes[name] = max(sizes[name], needed)
-    return sizes
+            yield Step(f"method {study.method}", partial(_built, spec, study.method, train))
+
+
+def _done(call: Callable[[TrainingSpec], object], spec: TrainingSpec) -> Mapping[str, int]:
+    call(spec)
+    return {}
+
+
+def _check_data(spec: TrainingSpec) -> None:
+    task_of(spec).check()
+    task_of(spec).check_duplicates()
 
 
 def _built(spec: TrainingSpec, name: str, train: Space) -> dict[str, int]:

@@ -48,14 +48,7 @@ def create_run(experiment: Experiment, storage: Path, command: Sequence[str], wa
     """
     older = {"from": str(RunDir.open(warm_from).path)} if warm_from else {}
     run = RunDir(storage / experiment.name).current()
-    if run.experiment_file.exists() and (run.studies_folder.exists() or holder(run)):
-        if run.experiment_file.read_text() != experiment.text:
-            raise UserError(
-                f"{run.path} holds a run of a different experiment file: give this one another name"
-                f" (--name), or continue that one (cotuning-tune resume {run.path})"
-            )
-        _check_space(run, experiment)
-        _check_metrics(run, experiment)
+    if begun(run, experiment):
         return run
     if is_local(run.path):
         try:
@@ -67,6 +60,20 @@ def create_run(experiment: Experiment, storage: Path, command: Sequence[str], wa
     write_bytes(run.space_file, experiment.space_text().encode())
     write_bytes(run.experiment_file, experiment.text.encode())
     return run
+
+
+def begun(run: RunDir, experiment: Experiment) -> bool:
+    """Whether trials of this experiment lie in the folder. Raises UserError where those of another one do."""
+    if not (run.experiment_file.exists() and (run.studies_folder.exists() or holder(run))):
+        return False
+    if run.experiment_file.read_text() != experiment.text:
+        raise UserError(
+            f"{run.path} holds a run of a different experiment file: give this one another name"
+            f" (--name), or continue that one (cotuning-tune resume {run.path})"
+        )
+    _check_space(run, experiment)
+    _check_metrics(run, experiment)
+    return True
 
 
 def _source(experiment: Experiment) -> Values:

@@ -81,7 +81,7 @@ def read_storage(run: RunDir) -> BaseStorage | None:
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if url := kept_url(run):
-        return _look_at(url)
+        return look_at(url)
     if not is_local(run.path) or not run.journal.is_file():
         return None
     return JournalStorage(ReadJournal(run.journal))
@@ -100,8 +100,8 @@ def close(storage: BaseStorage | None) -> None:
         storage.engine.dispose()
 
 
-def _look_at(url: str) -> BaseStorage | None:
-    """A database that is there, without making its file or its tables."""
+def look_at(url: str) -> BaseStorage | None:
+    """A database that is there, without making its file or its tables. Raises UserError where it cannot be read."""
     from sqlalchemy import create_engine, inspect, make_url
 
     try:

@@ -1,5 +1,7 @@
 """The sums of a plan, worked out by hand."""
 
+import dataclasses
+
 import pytest
 
 from cotuning_tune.base.errors import UserError
@@ -241,3 +243,21 @@ def test_shares_fill_a_gpu() -> None:
 def test_sizes_read_well() -> None:
     """Bytes in powers of 1000, two digits at least."""
     assert [size(n) for n in (0, 850, 999_700, 4_300_000_000, 12e12)] == ["0 B", "850 B", "1.0 MB", "4.3 GB", "12 TB"]
+
+
+def test_a_run_takes_longer_than_its_trainings() -> None:
+    """Six starts of a process, and a little for each of the 28 trainings, come on top."""
+    plan = planned()
+    slow = dataclasses.replace(plan, process_s=2.0)
+    assert slow.overhead_s == pytest.approx(2 * (6 + 28 * 0.015))
+    assert slow.wall_s == pytest.approx(plan.wall_s + slow.overhead_s)
+
+
+def test_what_grows_with_the_images() -> None:
+    """A method that keeps its images leaves more at the full rate than at half of it."""
+    plan = planned()
+    grown = {"fine_tune": Footprint(100, 40, 10, 12), "co_tuning": Footprint(200, 50)}
+    more = dataclasses.replace(plan, footprints=grown)
+    assert [more.footprint(cost).model for cost in more.of("fine_tune")] == [40, 160]
+    assert more.models == plan.models + 3 * 120
+    assert more.running == 4 * (2 * 220 + 160)

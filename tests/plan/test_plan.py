@@ -100,12 +100,15 @@ def test_the_dearest_backbone_is_planned_with(write: Callable[[str], Path], call
     assert json.loads((tmp_path / "plan.json").read_text())["speeds"].keys() == kept["compared"].keys()
 
 
-def test_footprints_are_those_of_a_training(write: Callable[[str], Path], tmp_path: Path) -> None:
-    """The bytes of a state and of a model are those that a training leaves, within 3 %."""
-    experiment = read_experiment(write(experiment_text(methods=("delta",))))
-    found = measure_footprints(experiment, {"synthetic": take_inventory(experiment, "synthetic")})["delta"]
+@pytest.mark.parametrize("method", ["delta", "knn"])
+def test_footprints_are_those_of_a_training(write: Callable[[str], Path], tmp_path: Path, method: str) -> None:
+    """The bytes of a state and of a model are those that a training leaves, within 3 %; knn keeps every image."""
+    text = experiment_text(methods=(method,)).replace("images = 10", "images = 1000")
+    experiment = read_experiment(write(text))
+    inventory = take_inventory(experiment, "synthetic")
+    found = measure_footprints(experiment, {"synthetic": inventory})[method].at(2400)
     folder = TrialDir(tmp_path / "trial")
-    job = TrainingJob(experiment.spec(Study("synthetic", 1.0, "delta"), {}, 0), folder, keep_best=True)
+    job = TrainingJob(experiment.spec(Study("synthetic", 1.0, method), {}, 0), folder, keep_best=True)
     while not job.finished:
         job.advance()
     assert found.state == pytest.approx(folder.state.stat().st_size, rel=0.03)
