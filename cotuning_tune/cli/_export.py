@@ -49,7 +49,7 @@ def add(commands: Commands) -> None:
 def _export(options: argparse.Namespace) -> int:
     from cotuning_tune.export.bundle import open_bundle
     from cotuning_tune.export.chosen import best_study, find_winner
-    from cotuning_tune.run.folder import RunDir
+    from cotuning_tune.runs.folder import RunDir
 
     if (inside := options.with_preprocessing) and options.format != "onnx":
         raise UserError(f"--with-preprocessing goes with --format onnx, not with {options.format}")

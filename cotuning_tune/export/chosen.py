@@ -8,7 +8,7 @@ from cotuning_tune.base.files import read_json
 from cotuning_tune.report.answer import taken
 from cotuning_tune.report.repeats import read_searches
 from cotuning_tune.report.results import StudyResult, read_studies
-from cotuning_tune.run.folder import RunDir, TrialDir
+from cotuning_tune.runs.folder import RunDir, TrialDir
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from cotuning_tune.base.files import read_json, write_json
 from cotuning_tune.export.chosen import best_study
 from cotuning_tune.export.labelled import PAIRS, Labelled, labelled, needed
 from cotuning_tune.report.statistics import wilson_interval
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.folder import RunDir
 from tests.export.conftest import CELL
 
 Call = Callable[..., tuple[int, list[str], list[str]]]

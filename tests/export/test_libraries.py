@@ -24,7 +24,7 @@ from cotuning_tune.export.libraries import IN_TIMM, LARGEST_DIFFERENCE, loaded, 
 from cotuning_tune.export.metadata import TYPES, front_matter
 from cotuning_tune.export.predict import pixels_of, predictions
 from cotuning_tune.export.torch_model import Classifier
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.folder import RunDir
 from cotuning_tune.scores import METRICS
 from tests.export.conftest import CELL, EXPERIMENT, retrain, write_search
 

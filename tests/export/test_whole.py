@@ -15,7 +15,7 @@ from cotuning_tune.base.pixels import centre_crop
 from cotuning_tune.export.bundle import open_bundle
 from cotuning_tune.export.predict import predictions
 from cotuning_tune.export.whole import Whole
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.folder import RunDir
 from tests.export.conftest import CELL
 
 Call = Callable[..., tuple[int, list[str], list[str]]]
