@@ -66,7 +66,7 @@ def _export(options: argparse.Namespace) -> int:
 
 @contextmanager
 def _opened(out: str | None) -> Iterator[TextIO]:
-    """The file of the table, or standard output. Raises UserError where it cannot be written."""
+    """A file for the table or the figures, or standard output. Raises UserError where it cannot be written."""
     from cotuning_tune.base.files import open_new, place
 
     if not out:
@@ -115,7 +115,8 @@ def _predict(options: argparse.Namespace) -> int:
 
 def _classify(bundle: "Bundle", folder: "Path", options: argparse.Namespace) -> None:
     """The table of a folder's images, what was left out, and how good it is where that can be said."""
-    from cotuning_tune.base.files import place, write_json
+    import json
+
     from cotuning_tune.base.walk import told, walk
     from cotuning_tune.export.labelled import labelled, needed
     from cotuning_tune.export.predict import table
@@ -132,4 +133,5 @@ def _classify(bundle: "Bundle", folder: "Path", options: argparse.Namespace) -> 
     if score:
         print("\n".join(score.lines()), file=sys.stdout if options.out else sys.stderr)
         if options.json:
-            write_json(place(options.json), score.facts())
+            with _opened(options.json) as stream:
+                stream.write(json.dumps(score.facts(), indent=1, ensure_ascii=False) + "\n")

@@ -27,7 +27,7 @@ def completed(line: str, folder: Path) -> set[str]:
     [
         ("re", {"report", "resume", "retrain"}),
         ("launch s", {"slurm", "ssh", "submit", "status", "stop"}),
-        ("export made --format t", {"torchscript", "transformers"}),
+        ("export made --format t", {"timm", "torchscript", "torchvision", "transformers"}),
         ("run --optuna", {"--optuna-storage"}),
         ("run m", {"made", "mine.toml"}),
         ("plan --json m", {"made", "mine.toml"}),

@@ -29,6 +29,8 @@ def test_accuracy_of_a_labelled_folder(
     assert out[0] == f"accuracy {tested:.2f} % ({found['right']} of 27 images; {low:.1f} to {high:.1f} at 95 %, Wilson)"
     assert (found["images"], found["accuracy"], found["interval"]) == (27, tested, [low, high])
     assert sum(one["images"] for one in found["confusions"]) == 27
+    words = ["predict", exports["safetensors"], clothes / "test", "--out", table, "--json", tmp_path]
+    assert call(*words)[::2] == (2, [f"cotuning-tune: {tmp_path} cannot be written: Is a directory"])
     rows = [line.strip("| ").split("|") for line in out[1:-1]]
     assert [cell.strip() for cell in rows[0]] == ["folder \\ predicted", "bag", "pullover", "trouser"]
     counts = {row[0].strip(): [int(text) for text in row[1:]] for row in rows[2:]}

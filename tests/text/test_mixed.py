@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import transformers
+from huggingface_hub import ModelCard
 
 from cotuning_tune import cli
 from cotuning_tune.report.results import read_studies
@@ -60,7 +61,7 @@ def test_the_summary_names_the_metrics(mixed: Run) -> None:
 
 
 def test_what_is_written_loads_in_transformers(mixed: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """from_pretrained takes it, pipeline("ner") gives the tags that predict gives."""
+    """from_pretrained takes it, pipeline("ner") gives the tags that predict gives; the Hub reads its card."""
     words = ["export", str(mixed[0]), "--study", NER, "--format", "transformers", "--out", str(tmp_path / "x")]
     assert cli.main(words) == 0
     assert "logits differ by 0 at most" in capsys.readouterr().out
@@ -74,6 +75,9 @@ def test_what_is_written_loads_in_transformers(mixed: Run, tmp_path: Path, capsy
     assert [first[start] for start in (0, 7, 12, 15)] == [line[1] for line in told[:4]]
     model = transformers.AutoModelForTokenClassification.from_pretrained(tmp_path / "x")
     assert model.config.id2label[1] == "B-LOC"
+    card = ModelCard.load(tmp_path / "x" / "README.md").data
+    assert (card.library_name, card.pipeline_tag) == ("transformers", "token-classification")
+    assert [(result.task_type, result.metric_type) for result in card.eval_results] == [("token-classification", "f1")]
 
 
 def test_formats_of_the_other_kind_are_refused(mixed: Run, capsys: pytest.CaptureFixture[str]) -> None:
