@@ -1,5 +1,6 @@
 """What is searched: an experiment file, or the same in keyword arguments."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Union
@@ -7,6 +8,7 @@ from typing import Any, Union
 import tomlkit
 
 from cotuning_tune.base.errors import UserError
+from cotuning_tune.base.secrets import Secret
 from cotuning_tune.base.toml_text import inline
 from cotuning_tune.experiment import Experiment as Checked
 from cotuning_tune.experiment import parse, read_experiment
@@ -15,6 +17,7 @@ Listed = Sequence[str] | Mapping[str, Mapping[str, Any]]
 """Names, or names with a table of options each."""
 TABLES_OF_NAMES = ("methods", "backbones")
 NAME = "search"
+log = logging.getLogger(__name__)
 
 
 class Experiment:
@@ -69,6 +72,26 @@ class Experiment:
     def from_toml(cls, text: str, name: str = NAME, base: str | Path = ".") -> "Experiment":
         """The experiment of a file's text; its relative paths start from ``base``. Raises UserError."""
         return cls.of(parse(text, name, Path(base).absolute()))
+
+    @classmethod
+    def from_folder(cls, folder: str | Path) -> "Experiment":
+        """A first experiment for a folder of photos and this machine, as ``cotuning-tune init`` writes it.
+
+        ``to_toml`` shows each line with its reason. Raises UserError for a folder that is none of photos.
+        """
+        from cotuning_tune.pipeline.propose import name_for, propose
+
+        where = Path(folder).expanduser().absolute()
+        found = propose(where, Path(f"{name_for(where)}.toml"), log.info)
+        return cls.from_toml(found.text, name_for(where))
+
+    def check(self, storage: str | Path = "runs") -> list[str]:
+        """All that could fail later, a line each, as ``cotuning-tune check``; empty where there is nothing."""
+        from cotuning_tune.pipeline.check import asked as asked_to_check
+        from cotuning_tune.pipeline.check import check
+
+        what = asked_to_check(self._checked, str(storage), Secret(), on_end=False, probe=True, say=log.info)
+        return [found.line for found in check(what) if found.state != "ok"]
 
     @classmethod
     def of(cls, checked: Checked) -> "Experiment":

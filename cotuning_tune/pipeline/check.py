@@ -30,6 +30,7 @@ from cotuning_tune.runs.folder import RunDir, check_optuna_storage, check_place
 from cotuning_tune.search.checks import data_lines, sources, steps
 from cotuning_tune.search.driver import begun
 from cotuning_tune.search.storage import close, look_at
+from cotuning_tune.trackers import check_installed
 
 SIDE = 64  # pixels; at which images that are no files are compared
 CURES = {
@@ -233,6 +234,13 @@ def _end(what: Asked) -> Iterator[Checked]:
         yield Checked("warning", "on_end", "the experiment's command runs with --on-end alone")
 
 
+def _trackers(what: Asked) -> Iterator[Checked]:
+    """Whether their tools are installed, and can keep their files there."""
+    if track := what.experiment.config.track:
+        check_installed(track, place(what.storage))
+        yield Checked("ok", "trackers", ", ".join(track))
+
+
 CHECKS: tuple[Callable[[Asked], Iterator[Checked]], ...] = (
     _tried,
     _weights,
@@ -242,4 +250,5 @@ CHECKS: tuple[Callable[[Asked], Iterator[Checked]], ...] = (
     _studies,
     _devices,
     _end,
+    _trackers,
 )

@@ -6,19 +6,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
 
-from cotuning_tune.base import discovery
+from cotuning_tune.base.discovery import Shelf
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import is_local
 from cotuning_tune.trackers._base import Tracker
 
+SHELF = Shelf("tracker", "trackers", ("cotuning_tune.trackers",))
 KEY = "experiment.track"
 
 
 def tracker(name: str) -> type[Tracker]:
     """The class of a tracker; nothing of its tool is imported. Raises UserError where there is none of that name."""
-    from cotuning_tune import trackers
-
-    return cast(type[Tracker], discovery.find_class(trackers, name, Tracker, "tracker", KEY))
+    return cast(type[Tracker], SHELF.find(name, Tracker, KEY))
 
 
 def check_names(names: Iterable[str]) -> None:
