@@ -8,18 +8,22 @@
 # make recovery   what survives which failure, and how long until work continues: the table of docs/durability.md (five minutes)
 # make bench  every speed figure, as ratios of two things run in turn
 # make calibration   how often the report is wrong, over made-up runs (ten minutes; ARGS=--short: one)
+# make docs   the guide as a site in site/, built strictly; nothing in it asks another host
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: demo test proof proof-packages cluster-test cluster-packages check audit bench calibration chaos recovery setup format clean
+.PHONY: demo docs test proof proof-packages cluster-test cluster-packages check audit bench calibration chaos recovery setup format clean
 
 demo: $(STAMP)
 	$(BIN)/cotuning-tune run search_spaces/demo.toml --storage runs
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=20
+
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 proof: proof-packages
 	$(BIN)/python -m pytest -q -m proof --durations=20
