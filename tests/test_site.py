@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -76,3 +77,10 @@ def test_a_lost_anchor_is_found(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "#nowhere" in done.stderr
     assert "alone.md" in done.stderr
+
+
+def test_the_pictures_are_those_of_the_script() -> None:
+    """``scripts/draw_pictures.py`` draws what docs/ has."""
+    script = runpy.run_path(str(ROOT / "scripts" / "draw_pictures.py"))
+    for name, draw in script["PICTURES"].items():
+        assert (ROOT / "docs" / name).read_text(encoding="utf-8") == draw()
