@@ -1,4 +1,4 @@
-"""The tutorials' commands are run as they stand, on tiny things: blocks marked ``<!-- run -->``, files by ``<!-- file NAME -->``."""
+"""The tutorials' commands are run as they stand, on tiny things: what ``<!-- run -->`` and ``<!-- file X -->`` mark."""
 
 import os
 import re
@@ -84,7 +84,7 @@ def test_own_photos(tmp_path: Path, shell: Callable[[str], str], write_image: Ca
         if name:
             for long, short in TINY.items():
                 assert long in text
-                text = text.replace(long, short)  # noqa: PLW2901
+                text = text.replace(long, short)
             (tmp_path / name).write_text(text)
         else:
             shell(text)
