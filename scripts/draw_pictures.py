@@ -97,7 +97,7 @@ def house() -> str:
         arrow((430, 211), (430, 250)),
         note(490, 236, "each epoch"),
         arrow((320, 279), (140, 279), (140, 211)),
-        note(230, 300, "what a study has lost comes back"),
+        note(230, 300, "what is lost comes back"),
     )
 
 

@@ -52,12 +52,14 @@ def _searched(search: Any) -> str:
 
 def table_of_keys(config: type, where: str) -> str:
     """Every key of a table of the experiment file; nested ones as ``outer.inner``."""
-    rows = ["| key | takes | default | searched in | meaning |", "|---|---|---|---|---|"]
-    for key, (item, hint) in fields_of(config).items():
+    found = fields_of(config)
+    ranges = any(item.metadata["search"] for item, _ in found.values())
+    header = ["key", "takes", "default", *["searched in"] * ranges, "meaning"]
+    rows = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+    for key, (item, hint) in found.items():
         default, facts = default_of(item), item.metadata
-        given = "needed" if default is MISSING else _toml(default)
-        columns = [f"`{key.replace('/', '.')}`", described(hint), given, _searched(facts["search"]), facts["doc"]]
-        rows.append(f"| {' | '.join(columns)} |")
+        columns = [f"`{key.replace('/', '.')}`", described(hint), "needed" if default is MISSING else _toml(default)]
+        rows.append(f"| {' | '.join([*columns, *[_searched(facts['search'])] * ranges, facts['doc']])} |")
     return f"## {where}\n\n" + "\n".join(rows)
 
 
