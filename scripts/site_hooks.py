@@ -13,7 +13,8 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     root = Path(config.config_file_path).parent
     for name, uri in ROOT_PAGES.items():
         text = (root / name).read_text(encoding="utf-8").replace("](docs/", "](")
-        files.append(File.generated(config, uri, content=text))
+        found = "" if name != "CHANGELOG.md" else "---\nsearch: { exclude: true }\n---\n\n"  # it has every word
+        files.append(File.generated(config, uri, content=found + text))
     return files
 
 

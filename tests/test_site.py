@@ -5,8 +5,12 @@ import re
 import runpy
 import subprocess
 import sys
+import threading
+from functools import partial
 from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,3 +88,20 @@ def test_the_pictures_are_those_of_the_script() -> None:
     script = runpy.run_path(str(ROOT / "scripts" / "draw_pictures.py"))
     for name, draw in script["PICTURES"].items():
         assert (ROOT / "docs" / name).read_text(encoding="utf-8") == draw()
+
+
+@pytest.mark.proof
+def test_its_search_asks_no_other_host(site: Path, browser: Any) -> None:
+    """In a browser words are found by the site alone, without the network."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    handler = partial(SimpleHTTPRequestHandler, directory=str(site))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        browser.get(f"http://127.0.0.1:{server.server_port}/index.html?q=extend")
+        found = "return [...document.querySelectorAll('.md-search-result__item h1')].map(e => e.innerText)"
+        WebDriverWait(browser, 120).until(lambda driver: driver.execute_script(found))
+        assert "Resuming and extending" in browser.execute_script(found)
+        asked = browser.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
+        server.shutdown()
+    assert [name for name in asked if f"//127.0.0.1:{server.server_port}/" not in name] == []
