@@ -27,7 +27,7 @@ test: $(STAMP)
 test-oldest: $(OLDEST)/.ready
 	$(OLDEST)/bin/python -m pytest -q -W default -p no:cacheprovider tests/test_hyper.py tests/test_experiment.py \
 		tests/test_relationship.py tests/methods/test_golden.py tests/methods/test_off.py tests/data/test_image_folder.py \
-		tests/data/test_transforms.py tests/training/test_trainer.py tests/search/test_run.py tests/report/test_statistics.py
+		tests/data/test_transforms.py tests/training/test_trainer.py tests/search/test_run.py tests/report/test_answer.py
 
 $(OLDEST)/.ready: pyproject.toml $(STAMP)
 	$(PYTHON) -m venv $(OLDEST)
