@@ -22,7 +22,7 @@ from cotuning_tune.report.comparison import (
     verdict,
 )
 from cotuning_tune.report.results import StudyResult
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.folder import RunDir
 from tests.report.synthetic import write_run
 
 EQUAL = "Equal methods (claim 4; a unit is a data set; claim 3: a whole search)"

@@ -12,7 +12,7 @@ import numpy as np
 
 from cotuning_tune.report.claims import LEVEL
 from cotuning_tune.report.models import Model, example_claim, seed_claim
-from cotuning_tune.run.predictions import Predictions
+from cotuning_tune.runs.predictions import Predictions
 from tests.report.synthetic import METHODS
 
 RIGHT = 0.7  # share of the images that a model classifies right

@@ -20,7 +20,7 @@ from cotuning_tune.report.claims import LEVEL
 from cotuning_tune.report.comparison import compare_methods
 from cotuning_tune.report.models import seed_claim
 from cotuning_tune.report.results import StudyResult
-from cotuning_tune.run.choice import choose, to_confirm
+from cotuning_tune.runs.choice import choose, to_confirm
 from cotuning_tune.scores import ACCURACY
 from tests.report.synthetic import METHODS
 

@@ -18,9 +18,9 @@ from pairs import compare, keep
 from cotuning_tune.cluster.connection import Concurrency
 from cotuning_tune.cluster.driver import Driver
 from cotuning_tune.experiment import parse
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.identity import make_identity
-from cotuning_tune.run.stream import Stream
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.identity import make_identity
+from cotuning_tune.runs.stream import Stream
 from cotuning_tune.search.driver import open_studies
 from cotuning_tune.search.recorder import Recorder
 from cotuning_tune.search.searcher import StudySearcher

@@ -13,10 +13,10 @@ from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json, write_json, write_lines
 from cotuning_tune.cluster.driver import LOST, REISSUES, STARTS, Driver
 from cotuning_tune.data import Crops
-from cotuning_tune.run import ledger
-from cotuning_tune.run.events import Event, SeedEnded, SeedStarted, StageStarted, Standing
-from cotuning_tune.run.folder import RunDir, StudyDir, TrialDir
-from cotuning_tune.run.records import (
+from cotuning_tune.runs import ledger
+from cotuning_tune.runs.events import Event, SeedEnded, SeedStarted, StageStarted, Standing
+from cotuning_tune.runs.folder import RunDir, StudyDir, TrialDir
+from cotuning_tune.runs.records import (
     Epoch,
     SeedResult,
     Selection,
@@ -27,8 +27,8 @@ from cotuning_tune.run.records import (
     read_facts,
     read_rows,
 )
-from cotuning_tune.run.stream import Stream
-from cotuning_tune.run.summary import with_seeds
+from cotuning_tune.runs.stream import Stream
+from cotuning_tune.runs.summary import with_seeds
 from cotuning_tune.scores import metric_of
 from cotuning_tune.tensorboard.events import tested_scalars, write_ended
 from cotuning_tune.training import TrainingSpec

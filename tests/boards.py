@@ -17,9 +17,17 @@ from cotuning_tune.data import TaskConfig, open_task
 from cotuning_tune.experiment import parse
 from cotuning_tune.inspection.mistakes import Judged, draw_confusion, draw_mistakes
 from cotuning_tune.retrain import RetrainBoard, Retraining
-from cotuning_tune.run.events import EpochEnded, SeedEnded, StageStarted, Standing, TrialEnded, TrialStarted, TrialState
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.stream import Stream
+from cotuning_tune.runs.events import (
+    EpochEnded,
+    SeedEnded,
+    StageStarted,
+    Standing,
+    TrialEnded,
+    TrialStarted,
+    TrialState,
+)
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.stream import Stream
 from cotuning_tune.search.board import SearchBoard, column_values
 from cotuning_tune.search.study import OptunaStudy, Studies
 from tests.search.conftest import command

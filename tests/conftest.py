@@ -12,7 +12,7 @@ from PIL import Image
 
 from cotuning_tune import cli
 from cotuning_tune.base.files import write_bytes
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.folder import RunDir
 from tests.browser import browser  # noqa: F401 - a fixture of several folders
 
 LEFT_TO = {"proof": "'make proof': {} slow proofs", "cluster": "'make cluster-test': {} tests on several hosts"}

@@ -20,7 +20,7 @@ CORE = (
     "cotuning_tune.inspection.mistakes",
     "cotuning_tune.inspection.prepare",
     "cotuning_tune.inspection.verify",
-    "cotuning_tune.run.ledger",
+    "cotuning_tune.runs.ledger",
     "cotuning_tune.methods",
     "cotuning_tune.models",
     "cotuning_tune.plan",

@@ -46,7 +46,7 @@ def add(commands: Commands) -> None:
 def _export(options: argparse.Namespace) -> int:
     from cotuning_tune.export.bundle import open_bundle
     from cotuning_tune.export.chosen import find_winner
-    from cotuning_tune.run.folder import RunDir
+    from cotuning_tune.runs.folder import RunDir
 
     run = RunDir.open(options.run)
     winner = find_winner(run, options.study, options.seed)

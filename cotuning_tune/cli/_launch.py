@@ -12,7 +12,7 @@ from cotuning_tune.cli._private import storage_url
 if TYPE_CHECKING:
     from cotuning_tune.launch import Request
     from cotuning_tune.launch.record import Launch
-    from cotuning_tune.run.summary import Content
+    from cotuning_tune.runs.summary import Content
 
 
 def add(commands: Commands) -> None:
@@ -130,7 +130,7 @@ def _status(options: argparse.Namespace) -> int:
 
 def _say_progress(summary: "Content") -> None:
     """What the run's summary tells."""
-    from cotuning_tune.run.events import best_of
+    from cotuning_tune.runs.events import best_of
 
     trials = f"{summary['done']}/{summary['budget']} trials, {summary['running']} running, {summary['failed']} failed"
     print(f"search   {trials}, {best_of(summary['best'], summary.get('metrics', {}))}")

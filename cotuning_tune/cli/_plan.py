@@ -41,7 +41,7 @@ def _plan(options: argparse.Namespace) -> int:
     from cotuning_tune.experiment import read_experiment
     from cotuning_tune.plan import plan_of
     from cotuning_tune.plan.write import lines_of, method_table, missing_lines, plan_json, repeat_line
-    from cotuning_tune.run.folder import check_searches
+    from cotuning_tune.runs.folder import check_searches
 
     experiment = with_options(read_experiment(options.experiment), options)
     check_searches(options.repeat_search, experiment.config.hours)

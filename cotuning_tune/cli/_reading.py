@@ -8,7 +8,7 @@ from cotuning_tune.cli._options import Commands, add_aim
 
 if TYPE_CHECKING:
     from cotuning_tune.report import Report
-    from cotuning_tune.run.folder import RunDir
+    from cotuning_tune.runs.folder import RunDir
 
 
 def add(commands: Commands) -> None:
@@ -42,7 +42,7 @@ def show(run: "RunDir", report: "Report") -> None:
 def _report(options: argparse.Namespace) -> int:
     from cotuning_tune.base.endings import ending_of
     from cotuning_tune.report.write import build_report, keep_report
-    from cotuning_tune.run.folder import RunDir
+    from cotuning_tune.runs.folder import RunDir
     from cotuning_tune.search.heads import kept_ledger_head
 
     run = RunDir.open(options.run)
@@ -61,7 +61,7 @@ def _report(options: argparse.Namespace) -> int:
 def _compare(options: argparse.Namespace) -> int:
     from cotuning_tune.base.files import place
     from cotuning_tune.report import comparison_report, read_runs, write_comparison
-    from cotuning_tune.run.folder import RunDir
+    from cotuning_tune.runs.folder import RunDir
 
     report = comparison_report(read_runs([RunDir.open(run) for run in options.runs]))
     for table in report.tables:
@@ -74,8 +74,8 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from cotuning_tune.run.folder import RunDir
-    from cotuning_tune.run.lock import holder
+    from cotuning_tune.runs.folder import RunDir
+    from cotuning_tune.runs.lock import holder
     from cotuning_tune.search.checks import disk_line
     from cotuning_tune.search.driver import load_experiment
     from cotuning_tune.search.status import repeats_table, status_table, time_line

@@ -90,8 +90,8 @@ def _add_migrate(commands: Commands) -> None:
 
 
 def _migrate(options: argparse.Namespace) -> int:
-    from cotuning_tune.run.folder import RunDir
-    from cotuning_tune.run.lock import driver_lock
+    from cotuning_tune.runs.folder import RunDir
+    from cotuning_tune.runs.lock import driver_lock
     from cotuning_tune.search.moving import migrate
 
     run = RunDir.open(options.run)
@@ -157,7 +157,7 @@ def _start(options: argparse.Namespace) -> int:
 def _resume(options: argparse.Namespace) -> int:
     from cotuning_tune.pipeline import Request
     from cotuning_tune.pipeline.request import experiment_of
-    from cotuning_tune.run.budget import Budget
+    from cotuning_tune.runs.budget import Budget
 
     run, experiment = experiment_of(options.run)
     small = 0

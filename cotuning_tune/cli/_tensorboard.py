@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from cotuning_tune.cli._options import Commands
 
 if TYPE_CHECKING:
-    from cotuning_tune.run.folder import RunDir
+    from cotuning_tune.runs.folder import RunDir
 
 
 COPY_EVERY_S = 20
@@ -31,7 +31,7 @@ def _tensorboard(options: argparse.Namespace) -> int:
     import os
 
     from cotuning_tune.base.files import is_local
-    from cotuning_tune.run.folder import RunDir
+    from cotuning_tune.runs.folder import RunDir
 
     runs = list({str(run.path): run for run in map(RunDir.open, options.runs)}.values())
     _check_port(options.port)

@@ -5,7 +5,7 @@ import time
 from functools import singledispatchmethod
 
 from cotuning_tune.base.console import ProgressLine, duration
-from cotuning_tune.run.events import (
+from cotuning_tune.runs.events import (
     Ended,
     EpochEnded,
     Notice,
@@ -18,7 +18,7 @@ from cotuning_tune.run.events import (
     Waiting,
     best_of,
 )
-from cotuning_tune.run.stream import Stream
+from cotuning_tune.runs.stream import Stream
 from cotuning_tune.scores import metric_of
 
 

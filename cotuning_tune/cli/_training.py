@@ -56,7 +56,7 @@ def _add_train(commands: Commands) -> None:
 def _train(options: argparse.Namespace) -> int:
     from cotuning_tune.base.errors import unknown
     from cotuning_tune.experiment import BACKBONE, Study, read_experiment
-    from cotuning_tune.run.folder import TrialDir
+    from cotuning_tune.runs.folder import TrialDir
     from cotuning_tune.search.checks import source_lines
     from cotuning_tune.training import TrainingJob
     from cotuning_tune.training.job import check_backbone, task_of

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from cotuning_tune.base.errors import Fenced, Unfinished
 from cotuning_tune.cluster.connection import Concurrency
-from cotuning_tune.run.events import StageStarted, Standing
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.stream import Stream
+from cotuning_tune.runs.events import StageStarted, Standing
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.stream import Stream
 
 REISSUES = 3  # of a training that the infrastructure loses again and again at one epoch, after it has begun there
 STARTS = 30  # of one whose workers die again and again before they have begun with it

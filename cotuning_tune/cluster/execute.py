@@ -15,10 +15,10 @@ from cotuning_tune.base.files import is_local
 from cotuning_tune.cluster.driver import Driver
 from cotuning_tune.cluster.signals import kept_handlers
 from cotuning_tune.cluster.trainable import TrainingTrial
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.identity import read_identity
-from cotuning_tune.run.records import TrialReport
-from cotuning_tune.run.snapshot import DataChanged
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.identity import read_identity
+from cotuning_tune.runs.records import TrialReport
+from cotuning_tune.runs.snapshot import DataChanged
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -6,8 +6,8 @@ Ray puts ``ray_`` before each name. Ray is imported inside: importing this modul
 from collections import Counter
 from collections.abc import Mapping
 
-from cotuning_tune.run.events import ENDED_AS, Event
-from cotuning_tune.run.stream import Stream
+from cotuning_tune.runs.events import ENDED_AS, Event
+from cotuning_tune.runs.stream import Stream
 
 METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
     "cotuning_tune_trials": ("Trials of a study by state", ("study", "method", "state")),

@@ -5,7 +5,7 @@ from typing import Generic, Protocol, TypeVar, cast
 from ray.tune.search import Searcher
 
 from cotuning_tune.cluster.execute import is_lost, leaves_tune
-from cotuning_tune.run.records import TrialConfig, TrialReport
+from cotuning_tune.runs.records import TrialConfig, TrialReport
 
 Work = TypeVar("Work")
 

@@ -9,9 +9,9 @@ from ray import tune
 from cotuning_tune.base.errors import Fenced, TrainingFailed
 from cotuning_tune.base.files import place
 from cotuning_tune.data import Crops
-from cotuning_tune.run.folder import RunDir, TrialDir
-from cotuning_tune.run.records import TrialConfig, TrialReport, Values
-from cotuning_tune.run.snapshot import DataChanged, check
+from cotuning_tune.runs.folder import RunDir, TrialDir
+from cotuning_tune.runs.records import TrialConfig, TrialReport, Values
+from cotuning_tune.runs.snapshot import DataChanged, check
 from cotuning_tune.training import TrainingSpec
 from cotuning_tune.training.job import task_of
 from cotuning_tune.training.seed import SeedJob

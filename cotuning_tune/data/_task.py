@@ -25,7 +25,7 @@ from cotuning_tune.data._examples import Views
 from cotuning_tune.data._prefetch import ahead
 from cotuning_tune.data._splitting import as_many, composed, draw, grouped, hold_out, no_validation, sample
 from cotuning_tune.hyper import to_flat
-from cotuning_tune.run.snapshot import SHORT, Example, Snapshot
+from cotuning_tune.runs.snapshot import SHORT, Example, Snapshot
 
 
 class Split:

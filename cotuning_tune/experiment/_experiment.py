@@ -19,7 +19,7 @@ from cotuning_tune.base.toml_text import inline
 from cotuning_tune.data import data_set
 from cotuning_tune.hyper import Choice, Parameter, Range, Space, build, hyper
 from cotuning_tune.models import located, modality_of
-from cotuning_tune.run.choice import TOP
+from cotuning_tune.runs.choice import TOP
 from cotuning_tune.scores import Metric, metric_of
 from cotuning_tune.training import TrainConfig, TrainingSpec
 

@@ -11,7 +11,7 @@ from cotuning_tune.base.tables import Table
 from cotuning_tune.export.chosen import Winner
 from cotuning_tune.report.caveats import begins_random
 from cotuning_tune.report.results import mean_std, read_tables
-from cotuning_tune.run import ledger
+from cotuning_tune.runs import ledger
 from cotuning_tune.scores import Metric
 
 CLASSES_SHOWN = 60

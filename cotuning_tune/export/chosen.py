@@ -6,7 +6,7 @@ from typing import Any
 from cotuning_tune.base.errors import UserError, unknown
 from cotuning_tune.base.files import read_json
 from cotuning_tune.report.results import StudyResult, read_studies
-from cotuning_tune.run.folder import RunDir, TrialDir
+from cotuning_tune.runs.folder import RunDir, TrialDir
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from cotuning_tune.export.write import Check, check_folder, evaluated, versions
 from cotuning_tune.models import licence_of
 from cotuning_tune.models.text._encoder import Tokenizer
 from cotuning_tune.models.text.transformers_models import transformers
-from cotuning_tune.run.snapshot import check as check_data
+from cotuning_tune.runs.snapshot import check as check_data
 from cotuning_tune.training import Trainer, TrainingSpec
 from cotuning_tune.training.job import forget_tasks, task_of, words_for
 

@@ -29,7 +29,7 @@ from cotuning_tune.export.chosen import Winner
 from cotuning_tune.export.formats import check_packages, packed
 from cotuning_tune.export.predict import open_model
 from cotuning_tune.export.torch_model import Classifier, read_safetensors
-from cotuning_tune.run.snapshot import check as check_data
+from cotuning_tune.runs.snapshot import check as check_data
 from cotuning_tune.training import Trainer, TrainingSpec
 from cotuning_tune.training.job import forget_tasks, make_trainer, task_of
 

@@ -12,8 +12,8 @@ from cotuning_tune.launch.backends import backend
 from cotuning_tune.launch.profile import make_profile
 from cotuning_tune.launch.record import Launch, find_launch, now, private_folder, root, write_private
 from cotuning_tune.launch.storage import text_there
-from cotuning_tune.run.folder import RunDir, check_optuna_storage
-from cotuning_tune.run.summary import Content
+from cotuning_tune.runs.folder import RunDir, check_optuna_storage
+from cotuning_tune.runs.summary import Content
 
 LIVE = ("queued", "running")
 

@@ -1,6 +1,6 @@
 """What ``run`` does, without a terminal: a ``Request`` is carried out from its check to the report.
 
-``carry_out(request, observers)`` tells observers what happens, as the events of ``cotuning_tune.run.events``.
+``carry_out(request, observers)`` tells observers what happens, as the events of ``cotuning_tune.runs.events``.
 """
 
 from cotuning_tune.pipeline.growth import Growth, extend

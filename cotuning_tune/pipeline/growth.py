@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.run import budget
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.lock import holder
-from cotuning_tune.run.snapshot import check
+from cotuning_tune.runs import budget
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.lock import holder
+from cotuning_tune.runs.snapshot import check
 from cotuning_tune.search.checks import snapshots
 from cotuning_tune.search.driver import load_experiment
 from cotuning_tune.search.repeats import small_trials

@@ -17,15 +17,15 @@ from cotuning_tune.plan.gpu_share import settled
 from cotuning_tune.plan.write import first_lines
 from cotuning_tune.report import Report, write_report
 from cotuning_tune.retrain import Retraining, run_retraining
-from cotuning_tune.run.events import Checked, Notice, Reported, RunState, StageStarted, Standing
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.identity import settle
-from cotuning_tune.run.lock import driver_lock
-from cotuning_tune.run.on_end import OnEnd
-from cotuning_tune.run.records import Owner
-from cotuning_tune.run.snapshot import settle_data
-from cotuning_tune.run.stream import Observer, Stream
-from cotuning_tune.run.summary import Summary, standing_of
+from cotuning_tune.runs.events import Checked, Notice, Reported, RunState, StageStarted, Standing
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.identity import settle
+from cotuning_tune.runs.lock import driver_lock
+from cotuning_tune.runs.on_end import OnEnd
+from cotuning_tune.runs.records import Owner
+from cotuning_tune.runs.snapshot import settle_data
+from cotuning_tune.runs.stream import Observer, Stream
+from cotuning_tune.runs.summary import Summary, standing_of
 from cotuning_tune.search.checks import check_studies, data_lines, keep_sizes, snapshots, source_lines
 from cotuning_tune.search.driver import open_studies, run_search
 from cotuning_tune.search.heads import kept_ledger_head

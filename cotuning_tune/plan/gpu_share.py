@@ -14,8 +14,8 @@ from cotuning_tune.base.errors import UserError, first_line
 from cotuning_tune.experiment import Experiment, Resources
 from cotuning_tune.plan.concurrency import share_of, trials_per_gpu
 from cotuning_tune.plan.probe import measure_memory
-from cotuning_tune.run.budget import Budget
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.budget import Budget
+from cotuning_tune.runs.folder import RunDir
 from cotuning_tune.training import TrainingSpec
 from cotuning_tune.training.job import task_of
 

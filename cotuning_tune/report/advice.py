@@ -7,7 +7,7 @@ from typing import Any
 
 from cotuning_tune.base.toml_text import format_value, line_of
 from cotuning_tune.report.results import StudyResult, searched_of, space_tables
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.folder import RunDir
 
 # Where parameters stand that are no part of [train] or [methods].
 PLACES = {"backbone": ["experiment", "backbone"], "task/size": ["task", "size"]}

@@ -12,7 +12,7 @@ from cotuning_tune.report.models import SettingModels, example_p, read_models
 from cotuning_tune.report.repeats import Search
 from cotuning_tune.report.results import StudyResult, device_of, methods_of, read_tables
 from cotuning_tune.report.statistics import wilson_interval
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.folder import RunDir
 from cotuning_tune.scores import ACCURACY
 
 MOST = 3  # data sets whose models are named one by one

@@ -12,12 +12,12 @@ from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json
 from cotuning_tune.base.tables import Table
 from cotuning_tune.report.results import StudyResult
-from cotuning_tune.run import ledger
-from cotuning_tune.run.choice import choose, judged, rule_of
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.predictions import file_hash
-from cotuning_tune.run.records import Confirmation, TrialRow, present
-from cotuning_tune.run.snapshot import DataRecord, read_record
+from cotuning_tune.runs import ledger
+from cotuning_tune.runs.choice import choose, judged, rule_of
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.predictions import file_hash
+from cotuning_tune.runs.records import Confirmation, TrialRow, present
+from cotuning_tune.runs.snapshot import DataRecord, read_record
 
 HeadOf = Callable[[RunDir], ledger.Head | None]
 EDITED = "damaged or edited"

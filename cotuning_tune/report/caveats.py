@@ -7,7 +7,7 @@ from typing import Any
 
 from cotuning_tune.base.names import JOINT
 from cotuning_tune.report.results import StudyResult
-from cotuning_tune.run.snapshot import DataRecord
+from cotuning_tune.runs.snapshot import DataRecord
 
 CO_TUNING, DIRECT = "co_tuning", "direct"
 

@@ -21,7 +21,7 @@ from cotuning_tune.report.results import (
     studies_of,
 )
 from cotuning_tune.report.write import Report, write_files
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.folder import RunDir
 
 # What two runs must have in common for their figures to say something about methods alone, with its default.
 SHARED = {

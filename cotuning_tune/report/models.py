@@ -20,7 +20,7 @@ from cotuning_tune.report.claims import LEVEL, WILD, dunnett_p, own_level
 from cotuning_tune.report.comparison import BASELINE, shown_p
 from cotuning_tune.report.results import StudyResult, examples_of, methods_of, metric_of_all, settings_of, studies_of
 from cotuning_tune.report.statistics import holm, wilson_interval
-from cotuning_tune.run.predictions import Predictions, file_hash
+from cotuning_tune.runs.predictions import Predictions, file_hash
 from cotuning_tune.scores import ACCURACY, Metric, common, unit_values
 
 BINS, NORMAL = 15, 1.959964

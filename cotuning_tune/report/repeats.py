@@ -28,8 +28,8 @@ from cotuning_tune.report.results import (
     settings_of,
     studies_of,
 )
-from cotuning_tune.run import ledger
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs import ledger
+from cotuning_tune.runs.folder import RunDir
 
 SEARCH_SEED = 100  # where the experiment file names none
 WARNING = "WARNING: "

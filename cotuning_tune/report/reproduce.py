@@ -9,8 +9,8 @@ from cotuning_tune.base.secrets import masked
 from cotuning_tune.base.tables import Table
 from cotuning_tune.base.toml_text import format_value
 from cotuning_tune.report.results import StudyResult
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.snapshot import DataRecord, TaskRecord
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.snapshot import DataRecord, TaskRecord
 
 
 def train_command(run: RunDir, study: StudyResult) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json
-from cotuning_tune.run.folder import RunDir, StudyDir
-from cotuning_tune.run.records import read_facts
+from cotuning_tune.runs.folder import RunDir, StudyDir
+from cotuning_tune.runs.records import read_facts
 from cotuning_tune.scores import ACCURACY, Metric, common, metric_of
 
 AT_CHANCE = 3.0  # standard errors

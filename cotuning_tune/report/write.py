@@ -36,9 +36,9 @@ from cotuning_tune.report.repeats import (
 )
 from cotuning_tune.report.reproduce import environment_table, reproduce_table
 from cotuning_tune.report.results import StudyResult, device_of, methods_of, read_studies, read_tables
-from cotuning_tune.run.budget import Budget, growth
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.snapshot import read_record
+from cotuning_tune.runs.budget import Budget, growth
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.snapshot import read_record
 
 IN_TERMINAL = ("main", "statistics", "configurations", "budget", "repeats")
 ROWS_IN_TERMINAL = 12

@@ -9,10 +9,10 @@ from optuna.trial import FrozenTrial
 
 from cotuning_tune.experiment import BACKBONE, Experiment, Study
 from cotuning_tune.hyper import Parameter
-from cotuning_tune.run.events import EpochEnded, StageStarted, TrialEnded, TrialStarted
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.records import Values, read_rows
-from cotuning_tune.run.stream import Stream
+from cotuning_tune.runs.events import EpochEnded, StageStarted, TrialEnded, TrialStarted
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.records import Values, read_rows
+from cotuning_tune.runs.stream import Stream
 from cotuning_tune.search.curves import Curves
 from cotuning_tune.search.rows import CONFIRMS, values_of
 from cotuning_tune.search.study import OptunaStudy, Studies

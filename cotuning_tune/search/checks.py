@@ -15,8 +15,8 @@ from cotuning_tune.experiment import Experiment
 from cotuning_tune.hyper import Space, build
 from cotuning_tune.methods import Method, method
 from cotuning_tune.models import Pretrained, TransferModel
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.snapshot import Snapshot
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.snapshot import Snapshot
 from cotuning_tune.training import TrainingSpec
 from cotuning_tune.training.config import hardest
 from cotuning_tune.training.job import check_backbone, forget_tasks, source_of, task_of

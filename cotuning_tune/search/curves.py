@@ -4,7 +4,7 @@ import math
 
 from optuna.trial import FrozenTrial, TrialState
 
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.folder import RunDir
 from cotuning_tune.search.study import OptunaStudy, Studies
 from cotuning_tune.tensorboard.dashboard import METHODS, curve_tag
 from cotuning_tune.tensorboard.events import EventFile

@@ -20,12 +20,12 @@ from cotuning_tune.cluster.driver import Driver
 from cotuning_tune.data import data_set
 from cotuning_tune.experiment import Experiment, parse
 from cotuning_tune.methods import method
-from cotuning_tune.run.events import ENDED_AS, Standing
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.identity import make_identity, studies_prefix
-from cotuning_tune.run.lock import holder
-from cotuning_tune.run.records import Values
-from cotuning_tune.run.summary import with_seeds
+from cotuning_tune.runs.events import ENDED_AS, Standing
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.identity import make_identity, studies_prefix
+from cotuning_tune.runs.lock import holder
+from cotuning_tune.runs.records import Values
+from cotuning_tune.runs.summary import with_seeds
 from cotuning_tune.scores import ACCURACY
 from cotuning_tune.search.board import SearchBoard
 from cotuning_tune.search.checks import sources

@@ -3,9 +3,9 @@
 import json
 from typing import cast
 
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.identity import studies_prefix
-from cotuning_tune.run.ledger import Head
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.identity import studies_prefix
+from cotuning_tune.runs.ledger import Head
 
 LEDGER = "test_ledger"  # an attribute of the run's first study
 

@@ -6,8 +6,8 @@ from optuna.storages import BaseStorage, JournalStorage
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import write_json
 from cotuning_tune.base.secrets import masked
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.identity import new_identity, read_identity
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.identity import new_identity, read_identity
 from cotuning_tune.search.storage import (
     WaitingJournal,
     absolute,

@@ -1,8 +1,8 @@
 """What the driver writes of each trial: ``trials/NNNN/``. One writer."""
 
 from cotuning_tune.base.files import write_json, write_lines
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.records import Epoch, TrialResult, Values
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.records import Epoch, TrialResult, Values
 from cotuning_tune.search.study import Issue
 from cotuning_tune.training.state import remove_states
 

@@ -11,8 +11,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import move_folder, read_json, write_json, write_lines
-from cotuning_tune.run.folder import RunDir, StudyDir, TrialDir
-from cotuning_tune.run.records import Epoch, TrialResult, Values, read_rows
+from cotuning_tune.runs.folder import RunDir, StudyDir, TrialDir
+from cotuning_tune.runs.records import Epoch, TrialResult, Values, read_rows
 from cotuning_tune.search.rows import RESULT, facts_of, result_of, score_of
 from cotuning_tune.search.study import OptunaStudy, Studies
 from cotuning_tune.training.state import remove_states

@@ -14,7 +14,7 @@ from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json, write_bytes, write_json
 from cotuning_tune.base.toml_text import set_key
 from cotuning_tune.experiment import Experiment, parse
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.folder import RunDir
 from cotuning_tune.search.driver import create_run
 from cotuning_tune.search.storage import set_storage
 

@@ -5,7 +5,7 @@ from typing import cast
 
 from optuna.trial import FrozenTrial, TrialState
 
-from cotuning_tune.run.records import Confirmation, TrialResult, TrialRow, Values, present
+from cotuning_tune.runs.records import Confirmation, TrialResult, TrialRow, Values, present
 
 CONFIRMS = "confirms"  # numbers the trial that is trained once more on another validation split
 KINDS = ("fixed", "off", CONFIRMS)  # what a trial is, beside its values

@@ -11,7 +11,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from cotuning_tune.base.seeding import derive_seed
-from cotuning_tune.run.records import Values
+from cotuning_tune.runs.records import Values
 
 RANDOM_FIRST = 6
 QMC_DIMENSIONS = 32

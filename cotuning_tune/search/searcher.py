@@ -8,9 +8,9 @@ from ray.tune.search import Searcher
 
 from cotuning_tune.cluster.driver import LOST, Driver
 from cotuning_tune.cluster.execute import is_lost, leaves_tune
-from cotuning_tune.run.events import EpochEnded, TrialEnded, TrialStarted, TrialState
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.records import Epoch, TrialReport, TrialResult, Values, read_rows
+from cotuning_tune.runs.events import EpochEnded, TrialEnded, TrialStarted, TrialState
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.records import Epoch, TrialReport, TrialResult, Values, read_rows
 from cotuning_tune.search.recorder import Recorder
 from cotuning_tune.search.study import Issue, Studies
 from cotuning_tune.training.job import kept_row

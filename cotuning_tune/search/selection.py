@@ -8,11 +8,11 @@ from optuna.trial import TrialState
 
 from cotuning_tune.base.files import write_json
 from cotuning_tune.experiment import Experiment, Study
-from cotuning_tune.run import ledger
-from cotuning_tune.run.choice import choose, confirmed, judged, rule_text
-from cotuning_tune.run.events import Selected
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.records import Values
+from cotuning_tune.runs import ledger
+from cotuning_tune.runs.choice import choose, confirmed, judged, rule_text
+from cotuning_tune.runs.events import Selected
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.records import Values
 from cotuning_tune.search.board import column_values
 from cotuning_tune.search.rows import confirmation_of
 from cotuning_tune.search.study import OptunaStudy, Studies

@@ -10,7 +10,7 @@ from optuna.distributions import (
 )
 
 from cotuning_tune.hyper import Choice, Parameter, Range, Space
-from cotuning_tune.run.records import Values
+from cotuning_tune.runs.records import Values
 
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:

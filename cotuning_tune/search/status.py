@@ -4,8 +4,8 @@ from optuna.trial import TrialState
 
 from cotuning_tune.base.tables import Table
 from cotuning_tune.experiment import Experiment
-from cotuning_tune.run.budget import Budget
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.budget import Budget
+from cotuning_tune.runs.folder import RunDir
 from cotuning_tune.scores import common
 from cotuning_tune.search.driver import load_experiment
 from cotuning_tune.search.repair import adopt_lost

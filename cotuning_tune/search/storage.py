@@ -15,8 +15,8 @@ from optuna.storages.journal import JournalFileBackend
 from cotuning_tune.base.errors import Unfinished, UserError, first_line
 from cotuning_tune.base.files import PAUSE_S, ROOM_BYTES, TRIES, is_local, wait_for_storage, write_bytes
 from cotuning_tune.base.secrets import Secret
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.records import Values
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.records import Values
 from cotuning_tune.search.door import patiently, reason_of
 
 

@@ -16,7 +16,7 @@ from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from cotuning_tune.run.records import Values
+from cotuning_tune.runs.records import Values
 from cotuning_tune.scores import Metric
 from cotuning_tune.search.door import Door
 

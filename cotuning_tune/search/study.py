@@ -19,12 +19,12 @@ from optuna.trial import FrozenTrial, TrialState
 from cotuning_tune.base.errors import Fenced
 from cotuning_tune.cluster.driver import REISSUES, STARTS
 from cotuning_tune.experiment import Experiment, Study
-from cotuning_tune.run.budget import Budget
-from cotuning_tune.run.choice import TOP, choose, to_confirm
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.identity import studies_prefix
-from cotuning_tune.run.ledger import Head
-from cotuning_tune.run.records import Epoch, TrialResult, TrialRow, Values
+from cotuning_tune.runs.budget import Budget
+from cotuning_tune.runs.choice import TOP, choose, to_confirm
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.identity import studies_prefix
+from cotuning_tune.runs.ledger import Head
+from cotuning_tune.runs.records import Epoch, TrialResult, TrialRow, Values
 from cotuning_tune.search.door import Door
 from cotuning_tune.search.heads import LEDGER
 from cotuning_tune.search.pruner import make_pruner

@@ -22,8 +22,8 @@ from cotuning_tune.hyper import build
 from cotuning_tune.methods import Preparation, method
 from cotuning_tune.models import Pretrained, TransferModel, pretrained, words_of
 from cotuning_tune.relationship import calibrated
-from cotuning_tune.run.folder import TrialDir
-from cotuning_tune.run.records import present
+from cotuning_tune.runs.folder import TrialDir
+from cotuning_tune.runs.records import present
 from cotuning_tune.scores import Metric, Score, evaluate, metric_of
 from cotuning_tune.training.config import TrainConfig, TrainingSpec
 from cotuning_tune.training.optim import freeze_statistics

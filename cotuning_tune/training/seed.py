@@ -10,9 +10,9 @@ from typing import cast
 from cotuning_tune.base.files import write_bytes, write_json
 from cotuning_tune.data import Crops
 from cotuning_tune.inspection.mistakes import Judged, draw_confusion, draw_mistakes
-from cotuning_tune.run.folder import TrialDir
-from cotuning_tune.run.predictions import Predictions, file_hash, order_key
-from cotuning_tune.run.records import Tested
+from cotuning_tune.runs.folder import TrialDir
+from cotuning_tune.runs.predictions import Predictions, file_hash, order_key
+from cotuning_tune.runs.records import Tested
 from cotuning_tune.training.config import TrainingSpec
 from cotuning_tune.training.job import Row, TrainingJob, recorded
 

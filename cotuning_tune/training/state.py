@@ -15,7 +15,7 @@ import torch
 
 from cotuning_tune.base.archives import refuse_growing
 from cotuning_tune.base.files import move, write_bytes
-from cotuning_tune.run.folder import TrialDir
+from cotuning_tune.runs.folder import TrialDir
 
 DIGEST = 32
 

@@ -13,7 +13,7 @@ from cotuning_tune.base.archives import refuse_growing
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.export.torch_model import open_torch
 from cotuning_tune.models.images._weights import read_checkpoint
-from cotuning_tune.run.predictions import Predictions
+from cotuning_tune.runs.predictions import Predictions
 from cotuning_tune.training.state import packed, unpacked
 
 

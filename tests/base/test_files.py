@@ -20,9 +20,9 @@ from cotuning_tune.base.files import (
     write_bytes,
     write_json,
 )
-from cotuning_tune.run import ledger
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.lock import driver_lock
+from cotuning_tune.runs import ledger
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.lock import driver_lock
 from tests.servers import Line, bucket, s3_server
 
 Folder = Callable[[str], Path]

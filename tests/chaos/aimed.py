@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cotuning_tune.run import ledger
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs import ledger
+from cotuning_tune.runs.folder import RunDir
 from tests.chaos.storm import Outcome, Storm, kill_session
 from tests.moments import at, reached
 

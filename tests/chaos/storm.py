@@ -25,7 +25,7 @@ from pathlib import Path
 from optuna import get_all_study_names, load_study
 from optuna.trial import TrialState
 
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.folder import RunDir
 from cotuning_tune.search.storage import read_storage
 
 EXPERIMENT = """

@@ -15,9 +15,9 @@ import pytest
 
 from cotuning_tune import cli
 from cotuning_tune.cli import _running
-from cotuning_tune.run.events import Ended, StageStarted, Standing
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.stream import Stream
+from cotuning_tune.runs.events import Ended, StageStarted, Standing
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.stream import Stream
 
 ROOT = Path(__file__).parents[2]
 TINY = str(ROOT / "search_spaces" / "tiny.toml")

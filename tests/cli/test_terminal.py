@@ -4,7 +4,7 @@ import pytest
 
 from cotuning_tune.base import console
 from cotuning_tune.cli._terminal import Terminal
-from cotuning_tune.run.events import (
+from cotuning_tune.runs.events import (
     Checked,
     EpochEnded,
     SeedEnded,
@@ -15,8 +15,8 @@ from cotuning_tune.run.events import (
     TrialStarted,
     Waiting,
 )
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.stream import Stream
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.stream import Stream
 
 
 @pytest.fixture

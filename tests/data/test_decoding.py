@@ -13,7 +13,7 @@ import torch
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.data import DecodedImages, EachTimeImages, ImageFiles, TaskConfig, open_task
 from cotuning_tune.data.images import _decoding
-from cotuning_tune.run.snapshot import DataChanged
+from cotuning_tune.runs.snapshot import DataChanged
 from cotuning_tune.training import TrainingJob, TrainingSpec
 
 Write = Callable[..., Path]

@@ -13,10 +13,10 @@ from cotuning_tune.data.images.fashion_mnist import EMBEDDED
 from cotuning_tune.experiment import parse
 from cotuning_tune.export import FORMATS
 from cotuning_tune.retrain import _discard_other_configuration, _entry, _write_result, planned
-from cotuning_tune.run import ledger
-from cotuning_tune.run.choice import rule_text
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.snapshot import settle_data
+from cotuning_tune.runs import ledger
+from cotuning_tune.runs.choice import rule_text
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.snapshot import settle_data
 from cotuning_tune.scores import ACCURACY
 from cotuning_tune.search.checks import snapshots
 from cotuning_tune.training.seed import SeedJob

@@ -17,7 +17,7 @@ from cotuning_tune.export.bundle import Bundle, Classify
 from cotuning_tune.export.chosen import find_winner
 from cotuning_tune.export.torch_model import read_safetensors
 from cotuning_tune.export.write import export
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.folder import RunDir
 from tests.export.conftest import CELL, EXPERIMENT, retrain, write_search
 
 Call = Callable[..., tuple[int, list[str], list[str]]]

@@ -13,7 +13,7 @@ from cotuning_tune.export.bundle import open_bundle
 from cotuning_tune.export.predict import predictions
 from cotuning_tune.export.torch_model import read_safetensors, rebuilt
 from cotuning_tune.retrain import planned
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.folder import RunDir
 from cotuning_tune.training import TrainingJob
 from tests.export.conftest import EXPERIMENT, retrain, write_search
 

@@ -22,7 +22,7 @@ from cotuning_tune.base.pixels import centre_crop
 from cotuning_tune.export.bundle import digest
 from cotuning_tune.export.predict import softmax
 from cotuning_tune.export.torch_model import read_safetensors
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.folder import RunDir
 from cotuning_tune.training import TrainingJob, TrainingSpec
 from tests.export.conftest import CELL, CLASSES
 

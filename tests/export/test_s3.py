@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cotuning_tune.base.files import place, write_bytes
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.folder import RunDir
 from tests.export.conftest import CELL
 from tests.servers import bucket, s3_server
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from cotuning_tune.base.toml_text import format_value
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.lock import started_at
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.lock import started_at
 from tests.hosts.bed import Host, bed
 
 ROOT = Path(__file__).parents[2]

@@ -11,8 +11,8 @@ import pytest
 from cotuning_tune.launch import Launch, backend, find_launch, state_of
 from cotuning_tune.launch.profile import profile_text, read_profile
 from cotuning_tune.launch.record import private_folder
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.lock import started_at
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.lock import started_at
 from tests.launch.guides import ROOT, commands_of
 from tests.moments import at, reached
 from tests.search.conftest import call as run_command

@@ -17,7 +17,7 @@ from cotuning_tune.base.errors import TrainingFailed
 from cotuning_tune.base.seeding import seed_all
 from cotuning_tune.hyper import build, convert, default_of, fields_of, to_flat
 from cotuning_tune.methods import Batch, method, names
-from cotuning_tune.run.folder import TrialDir
+from cotuning_tune.runs.folder import TrialDir
 from cotuning_tune.training import Trainer, TrainingJob, TrainingSpec
 from cotuning_tune.training.job import make_trainer
 

@@ -13,7 +13,7 @@ from cotuning_tune.methods._channel_attention import _evenly as evenly
 from cotuning_tune.methods._channel_attention import attention_of, channel_attention, train_head
 from cotuning_tune.methods.delta import Delta
 from cotuning_tune.models import Backbone, Pretrained, TransferModel, pretrained
-from cotuning_tune.run.folder import TrialDir
+from cotuning_tune.runs.folder import TrialDir
 from cotuning_tune.training import TrainingJob, TrainingSpec
 from cotuning_tune.training.job import make_trainer
 from cotuning_tune.training.state import unpacked

@@ -17,7 +17,7 @@ from cotuning_tune.methods import method
 from cotuning_tune.methods.lora import LowRank, adapt, places
 from cotuning_tune.models import Backbone, Pretrained, TransferModel, pretrained
 from cotuning_tune.models.images import torchvision_models as tv
-from cotuning_tune.run.folder import TrialDir
+from cotuning_tune.runs.folder import TrialDir
 from cotuning_tune.training import TrainingJob
 from cotuning_tune.training.job import make_trainer
 from tests.methods.test_conformance import move, spec_of, trainer_of

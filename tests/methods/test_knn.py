@@ -8,7 +8,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.methods.knn import NearestNeighbours
 from cotuning_tune.models import NeighbourHead, pretrained
-from cotuning_tune.run.folder import TrialDir
+from cotuning_tune.runs.folder import TrialDir
 from cotuning_tune.training import TrainingJob
 from tests.methods.test_conformance import spec_of, trainer_of, without_clock
 

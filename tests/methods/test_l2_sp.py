@@ -6,7 +6,7 @@ from torch import Tensor
 
 from cotuning_tune.methods.l2_sp import L2SP
 from cotuning_tune.models import pretrained
-from cotuning_tune.run.folder import TrialDir
+from cotuning_tune.runs.folder import TrialDir
 from cotuning_tune.training import TrainingJob, TrainingSpec
 from cotuning_tune.training.job import make_trainer
 from cotuning_tune.training.state import unpacked

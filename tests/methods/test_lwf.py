@@ -10,7 +10,7 @@ from cotuning_tune.base.errors import UserError
 from cotuning_tune.data import TaskConfig, open_task
 from cotuning_tune.methods.lwf import LearningWithoutForgetting, distillation
 from cotuning_tune.models import Pretrained, TransferModel, pretrained
-from cotuning_tune.run.folder import TrialDir
+from cotuning_tune.runs.folder import TrialDir
 from cotuning_tune.training import TrainingJob, TrainingSpec
 from cotuning_tune.training.job import make_trainer
 from cotuning_tune.training.state import unpacked

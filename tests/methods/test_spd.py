@@ -7,7 +7,7 @@ import torch
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.methods.spd import SelectiveProjectionDecay
 from cotuning_tune.models import pretrained
-from cotuning_tune.run.folder import TrialDir
+from cotuning_tune.runs.folder import TrialDir
 from cotuning_tune.training import Trainer, TrainingJob
 from cotuning_tune.training.state import unpacked
 from tests.methods.test_conformance import spec_of, trainer_of

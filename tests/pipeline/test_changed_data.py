@@ -15,9 +15,9 @@ from cotuning_tune.export.bundle import Bundle
 from cotuning_tune.export.chosen import find_winner
 from cotuning_tune.export.write import export
 from cotuning_tune.pipeline import Cluster, NewRun, Request, carry_out, extend
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.records import TrialConfig
-from cotuning_tune.run.snapshot import settle_data
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.records import TrialConfig
+from cotuning_tune.runs.snapshot import settle_data
 from cotuning_tune.search.checks import check_studies, data_lines, snapshots
 from cotuning_tune.training.job import forget_tasks
 
@@ -179,7 +179,7 @@ def test_a_state_of_other_data_is_not_gone_on_with(
     experiment: Experiment, run: RunDir, pets: Path, tmp_path: Path
 ) -> None:
     """A training without a run knows by its own state that the data have changed, and starts again."""
-    from cotuning_tune.run.folder import TrialDir
+    from cotuning_tune.runs.folder import TrialDir
     from cotuning_tune.training import TrainingJob
 
     spec, folder = experiment.spec(Study("pets", 1.0, "fine_tune"), {}, 0), TrialDir(tmp_path / "alone")

@@ -13,7 +13,7 @@ from cotuning_tune.pipeline import Cluster, NewRun, Request, carry_out, extend
 from cotuning_tune.pipeline import road as module
 from cotuning_tune.pipeline.request import experiment_of
 from cotuning_tune.plan.write import first_lines, question_line
-from cotuning_tune.run.events import (
+from cotuning_tune.runs.events import (
     Checked,
     Ended,
     EpochEnded,
@@ -27,8 +27,8 @@ from cotuning_tune.run.events import (
     TrialEnded,
     TrialStarted,
 )
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.stream import Stream
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.stream import Stream
 
 TEXT = """
 [experiment]

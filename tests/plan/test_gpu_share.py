@@ -11,7 +11,7 @@ from cotuning_tune.base.files import write_json
 from cotuning_tune.experiment import Experiment, parse
 from cotuning_tune.plan import gpu_share
 from cotuning_tune.plan.gpu_share import Peak, ask_cluster, open_trainings, settled, specs_of, trials_on_each
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.folder import RunDir
 from cotuning_tune.training import TrainingSpec
 
 GIB = 1 << 30

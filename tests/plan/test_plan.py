@@ -15,7 +15,7 @@ from cotuning_tune.plan import plan_of
 from cotuning_tune.plan.inventory import take_inventory
 from cotuning_tune.plan.probe import measure_footprints
 from cotuning_tune.plan.speeds import Footprint
-from cotuning_tune.run.folder import TrialDir
+from cotuning_tune.runs.folder import TrialDir
 from cotuning_tune.training import TrainingJob
 from tests.plan.conftest import experiment_text
 

@@ -13,11 +13,11 @@ import tomlkit
 
 from cotuning_tune.base.files import write_bytes, write_json, write_lines
 from cotuning_tune.base.toml_text import inline
-from cotuning_tune.run import ledger
-from cotuning_tune.run.choice import choose, confirmed, judged, rule_text, to_confirm
-from cotuning_tune.run.folder import RunDir, StudyDir, TrialDir
-from cotuning_tune.run.predictions import Predictions, file_hash, order_key
-from cotuning_tune.run.records import Confirmation, TrialRow
+from cotuning_tune.runs import ledger
+from cotuning_tune.runs.choice import choose, confirmed, judged, rule_text, to_confirm
+from cotuning_tune.runs.folder import RunDir, StudyDir, TrialDir
+from cotuning_tune.runs.predictions import Predictions, file_hash, order_key
+from cotuning_tune.runs.records import Confirmation, TrialRow
 from cotuning_tune.scores import ACCURACY
 
 METHODS = ("fine_tune", "l2_sp", "delta", "bss", "co_tuning", "stochnorm", "bi_tuning", "lwf", "spd")

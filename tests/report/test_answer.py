@@ -20,10 +20,10 @@ from cotuning_tune.report.answer import picks
 from cotuning_tune.report.models import example_z, read_models
 from cotuning_tune.report.page import page_html
 from cotuning_tune.report.results import StudyResult, read_studies
-from cotuning_tune.run.events import Checked, Ended, Standing
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.stream import Stream
-from cotuning_tune.run.summary import Summary
+from cotuning_tune.runs.events import Checked, Ended, Standing
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.stream import Stream
+from cotuning_tune.runs.summary import Summary
 from tests.report.synthetic import write_run, write_searches
 
 RUN = RunDir(Path("runs/made"))

@@ -11,8 +11,8 @@ from cotuning_tune.base.errors import UserError
 from cotuning_tune.report import build_report
 from cotuning_tune.report.audit import audit_remarks, audit_studies
 from cotuning_tune.report.results import read_studies
-from cotuning_tune.run import ledger
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs import ledger
+from cotuning_tune.runs.folder import RunDir
 from tests.report.synthetic import write_run
 
 CELL = "birds-1.00-bss"

@@ -10,7 +10,7 @@ from cotuning_tune.experiment import read_experiment
 from cotuning_tune.report import build_report
 from cotuning_tune.report.caveats import backbone_remarks, data_remarks, direct_remarks, overlap_remarks
 from cotuning_tune.report.results import StudyResult
-from cotuning_tune.run.snapshot import Snapshot, read_record, settle_data
+from cotuning_tune.runs.snapshot import Snapshot, read_record, settle_data
 from cotuning_tune.search.driver import create_run
 from tests.report.synthetic import write_run
 

@@ -8,7 +8,7 @@ import pytest
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.cli import main
 from cotuning_tune.report import comparison_report, read_runs
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.folder import RunDir
 from tests.report.synthetic import write_run
 
 

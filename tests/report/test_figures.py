@@ -13,7 +13,7 @@ from cotuning_tune.report.figures.curves import best_curve, best_figure, mean_cu
 from cotuning_tune.report.figures.draw import draw_files
 from cotuning_tune.report.figures.weights import binned, importance_figure, read_space
 from cotuning_tune.report.results import StudyResult, methods_of, read_studies
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.folder import RunDir
 from tests.report.synthetic import METHODS, write_run
 
 

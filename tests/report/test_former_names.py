@@ -11,9 +11,9 @@ from cotuning_tune import cli
 from cotuning_tune.report.compare import comparison_report, read_runs
 from cotuning_tune.report.results import read_studies
 from cotuning_tune.report.write import build_report
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.ledger import config_hash
-from cotuning_tune.run.records import present, read_facts
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.ledger import config_hash
+from cotuning_tune.runs.records import present, read_facts
 from cotuning_tune.search.driver import load_experiment
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "run_before_scores.zip"

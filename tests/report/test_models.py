@@ -29,8 +29,8 @@ from cotuning_tune.report.models import (
 )
 from cotuning_tune.report.results import read_studies
 from cotuning_tune.report.statistics import holm
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.predictions import Predictions
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.predictions import Predictions
 from tests.report.synthetic import write_predictions, write_run
 
 CASES = 400

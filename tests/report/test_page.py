@@ -10,7 +10,7 @@ from cotuning_tune.base.files import read_json, write_json
 from cotuning_tune.base.tables import Table
 from cotuning_tune.report import comparison_report, read_runs, write_comparison, write_report
 from cotuning_tune.report.page import page_html
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.folder import RunDir
 from tests.browser import resize
 from tests.report.synthetic import write_run
 

@@ -10,7 +10,7 @@ from cotuning_tune.base.files import write_json
 from cotuning_tune.report import build_report, write_report
 from cotuning_tune.report.published import LIBRARY, PAPER, RATES, published_remarks, published_table
 from cotuning_tune.report.results import StudyResult
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.folder import RunDir
 from cotuning_tune.scores import METRICS
 
 

@@ -28,8 +28,8 @@ from cotuning_tune.report.repeats import (
 )
 from cotuning_tune.report.results import StudyResult, read_studies
 from cotuning_tune.report.statistics import wilson_interval
-from cotuning_tune.run import ledger
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs import ledger
+from cotuning_tune.runs.folder import RunDir
 from tests.report.synthetic import write_run, write_searches
 
 # By method: searches x seeds, at one setting.

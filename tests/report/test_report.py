@@ -17,9 +17,9 @@ from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import write_json
 from cotuning_tune.report import build_report, write, write_report
 from cotuning_tune.report.results import mean_std
-from cotuning_tune.run import ledger
-from cotuning_tune.run.choice import choose, rule_text
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs import ledger
+from cotuning_tune.runs.choice import choose, rule_text
+from cotuning_tune.runs.folder import RunDir
 from cotuning_tune.scores import ACCURACY
 from tests.report.synthetic import write_run
 

@@ -8,9 +8,9 @@ from cotuning_tune.base.files import read_json, write_bytes
 from cotuning_tune.experiment import Study, read_experiment
 from cotuning_tune.report.reproduce import environment_table, reproduce_table, train_command
 from cotuning_tune.report.results import StudyResult, read_studies
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.ledger import config_hash
-from cotuning_tune.run.snapshot import DataRecord
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.ledger import config_hash
+from cotuning_tune.runs.snapshot import DataRecord
 from tests.report.synthetic import write_run
 
 DATA: DataRecord = {

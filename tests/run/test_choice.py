@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cotuning_tune.run.choice import RULES, TOP, choose, confirmed, judged, rule_of, rule_text, to_confirm
-from cotuning_tune.run.records import Confirmation, TrialRow
+from cotuning_tune.runs.choice import RULES, TOP, choose, confirmed, judged, rule_of, rule_text, to_confirm
+from cotuning_tune.runs.records import Confirmation, TrialRow
 from cotuning_tune.scores import ACCURACY, METRICS
 
 SCORES = st.sampled_from([10.0, 50.0, 60.0, 70.0])

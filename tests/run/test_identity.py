@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.identity import make_identity, original_of, read_identity, settle, studies_prefix
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.identity import make_identity, original_of, read_identity, settle, studies_prefix
 
 
 @pytest.fixture

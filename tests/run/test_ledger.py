@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cotuning_tune.run import ledger
+from cotuning_tune.runs import ledger
 
 
 @pytest.fixture

@@ -14,15 +14,15 @@ import pytest
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import write_json
-from cotuning_tune.run import lock
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.lock import driver_lock, holder
+from cotuning_tune.runs import lock
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.lock import driver_lock, holder
 
 HOLD = """
 import sys
 from pathlib import Path
-from cotuning_tune.run.lock import driver_lock
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.lock import driver_lock
+from cotuning_tune.runs.folder import RunDir
 with driver_lock(RunDir(Path(sys.argv[1]))):
     print("held", flush=True)
     sys.stdin.read()

@@ -9,12 +9,12 @@ import pytest
 
 from cotuning_tune.experiment import read_experiment
 from cotuning_tune.launch import Request
-from cotuning_tune.run import on_end
-from cotuning_tune.run.events import Checked, Ended, Event, Standing
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.on_end import OnEnd, run_on_end
-from cotuning_tune.run.stream import Stream
-from cotuning_tune.run.summary import Summary
+from cotuning_tune.runs import on_end
+from cotuning_tune.runs.events import Checked, Ended, Event, Standing
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.on_end import OnEnd, run_on_end
+from cotuning_tune.runs.stream import Stream
+from cotuning_tune.runs.summary import Summary
 from cotuning_tune.search.driver import create_run
 from tests.launch.test_local import EXPERIMENT
 from tests.search.kills import wait_for

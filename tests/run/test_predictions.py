@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from cotuning_tune.run.predictions import Predictions, order_key
+from cotuning_tune.runs.predictions import Predictions, order_key
 
 
 def made(order: str = "key") -> Predictions:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.snapshot import DataChanged, Example, Snapshot, changes, check, read_record, settle_data
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.snapshot import DataChanged, Example, Snapshot, changes, check, read_record, settle_data
 
 TRAIN: list[Example] = [("a/1", "a", "p"), ("a/2", "a", "q"), ("b/1", "b", "r"), ("b/2", "b", "s")]
 THEN = Snapshot(("a", "b"), "rules 1", {"train": TRAIN, "val": [], "test": [("t/1", "a", "u")]})

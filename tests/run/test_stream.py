@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from cotuning_tune.run import stream as module
-from cotuning_tune.run.events import (
+from cotuning_tune.runs import stream as module
+from cotuning_tune.runs.events import (
     Checked,
     Ended,
     EpochEnded,
@@ -18,8 +18,8 @@ from cotuning_tune.run.events import (
     TrialEnded,
     TrialStarted,
 )
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.stream import Stream
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.stream import Stream
 
 
 def _begun(run: RunDir, *observers: object, **values: object) -> Stream:

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from cotuning_tune.base.files import read_json
-from cotuning_tune.run import summary as module
-from cotuning_tune.run.events import Checked, EpochEnded, StageStarted, Standing, TrialStarted
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.stream import Stream
-from cotuning_tune.run.summary import Summary, standing_of
+from cotuning_tune.runs import summary as module
+from cotuning_tune.runs.events import Checked, EpochEnded, StageStarted, Standing, TrialStarted
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.stream import Stream
+from cotuning_tune.runs.summary import Summary, standing_of
 from tests.report.synthetic import write_run
 
 

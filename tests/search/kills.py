@@ -10,7 +10,7 @@ import optuna
 from optuna.storages import RDBStorage
 
 from cotuning_tune.base.files import place
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.folder import RunDir
 from cotuning_tune.search.storage import read_storage
 from tests.chaos.storm import actors_below as actors
 from tests.chaos.storm import kill_session as kill_all

@@ -15,7 +15,7 @@ from cotuning_tune.experiment import Study, parse
 from cotuning_tune.report.advice import read_space
 from cotuning_tune.report.reproduce import train_command
 from cotuning_tune.report.results import read_studies
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.folder import RunDir
 from cotuning_tune.search.board import column_values, columns_of
 from cotuning_tune.search.checks import check_studies
 from cotuning_tune.search.storage import open_storage

@@ -8,7 +8,7 @@ import pytest
 
 from cotuning_tune.base.files import write_bytes
 from cotuning_tune.experiment import Experiment, parse
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.folder import RunDir
 from cotuning_tune.search.checks import check_studies, disk_line, keep_sizes
 from cotuning_tune.search.selection import write_selections
 from cotuning_tune.search.storage import open_storage

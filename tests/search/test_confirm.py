@@ -12,9 +12,9 @@ from optuna.trial import TrialState
 from cotuning_tune import methods
 from cotuning_tune.base.toml_text import set_key
 from cotuning_tune.experiment import Experiment, parse
-from cotuning_tune.run.budget import extend
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.records import Values
+from cotuning_tune.runs.budget import extend
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.records import Values
 from cotuning_tune.search.rows import CONFIRMS
 from cotuning_tune.search.selection import write_selections
 from cotuning_tune.search.space import first_points

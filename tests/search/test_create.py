@@ -6,7 +6,7 @@ import pytest
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.experiment import read_experiment
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.folder import RunDir
 from cotuning_tune.search.driver import create_run, load_experiment
 
 TEXT = '[experiment]\ntasks = ["synthetic"]\nmethods = ["bss"]\nbackbone = "tiny_cnn"\ntrials = {trials}\n'

@@ -11,8 +11,8 @@ from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json
 from cotuning_tune.base.toml_text import set_key
 from cotuning_tune.experiment import Experiment, parse
-from cotuning_tune.run import budget, clock
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs import budget, clock
+from cotuning_tune.runs.folder import RunDir
 from cotuning_tune.search.rows import CONFIRMS
 from cotuning_tune.search.status import status_table, time_line
 from cotuning_tune.search.storage import open_storage

@@ -34,11 +34,11 @@ from cotuning_tune.base.files import read_json, write_bytes
 from cotuning_tune.cluster.connection import Concurrency
 from cotuning_tune.cluster.driver import Driver
 from cotuning_tune.experiment import parse
-from cotuning_tune.run import budget
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.identity import make_identity, settle
-from cotuning_tune.run.records import Epoch, TrialReport, Values
-from cotuning_tune.run.stream import Stream
+from cotuning_tune.runs import budget
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.identity import make_identity, settle
+from cotuning_tune.runs.records import Epoch, TrialReport, Values
+from cotuning_tune.runs.stream import Stream
 from cotuning_tune.search import door
 from cotuning_tune.search.recorder import Recorder
 from cotuning_tune.search.repair import adopt_lost, repair

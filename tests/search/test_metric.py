@@ -9,8 +9,8 @@ import pytest
 
 from cotuning_tune.report.results import read_studies
 from cotuning_tune.report.write import build_report
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.records import read_rows
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.records import read_rows
 from cotuning_tune.search.driver import load_experiment
 from cotuning_tune.search.storage import close, read_storage
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from cotuning_tune.base.files import create
-from cotuning_tune.run import ledger
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs import ledger
+from cotuning_tune.runs.folder import RunDir
 from tests.moments import at, reached
 from tests.search.conftest import call
 from tests.search.kills import kill_all, start, wait_for

@@ -8,8 +8,8 @@ import pytest
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import write_bytes
 from cotuning_tune.experiment import parse
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.identity import make_identity, original_of, settle, studies_prefix
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.identity import make_identity, original_of, settle, studies_prefix
 from cotuning_tune.search.heads import kept_ledger_head
 from cotuning_tune.search.moving import JOURNAL, migrate
 from cotuning_tune.search.storage import kept_url, open_storage, read_storage, set_storage

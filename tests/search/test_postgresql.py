@@ -13,7 +13,7 @@ import pytest
 from optuna.trial import TrialState
 
 from cotuning_tune.experiment import parse
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.folder import RunDir
 from cotuning_tune.search.heads import kept_ledger_head
 from cotuning_tune.search.storage import close, open_storage, set_storage
 from cotuning_tune.search.study import Studies

@@ -6,7 +6,7 @@ import pytest
 from optuna.trial import TrialState
 
 from cotuning_tune.experiment import parse
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.folder import RunDir
 from cotuning_tune.search.rows import score_of
 from cotuning_tune.search.storage import open_storage
 from cotuning_tune.search.study import OptunaStudy, Studies

@@ -17,10 +17,10 @@ from cotuning_tune.base.files import place, write_json
 from cotuning_tune.cli import main
 from cotuning_tune.experiment import SEARCH_SEED, Experiment, parse, read_experiment
 from cotuning_tune.report import repeats as reported
-from cotuning_tune.run import ledger
-from cotuning_tune.run.budget import extend
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.lock import driver_lock
+from cotuning_tune.runs import ledger
+from cotuning_tune.runs.budget import extend
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.lock import driver_lock
 from cotuning_tune.search.driver import create_run, load_experiment
 from cotuning_tune.search.repeats import prepare_repeats, repeat_of, set_searches
 from cotuning_tune.search.status import repeats_table

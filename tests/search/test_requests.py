@@ -10,8 +10,8 @@ from cotuning_tune.base.files import place
 from cotuning_tune.cluster.connection import Concurrency
 from cotuning_tune.cluster.driver import Driver
 from cotuning_tune.experiment import parse
-from cotuning_tune.run import budget
-from cotuning_tune.run.stream import Stream
+from cotuning_tune.runs import budget
+from cotuning_tune.runs.stream import Stream
 from cotuning_tune.search.driver import create_run, open_studies
 from cotuning_tune.search.recorder import Recorder
 from cotuning_tune.search.searcher import StudySearcher

@@ -15,10 +15,10 @@ from cotuning_tune.base.errors import Fenced
 from cotuning_tune.report.audit import audit_remarks, audit_studies
 from cotuning_tune.report.results import read_studies
 from cotuning_tune.retrain import Retraining, _discard_other_configuration
-from cotuning_tune.run import ledger, records
-from cotuning_tune.run.folder import RunDir, StudyDir, TrialDir
-from cotuning_tune.run.identity import studies_prefix
-from cotuning_tune.run.predictions import Predictions, file_hash
+from cotuning_tune.runs import ledger, records
+from cotuning_tune.runs.folder import RunDir, StudyDir, TrialDir
+from cotuning_tune.runs.identity import studies_prefix
+from cotuning_tune.runs.predictions import Predictions, file_hash
 from cotuning_tune.search.rows import CONFIRMS
 from cotuning_tune.search.storage import open_storage
 from cotuning_tune.training import TrainingSpec

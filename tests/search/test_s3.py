@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from cotuning_tune.base.files import place, read_json
-from cotuning_tune.run import ledger
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs import ledger
+from cotuning_tune.runs.folder import RunDir
 from tests.search.conftest import call
 from tests.search.kills import kill_all, start, summary, wait_for, write_experiment
 from tests.servers import bucket, s3_server

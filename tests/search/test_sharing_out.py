@@ -10,8 +10,8 @@ from cotuning_tune.base.errors import UserError
 from cotuning_tune.cli import _running
 from cotuning_tune.experiment import Experiment, read_experiment
 from cotuning_tune.pipeline import extend
-from cotuning_tune.run import budget
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs import budget
+from cotuning_tune.runs.folder import RunDir
 from cotuning_tune.search.driver import create_run, load_experiment
 from cotuning_tune.search.repeats import prepare_repeats, set_searches
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.folder import RunDir
 from tests.search.conftest import call
 from tests.search.kills import actors, kill_all, start, summary, wait_for, write_experiment
 

@@ -15,7 +15,7 @@ from cotuning_tune.base import files
 from cotuning_tune.base.errors import Unfinished, UserError
 from cotuning_tune.base.files import write_bytes, write_json, write_lines
 from cotuning_tune.experiment import parse
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.folder import RunDir
 from cotuning_tune.search.recorder import Recorder
 from cotuning_tune.search.repair import adopt_lost, repair
 from cotuning_tune.search.storage import (

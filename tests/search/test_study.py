@@ -12,7 +12,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState, create_trial
 
 from cotuning_tune.experiment import Experiment, parse
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.folder import RunDir
 from cotuning_tune.search.rows import LOSSES
 from cotuning_tune.search.selection import importance
 from cotuning_tune.search.storage import open_storage

@@ -16,7 +16,7 @@ import optuna
 import pytest
 
 from cotuning_tune.experiment import Study, parse
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.folder import RunDir
 from cotuning_tune.search.space import distributions
 from cotuning_tune.search.storage import open_storage
 from cotuning_tune.search.study import Studies

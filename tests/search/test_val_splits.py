@@ -7,7 +7,7 @@ from statistics import fmean
 import pytest
 
 from cotuning_tune.base.files import read_json, read_lines
-from cotuning_tune.run.folder import TrialDir
+from cotuning_tune.runs.folder import TrialDir
 from cotuning_tune.training import TrainingJob, TrainingSpec
 from tests.search.conftest import call
 from tests.search.kills import kill_all, start, trials_of, wait_for

@@ -8,7 +8,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from cotuning_tune.experiment import parse
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.folder import RunDir
 from cotuning_tune.search.storage import open_storage
 from cotuning_tune.search.stored import MARK
 from cotuning_tune.search.study import Studies

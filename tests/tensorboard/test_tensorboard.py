@@ -14,9 +14,9 @@ from PIL import Image
 from cotuning_tune.base.files import place
 from cotuning_tune.cli._tensorboard import CURVES, names_of
 from cotuning_tune.retrain import RetrainBoard
-from cotuning_tune.run.events import EpochEnded, StageStarted, Standing, TrialEnded, TrialStarted
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.stream import Stream
+from cotuning_tune.runs.events import EpochEnded, StageStarted, Standing, TrialEnded, TrialStarted
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.stream import Stream
 from cotuning_tune.search.board import SearchBoard
 from cotuning_tune.search.curves import Curves
 from cotuning_tune.tensorboard.events import PATTERN

@@ -9,7 +9,7 @@ import transformers
 from cotuning_tune import cli
 from cotuning_tune.report.results import read_studies
 from cotuning_tune.report.write import build_report
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.folder import RunDir
 from tests.boards import board_of
 
 Run = tuple[Path, str]

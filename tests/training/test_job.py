@@ -14,7 +14,7 @@ from cotuning_tune import methods
 from cotuning_tune.base.cache import cache_root
 from cotuning_tune.base.errors import Fenced, TrainingFailed
 from cotuning_tune.models import pretrained
-from cotuning_tune.run.folder import TrialDir
+from cotuning_tune.runs.folder import TrialDir
 from cotuning_tune.scores import ACCURACY, Score
 from cotuning_tune.training import TrainingJob, TrainingSpec, job
 from cotuning_tune.training.job import kept_row

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cotuning_tune.experiment import Experiment, Study, parse
-from cotuning_tune.run.folder import TrialDir
+from cotuning_tune.runs.folder import TrialDir
 from cotuning_tune.training import TrainingJob, TrainingSpec
 from cotuning_tune.training.job import task_of
 from cotuning_tune.training.splits import SplitJobs, method_share

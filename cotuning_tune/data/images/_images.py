@@ -14,7 +14,7 @@ from cotuning_tune.base.cache import content_key
 from cotuning_tune.base.errors import first_three
 from cotuning_tune.data._examples import Examples
 from cotuning_tune.data.images._decoding import CHANGED, ImageFiles, decoded_file, refuse_broken
-from cotuning_tune.run.snapshot import DataChanged
+from cotuning_tune.runs.snapshot import DataChanged
 
 
 class SomeImages:

@@ -14,7 +14,7 @@ from cotuning_tune.hyper import hyper
 from cotuning_tune.launch.backend import NOTHING_RUNS, Backend, Plan, Request
 from cotuning_tune.launch.record import Launch
 from cotuning_tune.launch.tail import follow_file
-from cotuning_tune.run.lock import started_at
+from cotuning_tune.runs.lock import started_at
 
 STOP_S = 60.0
 

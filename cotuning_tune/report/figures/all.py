@@ -5,7 +5,7 @@ from cotuning_tune.report.figures.curves import best_figure, learning_figure
 from cotuning_tune.report.figures.models import gap_figure, relations_figure
 from cotuning_tune.report.figures.weights import importance_figure, parallel_figure, weight_figure
 from cotuning_tune.report.results import StudyResult, device_of
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.folder import RunDir
 
 
 def build_figures(run: RunDir, studies: list[StudyResult]) -> list[Figure]:

@@ -5,8 +5,8 @@ from statistics import mean
 
 from cotuning_tune.report.figures.chart import ALL, Axis, Figure, Series, Views, by_method, by_view
 from cotuning_tune.report.results import StudyResult, metric_of_all
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.records import read_rows
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.records import read_rows
 
 GRID = 60
 Curve = tuple[list[float], list[float]]

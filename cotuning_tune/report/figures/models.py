@@ -6,7 +6,7 @@ from typing import Any
 from cotuning_tune.base.files import read_json
 from cotuning_tune.report.figures.chart import ALL, Axis, Figure, Series, Views, by_method, by_view
 from cotuning_tune.report.results import StudyResult, metric_of_all
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.folder import RunDir
 
 
 def _seed_points(study: StudyResult) -> list[tuple[float, float]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from cotuning_tune.report.figures.chart import ALL, Axis, Figure, Series, Views, by_method, by_view
 from cotuning_tune.report.results import StudyResult, metric_of_all, searched_of
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.folder import RunDir
 
 BINS_A_DECADE = 2
 MOST_ROWS = 400

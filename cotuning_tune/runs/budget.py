@@ -14,8 +14,8 @@ from typing import TypedDict
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json, write_json
-from cotuning_tune.run.clock import Clock, monotonic
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.clock import Clock, monotonic
+from cotuning_tune.runs.folder import RunDir
 
 log = logging.getLogger(__name__)
 LOOK_S = 5.0  # each look is a request to an object store

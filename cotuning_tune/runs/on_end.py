@@ -5,9 +5,9 @@ import signal
 import subprocess
 from collections.abc import Callable
 
-from cotuning_tune.run.events import Checked, Ended, Event
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.stream import Stream
+from cotuning_tune.runs.events import Checked, Ended, Event
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.stream import Stream
 
 LIMIT_S = 30.0
 

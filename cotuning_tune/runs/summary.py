@@ -13,10 +13,10 @@ from typing import TypedDict
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json, write_json
-from cotuning_tune.run.events import ENDED_AS, Ended, Event, Reported, Standing
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.records import read_facts
-from cotuning_tune.run.stream import Stream
+from cotuning_tune.runs.events import ENDED_AS, Ended, Event, Reported, Standing
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.records import read_facts
+from cotuning_tune.runs.stream import Stream
 from cotuning_tune.scores import ACCURACY
 
 EVERY_S = 1.0  # at least between two writes

@@ -8,7 +8,7 @@ from typing import TypedDict
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import is_local, place, read_json, write_json
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.folder import RunDir
 
 
 class Identity(TypedDict):

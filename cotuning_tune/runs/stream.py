@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from cotuning_tune.base.errors import first_line
-from cotuning_tune.run.events import Checked, Ended, Event, Notice, RunState, StageStarted, Standing, Waiting, after
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.events import Checked, Ended, Event, Notice, RunState, StageStarted, Standing, Waiting, after
+from cotuning_tune.runs.folder import RunDir
 
 PATIENCE_S = 10.0  # an observer that hangs in one thread does not keep back what another thread tells
 

@@ -7,7 +7,7 @@ from math import inf
 from time import monotonic
 
 from cotuning_tune.base.files import read_json, write_json
-from cotuning_tune.run.folder import RunDir
+from cotuning_tune.runs.folder import RunDir
 
 EVERY_S = 10.0  # between two writes: what a kill loses at most
 

@@ -14,8 +14,8 @@ from typing import NotRequired, TypedDict
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json, write_bytes, write_json
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.records import present
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.records import present
 
 SHORT = 16
 Example = tuple[str, str, str]  # name, class, content

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypedDict, cast
 
 from cotuning_tune.base.files import append_line
-from cotuning_tune.run.records import Values
+from cotuning_tune.runs.records import Values
 
 START = "0" * 64
 

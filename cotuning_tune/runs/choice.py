@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import cast
 
-from cotuning_tune.run.records import Confirmation, TrialRow
+from cotuning_tune.runs.records import Confirmation, TrialRow
 from cotuning_tune.scores import Metric
 
 TOP = 3

@@ -20,8 +20,8 @@ from filelock import FileLock
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import create, is_local, write_bytes
-from cotuning_tune.run.folder import RunDir
-from cotuning_tune.run.records import Owner
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.records import Owner
 
 BEAT_S = 10.0
 DEAD_AFTER_S = 60.0
