@@ -9,12 +9,15 @@
 # make recovery   what survives which failure, and how long until work continues: the table of docs/durability.md (five minutes)
 # make bench  every speed figure, as ratios of two things run in turn
 # make calibration   how often the report is wrong, over made-up runs (ten minutes; ARGS=--short: one)
+# make docs   the guide as a site in site/, built strictly; nothing in it asks another host
+# make test-oldest   a short list of tests with the oldest libraries that pyproject.toml allows (own .venv-oldest, 5 GB)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+OLDEST := .venv-oldest
 STAMP := $(VENV)/.ready
 
-.PHONY: demo demo-photos test proof proof-packages cluster-test cluster-packages check audit bench calibration chaos recovery setup format clean
+.PHONY: demo demo-photos docs test test-oldest proof proof-packages cluster-test cluster-packages check audit bench calibration chaos recovery setup format clean
 
 demo: $(STAMP)
 	$(BIN)/cotuning-tune run search_spaces/demo.toml --storage runs
@@ -25,6 +28,20 @@ demo-photos: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=20
+
+test-oldest: $(OLDEST)/.ready
+	$(OLDEST)/bin/python -m pytest -q -W default -p no:cacheprovider tests/test_hyper.py tests/test_experiment.py \
+		tests/test_relationship.py tests/methods/test_golden.py tests/methods/test_off.py tests/data/test_image_folder.py \
+		tests/data/test_transforms.py tests/training/test_trainer.py tests/search/test_run.py tests/report/test_answer.py
+
+$(OLDEST)/.ready: pyproject.toml $(STAMP)
+	$(PYTHON) -m venv $(OLDEST)
+	$(BIN)/uv pip install -q --python $(OLDEST)/bin/python --resolution lowest-direct -e '.[demo]' \
+		'hypothesis>=6.130' 'pytest>=8.4' 'pytest-timeout>=2.4'
+	touch $@
+
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 proof: proof-packages
 	$(BIN)/python -m pytest -q -m proof --durations=20
@@ -75,4 +92,4 @@ $(STAMP): requirements.lock pyproject.toml scripts/make_venv.sh
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(OLDEST) site build *.egg-info

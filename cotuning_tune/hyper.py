@@ -107,13 +107,17 @@ def convert(value: Any, hint: Any, where: str) -> Any:
             return tuple(convert(part, inner, where) for part in value)
         if option in (int, str, bool, type(None)) and type(value) is option:
             return value
-    names = " or ".join(_type_name(option) for option in options)
-    raise UserError(f"{where} = {value!r}: {names} is needed", where)
+    raise UserError(f"{where} = {value!r}: {described(hint)} is needed", where)
 
 
 def _options(hint: Any) -> tuple[Any, ...]:
     """The types of a union; of any other type itself."""
     return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+
+
+def described(hint: Any) -> str:
+    """What a field of this type takes, in words."""
+    return " or ".join(_type_name(option) for option in _options(hint))
 
 
 def _type_name(option: Any) -> str:

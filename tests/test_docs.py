@@ -1,5 +1,6 @@
 """README and guides: short enough, no link that leads nowhere, no command that does not exist."""
 
+import ast
 import re
 import runpy
 import shlex
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cotuning_tune import cli, methods
+from cotuning_tune.experiment import parse
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -34,8 +36,9 @@ def test_every_link_resolves(page: Path) -> None:
 
 
 def test_the_readme_leads_to_every_page() -> None:
-    """No page of docs/ is found only by listing the folder."""
-    assert {page for page in PAGES if page.parent.name == "docs"} <= set(links_of(ROOT / "README.md"))
+    """It links the main pages and the site's first one; every other stands in the navigation (``test_site``)."""
+    main = {"index", "first-search", "own-photos", "experiment-file", "methods", "report", "durability", "launch"}
+    assert {ROOT / "docs" / f"{name}.md" for name in main} <= set(links_of(ROOT / "README.md"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -46,6 +49,40 @@ def test_every_command_is_one(page: Path) -> None:
         if line.startswith("cotuning-tune ") and " | " not in line:
             words = shlex.split(line, comments=True)[1:]
             assert cli.make_parser().parse_args(words).command == words[0]
+
+
+EXPERIMENTS = [
+    pytest.param(block, id=f"{page.name}-{number}")
+    for page in PAGES
+    for number, block in enumerate(re.findall(r"^```toml\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S))
+    if block.startswith("[experiment]") and "tasks =" in block
+]
+
+
+@pytest.mark.parametrize("text", EXPERIMENTS)
+def test_every_experiment_is_one(text: str) -> None:
+    """Each whole experiment that a page shows is read without an error, and has studies."""
+    assert parse(text, "shown", ROOT).studies
+
+
+def messages() -> set[str]:
+    """Every text of the source, with … for what is put in."""
+    found = set[str]()
+    for path in (ROOT / "cotuning_tune").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                found.add("".join(str(p.value) if isinstance(p, ast.Constant) else "…" for p in node.values))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.add(node.value)
+    return found
+
+
+def test_every_message_is_one_of_the_program() -> None:
+    """The page of errors quotes what the source says."""
+    rows = re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs" / "errors.md").read_text(encoding="utf-8"), re.MULTILINE)
+    said = "\n".join(messages())
+    assert len(rows) > 30
+    assert [row for row in rows if row not in said] == []
 
 
 def test_what_follows_from_the_code_is_written_so(

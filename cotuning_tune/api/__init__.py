@@ -9,7 +9,19 @@
 from cotuning_tune.api._asked import Experiment
 from cotuning_tune.api._best import Best
 from cotuning_tune.api._model import Labelled, Model
-from cotuning_tune.api._run import Interrupted, Run, Status, open_run, run
+from cotuning_tune.api._run import Interrupted, Run, Statistics, Status, open_run, run
 from cotuning_tune.base.errors import UserError
 
-__all__ = ["Best", "Experiment", "Interrupted", "Labelled", "Model", "Run", "Status", "UserError", "open_run", "run"]
+__all__ = [
+    "Best",
+    "Experiment",
+    "Interrupted",
+    "Labelled",
+    "Model",
+    "Run",
+    "Statistics",
+    "Status",
+    "UserError",
+    "open_run",
+    "run",
+]

@@ -5,7 +5,7 @@ under a name of its own: a variant, whose ``kind`` is the method.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -35,8 +35,8 @@ SPLITS_APART = 1000  # between the validation splits of one search: repeats have
 class ExperimentConfig:
     """The ``[experiment]`` table."""
 
-    tasks: tuple[str, ...]
-    methods: tuple[str, ...]
+    tasks: tuple[str, ...] = hyper(MISSING, doc="data sets by name, or names of [data.NAME] tables")
+    methods: tuple[str, ...] = hyper(MISSING, doc="by name, several together as 'a+b', or names of variants")
     backbone: str = hyper("", doc="a list is searched in every study")
     backbones: tuple[str, ...] = hyper((), doc="instead of backbone: every method is searched on each of them")
     name: str = hyper("", doc="default: the file's name")
