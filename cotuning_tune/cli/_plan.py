@@ -60,7 +60,7 @@ def _plan(options: argparse.Namespace) -> int:
     from cotuning_tune.base.files import write_json
     from cotuning_tune.plan import plan_of
     from cotuning_tune.plan.write import plan_json
-    from cotuning_tune.runs.folder import check_searches
+    from cotuning_tune.runs.budget import check_searches
 
     experiment = changed_experiment(options)
     check_searches(options.repeat_search, experiment.config.hours)

@@ -22,6 +22,14 @@ LOOK_S = 5.0  # each look is a request to an object store
 HOUR = 3600.0
 
 
+def check_searches(count: int | None, hours: float = 0.0) -> None:
+    """Raises UserError for fewer than one search, or for repeats of one that has ``hours``; None: not asked for."""
+    if count is not None and count < 1:
+        raise UserError(f"--repeat-search {count}: K searches in all, 1 (no repeat) or more")
+    if hours and count not in (None, 1):
+        raise UserError(f"--repeat-search {count}: searches of {hours:g} hours differ in trials: name trials alone")
+
+
 class Budget:
     """The number of trials per study, which may grow meanwhile: seen after some seconds, or by ``look`` at once.
 

@@ -65,14 +65,6 @@ def _known(folder: Path) -> bool:
         return False
 
 
-def check_searches(count: int | None, hours: float = 0.0) -> None:
-    """Raises UserError for fewer than one search, or for repeats of one that has ``hours``; None: not asked for."""
-    if count is not None and count < 1:
-        raise UserError(f"--repeat-search {count}: K searches in all, 1 (no repeat) or more")
-    if hours and count not in (None, 1):
-        raise UserError(f"--repeat-search {count}: searches of {hours:g} hours differ in trials: name trials alone")
-
-
 @dataclass(frozen=True)
 class TrialDir:
     """The folder of one trial, or of one seed of a retraining: they look alike."""
