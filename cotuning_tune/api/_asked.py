@@ -154,7 +154,7 @@ def _table(values: Mapping[str, Any], where: str) -> Any:
             own = isinstance(value, Mapping) and not {"low", "options"} & value.keys()
             made[key] = _table(value, f"{where}.{key}") if own else inline(_plain(value))
         except (TypeError, ValueError):
-            raise UserError(f"{where}.{key} = {value!r} is no text, number, list or mapping of these") from None
+            raise UserError(f"{where}.{key} = {value!r} must be a text, a number, a list or a mapping") from None
     return made
 
 

@@ -53,6 +53,13 @@ def first_line(package: ModuleType, name: str) -> str:
         return file.readline().strip().strip('"').strip()
 
 
+@functools.cache
+def _files(homes: tuple[str, ...], _: tuple[tuple[str, ...], ...]) -> dict[str, ModuleType]:
+    """By file the package that it stands in; listed anew where a package gets another folder."""
+    packages = map(importlib.import_module, homes)
+    return {name: package for package in packages for name in module_names(package)}
+
+
 @dataclass(frozen=True)
 class Shelf:
     """All that there is of a kind: the files of some packages here, and the plug-ins of a group of entry points."""
@@ -61,11 +68,10 @@ class Shelf:
     group: str
     homes: tuple[str, ...]
 
-    @functools.cached_property
+    @property
     def own(self) -> dict[str, ModuleType]:
         """By file here the package that it stands in."""
-        packages = map(importlib.import_module, self.homes)
-        return {name: package for package in packages for name in module_names(package)}
+        return _files(self.homes, tuple(tuple(importlib.import_module(home).__path__) for home in self.homes))
 
     @property
     def plugins(self) -> dict[str, Plugin]:

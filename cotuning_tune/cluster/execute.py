@@ -34,7 +34,7 @@ class _Left(BaseException):
 
 
 class _Silent(tune.ProgressReporter):
-    """Tune's own one takes over a notebook's cell, and clears what others have shown there."""
+    """Tune's own one takes over what a notebook shows, and clears what others have shown there."""
 
     def should_report(self, trials: list[Trial], done: bool = False) -> bool:
         return False

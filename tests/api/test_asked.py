@@ -61,11 +61,14 @@ def test_relative_paths_start_here(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"trails": 3}, "unknown key 'trails' in \\[experiment\\], did you mean 'trials'"),
+        ({"trails": 3}, "unknown key 'trails' in \\[experiment\\]; did you mean 'trials'"),
         ({"methods": ["fine_tuning"]}, "did you mean 'fine_tune'"),
         ({"methods": {"fine_tuning": {}}}, "did you mean 'fine_tune'"),
         ({"train": {"epochs": None}}, "train.epochs is None: leave it out"),
-        ({"train": {"optim": {"lr": object()}}}, "train.optim.lr = <object.*> is no text, number, list or mapping"),
+        (
+            {"train": {"optim": {"lr": object()}}},
+            "train.optim.lr = <object.*> must be a text, a number",
+        ),
         ({"trials": 0}, "experiment.trials = 0"),
         ({"name": "a/b"}, "the run's name"),
     ],

@@ -105,7 +105,7 @@ def test_the_command_line_shows_it(install: Install, call: Call) -> None:
     install("shapes", "3", {"acorn": FAMILY.format(names=["acorn/big", "acorn"])}, "backbones")
     assert f"{'outside':<24}A method from outside. [acme 1.2]" in call("list", "methods")[1]
     assert any("methods.outside.weight" in line for line in call("space", "outside")[1])
-    assert call("list", "models", "acorn*")[1] == [f"{name:<24} [shapes 3]" for name in ("acorn", "acorn/big")]
+    assert call("list", "models", "acorn*")[1] == [f"{name:<24}[shapes 3]" for name in ("acorn", "acorn/big")]
 
 
 BROKEN = {

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["ru"], "cotuning-tune: no command 'ru', did you mean 'run'? there are: compare, completion, "),
+        (["ru"], "cotuning-tune: no command 'ru', did you mean 'run'? there are: check, compare, "),
         (
             ["launch", "slrm"],
             "cotuning-tune launch: no backend or verb 'slrm', did you mean 'slurm'? there are: cloud, ",
