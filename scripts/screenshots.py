@@ -31,8 +31,9 @@ def start(profile: str) -> Any:
     return webdriver.Chrome(options=options, service=Service(driver))
 
 
-def take(driver: Any, page: Path, width: int, scheme: str, out: Path) -> bool:
-    """Write a picture of the page, as high as it is; True where it is wider than the screen."""
+def take(driver: Any, page: Path, most: tuple[int, int], scheme: str, out: Path) -> bool:
+    """Write a picture of the page, of a width and as high as it is, at ``most``; True where it is wider than that."""
+    width, highest = most
     driver.execute_cdp_cmd(
         "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     )
@@ -40,7 +41,7 @@ def take(driver: Any, page: Path, width: int, scheme: str, out: Path) -> bool:
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     driver.get(page.absolute().as_uri())
     height, wide = driver.execute_script("let e = document.documentElement; return [e.scrollHeight, e.scrollWidth]")
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size | {"height": min(height, HIGHEST)})
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size | {"height": min(height, highest)})
     driver.save_screenshot(str(out))
     return bool(wide > width)
 
@@ -49,6 +50,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("pages", nargs="+", type=Path, help="HTML files")
     parser.add_argument("--out", type=Path, default=Path("screenshots"), help="folder of the pictures")
+    parser.add_argument("--widths", nargs="+", type=int, default=WIDTHS, help="of the screen, in pixels")
+    parser.add_argument("--highest", type=int, default=HIGHEST, help="what is below so many pixels is cut off")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     spilt = 0
@@ -56,10 +59,10 @@ def main() -> int:
         driver = start(profile)
         try:
             for page in options.pages:
-                for width in WIDTHS:
+                for width in options.widths:
                     for scheme in SCHEMES:
                         name = f"{page.parent.name}-{page.stem}-{width}-{scheme}.png"
-                        wide = take(driver, page, width, scheme, options.out / name)
+                        wide = take(driver, page, (width, options.highest), scheme, options.out / name)
                         spilt += wide
                         print(f"{options.out / name}{': wider than the screen' if wide else ''}")
         finally:
