@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> object:
     """The public names, imported when they are first used: the package itself imports nothing."""
     if name in __all__:
-        # Of tqdm, which Optuna imports: a notebook would show it as if something were wrong.
+        # A notebook would show as if something were wrong what Optuna's tqdm and Ray say of packages for notebooks.
         filterwarnings("ignore", message="IProgress not found")
+        import_module("logging").getLogger("ray.widgets").setLevel("ERROR")
         return getattr(import_module("cotuning_tune.api"), name)
     raise AttributeError(f"module 'cotuning_tune' has no attribute '{name}'")
 
