@@ -2,7 +2,7 @@
 
 import html
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean, stdev
@@ -20,9 +20,9 @@ from cotuning_tune.pipeline.request import experiment_of
 from cotuning_tune.pipeline.terminal import Terminal
 from cotuning_tune.report import Report, build_report
 from cotuning_tune.report.results import read_studies
-from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.folder import RunDir, TrialDir
 from cotuning_tune.runs.lock import holder
-from cotuning_tune.runs.records import read_facts, read_rows
+from cotuning_tune.runs.records import CONFIRMS, read_facts, read_rows
 from cotuning_tune.runs.stream import Observer
 
 CLAIMS = ("possible_bests", "statistics", "models", "repeats")
@@ -126,30 +126,34 @@ class Run:
         ``confirms``: the trial whose configuration it tries once more on another validation split.
         """
         rows = []
-        for study in self.folder.study_folders():
-            for path in sorted(study.path.glob("trials/*/config.json")):
-                config, result = read_json(path), path.with_name("result.json")
-                ended = read_facts(result) if result.exists() else {"state": "RUNNING"}
-                spec = config["specs"][0]
-                rows.append(
-                    {key: spec[key] for key in ("task", "rate", "method")}
-                    | {"study": study.name, "trial": config["trial"], "confirms": config["attrs"].get("confirms")}
-                    | {"state": ended["state"], "val_score": ended.get("value")}
-                    | {key: ended.get(key) for key in ("epochs", "seconds", "reason")}
-                    | config["values"]
-                )
+        for study, folder, config in self._trainings():
+            if "trial" not in config:
+                continue
+            ended = read_facts(folder.result) if folder.result.exists() else {"state": "RUNNING"}
+            spec = config["specs"][0]
+            rows.append(
+                {key: spec[key] for key in ("task", "rate", "method")}
+                | {"study": study, "trial": config["trial"], "confirms": config["attrs"].get(CONFIRMS)}
+                | {"state": ended["state"], "val_score": ended.get("value")}
+                | {key: ended.get(key) for key in ("epochs", "seconds", "reason")}
+                | config["values"]
+            )
         return frame(rows)
 
     def epochs(self) -> Any:
         """Every epoch of every trial and retrained seed (the other of ``trial`` and ``seed`` is None)."""
         rows: list[dict[str, Any]] = []
-        for study in self.folder.study_folders():
-            for path in sorted(study.path.glob("*/*/metrics.jsonl")):
-                name = path.parent.name
-                which = {"seed": int(name[4:])} if name.startswith("seed") else {"trial": int(name)}
-                head = {"study": study.name, "trial": None, "seed": None} | which
-                rows += [head | row for row in read_rows(path)]
+        for study, folder, config in self._trainings():
+            head = {"study": study, "trial": config.get("trial"), "seed": config.get("seed")}
+            rows += [head | row for row in read_rows(folder.metrics)]
         return frame(rows)
+
+    def _trainings(self) -> Iterator[tuple[str, TrialDir, dict[str, Any]]]:
+        """Of each training that has begun: its study, its folder, its config."""
+        for study in self.folder.study_folders():
+            for folder in sorted(study.trainings(), key=lambda one: one.path):
+                if folder.config.exists():
+                    yield study.name, folder, read_json(folder.config)
 
     def seeds(self) -> Any:
         """Every retrained seed: study, seed, state, validation and test score."""
@@ -249,12 +253,13 @@ def _carry_out(
     cluster = Cluster(address=address, cpus=cpus)
     whole = replace(request, cluster=cluster, accept_data_change=accept_data_change)
     watching: list[Observer] = [Terminal()] if progress else []
-    where = request.run.path if isinstance(request.run, RunDir) else Path(request.run.storage) / request.experiment.name
     try:
         with ending_cleanly():
             outcome = carry_out(whole, [*watching, *observers])
     except Unfinished as problem:
-        raise Interrupted(f"{problem.reason}; nothing is lost: open_run({str(where)!r}).resume() continues") from None
+        raise Interrupted(
+            f"{problem.reason}; nothing is lost: open_run({str(request.path)!r}).resume() continues"
+        ) from None
     if outcome.lacking:
         warnings.warn(outcome.lacking, stacklevel=3)
     return Run(outcome.run)

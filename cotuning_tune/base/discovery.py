@@ -114,10 +114,6 @@ class Shelf:
             return first_line(home, name)
         return (self.module(name).__doc__ or "").strip().partition("\n")[0]
 
-    def origin(self, name: str) -> str:
-        """Package and version of a plug-in; '' of what is built in."""
-        return plugin.origin if (plugin := self.plugin(name)) else ""
-
     def broken(self, use: Callable[[str], object]) -> dict[str, str]:
         """By name why a plug-in cannot be used; each is tried with ``use``."""
         return broken(self.plugins, use)

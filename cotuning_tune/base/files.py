@@ -145,7 +145,7 @@ def create(path: Path, data: bytes) -> None:
             remote = cast(Any, path)
             remote.fs.pipe_file(remote.path, data, mode="create")
         return
-    _insist(path, lambda: _make_folder(path.parent))
+    _make_ready(path)
     with path.open("xb") as file:
         file.write(data)
         file.flush()
@@ -155,7 +155,8 @@ def create(path: Path, data: bytes) -> None:
 
 def append_line(path: Path, line: str) -> None:
     """Add a line durably. A half-written last line, left by a kill, is completed to a line of its own."""
-    _insist(path, lambda: _make_folder(path.parent))
+    if is_local(path):
+        _make_ready(path)
     before = path.read_bytes() if path.exists() else b""
     text = (b"\n" if before and not before.endswith(b"\n") else b"") + line.encode() + b"\n"
     if not is_local(path):
@@ -236,7 +237,7 @@ def open_new(path: Path) -> BinaryIO:
     """A new file to write on and on; what has been flushed can be read by others."""
     if not is_local(path):
         return _ObjectFile(path)
-    _insist(path, lambda: _make_folder(path.parent))
+    _make_ready(path)
     path.unlink(missing_ok=True)
     return path.open("wb")
 
@@ -287,6 +288,11 @@ def _insist(path: Path, write: Callable[[], T]) -> T:
             time.sleep(PAUSE_S)
     wait_for_storage(marker, ROOM_BYTES, log.info)
     return write()
+
+
+def _make_ready(path: Path) -> None:
+    """Make the folder that a file will stand in; of a guarded folder, once that is there."""
+    _insist(path, lambda: _make_folder(path.parent))
 
 
 def _make_folder(folder: Path) -> None:

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.cli._options import Commands, add_aim, add_changes, changed_experiment
+from cotuning_tune.cli._options import Commands, add_aim, add_changes, named_experiment
 from cotuning_tune.cli._private import INSTEAD, storage_url
 
 
@@ -31,19 +31,14 @@ def _check(options: argparse.Namespace) -> int:
 
 def check_run(options: argparse.Namespace, *, planned: bool) -> int:
     """Print what is found, after the plan where ``planned``; 2 where there is a problem."""
-    import dataclasses
-
-    from cotuning_tune.base.names import check_name
     from cotuning_tune.cli._plan import say, show_plan
     from cotuning_tune.pipeline.check import asked, check
 
     try:
-        name = "" if options.name is None else check_name(options.name, "--name")
-        experiment = changed_experiment(options, name)
+        experiment = named_experiment(options)
     except UserError as problem:
         print(f"problem  file: {problem}")
         return 2
-    experiment = dataclasses.replace(experiment, name=name or experiment.name)
     studies = options.optuna_storage or storage_url(INSTEAD)
     probe, on_end = not options.no_probe, options.on_end
     what = asked(experiment, options.storage, studies, on_end=on_end, probe=probe, say=say)

@@ -70,6 +70,17 @@ def changed_experiment(options: argparse.Namespace, name: str = "") -> "Experime
     return with_options(read_experiment(Path(options.experiment), name, changes), options)
 
 
+def named_experiment(options: argparse.Namespace) -> "Experiment":
+    """The same under the name of ``--name``, where there is one."""
+    import dataclasses
+
+    from cotuning_tune.base.names import check_name
+
+    name = "" if options.name is None else check_name(options.name, "--name")
+    experiment = changed_experiment(options, name)
+    return dataclasses.replace(experiment, name=name or experiment.name)
+
+
 def with_options(experiment: "Experiment", options: argparse.Namespace) -> "Experiment":
     """The experiment with what ``--source-val``, ``--aim`` and others say in its text, so that a resume finds it."""
     from cotuning_tune.base.toml_text import set_key

@@ -79,9 +79,9 @@ def _compare(options: argparse.Namespace) -> int:
     report = comparison_report(read_runs([RunDir.open(run) for run in options.runs]))
     if options.json:
         print_json({"runs": options.runs, **report.to_json()})
-    for table in () if options.json else report.tables:
-        print(f"{table.title}\n{table.markdown()}\n{table.note}\n")
-    if not options.json:
+    else:
+        for table in report.tables:
+            print(f"{table.title}\n{table.markdown()}\n{table.note}\n")
         print("\n".join(f"- {remark}" for remark in report.remarks))
     if options.out:
         write_comparison(place(options.out), report)

@@ -12,8 +12,8 @@ from cotuning_tune.cli._options import (
     add_calibration,
     add_changes,
     add_decoding,
-    changed_experiment,
     decoding,
+    named_experiment,
 )
 from cotuning_tune.cli._private import INSTEAD, storage_url
 from cotuning_tune.cli._reading import show
@@ -116,19 +116,13 @@ def _migrate(options: argparse.Namespace) -> int:
 
 def request_of(options: argparse.Namespace) -> "Request":
     """What ``run`` and ``search`` ask."""
-    import dataclasses
-
-    from cotuning_tune.base.names import check_name
     from cotuning_tune.pipeline import NewRun, Request
 
     storage = options.optuna_storage or storage_url(INSTEAD)
     command = ("cotuning-tune", *sys.argv[1:])
     run = NewRun(storage=options.storage, optuna_storage=storage, warm_from=options.warm_from, command=command)
-    name = "" if options.name is None else check_name(options.name, "--name")
-    experiment = changed_experiment(options, name)
-    experiment = dataclasses.replace(experiment, name=name or experiment.name)
     return Request(
-        experiment=decoding(experiment, options),
+        experiment=decoding(named_experiment(options), options),
         run=run,
         retrain=options.command == "run",
         searches=options.repeat_search,

@@ -82,6 +82,11 @@ class Request:
         check_searches(self.searches, self.experiment.config.hours)
         check_name(self.experiment.name, "the run's name", "--name")
 
+    @property
+    def path(self) -> Path:
+        """The run's folder, which may not be there yet."""
+        return self.run.path if isinstance(self.run, RunDir) else place(self.run.storage) / self.experiment.name
+
     def opened(self) -> tuple[RunDir, dict[str, int] | None]:
         """The run's folder, and the checkpoints' sizes where everything had to be checked before it was made.
 
@@ -89,10 +94,9 @@ class Request:
         """
         where = self.run.path if isinstance(self.run, RunDir) else place(self.run.storage)
         check_installed(self.experiment.config.track, where)
+        check_place(self.path)
         if isinstance(self.run, RunDir):
-            check_place(self.run.path)
             return self.run, None
-        check_place(where / self.experiment.name)
         sizes = check_studies(self.experiment)
         run = create_run(self.experiment, where, self.run.command, self.run.warm_from)
         if self.run.optuna_storage:
