@@ -15,6 +15,7 @@ from cotuning_tune.base.errors import UserError
 from cotuning_tune.service.asked import refuse
 from cotuning_tune.service.http.answers import Answer, ProblemAnswer, other
 from cotuning_tune.service.http.guard import Guard, Service, actor
+from cotuning_tune.service.pages.router import pages
 from cotuning_tune.service.problems import NotReady, Problem, Unknown
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ def make_app(service: Service) -> FastAPI:
         return app.openapi()
 
     app.include_router(api)
+    app.include_router(pages(service))
     return app
 
 

@@ -36,7 +36,7 @@ HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
@@ -219,7 +219,7 @@ def _check_page(scope: Scope, headers: Headers, form: bytes) -> None:
     if foreign or (origin is not None and urlsplit(origin).netloc.lower() != host.lower()):
         raise Refused("another site's page has sent this", "use the service's own pages, or a token")
     cookie = Request(scope).cookies.get(COOKIE, "")
-    if not cookie or scope["path"] == "/session":
+    if not cookie or scope["path"] in ("/session", "/sign-in"):
         return
     try:
         fields = parse_qs(form.decode("ascii"), max_num_fields=1000)

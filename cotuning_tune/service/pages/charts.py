@@ -142,7 +142,7 @@ def parallel(trials: Sequence[Trial], metric: Metric, best: Trial | None) -> Mar
         return Markup("")
     columns: Mapping[str, list[object]] = {name: [one.values[name] for one, _ in scored] for name in names}
     columns = {**columns, metric.label: [score for _, score in scored]}
-    top, bottom, parts = 44, 44 + PARALLEL, list[Markup]()
+    top, bottom, parts = 56, 56 + PARALLEL, list[Markup]()
     placed = []
     for column, (name, values) in enumerate(columns.items()):
         x = AXIS / 2 + column * AXIS
@@ -163,7 +163,7 @@ def parallel(trials: Sequence[Trial], metric: Metric, best: Trial | None) -> Mar
 def _titles(x: float, name: str, column: int) -> list[Markup]:
     """An axis's name, every second one higher up so that neighbours do not overlap."""
     shown = name if len(name) <= 26 else f"{name[:25]}…"
-    return [_text(x, 14 if column % 2 else 30, shown, name="label")]
+    return [_text(x, 14 if column % 2 else 32, shown, name="label")]
 
 
 def _ends(x: float, words: Sequence[str], top: float, bottom: float) -> list[Markup]:
@@ -172,4 +172,3 @@ def _ends(x: float, words: Sequence[str], top: float, bottom: float) -> list[Mar
     along = _scale(0, len(words) - 1, bottom, top)
     step = max(1, ceil(len(words) / 8))
     return [_text(x + 5, along(n) - 4, words[n][:14], "start") for n in range(0, len(words), step)]
-

@@ -15,7 +15,6 @@ from cotuning_tune.runs.records import Epoch, read_facts, read_rows
 from cotuning_tune.scores import ACCURACY, METRICS, Metric, metric_of
 from cotuning_tune.service.problems import NotReady, Unknown
 
-LOG_BYTES = 64 * 1024  # of a log's end
 DAMAGED = (OSError, UserError, KeyError, TypeError, ValueError, AttributeError)
 
 
@@ -79,7 +78,7 @@ def reading(run: Mapping[str, Any]) -> Iterator[RunDir]:
 
 
 @lru_cache(maxsize=8192)
-def _kept(path: Path, changed: float, size: int) -> dict[str, Any]:
+def _kept(path: Path, _changed: float, _size: int) -> dict[str, Any]:
     return dict(read_facts(path))
 
 

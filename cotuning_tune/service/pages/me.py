@@ -1,0 +1,65 @@
+"""The pages Sign in and Me: sessions, tokens, and what one has used."""
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from cotuning_tune.service.http.guard import COOKIE
+from cotuning_tune.service.pages.frame import Frame, Sent, Who, positive, seen
+from cotuning_tune.service.people import ROLES, SESSION_S, Actor, add_token, begin_session, revoke, tokens, user_of
+from cotuning_tune.service.problems import NotSignedIn
+
+
+def add(router: APIRouter, frame: Frame) -> None:
+    """The pages of signing in and of one's own affairs."""
+    service = frame.service
+
+    def mine(request: Request, who: Actor, new: dict[str, object] | None = None) -> Response:
+        used = service.reconciler.people(service.now())[who.name]
+        roles = [role for role in ROLES if who.may(role)]
+        shown = {"user": user_of(service.store, who), "used": used, "roles": roles, "new": new}
+        shown |= {"tokens": tokens(service.store, who)}
+        return frame.show(request, who, "me.html", shown)
+
+    @router.get("/sign-in")
+    def ask(request: Request, link: str = "") -> Response:
+        """The form to sign in on. A link's text is used up by its button alone, not by whoever looks at the link."""
+        return frame.show(request, None, "sign_in.html", link=link[:200], problem=None)
+
+    @router.post("/sign-in")
+    def sign_in(request: Request, sent: Sent) -> Response:
+        """Begin a session by a one-time link or a token."""
+        try:
+            text = begin_session(service.store, sent.get("secret", "").strip()[:200], service.now())
+        except NotSignedIn as problem:
+            return frame.show(request, None, "sign_in.html", problem.status, link="", problem=problem)
+        answer = seen("/")
+        secure = request.url.scheme == "https"
+        answer.set_cookie(COOKIE, text, int(SESSION_S), httponly=True, samesite="strict", secure=secure)
+        return answer
+
+    @router.post("/sign-out")
+    def sign_out(who: Who) -> Response:
+        """End this session."""
+        revoke(service.store, who, who.token, service.now())
+        answer = seen("/sign-in")
+        answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
+        return answer
+
+    @router.get("/me")
+    def me(request: Request, who: Who) -> Response:
+        """Tokens, limits, and what has been used."""
+        return mine(request, who)
+
+    @router.post("/me/tokens")
+    def new_token(request: Request, who: Who, sent: Sent) -> Response:
+        """A new token, whose text this one page shows."""
+        days = positive(sent, "days")
+        asked = {"label": sent.get("label", "").strip(), "role": sent.get("role", "")}
+        new = add_token(service.store, who, service.now(), **asked, days=90.0 if days is None else days)
+        return mine(request, who, new)
+
+    @router.post("/me/tokens/{identity}/revoke")
+    def take_back(who: Who, identity: str) -> Response:
+        """Revoke one."""
+        revoke(service.store, who, identity, service.now())
+        return seen("/me")
