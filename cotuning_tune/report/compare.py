@@ -104,20 +104,20 @@ def statistics_table(runs: list[RunResult]) -> Table | None:
     return compare_pairs(pairs)
 
 
-def flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested tables of an experiment file as dotted keys; ranges stay whole."""
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, value in table.items():
         nested = isinstance(value, Mapping) and "low" not in value
-        found |= flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
-    return found
+        flat |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return flat
 
 
 def differences(runs: list[RunResult]) -> list[str]:
     """A warning for each setting in which the runs differ."""
     settings = [{key: run.setting(key) for key in SHARED} for run in runs]
     for run, setting in zip(runs, settings, strict=True):
-        setting |= flat({name: run.tables.get(name, {}) for name in ("task", "data", "train", "backbones", "methods")})
+        setting |= _flat({name: run.tables.get(name, {}) for name in ("task", "data", "train", "backbones", "methods")})
     keys = dict.fromkeys(key for setting in settings for key in setting)
     warnings = []
     for key in keys:

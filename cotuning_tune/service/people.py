@@ -11,7 +11,7 @@ from cotuning_tune.base.errors import unknown
 from cotuning_tune.base.names import check_name
 from cotuning_tune.service.problems import NotSignedIn, Problem, Refused, Unknown
 from cotuning_tune.service.store import Store, audit
-from cotuning_tune.service.tables import TOKEN, USER
+from cotuning_tune.service.tables import AUDIT, TOKEN, USER
 
 ROLES = ("viewer", "member", "operator", "admin")  # each may what those before it may
 HOUR, DAY = 3600.0, 86400.0
@@ -183,6 +183,16 @@ def link(store: Store, user: str, now: float) -> str:
         return mint(connection, user, "link", role, now, LINK_S)[1]
 
 
+def invite(store: Store, actor: Actor, user: str, now: float) -> str:
+    """The text of a one-time link for a user who is there. Raises Refused below admin, Unknown."""
+    actor.require("admin")
+    if user not in {one["name"] for one in users(store, actor) if one["active"]}:
+        raise Unknown(f"there is no user {user[:100]!a}")
+    with store.writing() as connection:
+        audit(connection, now, actor.name, "make link", user)
+        return link(store, user, now)
+
+
 def begin_session(store: Store, text: str, now: float) -> str:
     """Take a one-time link in, or a token; the text of the session that begins. Raises NotSignedIn."""
     actor = actor_of(store, text, now, "link", "token")
@@ -196,3 +206,12 @@ def begin_session(store: Store, text: str, now: float) -> str:
 def sweep(connection: sa.Connection, now: float) -> None:
     """Forget what has expired."""
     connection.execute(TOKEN.delete().where(TOKEN.c.expires <= now))
+
+
+def audit_lines(store: Store, actor: Actor, before: int = 0, limit: int = 50) -> list[dict[str, Any]]:
+    """Lines of the audit, the newest first, with ``before`` those before that number: an admin's to see."""
+    actor.require("admin")
+    query = sa.select(AUDIT).order_by(AUDIT.c.seq.desc()).limit(limit)
+    with store.reading() as connection:
+        found = connection.execute(query.where(AUDIT.c.seq < before) if before else query)
+        return [dict(row) for row in found.mappings()]

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from cotuning_tune import __version__
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.service.asked import refuse
+from cotuning_tune.service.http import events, folders, health, people, runs
 from cotuning_tune.service.http.answers import Answer, ProblemAnswer, other
 from cotuning_tune.service.http.guard import Guard, Service, actor
 from cotuning_tune.service.pages.router import pages
@@ -21,6 +22,15 @@ from cotuning_tune.service.problems import NotReady, Problem, Unknown
 log = logging.getLogger(__name__)
 PREFIX = "/api/v1"
 SIGNED_IN = [Depends(actor)]
+PROBLEM = {
+    "application/problem+json": {"schema": {"type": "object", "required": ["title", "status", "detail", "cure"]}}
+}
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    "4XX": {
+        "description": "A problem (RFC 9457): detail, cure; key, file, line where they are known",
+        "content": PROBLEM,
+    }
+}
 TITLES = {400: "Not understood", 405: "Not possible here"}
 
 
@@ -35,16 +45,21 @@ def make_app(service: Service) -> FastAPI:
         default_response_class=Answer,
         redirect_slashes=False,
     )
-    app.state.service = service
+    app.state.service, app.state.hub = service, events.Hub(service.runs)
     app.add_middleware(Guard, hosts=service.settings.hosts)
     _add_problems(app)
-    api = APIRouter(prefix=PREFIX, dependencies=SIGNED_IN)
+    api = APIRouter(prefix=PREFIX, dependencies=SIGNED_IN, responses=PROBLEMS)
 
     @api.get("/openapi.json", include_in_schema=False)
     def openapi() -> dict[str, Any]:
-        return app.openapi()
+        found = app.openapi()
+        found["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        return found | {"security": [{"token": []}]}
 
+    for one in (runs.router, folders.router, people.router, events.router):
+        api.include_router(one)
     app.include_router(api)
+    app.include_router(health.router)
     app.include_router(pages(service))
     return app
 

@@ -219,7 +219,7 @@ def _check_page(scope: Scope, headers: Headers, form: bytes) -> None:
     if foreign or (origin is not None and urlsplit(origin).netloc.lower() != host.lower()):
         raise Refused("another site's page has sent this", "use the service's own pages, or a token")
     cookie = Request(scope).cookies.get(COOKIE, "")
-    if not cookie or scope["path"] in ("/session", "/sign-in"):
+    if not cookie or scope["path"] == "/session":
         return
     try:
         fields = parse_qs(form.decode("ascii"), max_num_fields=1000)

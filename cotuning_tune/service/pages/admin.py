@@ -9,10 +9,10 @@ from starlette.responses import Response
 
 from cotuning_tune.base.secrets import masked
 from cotuning_tune.service.pages.frame import Fields, Frame, Sent, Who, positive, seen, whole
-from cotuning_tune.service.people import ROLES, Actor, add_user, change_user, link, users
-from cotuning_tune.service.problems import Problem, Unknown
-from cotuning_tune.service.store import audit, broken_audit
-from cotuning_tune.service.tables import AUDIT, RUN
+from cotuning_tune.service.people import ROLES, Actor, add_user, audit_lines, change_user, invite, users
+from cotuning_tune.service.problems import Problem
+from cotuning_tune.service.store import broken_audit
+from cotuning_tune.service.tables import RUN
 
 LINES = 50  # of the audit, a page
 GIB = 2**30
@@ -35,10 +35,8 @@ def add(router: APIRouter, frame: Frame) -> None:
     @router.get("/admin/audit")
     def lines(request: Request, who: Who, before: int = 0, check: bool = False) -> Response:
         """The audit, the newest lines first; ``check``: whether it is as it was written."""
-        who.require("admin")
+        rows = audit_lines(service.store, who, before, LINES + 1)
         with service.store.reading() as connection:
-            query = sa.select(AUDIT).order_by(AUDIT.c.seq.desc()).limit(LINES + 1)
-            rows = connection.execute(query.where(AUDIT.c.seq < before) if before else query).mappings().all()
             broken = broken_audit(connection) if check else None
         found = {"lines": rows[:LINES], "more": len(rows) > LINES, "checked": check, "broken": broken}
         return frame.show(request, who, "audit.html", found)
@@ -80,13 +78,7 @@ def _limits(sent: Fields) -> dict[str, object]:
 
 def _link(frame: Frame, request: Request, who: Actor, name: str) -> tuple[str, str]:
     """A one-time link for a user, and his name."""
-    who.require("admin")
-    store, now = frame.service.store, frame.service.now()
-    if name not in {user["name"] for user in users(store, who)}:
-        raise Unknown(f"there is no user {name[:64]}")
-    with store.writing() as connection:
-        audit(connection, now, who.name, "make link", name)
-    return f"{request.base_url}sign-in?link={link(store, name, now)}", name
+    return f"{request.base_url}sign-in/{invite(frame.service.store, who, name, frame.service.now())}", name
 
 
 def _health(frame: Frame) -> dict[str, Any]:

@@ -1,27 +1,23 @@
-"""What pages read of a run's folder: its studies, trials and logs. Reads alone, without torch, Ray and Optuna."""
+"""What a run's folder shows, as pages need it: every study with its trials."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.base.files import place
-from cotuning_tune.runs.folder import RunDir, StudyDir, TrialDir
-from cotuning_tune.runs.records import Epoch, read_facts, read_rows
-from cotuning_tune.scores import ACCURACY, METRICS, Metric, metric_of
-from cotuning_tune.service.problems import NotReady, Unknown
-
-DAMAGED = (OSError, UserError, KeyError, TypeError, ValueError, AttributeError)
+from cotuning_tune.runs.records import Epoch
+from cotuning_tune.scores import ACCURACY, METRICS, Metric
+from cotuning_tune.service import shown
+from cotuning_tune.service.engine import Row
+from cotuning_tune.service.problems import NotReady
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A trial as its files show it. ``state``: Optuna's, RUNNING where it has not ended; ``score``: on validation,
-    of the epoch that is kept, or of the last one so far; ``values``: of the hyper-parameters; ``seconds``: trained."""
+    """A trial. ``state``: Optuna's, RUNNING where it has not ended; ``score``: on validation, of the epoch that is
+    kept, or of the last one so far; ``values``: of the hyper-parameters; ``seconds``: trained."""
 
     number: int
     state: str = "RUNNING"
@@ -34,13 +30,11 @@ class Trial:
 
 @dataclass(frozen=True)
 class Study:
-    """A study as its files show it. ``budget``: trials that it shall have, 0 where that is not known yet;
-    ``chosen``: the selected trial; ``tested``: test scores of the retrained seeds."""
+    """A study. ``chosen``: the selected trial; ``tested``: test scores of the retrained seeds."""
 
     name: str
     metric: Metric
     trials: list[Trial]
-    budget: int = 0
     chosen: int | None = None
     tested: list[float] = field(default_factory=list)
 
@@ -66,103 +60,47 @@ class Study:
 
 
 @contextmanager
-def reading(run: Mapping[str, Any]) -> Iterator[RunDir]:
-    """The run's folder. Raises NotReady where its files cannot be read."""
+def _readable(run: Row) -> Iterator[None]:
+    """Raises NotReady for files that cannot be read, or hold what none of ours does."""
     try:
-        yield RunDir(place(run["folder"]))
-    except (NotReady, Unknown):
+        yield
+    except UserError:
         raise
-    except DAMAGED as problem:
-        kind = "" if isinstance(problem, UserError | OSError) else f"{type(problem).__name__}: "
-        raise NotReady(f"the files of {run['name']} cannot be read now ({kind}{problem})", "try again later") from None
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as problem:
+        why = problem if isinstance(problem, OSError) else f"{type(problem).__name__}: {problem}"
+        raise NotReady(f"the files of {run['name']} cannot be read now ({why})", "try again later") from None
 
 
-@lru_cache(maxsize=8192)
-def _kept(path: Path, _changed: float, _size: int) -> dict[str, Any]:
-    return dict(read_facts(path))
+def studies(run: Row) -> list[Study]:
+    """The studies that have begun, by name. Raises Problem where they cannot be read."""
+    with _readable(run):
+        return [study(run, one["study"]) for one in shown.studies(run)]
 
 
-def _facts(path: Path) -> dict[str, Any]:
-    """What a JSON file holds, read again when it has changed; nothing where there is none."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return {}
-    return _kept(path, found.st_mtime, found.st_size)
+def study(run: Row, name: str) -> Study:
+    """One study. Raises Unknown where none of that name has begun."""
+    with _readable(run):
+        found = shown.study(run, name)
+        tested = [float(seed["test_score"]) for seed in found["retrain"] if seed.get("state") == "COMPLETE"]
+        metric = METRICS.get(found["metric"], ACCURACY)
+        return Study(name, metric, [_trial(row) for row in found["trials"]], found["selected"], tested)
 
 
-def studies(run: Mapping[str, Any]) -> list[Study]:
-    """The studies that have begun, by name."""
-    with reading(run) as folder:
-        return [_study(one) for one in folder.study_folders()]
+def _trial(row: Mapping[str, Any]) -> Trial:
+    score = row["value"] if row["score"] is None and row["state"] == "PRUNED" and "value" in row else row["score"]
+    told = row["values"] or {}, row["epochs"] or 0, row["seconds"] or 0.0, row["reason"] or ""
+    return Trial(int(row["number"]), str(row["state"]), score, *told)
 
 
-def study(run: Mapping[str, Any], name: str) -> Study:
-    """One study. Raises Unknown where no study of that name has begun."""
-    with reading(run) as folder:
-        return _study(_study_folder(folder, name))
-
-
-def _study_folder(run: RunDir, name: str) -> StudyDir:
-    for folder in run.study_folders():
-        if folder.name == name:
-            return folder
-    raise Unknown(f"this run has no study {name[:200]}", "choose one on its page; a study shows once it has begun")
-
-
-def _study(folder: StudyDir) -> Study:
-    whole = _facts(folder.summary)
-    named = str(whole.get("metric", ""))
-    seeds = [_facts(path) for path in sorted(folder.path.glob("retrain/seed*/result.json"))]
-    return Study(
-        folder.name,
-        metric_of(named) if named in METRICS else ACCURACY,
-        _trials(folder, whole.get("trials", [])),
-        int(whole.get("budget", 0)),
-        _facts(folder.selection).get("trial"),
-        [float(seed["test_score"]) for seed in seeds if seed.get("state") == "COMPLETE"],
-    )
-
-
-def _trials(folder: StudyDir, recorded: list[dict[str, Any]]) -> list[Trial]:
-    """The trials that ``study.json`` records, and those that only their own folders tell of."""
-    found = {int(row["number"]): _row(row) for row in recorded if row["state"] != "RUNNING"}
-    for path in (folder.path / "trials").glob("*"):
-        if path.name.isdigit() and int(path.name) not in found:
-            found[int(path.name)] = _trial(int(path.name), TrialDir(path))
-    return [found[number] for number in sorted(found)]
-
-
-def _row(row: Mapping[str, Any]) -> Trial:
-    score = row["score"] if row["state"] == "COMPLETE" else row["value"]
-    return Trial(row["number"], row["state"], score, row["values"], row["epochs"], row["seconds"], row["reason"])
-
-
-def _trial(number: int, folder: TrialDir) -> Trial:
-    values = _facts(folder.config).get("values", {})
-    if result := _facts(folder.result):
-        known = (result[key] for key in ("epochs", "seconds", "reason"))
-        return Trial(number, result["state"], result["value"], values, *known)
-    rows = read_rows(folder.metrics)
-    seconds = sum(row.get("seconds", 0.0) for row in rows)
-    return Trial(number, "RUNNING", rows[-1].get("val_score") if rows else None, values, len(rows), seconds)
-
-
-def trial(run: Mapping[str, Any], study: str, number: int) -> tuple[Study, Trial, list[Epoch]]:
+def trial(run: Row, name: str, number: int) -> tuple[Study, Trial, list[Epoch]]:
     """A trial with its study and its epochs. Raises Unknown."""
-    with reading(run) as folder:
-        own = _study_folder(folder, study)
-        whole = _study(own)
-        for one in whole.trials:
-            if one.number == number:
-                return whole, one, read_rows(own.trial(number).metrics)
-    raise Unknown(f"study {study} has no trial {number}", "choose one on the study's page")
+    with _readable(run):
+        found = shown.trial(run, name, number)
+        own = study(run, name)
+        return own, next((one for one in own.trials if one.number == number), _trial(found)), found["history"]
 
 
-def report(run: Mapping[str, Any]) -> bytes | None:
-    """The report's page; None where there is none yet."""
-    with reading(run) as folder:
-        try:
-            return (folder.report / "index.html").read_bytes()
-        except FileNotFoundError:
-            return None
+def has_report(run: Row) -> bool:
+    """Whether the report is there."""
+    with _readable(run):
+        return "index.html" in shown.report_files(run)

@@ -12,12 +12,13 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from cotuning_tune import __version__
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.service.asked import refuse
+from cotuning_tune.service.http.bodies import Who
 from cotuning_tune.service.http.guard import CSRF_FIELD, Service, actor, session_token
 from cotuning_tune.service.pages.words import FILTERS, when
 from cotuning_tune.service.people import Actor
 from cotuning_tune.service.problems import NotSignedIn, Problem
 
-Who = Annotated[Actor, Depends(actor)]
+__all__ = ["Fields", "Frame", "Sent", "Who", "positive", "seen", "whole"]
 Fields = Mapping[str, str]
 
 
@@ -76,12 +77,12 @@ class Frame:
         self.templates.globals.update(csrf_field=CSRF_FIELD, version=__version__)
 
     def show(
-        self, request: Request, who: Actor | None, template: str, status: int = 200, **values: object
+        self, request: Request, who: Actor | None, template: str, values: Mapping[str, Any], status: int = 200
     ) -> HTMLResponse:
         """A page. ``values``: of the template; ``live`` there: its moving part asks for itself every two seconds."""
         query = f"?{request.url.query}" if request.url.query else ""
         known = {"who": who, "token": session_token(request), "here": request.url.path + query, "live": False}
-        text = self.templates.get_template(template).render(known | values)
+        text = self.templates.get_template(template).render(known | dict(values))
         return HTMLResponse(text.encode("utf-8", "replace"), status)
 
     def problem(self, request: Request, problem: Problem) -> HTMLResponse:
@@ -91,7 +92,7 @@ class Frame:
         except Problem:
             who = None
         template = "sign_in.html" if isinstance(problem, NotSignedIn) else "problem.html"
-        return self.show(request, who, template, problem.status, problem=problem, link="")
+        return self.show(request, who, template, {"problem": problem, "link": ""}, problem.status)
 
     def route(self) -> type[APIRoute]:
         """The class of routes whose problems are pages."""

@@ -6,7 +6,6 @@ from starlette.responses import Response
 from cotuning_tune.service.http.guard import COOKIE
 from cotuning_tune.service.pages.frame import Frame, Sent, Who, positive, seen
 from cotuning_tune.service.people import ROLES, SESSION_S, Actor, add_token, begin_session, revoke, tokens, user_of
-from cotuning_tune.service.problems import NotSignedIn
 
 
 def add(router: APIRouter, frame: Frame) -> None:
@@ -21,28 +20,31 @@ def add(router: APIRouter, frame: Frame) -> None:
         return frame.show(request, who, "me.html", shown)
 
     @router.get("/sign-in")
-    def ask(request: Request, link: str = "") -> Response:
-        """The form to sign in on. A link's text is used up by its button alone, not by whoever looks at the link."""
-        return frame.show(request, None, "sign_in.html", link=link[:200], problem=None)
+    def ask(request: Request) -> Response:
+        """The form to sign in on by a token."""
+        return frame.show(request, None, "sign_in.html", {"link": "", "problem": None})
 
-    @router.post("/sign-in")
-    def sign_in(request: Request, sent: Sent) -> Response:
-        """Begin a session by a one-time link or a token."""
-        try:
-            text = begin_session(service.store, sent.get("secret", "").strip()[:200], service.now())
-        except NotSignedIn as problem:
-            return frame.show(request, None, "sign_in.html", problem.status, link="", problem=problem)
+    @router.get("/sign-in/{link}")
+    def by_link(request: Request, link: str) -> Response:
+        """A page with a button, so that nothing that looks at a link beforehand uses it up."""
+        return frame.show(request, None, "sign_in.html", {"link": link[:200], "problem": None})
+
+    @router.post("/session")
+    def begin(request: Request, sent: Sent) -> Response:
+        """A session in exchange for a one-time link (``link``) or a token (``token``)."""
+        text = (sent.get("link") or sent.get("token", "")).strip()[:200]
+        session = begin_session(service.store, text, service.now())
         answer = seen("/")
         secure = request.url.scheme == "https"
-        answer.set_cookie(COOKIE, text, int(SESSION_S), httponly=True, samesite="strict", secure=secure)
+        answer.set_cookie(COOKIE, session, int(SESSION_S), httponly=True, samesite="strict", secure=secure)
         return answer
 
     @router.post("/sign-out")
-    def sign_out(who: Who) -> Response:
-        """End this session."""
+    def end(who: Who) -> Response:
+        """The end of a session."""
         revoke(service.store, who, who.token, service.now())
         answer = seen("/sign-in")
-        answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
+        answer.delete_cookie(COOKIE)
         return answer
 
     @router.get("/me")

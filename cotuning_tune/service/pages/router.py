@@ -2,7 +2,7 @@
 
 from importlib import resources
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from starlette.responses import Response
 
 from cotuning_tune.service.http.guard import Service
@@ -27,7 +27,7 @@ def pages(service: Service) -> APIRouter:
         module.add(router, frame)
 
     @router.get("/static/{name}")
-    def static(request: Request, name: str) -> Response:
+    def static(name: str) -> Response:
         """A file that every page needs; the address changes with the version."""
         if name not in STATIC:
             raise Unknown(f"there is no file {name[:200]}")

@@ -1,20 +1,16 @@
 """The pages of a study, of a trial, and of several runs side by side."""
 
-import tomllib
-from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from cotuning_tune.report.compare import flat
 from cotuning_tune.report.results import mean_std
+from cotuning_tune.service.comparisons import MOST, differing
 from cotuning_tune.service.pages import charts, folders
 from cotuning_tune.service.pages.frame import Frame, Who
 from cotuning_tune.service.pages.words import MOVING
-from cotuning_tune.service.problems import NotReady, Problem
-
-MOST_RUNS = 10  # side by side
+from cotuning_tune.service.problems import Problem
 
 
 def add(router: APIRouter, frame: Frame) -> None:
@@ -31,7 +27,7 @@ def add(router: APIRouter, frame: Frame) -> None:
         shown = {"run": run, "study": found, "values": values, "address": address}
         shown |= {"points": charts.points(found.trials, found.metric, address, found.best)}
         shown |= {"parallel": charts.parallel(found.trials, found.metric, found.best)}
-        return frame.show(request, who, "study.html", live=run["state"] in MOVING, **shown)
+        return frame.show(request, who, "study.html", shown | {"live": run["state"] in MOVING})
 
     @router.get("/runs/{identity}/studies/{name}/trials/{number}")
     def trial(request: Request, who: Who, identity: str, name: str, number: int) -> Response:
@@ -41,38 +37,18 @@ def add(router: APIRouter, frame: Frame) -> None:
         scores = [(row["epoch"], row["val_score"]) for row in epochs if "epoch" in row and "val_score" in row]
         curve = charts.curve(scores, "epoch", f"validation {found.metric.label}")
         shown = {"run": run, "study": found, "trial": one, "epochs": epochs, "curve": curve}
-        return frame.show(request, who, "trial.html", live=run["state"] in MOVING and one.state == "RUNNING", shown)
+        live = run["state"] in MOVING and one.state == "RUNNING"
+        return frame.show(request, who, "trial.html", shown | {"live": live})
 
     @router.get("/compare")
     def compare(request: Request, who: Who) -> Response:
         """Runs side by side; the address holds which."""
         asked = list(dict.fromkeys(request.query_params.getlist("run")))
-        if len(asked) > MOST_RUNS:
-            raise Problem(f"{len(asked)} runs side by side", f"{MOST_RUNS} are possible", key="run")
+        if len(asked) > MOST:
+            raise Problem(f"{len(asked)} runs side by side", f"{MOST} are possible", key="run")
         chosen = [runs.get(who, identity) for identity in asked]
-        shown = {"runs": chosen, "differences": differences(chosen), "scores": _scores(chosen)}
+        shown = {"runs": chosen, "differing": differing(chosen), "scores": _scores(chosen)}
         return frame.show(request, who, "compare.html", shown)
-
-
-def differences(runs: list[dict[str, Any]]) -> list[tuple[str, list[str]]]:
-    """The settings of the experiments in which runs differ: key, and the value in each run."""
-    settings = [_settings(run) for run in runs]
-    keys = dict.fromkeys(key for one in settings for key in one)
-    found = [(key, [_shown(one, key) for one in settings]) for key in keys]
-    return [(key, values) for key, values in found if len(set(values)) > 1]
-
-
-def _settings(run: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        found = flat(tomllib.loads(run["experiment"]))
-    except tomllib.TOMLDecodeError:
-        return {}
-    asked = {"experiment.trials": run["trials"]} if run["trials"] else {}
-    return found | asked
-
-
-def _shown(settings: Mapping[str, Any], key: str) -> str:
-    return str(settings[key]) if key in settings else "default"
 
 
 def _scores(runs: list[dict[str, Any]]) -> list[tuple[str, list[dict[str, str]]]]:
@@ -81,7 +57,7 @@ def _scores(runs: list[dict[str, Any]]) -> list[tuple[str, list[dict[str, str]]]
     for run in runs:
         try:
             found.append({one.name: _score(one) for one in folders.studies(run)})
-        except NotReady:
+        except Problem:
             found.append({})
     names = dict.fromkeys(name for one in found for name in one)
     nothing = {"validation": "–", "test": "–", "trials": "–"}

@@ -1,6 +1,7 @@
 """The pages Submit, with its check while one writes, and Queue."""
 
 import secrets
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -15,6 +16,7 @@ from cotuning_tune.service.queue import Demand, order
 from cotuning_tune.service.states import AT_WORK
 
 NEARBY = 2  # lines shown around a mistake
+NOTHING: dict[str, object] = {"problem": None, "checked": None, "lines": []}
 EXAMPLE = """\
 [experiment]
 tasks = ["fashion_mnist"]
@@ -37,24 +39,6 @@ def add(router: APIRouter, frame: Frame) -> None:
     """The pages of submitting and waiting."""
     runs = frame.service.runs
 
-    def form(request: Request, who: Actor, sent: Fields, status: int = 200, **shown: object) -> Response:
-        places = frame.service.settings.places
-        ahead = sum(run["state"] == "queued" for run in runs.queue(who))
-        known: dict[str, object] = {"sent": sent, "places": places, "key": secrets.token_urlsafe(16), "ahead": ahead}
-        known |= {"problem": None, "checked": None, "lines": []}
-        return frame.show(request, who, "submit.html", status, **known | shown)
-
-    def check(sent: Fields) -> dict[str, object]:
-        """What the check says of a form, for the page."""
-        text, name = sent.get("experiment", ""), sent.get("name", "").strip() or "unnamed"
-        if not text.strip():
-            return {}
-        try:
-            _submission({**sent, "name": name})
-            return {"checked": runs.check(_unix(text), name)}
-        except UserError as problem:
-            return _mistake(refuse(problem), text)
-
     @router.get("/submit")
     def begin(request: Request, who: Who) -> Response:
         """An empty form, or one with the experiment of a run (``from``)."""
@@ -65,31 +49,51 @@ def add(router: APIRouter, frame: Frame) -> None:
         elif "example" in request.query_params:
             text = EXAMPLE
         sent = {"experiment": text}
-        return form(request, who, sent, **check(sent))
+        return _form(frame, request, who, sent, _checked(frame, sent))
 
     @router.post("/submit/check")
     def look(request: Request, who: Who, sent: Sent) -> Response:
         """The same form with what the check has found; nothing is kept."""
         who.require("member")
-        return form(request, who, sent, **check(sent))
+        return _form(frame, request, who, sent, _checked(frame, sent))
 
     @router.post("/submit")
     def submit(request: Request, who: Who, sent: Sent) -> Response:
         """Submit; on a mistake the same form again, with it."""
+        who.require("member")
         try:
-            run = runs.submit(who, _submission(sent), sent.get("key", "")[:200])
+            run = runs.submit(who, _submission(sent), sent.get("key", ""))
         except UserError as found:
             problem = refuse(found)
-            if not who.may("member"):
-                raise
-            return form(request, who, sent, problem.status, **_mistake(problem, sent.get("experiment", "")))
+            return _form(frame, request, who, sent, _mistake(problem, sent.get("experiment", "")), problem.status)
         return seen(f"/runs/{run['id']}")
 
     @router.get("/queue")
     def queue(request: Request, who: Who) -> Response:
         """Who works with how much, who waits and why."""
         places = [_place(frame, who, place.name) for place in frame.service.settings.places]
-        return frame.show(request, who, "queue.html", live=True, places=places)
+        return frame.show(request, who, "queue.html", {"live": True, "places": places})
+
+
+def _form(
+    frame: Frame, request: Request, who: Actor, sent: Fields, found: Mapping[str, object], status: int = 200
+) -> Response:
+    """The form as it was sent, with what was ``found``, and a new key for one submission."""
+    ahead = sum(run["state"] == "queued" for run in frame.service.runs.queue(who))
+    shown = {"sent": sent, "places": frame.service.settings.places, "key": secrets.token_urlsafe(16), "ahead": ahead}
+    return frame.show(request, who, "submit.html", shown | NOTHING | dict(found), status)
+
+
+def _checked(frame: Frame, sent: Fields) -> dict[str, object]:
+    """What the check says of a form, for the page."""
+    text, name = sent.get("experiment", ""), sent.get("name", "").strip() or "unnamed"
+    if not text.strip():
+        return {}
+    try:
+        _submission({**sent, "name": name})
+        return {"checked": frame.service.runs.check(_unix(text), name)}
+    except UserError as problem:
+        return _mistake(refuse(problem), text)
 
 
 def _unix(text: str) -> str:
