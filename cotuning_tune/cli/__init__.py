@@ -25,6 +25,7 @@ from cotuning_tune.cli import (
     _plan,
     _reading,
     _running,
+    _server,
     _tensorboard,
     _training,
 )
@@ -54,6 +55,8 @@ def make_parser() -> argparse.ArgumentParser:
         description="Hyper-parameter search for transfer learning: co-tuning and baselines on equal terms.",
         epilog="Exit codes: 0 done, 2 a mistake in what was given, 85 unfinished: resume continues, 1 failed.",
     )
+    text = "let a service carry it out (COTUNING_TUNE_SERVER): --server URL --help says what it knows"
+    parser.add_argument("--server", metavar="URL", help=text)
     parser.add_argument("--version", action="version", version=f"cotuning-tune {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for group in GROUPS:
@@ -95,6 +98,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(words: list[str], output: Output) -> int:
     _refuse_former_names(words)
+    url, words = _server.asked(words, os.environ.get("COTUNING_TUNE_SERVER", ""))
+    if url:
+        return _server.carry_out(url, _server.make_parser(Parser).parse_args(words))
     options = make_parser().parse_args(words)
     output.drives = options.command in DRIVING
     output.for_reader = vars(options).get("for_reader", False)
