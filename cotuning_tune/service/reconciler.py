@@ -87,7 +87,10 @@ class Reconciler:
     def _step(self, run: dict[str, Any], look: Look) -> None:
         step = decide(known(run), look.seen, self.now())
         if self._write(run, step, look):
-            self._act(run | dataclasses.asdict(step.known), step.action)
+            now = run | dataclasses.asdict(step.known)
+            self._act(now, step.action)
+            if not look.grown and look.seen is not None:
+                self._act(now, "grow")
 
     def _write(self, run: dict[str, Any], step: Step, look: Look) -> bool:
         """Write a step down, one compare-and-set; False where somebody has changed the run meanwhile."""
@@ -125,6 +128,8 @@ class Reconciler:
                 self.engine.stop(run)
             elif action == "forestall":
                 self.engine.forestall(run)
+            elif action == "grow":
+                self.engine.grow(run)
         except UserError as problem:
             self._fail(run, str(problem))
         except Exception as problem:  # an engine that is away: the next round tries again with the same number
