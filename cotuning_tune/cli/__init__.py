@@ -25,6 +25,7 @@ from cotuning_tune.cli import (
     _plan,
     _reading,
     _running,
+    _serve,
     _tensorboard,
     _training,
 )
@@ -33,7 +34,20 @@ from cotuning_tune.cli._private import leave_process_list
 from cotuning_tune.cluster.signals import ending_cleanly, surviving_hang_up
 
 DRIVING = ("run", "search", "resume", "retrain", "extend", "migrate")
-GROUPS = (_init, _running, _launch, _plan, _check, _reading, _tensorboard, _training, _export, _data, _completion)
+GROUPS = (
+    _init,
+    _running,
+    _launch,
+    _serve,
+    _plan,
+    _check,
+    _reading,
+    _tensorboard,
+    _training,
+    _export,
+    _data,
+    _completion,
+)
 
 
 class Parser(argparse.ArgumentParser):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.base.files import is_local, place, read_json
+from cotuning_tune.base.files import is_local, place, read_json, write_json
 from cotuning_tune.base.secrets import Secret
 from cotuning_tune.launch.backend import Request
 from cotuning_tune.launch.backends import backend
@@ -28,6 +28,11 @@ from cotuning_tune.service.states import Engine, Seen
 
 SHOWN = ("state", "phase", "done", "budget", "failed", "running", "retrained", "retrain_budget", "best", "metrics")
 FORESTALLED = "0 forestalled"
+NOTE = "service.json"
+NOTED = (  # of a run's row; the rest is found again
+    *("id", "owner", "name", "backend", "experiment", "content", "private", "labels", "trials", "least", "most"),
+    *("cost", "priority", "wanted", "attempt", "state", "created", "archived"),
+)
 Content = Mapping[str, Any]
 
 
@@ -168,6 +173,12 @@ class Drivers:
             claim.hardlink_to(mine)
         except FileExistsError:
             return
+
+    def note(self, run: Row) -> None:
+        """Write ``service.json`` into the run's folder, where there is one."""
+        folder = place(run["folder"])
+        if folder.is_dir():
+            write_json(folder / NOTE, {name: run[name] for name in NOTED}, durable=False)
 
     def give(self, run: Row, share: int) -> None:
         """Write the share that the driver follows."""

@@ -43,5 +43,8 @@ class Engine(Protocol):
     def grow(self, run: Row) -> None:
         """Let each study have ``run["trials"]`` trials in all; a driver takes them over. Raises UserError, OSError."""
 
+    def note(self, run: Row) -> None:
+        """Write into the folder what the database knows of the run, so that it can be restored from there."""
+
     def give(self, run: Row, share: int) -> None:
         """Let the run have so many trials at a time. Raises OSError."""

@@ -49,6 +49,7 @@ class World:
         self.lives: dict[str, Life] = {}
         self.units, self.doubles, self.started = capacity, 0, list[tuple[str, int]]()
         self.slow, self.on_their_way = False, list[tuple[str, int]]()
+        self.notes: dict[str, dict[str, object]] = {}
         self.hook: Callable[[str], None] = lambda where: None
 
     def life(self, run: Row) -> Life:
@@ -112,6 +113,9 @@ class World:
     def grow(self, run: Row) -> None:
         self.hook("grow")
         self.life(run).needed = run["trials"]
+
+    def note(self, run: Row) -> None:
+        self.notes[run["id"]] = dict(run)
 
     def give(self, run: Row, share: int) -> None:
         self.hook("give")
