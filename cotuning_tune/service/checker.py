@@ -8,6 +8,7 @@ import contextlib
 import multiprocessing
 import os
 import sys
+import threading
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -17,7 +18,7 @@ from cotuning_tune.base.errors import UserError
 from cotuning_tune.service.asked import Checked
 from cotuning_tune.service.problems import NotReady, Problem
 
-CPU_S, WALL_S = 2, 10.0
+CPU_S, WALL_S, LOADING_S = 2, 20.0, 300.0
 MEMORY_BYTES = 4 << 30  # more than what is loaded
 LOADED = ["cotuning_tune.experiment", "cotuning_tune.service.checker"]
 
@@ -30,15 +31,30 @@ class Checker:
         self._context: Any = multiprocessing.get_context("forkserver" if sys.platform != "win32" else "spawn")
         if sys.platform != "win32":
             self._context.set_forkserver_preload(LOADED)
+        self._warm = threading.Event()
+
+    def start(self) -> None:
+        """Load what a check takes, in the background."""
+        threading.Thread(target=self._load, name="checker", daemon=True).start()
+
+    def _load(self) -> None:
+        with contextlib.suppress(Problem, NotReady):
+            self._ask("", "a", LOADING_S)
+        self._warm.set()
 
     def check(self, text: str, name: str) -> Checked:
         """What the experiment asks for. Raises Problem for a mistake, with its place; NotReady where no check ends."""
+        if not self._warm.is_set():
+            self._load()
+        return self._ask(text, name, WALL_S)
+
+    def _ask(self, text: str, name: str, seconds: float) -> Checked:
         ours, theirs = self._context.Pipe(duplex=False)
         child = self._context.Process(target=_check, args=(text, name, self.data_roots, theirs), daemon=True)
         child.start()
         theirs.close()
         try:
-            found: dict[str, Any] = ours.recv() if ours.poll(WALL_S) else {}
+            found: dict[str, Any] = ours.recv() if ours.poll(seconds) else {}
         except EOFError:
             found = {}
         finally:
