@@ -66,7 +66,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="cotuning-tune",
         description="Hyper-parameter search for transfer learning: co-tuning and baselines on equal terms.",
-        epilog="Exit codes: 0 done, 2 a mistake in what was given, 85 unfinished: resume continues, 1 failed.",
+        epilog="Exit codes: 0 done, 2 a mistake in what was given, 75 another driver works on the run,"
+        " 85 unfinished: resume continues, 1 failed.",
     )
     parser.add_argument("--version", action="version", version=f"cotuning-tune {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)

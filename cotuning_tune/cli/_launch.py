@@ -120,7 +120,7 @@ def _status(options: argparse.Namespace) -> int:
     from cotuning_tune.launch.verbs import summary_of
 
     found = find_launch(options.name)
-    print(f"{found.name}: {state_of(found)} ({found.backend}, started {_ago(found.started)}, attempt {found.times})")
+    print(f"{found.name}: {state_of(found)} ({found.backend}, started {_ago(found.started)}, attempt {found.attempt})")
     print(f"run      {found.run}")
     print(f"folder   {found.folder}")
     if summary := summary_of(found):
@@ -147,9 +147,12 @@ def _ago(when: float) -> str:
 
 
 def _logs(options: argparse.Namespace) -> int:
-    from cotuning_tune.launch import backend, find_launch
+    from cotuning_tune.base.errors import UserError
+    from cotuning_tune.launch import backend, find_launch, settled
 
-    found = find_launch(options.name)
+    found = settled(find_launch(options.name))
+    if found.starting:
+        raise UserError(f"'{found.name}' has not been started: cotuning-tune launch resume {found.name}")
     for piece in backend(found.backend).log(found, options.follow):
         print(piece, end="", flush=True)
     return 0
@@ -167,7 +170,7 @@ def _resume(options: argparse.Namespace) -> int:
     from cotuning_tune.launch import find_launch, relaunch
 
     made = relaunch(find_launch(options.name))
-    print(f"launched '{made.name}' again by {made.backend} (attempt {made.times})")
+    print(f"launched '{made.name}' again by {made.backend} (attempt {made.attempt})")
     _say_next(made)
     return 0
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
-from cotuning_tune.base.endings import UNFINISHED, ending_of
+from cotuning_tune.base.endings import HELD, UNFINISHED, ending_of
 from cotuning_tune.base.errors import first_line
 from cotuning_tune.cluster.connection import Concurrency, connected, find_concurrency
 from cotuning_tune.cluster.driver import Driver
@@ -74,9 +74,9 @@ def _ending(stream: Stream) -> Iterator[None]:
 
 
 def _end_of(problem: BaseException) -> tuple[RunState, str]:
-    """State and reason of a driver that an exception ends; the states go with the exit codes 85, 2 and 1."""
+    """State and reason of a driver that an exception ends; the states go with the exit codes."""
     if ending := ending_of(problem, drives=True):
-        return "unfinished" if ending.code == UNFINISHED else "failed", ending.line
+        return "unfinished" if ending.code in (UNFINISHED, HELD) else "failed", ending.line
     return "failed", f"{type(problem).__name__}: {first_line(problem)}"
 
 

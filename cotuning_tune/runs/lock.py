@@ -18,7 +18,7 @@ from typing import cast
 
 from filelock import FileLock
 
-from cotuning_tune.base.errors import UserError
+from cotuning_tune.base.errors import Held
 from cotuning_tune.base.files import create, is_local, write_bytes
 from cotuning_tune.runs.folder import RunDir
 from cotuning_tune.runs.records import Owner
@@ -96,6 +96,12 @@ def holder(run: RunDir) -> Owner | None:
     return owner if started is not None and started == owner.get("started") else None
 
 
+def lives_here(run: RunDir) -> bool:
+    """Whether a process of this machine drives a run."""
+    owner = holder(run)
+    return owner is not None and _is_here(owner)
+
+
 @contextmanager
 def _guard(lock: Path) -> Iterator[None]:
     """One at a time looks at the lock and takes it. An object store has none: there ``create`` decides."""
@@ -112,7 +118,7 @@ def _take(run: RunDir, dead: Owner | None) -> Owner:
     with _guard(run.lock):
         other = holder(run)
         if other and other != dead:
-            raise UserError(
+            raise Held(
                 f"{run.path} is being worked on by {other['user']} on {other['host']}"
                 f" (process {other['pid']}): wait for it or stop it first"
             )
@@ -121,7 +127,7 @@ def _take(run: RunDir, dead: Owner | None) -> Owner:
         try:
             create(run.lock, json.dumps(mine).encode())
         except FileExistsError:
-            raise UserError(f"another driver of {run.path} has started at this moment: wait for it") from None
+            raise Held(f"another driver of {run.path} has started at this moment: wait for it") from None
         return mine
 
 
@@ -164,7 +170,7 @@ def _dead_owner(run: RunDir, say: Callable[[str], None]) -> Owner | None:
 
 @contextmanager
 def driver_lock(run: RunDir, say: Callable[[str], None] = lambda line: None) -> Iterator[Owner]:
-    """Hold the run for this process; gives its owner. Raises UserError where a living driver holds it.
+    """Hold the run for this process; gives its owner. Raises Held where a living driver holds it.
 
     ``say`` is told when it has to be found out whether one on another machine lives.
     """

@@ -112,6 +112,7 @@ def test_a_job_that_is_done(tmp_path: Path) -> None:
     assert f"token 64\n600 {URL}\n" in job.said()
     assert "requeue" not in job.said()
     assert sorted(path.name for path in job.folder.iterdir()) == [
+        "attempts",
         "exit",
         "head.log",
         "job.sbatch",
@@ -122,7 +123,9 @@ def test_a_job_that_is_done(tmp_path: Path) -> None:
     assert (job.folder / "exit").read_text() == "0\n"
 
 
-@pytest.mark.parametrize(("code", "restarts", "back"), [(85, 0, True), (85, 3, False), (2, 0, False), (1, 0, False)])
+@pytest.mark.parametrize(
+    ("code", "restarts", "back"), [(85, 0, True), (85, 3, False), (75, 0, False), (2, 0, False), (1, 0, False)]
+)
 def test_only_an_unfinished_job_goes_back(tmp_path: Path, code: int, restarts: int, back: bool) -> None:
     """With 85, and not more often than ``requeues``; a mistake and a failure end the job with their code."""
     job = Job(tmp_path, requeues=3)
@@ -210,6 +213,7 @@ def _answer(folder: Path, name: str, output: str, error: str = "", code: int = 0
         ("COMPLETING None\n", "0\n", "running (completing, job 7)"),
         ("", "0\n", "done"),
         ("", "85\n", "unfinished"),
+        ("", "75\n", "held: another driver works on the run"),
         ("", "2\n", "failed"),
         ("", "", "ended"),
     ],
