@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from cotuning_tune.base.errors import Held, TrainingFailed, Unfinished, UserError
 from cotuning_tune.base.secrets import masked
 
-FAILED, MISTAKE, HELD, UNFINISHED = 1, 2, 75, 85
+FAILED, MISTAKE, FAULT, HELD, UNFINISHED = 1, 2, 70, 75, 85  # FAULT: of the program, with a traceback
 FULL = (errno.ENOSPC, errno.EDQUOT)
 WRONG_PLACE = (  # what is named is not what it should be: the user can correct it
     errno.EACCES,

@@ -7,6 +7,7 @@ import argparse
 import os
 import re
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import NoReturn
 
@@ -86,8 +87,12 @@ def _refuse_former_names(words: list[str]) -> None:
             raise UserError(f"the environment variable {name} is called {now} now: unset the former one")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run a command; the exit code. A user's mistake is one line on standard error and 2.
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def main(arguments: list[str] | None = None, say: Callable[[str], None] = _say) -> int:
+    """Run a command; the exit code. A user's mistake is one line on standard error (``say``) and 2.
 
     What is a fault of the program is raised.
     """
@@ -105,7 +110,7 @@ def main(arguments: list[str] | None = None) -> int:
             if (ending := ending_of(problem, drives=output.drives)) is None:
                 problem.add_note(_fault(problem, output.drives))  # stands below the traceback
                 raise
-            return _tell(problem, ending)
+            return _tell(problem, ending, say)
 
 
 def _run(words: list[str], output: Output) -> int:
@@ -118,11 +123,11 @@ def _run(words: list[str], output: Output) -> int:
         return code
 
 
-def _tell(problem: BaseException, ending: Ending) -> int:
+def _tell(problem: BaseException, ending: Ending, say: Callable[[str], None]) -> int:
     """Say in one line what has ended the command; the exit code."""
     start = "\n" if isinstance(problem, KeyboardInterrupt) else ""
     more = "; nothing is lost, 'resume' continues" if ending.code == UNFINISHED else ""
-    print(f"{start}cotuning-tune: {ending.line}{more}", file=sys.stderr)
+    say(f"{start}cotuning-tune: {ending.line}{more}")
     return ending.code
 
 

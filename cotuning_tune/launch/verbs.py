@@ -88,7 +88,7 @@ def relaunch(old: Launch) -> Launch:
 def _begin(backend_name: str, request: Request, old: Launch | None) -> Launch:
     """The next attempt, or once more the one of which nothing has been started."""
     kind = backend(backend_name)
-    number = old.attempt + (not old.starting) if old else 1
+    number = max(old.attempt + (not old.starting) if old else 1, request.attempt)
     request = replace(request, id=(old.id if old else request.id) or new_id(), attempt=number)
     plan = kind.plan(request)
     if request.optuna_storage:

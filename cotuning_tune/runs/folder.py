@@ -286,6 +286,11 @@ class RunDir:
         return self.path / "summary.json"
 
     @property
+    def ended(self) -> Path:
+        """How the last launched driver ended, its exit code and its last line; it may have been killed since."""
+        return self.path / "ended.json"
+
+    @property
     def lock(self) -> Path:
         """Who drives the run."""
         return self.path / "driver.lock"

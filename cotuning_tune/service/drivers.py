@@ -64,16 +64,16 @@ class Drivers:
         place_of_run = RunDir(place(run["folder"]))
         if is_local(place_of_run.path) and run["attempt"] and not place_of_run.path.parent.is_dir():
             return Look(None)  # the storage is away
-        summary = _summary(place_of_run)
+        summary = _said(place_of_run.summary)
         attempt = self._attempt(run)
-        ended = self._ended(run)
+        ended = _said(place_of_run.ended)
         seen = Seen(
             done=_is_done(place_of_run, summary, run["trials"]),
             driver=self._is_driven(place_of_run),
             engine=attempt,
             code=ended.get("code"),
             progress=_progress(place_of_run, summary),
-            reason=str(ended.get("reason") or summary.get("reason") or ""),
+            reason=str(ended.get("line") or summary.get("reason") or ""),
         )
         shown = {name: summary[name] for name in SHOWN if name in summary}
         running = int(summary.get("running", 0)) if seen.driver else 0
@@ -86,7 +86,7 @@ class Drivers:
         folder, number = self.folder(run), run["attempt"]
         if not number:
             return "absent"
-        if _forestalled(folder, number):
+        if _forestalled(folder, run):
             return "ended"
         found = read_launch(folder)
         if found is None or found.attempt < number:
@@ -96,18 +96,6 @@ class Drivers:
             return "absent"
         state = backend(found.backend).state(found)
         return "queued" if state.startswith("queued") else "running" if state.startswith("running") else "ended"
-
-    def _ended(self, run: Row) -> dict[str, Any]:
-        """What the present attempt said at its end; nothing where it was killed."""
-        found = read_launch(self.folder(run))
-        if found is None:
-            return {}
-        path = RunDir(place(run["folder"])).attempt(attempt_name(found.id, run["attempt"]))
-        try:
-            said: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
-            return {}
-        return said
 
     def _is_driven(self, run: RunDir) -> bool:
         """Whether somebody holds the run's lock: here the kernel tells, elsewhere signs of life within a minute."""
@@ -127,11 +115,12 @@ class Drivers:
         """Start the present attempt by its backend, unless that was done. Raises UserError, OSError."""
         place_here = self.settings.backend(run["backend"])
         folder = private_folder(private_folder(self.root) / str(run["id"]))
-        if _forestalled(folder, run["attempt"]):
+        if _forestalled(folder, run):
             return
         found = read_launch(folder)
         if found and found.attempt == run["attempt"] and not found.starting:
             return
+        RunDir(place(run["folder"])).ended.unlink(missing_ok=True)  # what it says from now on is of this attempt
         experiment = write_private(folder / "experiment.toml", run["experiment"])
         kind = backend(place_here.kind)
         profile = make_profile(kind.Profile, place_here.profile, place_here.kind)
@@ -162,7 +151,7 @@ class Drivers:
     def forestall(self, run: Row) -> None:
         """Take the claim of the present attempt, so that no start that is on its way becomes a driver."""
         folder = private_folder(private_folder(self.root) / str(run["id"]))
-        claim = claim_of(folder, run["attempt"])
+        claim = claim_of(folder, attempt_name(run["id"], run["attempt"]))
         claim.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = read_launch(folder)
         if found and found.attempt == run["attempt"] and found.backend != "local":
@@ -201,9 +190,13 @@ class Drivers:
         return replace(found, name=run["name"]) if found else None
 
 
-def _forestalled(folder: Path, number: int) -> bool:
+def _forestalled(folder: Path, run: Row) -> bool:
     try:
-        return claim_of(folder, number).read_text(encoding="utf-8").startswith(FORESTALLED)
+        return (
+            claim_of(folder, attempt_name(run["id"], run["attempt"]))
+            .read_text(encoding="utf-8")
+            .startswith(FORESTALLED)
+        )
     except (FileNotFoundError, NotADirectoryError):
         return False
 
@@ -214,10 +207,10 @@ def _trials(place_of_run: RunDir, run: Row) -> int:
     return budget.Budget(place_of_run, content["trials"], content["hours"]).most
 
 
-def _summary(run: RunDir) -> dict[str, Any]:
-    """What summary.json says; nothing where there is none, or while it is replaced on an object store."""
+def _said(path: Path) -> dict[str, Any]:
+    """What a file of the driver says; nothing where there is none, or while it is replaced on an object store."""
     try:
-        found = json.loads(run.summary.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
