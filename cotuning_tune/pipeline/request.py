@@ -64,6 +64,7 @@ class Request:
     ``run``: where, as a new run or one that exists (``experiment_of`` reads its experiment); ``search`` and
     ``retrain``: the stages, the report follows the second; ``searches``: how many searches in all, None as the run has;
     ``small``: trials that small searches beside an existing run's own share out, to compare its methods;
+    ``concurrent``: how many trainings run at the same time at most, None as many as fit into the whole cluster;
     ``on_end``: whether the experiment's own command may run at the end; ``accept_data_change``: continue with
     data other than those the run began with, on the record.
     """
@@ -74,12 +75,15 @@ class Request:
     retrain: bool = True
     searches: int | None = None
     small: int = 0
+    concurrent: int | None = None
     cluster: Cluster = field(default_factory=Cluster)
     on_end: bool = False
     accept_data_change: bool = False
 
     def __post_init__(self) -> None:
         check_searches(self.searches, self.experiment.config.hours)
+        if self.concurrent is not None and self.concurrent < 1:
+            raise UserError(f"--concurrent {self.concurrent}: at least 1 training at a time is needed")
         check_name(self.experiment.name, "the run's name", "--name")
 
     @property

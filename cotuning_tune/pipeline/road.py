@@ -102,7 +102,8 @@ def _work(request: Request, run: RunDir, sizes: dict[str, int] | None, stream: S
         stack.enter_context(run.watched_storage(measured["state"] + measured["weights"], stream.waiting))
         if request.cluster.address:
             stack.enter_context(_joined(request, run, stream))
-        concurrency = find_concurrency(settled([one for one, _ in searches], experiment, stream.notice))
+        resources = settled([one for one, _ in searches], experiment, stream.notice)
+        concurrency = find_concurrency(resources, request.concurrent)
         stages = _Stages(request, concurrency, measured, stream)
         lacking = [stages.work(run, experiment, owner)]
         for repeat, again in searches[1:]:
@@ -170,7 +171,7 @@ class _Stages:
 def _report(run: RunDir, stream: Stream) -> Report:
     """Write the report, its figures and its page."""
     standing = replace(stream.searches[run.name], stage="report")
-    stream.tell(StageStarted(run.name, str(run.path), stream.driver, standing, gpus=stream.gpus))
+    stream.tell(StageStarted(run.name, str(run.path), stream.driver, standing, stream.concurrent, stream.gpus))
     report = write_report(run, figures=True, head_of=kept_ledger_head)
     stream.tell(Reported(report.answer.content))
     return report

@@ -229,6 +229,11 @@ class RunDir:
         return self.path / "budget.json"
 
     @property
+    def share(self) -> Path:
+        """How many of its trainings may run at the same time, where others limit that while its driver works."""
+        return self.path / "share.json"
+
+    @property
     def clock(self) -> Path:
         """How long drivers have searched, where the search has hours."""
         return self.path / "clock.json"

@@ -103,19 +103,19 @@ def lives_here(run: RunDir) -> bool:
 
 
 @contextmanager
-def _guard(lock: Path) -> Iterator[None]:
-    """One at a time looks at the lock and takes it. An object store has none: there ``create`` decides."""
-    if not is_local(lock):
+def guard(file: Path) -> Iterator[None]:
+    """One at a time reads the file and writes it anew. An object store knows no such thing."""
+    if not is_local(file):
         yield
         return
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock.with_suffix(".guard")):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_suffix(".guard")):
         yield
 
 
 def _take(run: RunDir, dead: Owner | None) -> Owner:
     """Take the lock. ``dead``: an owner on another machine who has shown no sign of life."""
-    with _guard(run.lock):
+    with guard(run.lock):  # in an object store ``create`` alone decides
         other = holder(run)
         if other and other != dead:
             raise Held(

@@ -1,6 +1,7 @@
 """This machine with all its GPUs, in the background."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -25,10 +26,11 @@ LOOK_S = 0.01
 
 @dataclass(frozen=True)
 class LocalProfile:
-    """``python``: with cotuning_tune installed; ``cpus``: cores to use."""
+    """``python``: with cotuning_tune installed; ``cpus``: cores to use; ``gpus``: which GPUs, as CUDA numbers them."""
 
     python: str = hyper("", doc="interpreter that has cotuning_tune; '': the one that launches")
     cpus: int = hyper(0, doc="cores to use; 0: all")
+    gpus: str = hyper("", doc="GPUs to use, as '0' or '2,3' (CUDA_VISIBLE_DEVICES); '': all")
 
 
 class LocalBackend(Backend):
@@ -36,15 +38,22 @@ class LocalBackend(Backend):
 
     Profile = LocalProfile
 
+    def check(self, request: Request) -> None:
+        if not re.fullmatch(r"([\w-]+(,[\w-]+)*)?", gpus := request.profile.gpus, re.ASCII):
+            raise UserError(
+                f"local.gpus = {gpus!r}: numbers or UUIDs of GPUs with commas between, as '0' or '2,3'", "gpus"
+            )
+
     def plan(self, request: Request) -> Plan:
         more = ["--num-cpus", str(request.profile.cpus)] if request.profile.cpus else []
-        python = request.profile.python or sys.executable
-        return Plan({}, [request.entry(python, str(request.experiment.absolute()), *more)])
+        command = request.entry(request.profile.python or sys.executable, str(request.experiment.absolute()), *more)
+        seen = ["env", f"CUDA_VISIBLE_DEVICES={request.profile.gpus}"] if request.profile.gpus else []
+        return Plan({}, [[*seen, *command]])
 
     def start(self, request: Request, plan: Plan) -> dict[str, Any]:
         (command,), claim = plan.commands, claim_of(request.folder, request.attempt_name)
-        if shutil.which(command[0]) is None:
-            raise UserError(f"local.python: there is no program {command[0]}", "python")
+        if shutil.which(python := request.profile.python or sys.executable) is None:
+            raise UserError(f"local.python: there is no program {python}", "python")
         studies = {"COTUNING_TUNE_OPTUNA_STORAGE": request.optuna_storage.reveal()}
         with (request.folder / "log").open("ab") as log:
             process = subprocess.Popen(
