@@ -15,17 +15,17 @@ import sqlalchemy as sa
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.names import check_name
+from cotuning_tune.service.once import answered, keep_answer
 from cotuning_tune.service.people import Actor, hashed
 from cotuning_tune.service.problems import Changed, Problem, TooLarge, Unknown, WrongState
 from cotuning_tune.service.reconciler import changed, known
 from cotuning_tune.service.settings import Settings
 from cotuning_tune.service.states import AT_WORK, ENDED, Wanted, wish
 from cotuning_tune.service.store import Store, audit, tell
-from cotuning_tune.service.tables import ATTEMPT, EVENT, IDEMPOTENCY, RUN, USER
+from cotuning_tune.service.tables import ATTEMPT, EVENT, RUN, USER
 
 MOST_BYTES = 64 * 1024  # of an experiment
 PAGE, MOST_PAGE = 50, 200
-KEPT_S = 7 * 86400.0  # how long an idempotency key is remembered
 SLIM = [column for column in RUN.c if column.name not in ("experiment", "content", "backoff_until", "progress")]
 LABELS, LABEL = 20, 100
 
@@ -294,17 +294,35 @@ class Runs:
 
     def events(self, actor: Actor, after: int, limit: int = 500, run: str = "") -> tuple[list[dict[str, Any]], int]:
         """Events after a number, of runs that he sees, and the number to ask from next."""
+        rows = self.told(after, limit, run)
+        last = rows[-1]["seq"] if rows else after
+        return [shown_event(row) for row in rows if actor.sees(row)], last
+
+    def told(self, after: int, limit: int = 500, run: str = "") -> list[dict[str, Any]]:
+        """Events after a number, each with its run's ``owner``, and whether that is ``private``."""
         with self.store.reading() as connection:
             query = sa.select(EVENT, RUN.c.owner, RUN.c.private).join(RUN, RUN.c.id == EVENT.c.run)
             query = query.where(EVENT.c.seq > after, *([EVENT.c.run == run] if run else []))
-            rows = connection.execute(query.order_by(EVENT.c.seq).limit(limit)).mappings().all()
-        last = rows[-1]["seq"] if rows else after
-        return [{k: row[k] for k in ("seq", "time", "run", "kind", "content")} for row in rows if actor.sees(row)], last
+            return [dict(row) for row in connection.execute(query.order_by(EVENT.c.seq).limit(limit)).mappings()]
 
-    def oldest_event(self) -> int:
-        """The number of the oldest event that is kept; 0 where there is none."""
+    def progress(self, since: float) -> list[dict[str, Any]]:
+        """Of runs at work that were changed since then, the figures of their summaries, with owner and privacy."""
+        shown = (RUN.c.id, RUN.c.owner, RUN.c.private, RUN.c.state, RUN.c.share, RUN.c.summary)
         with self.store.reading() as connection:
-            return int(connection.execute(sa.select(sa.func.min(EVENT.c.seq))).scalar() or 0)
+            query = sa.select(*shown).where(RUN.c.changed >= since, RUN.c.state.in_(AT_WORK))
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+    def kept_events(self) -> tuple[int, int]:
+        """The numbers of the oldest and the newest event that are kept; 0 where there is none."""
+        with self.store.reading() as connection:
+            ends = sa.select(sa.func.min(EVENT.c.seq), sa.func.max(EVENT.c.seq))
+            oldest, newest = connection.execute(ends).one()
+            return int(oldest or 0), int(newest or 0)
+
+
+def shown_event(row: Mapping[str, Any]) -> dict[str, Any]:
+    """An event as those see it who may see its run."""
+    return {name: row[name] for name in ("seq", "time", "run", "kind", "content")}
 
 
 def _masked(run: dict[str, Any]) -> dict[str, Any]:
@@ -348,33 +366,6 @@ def _seq(cursor: str) -> int:
         return int(text[1:])
     except ValueError:
         raise Problem("this cursor is none of the service's", "begin without one", key="cursor") from None
-
-
-def answered(connection: sa.Connection, actor: Actor, key: str, body: str) -> dict[str, Any] | None:
-    """The answer that a request with this key was given. Raises Problem where its body was another one."""
-    if not key:
-        return None
-    if len(key) > 200:
-        raise Problem("the Idempotency-Key is too long", "200 characters are possible", key="Idempotency-Key")
-    where = sa.and_(IDEMPOTENCY.c.user == actor.name, IDEMPOTENCY.c.key == key)
-    found = connection.execute(sa.select(IDEMPOTENCY).where(where)).mappings().first()
-    if found is None:
-        return None
-    if found["body"] != body:
-        raise Problem(
-            "this Idempotency-Key came with another request", "take a new key for each", key="Idempotency-Key"
-        )
-    return dict(found["answer"])
-
-
-def keep_answer(
-    connection: sa.Connection, actor: Actor, key: str, body: str, status: int, answer: Mapping[str, Any], now: float
-) -> None:
-    """Remember the answer to a request with a key, in its own transaction; forget those that are old."""
-    if key:
-        connection.execute(IDEMPOTENCY.delete().where(IDEMPOTENCY.c.time < now - KEPT_S))
-        row = {"user": actor.name, "key": key, "body": body, "status": status, "answer": dict(answer), "time": now}
-        connection.execute(IDEMPOTENCY.insert().values(**row))
 
 
 def refuse(problem: UserError) -> Problem:

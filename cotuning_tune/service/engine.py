@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from cotuning_tune.service.states import Seen
@@ -48,3 +49,6 @@ class Engine(Protocol):
 
     def give(self, run: Row, share: int) -> None:
         """Let the run have so many trials at a time. Raises OSError."""
+
+    def log(self, run: Row) -> Path | None:
+        """The file of this machine that holds what its drivers have said; None where that lies elsewhere."""

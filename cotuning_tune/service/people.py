@@ -11,7 +11,7 @@ from cotuning_tune.base.errors import unknown
 from cotuning_tune.base.names import check_name
 from cotuning_tune.service.problems import NotSignedIn, Problem, Refused, Unknown
 from cotuning_tune.service.store import Store, audit
-from cotuning_tune.service.tables import TOKEN, USER
+from cotuning_tune.service.tables import AUDIT, TOKEN, USER
 
 ROLES = ("viewer", "member", "operator", "admin")  # each may what those before it may
 HOUR, DAY = 3600.0, 86400.0
@@ -196,3 +196,12 @@ def begin_session(store: Store, text: str, now: float) -> str:
 def sweep(connection: sa.Connection, now: float) -> None:
     """Forget what has expired."""
     connection.execute(TOKEN.delete().where(TOKEN.c.expires <= now))
+
+
+def audit_lines(store: Store, actor: Actor, before: int = 0, limit: int = 50) -> list[dict[str, Any]]:
+    """Lines of the audit, the newest first, with ``before`` those before that number: an admin's to see."""
+    actor.require("admin")
+    query = sa.select(AUDIT).order_by(AUDIT.c.seq.desc()).limit(limit)
+    with store.reading() as connection:
+        found = connection.execute(query.where(AUDIT.c.seq < before) if before else query)
+        return [dict(row) for row in found.mappings()]

@@ -38,13 +38,14 @@ class Place:
 @dataclass(frozen=True)
 class Settings:
     """``root``: the service's own folder; ``storage``: below which runs lie, a folder for each owner; ``data_roots``:
-    below which an experiment may name data."""
+    below which an experiment may name data; ``hosts``: names that it may be asked under, besides this machine's own."""
 
     root: Path
     storage: str
     database: str
     data_roots: tuple[Path, ...] = ()
     places: tuple[Place, ...] = ()
+    hosts: tuple[str, ...] = ()
 
     def backend(self, name: str = "") -> Place:
         """The backend of that name, the first without one. Raises Problem."""
@@ -94,10 +95,8 @@ def read_settings(path: Path | None, root: Path | None = None) -> Settings:
 def _settings(found: dict[str, Any], root: Path, base: Path) -> Settings:
     _check(found, ("service", "backends"), "the settings")
     service, backends = _table(found, "service"), _table(found, "backends")
-    _check(service, ("storage", "database", "data_roots"), "service")
-    roots = service.get("data_roots", [])
-    if not (isinstance(roots, list) and all(isinstance(one, str) for one in roots)):
-        raise UserError("service.data_roots: a list of folders", "service.data_roots")
+    _check(service, ("storage", "database", "data_roots", "hosts"), "service")
+    roots, hosts = _texts(service, "data_roots", "folders"), _texts(service, "hosts", "names")
     storage = str(service.get("storage", root / "runs"))
     return Settings(
         root=root,
@@ -105,7 +104,15 @@ def _settings(found: dict[str, Any], root: Path, base: Path) -> Settings:
         database=str(service.get("database", f"sqlite:///{root / 'service.db'}")),
         data_roots=tuple((base / Path(one).expanduser()).resolve() for one in roots),
         places=tuple(_place(name, _table(backends, name)) for name in backends) or (_here(),),
+        hosts=tuple(hosts),
     )
+
+
+def _texts(table: Mapping[str, Any], name: str, what: str) -> list[str]:
+    found = table.get(name, [])
+    if not (isinstance(found, list) and all(isinstance(one, str) for one in found)):
+        raise UserError(f"service.{name}: a list of {what}", f"service.{name}")
+    return found
 
 
 def _table(found: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -30,6 +30,7 @@ class Store:
 
     def __init__(self, url: str, *, migrate: bool = False, active: bool = True) -> None:
         self.url, self._writing = url, threading.RLock()
+        self._transaction: sa.Connection | None = None
         try:
             self.engine = _engine(url)
             self._held = _hold(self.engine) if active else _Held(lambda: None)
@@ -45,9 +46,17 @@ class Store:
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
-        """One transaction; one at a time in this process."""
-        with self._writing, self.engine.execution_options(writing=True).begin() as connection:
-            yield connection
+        """One transaction; one at a time in this process. Within it, it is the same one."""
+        with self._writing:
+            if self._transaction is not None:
+                yield self._transaction
+                return
+            with self.engine.execution_options(writing=True).begin() as connection:
+                self._transaction = connection
+                try:
+                    yield connection
+                finally:
+                    self._transaction = None
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:

@@ -122,6 +122,9 @@ class World:
         self.life(run).share = share
         self.hook("given")
 
+    def log(self, run: Row) -> Path | None:
+        return Path(run["folder"]) / "log"
+
     def work(self, identity: str) -> None:
         """A moment of the driver: it takes the lock, follows its share, trains."""
         life = self.lives.get(identity)

@@ -1,0 +1,122 @@
+"""A service with a made-up engine, asked by the application itself or over a port of this machine."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+from starlette.testclient import TestClient
+
+from cotuning_tune.service import people
+from cotuning_tune.service.asked import Runs
+from cotuning_tune.service.http.app import make_app
+from cotuning_tune.service.people import Actor
+from cotuning_tune.service.reconciler import Reconciler
+from cotuning_tune.service.settings import Settings
+from cotuning_tune.service.store import Store
+from tests.service.world import World, people_in, runs_in, settings_in
+
+ROLES = {"eve": "viewer", "ann": "member", "ben": "member", "olga": "operator", "root": "admin"}
+EXPERIMENT = "[experiment]\ntasks = ['digits']\n"
+DAY = 86400.0
+
+
+@dataclass
+class Served:
+    """A service without threads; ``tokens``: of each of its people."""
+
+    store: Store
+    settings: Settings
+    runs: Runs
+    reconciler: Reconciler
+    world: World
+    people: dict[str, Actor]
+    tokens: dict[str, str]
+
+    def now(self) -> float:
+        return time.time()
+
+    def headers(self, name: str, **more: str) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.tokens[name]}"} | {k.replace("_", "-"): v for k, v in more.items()}
+
+    def client(self, name: str = "") -> TestClient:
+        headers = self.headers(name) if name else {}
+        return TestClient(
+            make_app(self),
+            base_url="http://localhost",
+            headers=headers,
+            follow_redirects=False,
+            raise_server_exceptions=False,
+        )
+
+    def round(self) -> None:
+        """The reconciler goes round, and every driver works for a moment."""
+        self.reconciler.round()
+        self.reconciler.beat = time.monotonic()
+        for identity in list(self.world.lives):
+            self.world.work(identity)
+
+
+@contextmanager
+def service_in(folder: Path) -> Iterator[Served]:
+    """A service with a person of each role."""
+    settings, world = settings_in(folder), World()
+    store = Store(settings.database)
+    reconciler = Reconciler(store, world)
+    who = people_in(store, **ROLES)
+    tokens = {name: people.add_token(store, one, time.time())["token"] for name, one in who.items()}
+    try:
+        yield Served(store, settings, runs_in(store, settings, time.time), reconciler, world, who, tokens)
+    finally:
+        reconciler.stop()
+        store.close()
+
+
+@contextmanager
+def listening(served: Served) -> Iterator[str]:
+    """The address of the service, over a port of this machine."""
+    config = uvicorn.Config(make_app(served), port=0, log_level="warning", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(20)
+
+
+def fill(folder: Path) -> None:
+    """The folder of a run as a search leaves it: a study, a trial that has ended, one that runs, a report, a log."""
+    study = folder / "studies" / "digits-100-fine_tune"
+    config = {"specs": [{"task": "digits", "seed": 0}], "folder": str(folder), "threads": 1}
+    for number, result in enumerate(
+        ({"state": "COMPLETE", "value": 61.5, "epochs": 2, "seconds": 1.5, "reason": ""}, None)
+    ):
+        trial = study / "trials" / f"{number:04d}"
+        trial.mkdir(parents=True)
+        (trial / "config.json").write_text(json.dumps(config))
+        (trial / "metrics.jsonl").write_text('{"epoch": 0, "val_score": 50.0, "val_loss": NaN}\n')
+        if result:
+            (trial / "result.json").write_text(json.dumps(result))
+    (folder / "report").mkdir()
+    (folder / "report" / "main.csv").write_text("method,accuracy\nfine_tune,61.5\n")
+    (folder / "report" / "index.html").write_text("<p>the report</p>")
+    (folder / "log").write_text("first line\nsecond line\n")
+
+
+def wait_for(found, seconds: float = 30.0):
+    """What ``found()`` gives, once that is something."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if value := found():
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"nothing came in {seconds:g} s")
