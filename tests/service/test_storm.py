@@ -20,6 +20,8 @@ from cotuning_tune.service.store import Store
 from tests.service.storm import settings_of
 from tests.service.world import people_in, runs_in
 
+# Drivers outlive the service that has started them.
+pytestmark = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
 RUNS, STEPS = 8, 20
 CODE = [sys.executable, "-m", "tests.service.storm"]
 
