@@ -10,6 +10,7 @@ from typing import Any
 
 from cotuning_tune.api._asked import Asked, Experiment, asked
 from cotuning_tune.api._best import Best, best_of
+from cotuning_tune.api._frame import frame
 from cotuning_tune.base.errors import Unfinished, UserError
 from cotuning_tune.base.files import read_json
 from cotuning_tune.base.secrets import Secret
@@ -64,15 +65,6 @@ class Statistics:
     may_be_best: list[str]
     least_difference: float | None
     tables: dict[str, Any]
-
-
-def frame(rows: list[dict[str, Any]]) -> Any:
-    """The rows as a pandas DataFrame, where pandas is installed, else as they are."""
-    try:
-        import pandas
-    except ImportError:
-        return rows
-    return pandas.DataFrame(rows)
 
 
 def _tag(name: str, text: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cotuning_tune.base.secrets import Secret
-from cotuning_tune.cli._options import Commands, parse_values
+from cotuning_tune.cli._options import EXPERIMENT, Commands, parse_values
 from cotuning_tune.cli._private import storage_url
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def add(commands: Commands) -> None:
     for name in backend_names():
         text = backend_help(name)
         parser = verbs.add_parser(name, help=text, description=text)
-        parser.add_argument("experiment", metavar="EXPERIMENT", nargs="?", help="a file of search_spaces/, or your own")
+        parser.add_argument("experiment", metavar="EXPERIMENT", nargs="?", help=EXPERIMENT)
         parser.add_argument("--storage", help="folder that all nodes see, or s3://BUCKET/PREFIX")
         parser.add_argument("--name", help="name of the run (default: the file's name)")
         parser.add_argument(
@@ -57,17 +57,18 @@ def _request(options: argparse.Namespace) -> "Request":
     from cotuning_tune.base.errors import UserError
     from cotuning_tune.base.files import is_local, place
     from cotuning_tune.base.names import check_name
+    from cotuning_tune.base.shipped import located
     from cotuning_tune.launch import Request, backend
     from cotuning_tune.launch.profile import read_profile
     from cotuning_tune.launch.record import root
 
     if not options.experiment:
-        raise UserError(f"launch {options.backend} needs an EXPERIMENT: a file of search_spaces/, or your own")
+        raise UserError(f"launch {options.backend} needs an EXPERIMENT: {EXPERIMENT}")
     if not options.storage:
         raise UserError("launch needs --storage: a folder that all nodes see, or s3://BUCKET/PREFIX")
     given = parse_values(options.set, "nodes=2")
     profile = read_profile(backend(options.backend).Profile, options.profile, given, options.backend)
-    path, name = Path(options.experiment), options.name
+    path, name = located(options.experiment)[0], options.name
     if not path.is_file():
         raise UserError(f"{path} cannot be read: there is no such file")
     name = _name_in(path) if name is None else check_name(name, "--name")

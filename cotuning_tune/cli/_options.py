@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from cotuning_tune.experiment import Experiment
 
+EXPERIMENT = "a file, or the name of a shipped experiment (list experiments)"
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
@@ -67,7 +68,7 @@ def changed_experiment(options: argparse.Namespace, name: str = "") -> "Experime
             changes[dotted(key)] = value
         except UserError:
             raise UserError(f"--set {key}=...: a dotted key is needed, as train.epochs") from None
-    return with_options(read_experiment(Path(options.experiment), name, changes), options)
+    return with_options(read_experiment(options.experiment, name, changes), options)
 
 
 def named_experiment(options: argparse.Namespace) -> "Experiment":

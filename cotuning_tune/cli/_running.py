@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.secrets import Secret
 from cotuning_tune.cli._options import (
+    EXPERIMENT,
     Commands,
     add_aim,
     add_calibration,
@@ -38,7 +39,7 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_start(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("experiment", metavar="EXPERIMENT", help="a file of search_spaces/, or your own")
+    parser.add_argument("experiment", metavar="EXPERIMENT", help=EXPERIMENT)
     parser.add_argument("--storage", default="runs", help="folder of the runs, or s3://BUCKET/PREFIX (default: runs)")
     parser.add_argument("--name", help="name of the run (default: the file's name)")
     parser.add_argument("--optuna-storage", type=storage_url, metavar="URL", help=STORAGE_HELP)

@@ -9,6 +9,7 @@ from cotuning_tune import data, methods, models
 from cotuning_tune.base.errors import UnknownKeyError, UserError, unknown
 from cotuning_tune.base.former_names import KEYS
 from cotuning_tune.base.names import JOINT, check_name
+from cotuning_tune.base.shipped import located
 from cotuning_tune.base.toml_text import line_of, read_text, set_key, tables_of
 from cotuning_tune.experiment._experiment import (
     BACKBONE,
@@ -366,17 +367,18 @@ def _read_data(
 def read_experiment(
     path: str | Path, name: str = "", changes: Mapping[tuple[str, ...], object] = MappingProxyType({})
 ) -> Experiment:
-    """The experiment in a file; ``name`` ('': the file's) where it gives none. UserError with file and line.
+    """The experiment in a file, or a shipped one by its name; ``name`` ('': the file's) where it gives none.
 
+    UserError with file and line.
     ``changes``: values of keys that its text gets first; a mistake in one of them names the key.
     """
-    path = Path(path)
+    path, base = located(path)
     text = changed = read_text(path)
     try:
         tables_of(text)
         for key, value in changes.items():
             changed = set_key(changed, key, value)
-        return parse(changed, name or path.stem, path.absolute().parent)
+        return parse(changed, name or path.stem, base)
     except UserError as problem:
         wrong = tuple(problem.key.split(".")) if problem.key else ()
         line = line_of(text, wrong) if wrong else None

@@ -101,6 +101,14 @@ def test_a_dry_run_plans_checks_and_starts_nothing(call: Call, experiment: Path)
     assert not (experiment.parent / "runs").exists()
 
 
+@pytest.mark.parametrize("command", [["run", "--dry-run"], ["check"]])
+def test_without_the_cache(call: Call, experiment: Path, command: list[str]) -> None:
+    """``--no-cache`` counts no room for it; else 24 images of 8 by 8 pixels."""
+    for more, needed in (((), "4.6 kB"), (("--no-cache",), "0 B")):
+        _, out, _ = call(*command, experiment, "--no-probe", *more)
+        assert [line for line in out if line.startswith(f"ok       image cache: {needed} needed")] != [], out
+
+
 def test_memory_that_is_not_there(call: Call, experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trials that need more memory than is free are a problem with its cure."""
     monkeypatch.setattr("cotuning_tune.pipeline.check.free_memory", lambda: 1000)

@@ -17,7 +17,7 @@ from cotuning_tune.launch import Launch, Request, backend
 from cotuning_tune.launch.backends.slurm import SlurmProfile
 from cotuning_tune.launch.profile import profile_text, read_profile
 from cotuning_tune.launch.record import private_folder
-from tests.launch.guides import ROOT
+from tests.launch.guides import ROOT, commands_of
 
 URL = "postgresql://u:secret@h/d"
 STANDINS = {
@@ -330,3 +330,17 @@ def test_the_profile_of_the_guide_is_one(tmp_path: Path) -> None:
     assert "#SBATCH --nodes=2 --ntasks-per-node=1 --cpus-per-task=16\n" in script
     assert "#SBATCH --gres=gpu:4\n#SBATCH --partition=gpu\n#SBATCH --mem=64G\n" in script
     assert "\nmodule load cuda\n" in script
+
+
+def test_the_example_of_a_site(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its experiment has no problem, its profile reaches the job's script; ``tests/hosts`` runs it on a real Slurm."""
+    monkeypatch.chdir(ROOT / "examples" / "slurm_site")
+    commands = commands_of("../examples/slurm_site/README.md", {"/shared/runs": str(tmp_path / "runs")})
+    (check,) = [words for words in commands if words[0] == "check"]
+    assert call(*check, "--no-probe")[0] == 0
+    (dry,) = [words for words in commands if "--dry-run" in words]
+    code, out, _ = call(*dry)
+    wanted = "#SBATCH --nodes=2 --ntasks-per-node=1 --cpus-per-task=8", "#SBATCH --partition=gpu", "module load cuda"
+    assert code == 0
+    assert [line for line in wanted if not any(line in shown for shown in out)] == []
+    assert list(tmp_path.iterdir()) == []
