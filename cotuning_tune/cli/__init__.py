@@ -99,6 +99,8 @@ def main(arguments: list[str] | None = None, say: Callable[[str], None] = _say) 
     if arguments is None:
         leave_process_list()
     words = sys.argv[1:] if arguments is None else arguments
+    if os.environ.get("TERM") == "dumb":
+        os.environ.setdefault("NO_COLOR", "1")  # what libraries ask for
     with lasting_output() as output:
         try:
             code = _run(words, output)
