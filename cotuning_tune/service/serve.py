@@ -6,12 +6,15 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cotuning_tune.base.errors import UserError
+from cotuning_tune.service.boards import boards_app
 from cotuning_tune.service.people import link
 from cotuning_tune.service.rebuild import rebuild
 from cotuning_tune.service.settings import Settings
@@ -36,8 +39,8 @@ class Door:
     proxy: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 < self.port < 1 << 16:
-            raise UserError(f"--port {self.port}: a port is a number from 1 to 65535")
+        if not 0 < self.port < (1 << 16) - 1:
+            raise UserError(f"--port {self.port}: a port is a number from 1 to 65534")
         if bool(self.certificate) != bool(self.key):
             raise UserError("--certificate and --key belong together")
         if not (self.socket or self.certificate or self.proxy or _is_own(self.host)):
@@ -47,11 +50,31 @@ class Door:
             )
 
     @property
+    def boards(self) -> str:
+        """The origin of TensorBoards: the next port."""
+        return f"{self.address.rpartition(':')[0]}:{self.port + 1}"
+
+    @property
     def address(self) -> str:
         """How a browser on this machine reaches it."""
         scheme = "https" if self.certificate else "http"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"unix:{self.socket}" if self.socket else f"{scheme}://{host}:{self.port}"
+
+
+def _listening(door: Door) -> dict[str, Any]:
+    """What both servers have in common."""
+    return {
+        "host": door.host,
+        "ssl_certfile": door.certificate or None,
+        "ssl_keyfile": door.key or None,
+        "proxy_headers": door.proxy,
+        "forwarded_allow_ips": "127.0.0.1" if door.proxy else "",
+        "log_level": "warning",
+        "access_log": False,
+        "timeout_graceful_shutdown": GRACE_S,
+        "server_header": False,
+    }
 
 
 def _is_own(host: str) -> bool:
@@ -98,22 +121,11 @@ def serve(
         app = make_app(service)
         if door.socket:
             Path(door.socket).unlink(missing_ok=True)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                host=door.host,
-                port=door.port,
-                uds=door.socket or None,
-                ssl_certfile=door.certificate or None,
-                ssl_keyfile=door.key or None,
-                proxy_headers=door.proxy,
-                forwarded_allow_ips="127.0.0.1" if door.proxy else "",
-                log_level="warning",
-                access_log=False,
-                timeout_graceful_shutdown=GRACE_S,
-                server_header=False,
-            )
-        )
+        server = uvicorn.Server(uvicorn.Config(app, uds=door.socket or None, port=door.port, **_listening(door)))
+        if service.boards_at or not (door.socket or door.proxy):
+            service.boards_at = service.boards_at or door.boards
+            boards = uvicorn.Config(boards_app(service.boards), port=door.port + 1, **_listening(door))
+            threading.Thread(target=uvicorn.Server(boards).run, name="boards", daemon=True).start()
         say(f"{door.address} serves runs in {settings.storage}")
         say(f"sign in, once, within ten minutes: {signed_link(settings, door)}")
         server.run()
