@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
+from cotuning_tune.launch import find_launch
 from tests.hosts.slurm_bed import GPUS, Slurm, slurm
 from tests.launch.guides import ROOT, commands_of
 from tests.search.kills import trials_of
@@ -79,7 +80,8 @@ class Site:
     def launch(self) -> str:
         """Launch the run; the job's number."""
         self.tune("slurm", self.experiment, "--storage", self.run.parent, "--profile", self.profile)
-        return self.bed.run("squeue", "-h", "--name=tiny", "-o", "%i")
+        job: str = find_launch("tiny", self.launches).facts["job"]
+        return job
 
     def log(self) -> str:
         """What the job has said so far."""

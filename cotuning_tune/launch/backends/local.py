@@ -57,7 +57,7 @@ class LocalBackend(Backend):
         studies = {"COTUNING_TUNE_OPTUNA_STORAGE": request.optuna_storage.reveal()}
         with (request.folder / "log").open("ab") as log:
             process = subprocess.Popen(
-                ["sh", "-c", CLAIMING, str(claim), *command],
+                ["/bin/sh", "-c", CLAIMING, str(claim), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
