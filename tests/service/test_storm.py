@@ -82,7 +82,7 @@ def test_a_service_that_is_killed_loses_and_doubles_nothing(
     kill_again_and_again(tmp_path, kills)
     store = Store(settings.database)
     settle(tmp_path, store)
-    assert {run["state"] for run in verbs_of(store, settings, ann)} == {"done"}
+    assert [run["reason"] for run in verbs_of(store, settings, ann) if run["state"] != "done"] == []
     store.close()
     check(tmp_path)
     for path in tmp_path.glob("service.db*"):
