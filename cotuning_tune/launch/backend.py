@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from cotuning_tune.base.names import check_name
 from cotuning_tune.base.secrets import Secret
 from cotuning_tune.launch.record import Launch
+from cotuning_tune.runs.share import check_concurrent
 
 ENDS = {"0": "done", "85": "unfinished"}  # by the entry point's exit code; any other one has failed
 NOTHING_RUNS = "nothing is running"  # what ``stop`` says of a launch that had ended before
@@ -20,7 +21,7 @@ NOTHING_RUNS = "nothing is running"  # what ``stop`` says of a launch that had e
 class Request:
     """What shall be launched; ``profile`` is an object of the backend's ``Profile``, ``folder`` the launch's own.
 
-    ``optuna_storage``: the URL of the studies; a plain text is taken too.
+    ``optuna_storage``: the URL of the studies; a plain text is taken too. ``concurrent``: trainings at a time at most.
     Raises UserError for a name that is none.
     """
 
@@ -31,15 +32,18 @@ class Request:
     profile: Any
     folder: Path
     on_end: bool = False
+    concurrent: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "optuna_storage", Secret(self.optuna_storage))
         check_name(self.name, "the run's name", "--name, or name in [experiment]")
+        check_concurrent(self.concurrent)
 
     def entry(self, python: str, experiment: str, *more: str) -> list[str]:
         """The command that starts or resumes the run, the same each time."""
         command = [python, "-m", "cotuning_tune.cli.entry", experiment, "--storage", self.storage]
-        return [*command, "--name", self.name, *(["--on-end"] if self.on_end else []), *more]
+        bound = [] if self.concurrent is None else ["--concurrent", str(self.concurrent)]
+        return [*command, "--name", self.name, *(["--on-end"] if self.on_end else []), *bound, *more]
 
     def entry_on_head(self, experiment: str, workers: int) -> list[str]:
         """The same on the head of a cluster made for the run, which waits for its workers."""

@@ -28,6 +28,7 @@ class Launch:
     times: int = 1
     on_end: bool = False
     stopped: bool = False  # by the user, in this attempt
+    concurrent: int | None = None
 
     @property
     def folder(self) -> Path:

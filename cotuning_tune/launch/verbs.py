@@ -22,7 +22,9 @@ def request_of(launch: Launch) -> Request:
     """The request that a launch came from."""
     profile = make_profile(backend(launch.backend).Profile, launch.profile, launch.backend)
     where = (launch.name, launch.storage, launch.optuna_storage)
-    return Request(Path(launch.experiment), *where, profile, root() / launch.name, launch.on_end)
+    return Request(
+        Path(launch.experiment), *where, profile, root() / launch.name, launch.on_end, concurrent=launch.concurrent
+    )
 
 
 def dry_run(backend_name: str, request: Request) -> str:
@@ -53,6 +55,7 @@ def _begin(backend_name: str, request: Request, times: int) -> Launch:
         started=now(),
         times=times,
         on_end=request.on_end,
+        concurrent=request.concurrent,
     )
     made = replace(made, facts=kind.start(request, plan))
     made.save()
