@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cotuning_tune.base.secrets import Secret
-from cotuning_tune.cli._options import EXPERIMENT, Commands, parse_values
+from cotuning_tune.cli._options import EXPERIMENT, Commands, add_concurrent, parse_values
 from cotuning_tune.cli._private import storage_url
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def add(commands: Commands) -> None:
         parser.add_argument("--profile", metavar="FILE", help=f"what the site needs (see launch/profiles/{name}.toml)")
         parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="set a key of the profile")
         parser.add_argument("--on-end", action="store_true", help="run the experiment's on_end command at each end")
+        add_concurrent(parser)
         parser.add_argument("--dry-run", action="store_true", help="show files and commands, start nothing")
         parser.add_argument("--show-profile", action="store_true", help="show every key with its default")
         parser.set_defaults(call=_launch, backend=name)
@@ -74,7 +75,8 @@ def _request(options: argparse.Namespace) -> "Request":
     name = _name_in(path) if name is None else check_name(name, "--name")
     storage = place(options.storage) if is_local(place(options.storage)) else options.storage
     studies = options.optuna_storage or Secret()
-    return Request(path, name, str(storage), studies, profile, root() / name, options.on_end)
+    bound = options.concurrent
+    return Request(path, name, str(storage), studies, profile, root() / name, options.on_end, concurrent=bound)
 
 
 def _name_in(path: Path) -> str:

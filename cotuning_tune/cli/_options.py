@@ -31,6 +31,12 @@ def decoding(experiment: "Experiment", options: argparse.Namespace) -> "Experime
     )
 
 
+def add_concurrent(parser: argparse.ArgumentParser) -> None:
+    """The option ``--concurrent``, of every command that starts a driver."""
+    text = "how many trainings run at a time at most, where others work on the cluster too (default: as many as fit)"
+    parser.add_argument("--concurrent", type=int, metavar="N", help=text)
+
+
 def add_calibration(parser: argparse.ArgumentParser) -> None:
     """The options that calibrate the source head."""
     text = "folder of the source classes' images (ImageNet: val/CLASS/*.JPEG): fits the source head's temperature"

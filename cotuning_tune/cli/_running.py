@@ -12,6 +12,7 @@ from cotuning_tune.cli._options import (
     add_aim,
     add_calibration,
     add_changes,
+    add_concurrent,
     add_decoding,
     decoding,
     named_experiment,
@@ -33,8 +34,7 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
     text = "continue with other data than the run began with; the report will say so"
     parser.add_argument("--accept-data-change", action="store_true", help=text)
     parser.add_argument("--num-cpus", type=int, help="how many cores of this machine to use (default: all)")
-    text = "how many trainings run at a time at most, where others work on the cluster too (default: as many as fit)"
-    parser.add_argument("--concurrent", type=int, metavar="N", help=text)
+    add_concurrent(parser)
     add_decoding(parser)
 
 

@@ -12,6 +12,7 @@ from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.names import check_name
 from cotuning_tune.base.secrets import Secret
 from cotuning_tune.launch.record import Launch, attempt_name
+from cotuning_tune.runs.share import check_concurrent
 
 HELD = "held: another driver works on the run"
 ENDS = {"0": "done", "75": HELD, "85": "unfinished"}  # by the entry point's exit code; any other one has failed
@@ -27,7 +28,7 @@ class Request:
     """What shall be launched; ``profile`` is an object of the backend's ``Profile``, ``folder`` the launch's own.
 
     ``optuna_storage``: the URL of the studies; a plain text is taken too. ``id`` and ``attempt``: of the launch; a new
-    one gets an id where it has none.
+    one gets an id where it has none; ``concurrent``: trainings at a time at most.
     Raises UserError for a name that is none.
     """
 
@@ -40,6 +41,7 @@ class Request:
     on_end: bool = False
     id: str = ""
     attempt: int = 1
+    concurrent: int | None = None
 
     @property
     def attempt_name(self) -> str:
@@ -49,11 +51,13 @@ class Request:
     def __post_init__(self) -> None:
         object.__setattr__(self, "optuna_storage", Secret(self.optuna_storage))
         check_name(self.name, "the run's name", "--name, or name in [experiment]")
+        check_concurrent(self.concurrent)
 
     def entry(self, python: str, experiment: str, *more: str) -> list[str]:
         """The command that starts or resumes the run, the same each time."""
         command = [python, "-m", "cotuning_tune.cli.entry", experiment, "--storage", self.storage]
-        return [*command, "--name", self.name, *(["--on-end"] if self.on_end else []), *more]
+        bound = [] if self.concurrent is None else ["--concurrent", str(self.concurrent)]
+        return [*command, "--name", self.name, *(["--on-end"] if self.on_end else []), *bound, *more]
 
     def entry_on_head(self, experiment: str, workers: int) -> list[str]:
         """The same on the head of a cluster made for the run, which waits for its workers."""

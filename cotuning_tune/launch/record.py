@@ -37,6 +37,7 @@ class Launch:
     id: str = ""
     starting: bool = False
     home: str = ""
+    concurrent: int | None = None
 
     @property
     def folder(self) -> Path:

@@ -37,7 +37,8 @@ def request_of(launch: Launch) -> Request:
     """The request that a launch came from."""
     profile = make_profile(backend(launch.backend).Profile, launch.profile, launch.backend)
     where = (launch.name, launch.storage, launch.optuna_storage)
-    return Request(Path(launch.experiment), *where, profile, launch.folder, launch.on_end, launch.id, launch.attempt)
+    which = (launch.on_end, launch.id, launch.attempt, launch.concurrent)
+    return Request(Path(launch.experiment), *where, profile, launch.folder, *which)
 
 
 def dry_run(backend_name: str, request: Request) -> str:
@@ -107,6 +108,7 @@ def _begin(backend_name: str, request: Request, old: Launch | None) -> Launch:
         id=request.id,
         starting=True,
         home=str(request.folder),
+        concurrent=request.concurrent,
     )
     made.save()
     try:

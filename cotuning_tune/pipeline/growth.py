@@ -43,7 +43,7 @@ def extend(
     data than those the run began with.
     """
     if sum(value is not None for value in (more, to, hours)) != 1:
-        raise UserError("extend: trials=N (how many more), to_trials=N (how many in all) or hours=H, one of them")
+        raise UserError("extend(trials=N): how many more trials, to_trials=N: how many in all, or hours=H: one of them")
     experiment = load_experiment(run)
     for option, number in (("--trials", more), ("--to-trials", to)):
         if (number or 0) % experiment.searches:

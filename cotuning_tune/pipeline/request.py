@@ -11,6 +11,7 @@ from cotuning_tune.cluster.connection import check_address
 from cotuning_tune.experiment import Experiment
 from cotuning_tune.runs.budget import check_searches
 from cotuning_tune.runs.folder import RunDir, check_optuna_storage, check_place
+from cotuning_tune.runs.share import check_concurrent
 from cotuning_tune.search.checks import check_studies
 from cotuning_tune.search.driver import create_run, load_experiment
 from cotuning_tune.search.storage import set_storage
@@ -82,8 +83,7 @@ class Request:
 
     def __post_init__(self) -> None:
         check_searches(self.searches, self.experiment.config.hours)
-        if self.concurrent is not None and self.concurrent < 1:
-            raise UserError(f"--concurrent {self.concurrent}: at least 1 training at a time is needed")
+        check_concurrent(self.concurrent)
         check_name(self.experiment.name, "the run's name", "--name")
 
     @property

@@ -17,6 +17,12 @@ LOOK_S = 1.0
 LOOK_FAR_S = 5.0  # each look is a request to an object store
 
 
+def check_concurrent(most: int | None) -> None:
+    """Raises UserError where a driver shall have less than one training at a time; None: as many as fit."""
+    if most is not None and most < 1:
+        raise UserError(f"--concurrent {most}: at least 1 training at a time is needed")
+
+
 def write_share(run: RunDir, trials: int | None) -> None:
     """Let at most ``trials`` of the run's trainings run at the same time: 0 holds it, None takes the limit away.
 

@@ -9,6 +9,7 @@ from cotuning_tune.runs.events import (
     EpochEnded,
     SeedEnded,
     SeedStarted,
+    ShareChanged,
     StageStarted,
     Standing,
     TrialEnded,
@@ -54,6 +55,13 @@ def test_as_many_running_as_run(stream: Stream, now: list[float], capsys: pytest
         ["search: 1/4", "2 running"],
         ["search: 2/4", "2 running"],
     ]
+
+
+def test_a_share_that_changes(stream: Stream, now: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    """A note says how many run at a time from then on."""
+    _search(stream)
+    stream.tell(ShareChanged(1))
+    assert capsys.readouterr().out.splitlines()[-1] == "note: 1 at a time from now on"
 
 
 def test_a_search_of_hours(stream: Stream, now: list[float], capsys: pytest.CaptureFixture[str]) -> None:

@@ -240,6 +240,8 @@ def test_a_wrong_profile_names_its_line(experiment: Path, call: Call, tmp_path: 
     assert f"{profile} line 3: unknown key 'cpu' in [local]; did you mean 'cpus'?" in _refused(call(*arguments))
     profile.write_text('cpus = "two"\n')
     assert f"{profile} line 1: local.cpus = 'two': a whole number is needed" in _refused(call(*arguments))
+    profile.write_text("x = " + "[" * 1000)
+    assert f"{profile}: more than 32 arrays or tables in each other (at line 1)" in _refused(call(*arguments))
     profile.unlink()
     assert "cannot be read" in _refused(call(*arguments))
 
@@ -251,6 +253,11 @@ def test_dry_run_shows_the_command(experiment: Path, call: Call, launches: Path,
     code, out, _ = call("launch", "local", experiment, *options, "--dry-run")
     entry = f"/opt/python -m cotuning_tune.cli.entry {experiment} --storage {storage} --name tiny --num-cpus 2"
     assert (code, out) == (0, ["# commands", entry])
+    code, out, _ = call("launch", "local", experiment, *options, "--set", "gpus=[0, 'GPU-8f']", "--dry-run")
+    assert (code, out) == (0, ["# commands", f"env CUDA_VISIBLE_DEVICES=0,GPU-8f {entry}"])
+    code, out, _ = call("launch", "local", experiment, *options, "--concurrent", 3, "--dry-run")
+    assert (code, out) == (0, ["# commands", entry.replace("--num-cpus", "--concurrent 3 --num-cpus")])
+    assert "--concurrent 0: at least 1" in _refused(call("launch", "local", experiment, *options, "--concurrent", 0))
     assert not launches.exists()
 
 

@@ -1,7 +1,6 @@
 """This machine with all its GPUs, in the background."""
 
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -26,11 +25,11 @@ LOOK_S = 0.01
 
 @dataclass(frozen=True)
 class LocalProfile:
-    """``python``: with cotuning_tune installed; ``cpus``: cores to use; ``gpus``: which GPUs, as CUDA numbers them."""
+    """``python``: with cotuning_tune installed; ``cpus``: cores to use; ``gpus``: which GPUs, by number or UUID."""
 
     python: str = hyper("", doc="interpreter that has cotuning_tune; '': the one that launches")
     cpus: int = hyper(0, doc="cores to use; 0: all")
-    gpus: str = hyper("", doc="GPUs to use, as '0' or '2,3' (CUDA_VISIBLE_DEVICES); '': all")
+    gpus: tuple[int | str, ...] = hyper((), doc="GPUs to use, as [0, 1], or by UUID (CUDA_VISIBLE_DEVICES); []: all")
 
 
 class LocalBackend(Backend):
@@ -38,16 +37,11 @@ class LocalBackend(Backend):
 
     Profile = LocalProfile
 
-    def check(self, request: Request) -> None:
-        if not re.fullmatch(r"([\w-]+(,[\w-]+)*)?", gpus := request.profile.gpus, re.ASCII):
-            raise UserError(
-                f"local.gpus = {gpus!r}: numbers or UUIDs of GPUs with commas between, as '0' or '2,3'", "gpus"
-            )
-
     def plan(self, request: Request) -> Plan:
         more = ["--num-cpus", str(request.profile.cpus)] if request.profile.cpus else []
         command = request.entry(request.profile.python or sys.executable, str(request.experiment.absolute()), *more)
-        seen = ["env", f"CUDA_VISIBLE_DEVICES={request.profile.gpus}"] if request.profile.gpus else []
+        gpus = ",".join(map(str, request.profile.gpus))
+        seen = ["env", f"CUDA_VISIBLE_DEVICES={gpus}"] if gpus else []
         return Plan({}, [[*seen, *command]])
 
     def start(self, request: Request, plan: Plan) -> dict[str, Any]:
