@@ -15,6 +15,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OLDEST := .venv-oldest
+MLFLOW := .venv-mlflow
 STAMP := $(VENV)/.ready
 
 .PHONY: demo demo-photos docs test test-oldest proof proof-packages cluster-test cluster-packages check audit bench calibration chaos recovery setup format clean
@@ -49,9 +50,14 @@ proof: proof-packages
 cluster-test: cluster-packages
 	$(BIN)/python -m pytest -q -m "" tests/hosts tests/launch/test_kube_rules.py
 
-proof-packages: $(STAMP)
+proof-packages: $(STAMP) $(MLFLOW)/.ready
 	sh scripts/system_packages.sh
 	$(BIN)/uv pip install -q --no-deps --python $(BIN)/python -r requirements-trackio.lock
+
+$(MLFLOW)/.ready: requirements-mlflow.lock $(STAMP)
+	$(PYTHON) -m venv $(MLFLOW)
+	$(BIN)/uv pip install -q --python $(MLFLOW)/bin/python -r requirements-mlflow.lock
+	touch $@
 
 cluster-packages: $(STAMP)
 	sh scripts/system_packages.sh cluster
@@ -92,4 +98,4 @@ $(STAMP): requirements.lock pyproject.toml scripts/make_venv.sh
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(OLDEST) site build *.egg-info
+	rm -rf $(VENV) $(OLDEST) $(MLFLOW) site build *.egg-info
