@@ -10,6 +10,7 @@
 # make bench  every speed figure, as ratios of two things run in turn
 # make calibration   how often the report is wrong, over made-up runs (ten minutes; ARGS=--short: one)
 # make docs   the guide as a site in site/, built strictly; nothing in it asks another host
+# make pictures RUN=runs/demo   screenshots of report, TensorBoard and site: all in .build/pictures, a few in docs/pictures
 # make test-oldest   a short list of tests with the oldest libraries that pyproject.toml allows (own .venv-oldest, 5 GB)
 PYTHON ?= python3
 VENV := .venv
@@ -18,7 +19,7 @@ OLDEST := .venv-oldest
 MLFLOW := .venv-mlflow
 STAMP := $(VENV)/.ready
 
-.PHONY: demo demo-photos docs test test-oldest proof proof-packages cluster-test cluster-packages check audit bench calibration chaos recovery setup format clean
+.PHONY: demo demo-photos docs pictures test test-oldest proof proof-packages cluster-test cluster-packages check audit bench calibration chaos recovery setup format clean
 
 demo: $(STAMP)
 	$(BIN)/cotuning-tune run search_spaces/demo.toml --storage runs
@@ -43,6 +44,9 @@ $(OLDEST)/.ready: pyproject.toml $(STAMP)
 
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+pictures: $(STAMP)
+	$(BIN)/python scripts/screenshots.py $(RUN)
 
 proof: proof-packages
 	$(BIN)/python -m pytest -q -m proof --durations=20

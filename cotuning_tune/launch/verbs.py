@@ -37,8 +37,8 @@ def request_of(launch: Launch) -> Request:
     """The request that a launch came from."""
     profile = make_profile(backend(launch.backend).Profile, launch.profile, launch.backend)
     where = (launch.name, launch.storage, launch.optuna_storage)
-    which = (launch.on_end, launch.id, launch.attempt, launch.concurrent)
-    return Request(Path(launch.experiment), *where, profile, launch.folder, *which)
+    made = Request(Path(launch.experiment), *where, profile, launch.folder, launch.on_end, launch.id, launch.attempt)
+    return replace(made, concurrent=launch.concurrent)
 
 
 def dry_run(backend_name: str, request: Request) -> str:

@@ -138,9 +138,21 @@ def test_set_changes_the_text_that_a_run_keeps(experiment: Path) -> None:
     assert [word for word in ("# mine", "# narrow") if word not in found.text] == []
 
 
+def test_the_end_of_a_key_is_enough(experiment: Path) -> None:
+    """A key is known by its end where no other ends so, also of a table that the file does not have."""
+    pairs = ["trials=7", "optim.weight_decay=0.5", "gpu_per_trial=0", "test_fraction=0.5"]
+    words = ["run", str(experiment), *(word for pair in pairs for word in ("--set", pair))]
+    changed = cli._running.request_of(cli.make_parser().parse_args(words)).experiment
+    tables = tomllib.loads(changed.text)
+    assert (changed.config.trials, tables["train"]["optim"]["weight_decay"]) == (7, 0.5)
+    assert (tables["resources"]["gpu_per_trial"], tables["data"]["mine"]["test_fraction"]) == (0, 0.5)
+
+
 @pytest.mark.parametrize(
     ("pair", "words"),
     [
+        ("weight=1", ["--set weight can be ", " keys: say which, as methods."]),
+        ("trails=1", ["--set trails", "unknown table 'trails'"]),
         ("train.epoch_s=1", ["--set train.epoch_s", "'epoch_s'", "epochs"]),
         ("train.epochs.x=1", ["--set train.epochs.x", "there is a value", "3"]),
         ("foo.bar=1", ["--set foo.bar", "'foo'", "experiment"]),
