@@ -1,7 +1,8 @@
 """Distributed hyper-parameter search for transfer learning: co-tuning and its baselines on equal terms.
 
-From Python: ``Experiment``, ``run``, ``open_run``, which give ``Plan``, ``Run``, ``Status``, ``Best`` and ``Model``. A
-mistake in what was given is a ``UserError``; a search that had to stop, and continues, an ``Interrupted``.
+From Python: ``Experiment``, ``run``, ``open_run``, which give ``Plan``, ``Run``, ``Status``, ``Best`` and ``Model``; a
+service is asked by ``Client``. A mistake in what was given is a ``UserError``; a search that had to stop, and
+continues, an ``Interrupted``.
 """
 
 from importlib import import_module
@@ -11,6 +12,7 @@ from warnings import filterwarnings
 __version__ = "0.1.0"
 __all__ = [
     "Best",
+    "Client",
     "Experiment",
     "Interrupted",
     "Labelled",
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
         open_run,
         run,
     )
+    from cotuning_tune.service.client import Client
 
 
 def __getattr__(name: str) -> object:
@@ -47,7 +50,8 @@ def __getattr__(name: str) -> object:
         # A notebook would show as if something were wrong what Optuna's tqdm and Ray say of packages for notebooks.
         filterwarnings("ignore", message="IProgress not found")
         import_module("logging").getLogger("ray.widgets").setLevel("ERROR")
-        return getattr(import_module("cotuning_tune.api"), name)
+        home = "cotuning_tune.service.client" if name == "Client" else "cotuning_tune.api"
+        return getattr(import_module(home), name)
     raise AttributeError(f"module 'cotuning_tune' has no attribute '{name}'")
 
 

@@ -27,6 +27,7 @@ from cotuning_tune.cli import (
     _reading,
     _running,
     _serve,
+    _server,
     _tensorboard,
     _training,
 )
@@ -70,6 +71,8 @@ def make_parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 done, 2 a mistake in what was given, 75 another driver works on the run,"
         " 85 unfinished: resume continues, 1 failed.",
     )
+    text = "let a service carry it out (COTUNING_TUNE_SERVER): --server URL --help says what it knows"
+    parser.add_argument("--server", metavar="URL", help=text)
     parser.add_argument("--version", action="version", version=f"cotuning-tune {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for group in GROUPS:
@@ -117,6 +120,9 @@ def main(arguments: list[str] | None = None, say: Callable[[str], None] = _say) 
 
 def _run(words: list[str], output: Output) -> int:
     _refuse_former_names(words)
+    url, words = _server.asked(words, os.environ.get("COTUNING_TUNE_SERVER", ""))
+    if url:
+        return _server.carry_out(url, _server.make_parser(Parser).parse_args(words))
     options = make_parser().parse_args(words)
     output.drives = options.command in DRIVING
     output.for_reader = vars(options).get("for_reader", False)

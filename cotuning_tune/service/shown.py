@@ -135,7 +135,9 @@ def report_files(run: Row) -> list[str]:
 
 def report_file(run: Row, name: str) -> bytes:
     """A file of its report. Raises Unknown."""
-    if name not in report_files(run):
+    if not (files := report_files(run)):
+        raise Unknown(f"{run['name']} has no report yet", "it is written when the run is done")
+    if name not in files:
         raise Unknown(f"the report of {run['name']} has no file {name[:100]!a}", "its files are listed without a name")
     return (folder_of(run).report / name).read_bytes()
 

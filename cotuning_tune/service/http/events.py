@@ -157,7 +157,7 @@ async def _stream(
     try:
         yield b"retry: 3000\n\n"
         if start is not None:
-            async for row in _before(hub.runs, start, seq):
+            async for row in _before(hub.runs, start, seq, run):
                 if meant(row):
                     yield _event(row)
         async for come in _coming(listener, seq):
@@ -186,22 +186,16 @@ async def _coming(listener: Listener, seq: int) -> AsyncIterator[Row | None]:
         seq = max(seq, row["seq"] if row else 0)
 
 
-async def _before(runs: Runs, start: int, until: int) -> AsyncIterator[Row]:
-    """The events after ``start`` up to ``until``; ``reset`` where some of them are not kept any more."""
+async def _before(runs: Runs, start: int, until: int, run: str) -> AsyncIterator[Row]:
+    """The events after ``start`` up to ``until``; ``reset`` where some are not kept any more, or too many to send."""
     oldest, newest = await anyio.to_thread.run_sync(runs.kept_events)
-    if start < oldest - 1 or start > max(newest, until) or until - start > MOST_REPLAYED:
-        yield {
-            "seq": until,
-            "kind": "reset",
-            "run": "",
-            "owner": "",
-            "private": False,
-            "content": {},
-            "time": runs.now(),
-        }
+    gone = start > max(newest, until) or (not run and (start < oldest - 1 or until - start > MOST_REPLAYED))
+    if gone:
+        told = {"seq": until, "time": runs.now(), "run": "", "kind": "reset", "content": {}}
+        yield told | {"owner": "", "private": False}
         return
     while start < until:
-        rows = await anyio.to_thread.run_sync(runs.told, start)
+        rows = await anyio.to_thread.run_sync(runs.told, start, 500, run)
         for row in rows:
             if row["seq"] <= until:
                 yield row
