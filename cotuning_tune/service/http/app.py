@@ -16,6 +16,7 @@ from cotuning_tune.service.asked import refuse
 from cotuning_tune.service.http import events, folders, health, people, runs
 from cotuning_tune.service.http.answers import Answer, ProblemAnswer, other
 from cotuning_tune.service.http.guard import Guard, Service, actor
+from cotuning_tune.service.pages.router import pages
 from cotuning_tune.service.problems import NotReady, Problem, Unknown
 
 log = logging.getLogger(__name__)
@@ -58,8 +59,8 @@ def make_app(service: Service) -> FastAPI:
     for one in (runs.router, folders.router, people.router, events.router):
         api.include_router(one)
     app.include_router(api)
-    app.include_router(people.doors)
     app.include_router(health.router)
+    app.include_router(pages(service))
     return app
 
 
