@@ -21,8 +21,9 @@ from cotuning_tune.launch.backends import backend
 from cotuning_tune.launch.profile import make_profile
 from cotuning_tune.launch.record import Launch, new_id, now, private_folder, read_launch, write_private
 from cotuning_tune.launch.storage import text_there
-from cotuning_tune.runs.folder import RunDir, check_optuna_storage
+from cotuning_tune.runs.folder import RunDir
 from cotuning_tune.runs.lock import lives_here
+from cotuning_tune.runs.places import check_optuna_storage
 from cotuning_tune.runs.summary import Content
 
 LIVE = ("queued", "running")

@@ -10,7 +10,8 @@ from cotuning_tune.base.secrets import Secret
 from cotuning_tune.cluster.connection import check_address
 from cotuning_tune.experiment import Experiment
 from cotuning_tune.runs.budget import check_searches
-from cotuning_tune.runs.folder import RunDir, check_optuna_storage, check_place
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.places import check_optuna_storage, check_place
 from cotuning_tune.runs.share import check_concurrent
 from cotuning_tune.search.checks import check_studies
 from cotuning_tune.search.driver import create_run, load_experiment

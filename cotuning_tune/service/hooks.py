@@ -39,7 +39,9 @@ class Target:
 
 
 def target_of(url: str, *, local: bool = False) -> Target:
-    """Where a URL leads. Raises Problem for another scheme than http(s), a user in it, an address that is not public.
+    """Where a URL leads, without an address where its host has none now.
+
+    Raises Problem for another scheme than http(s), a user in it, an address that is not public.
 
     ``local``: this machine's own addresses are taken too (tests).
     """
@@ -53,13 +55,13 @@ def target_of(url: str, *, local: bool = False) -> Target:
     try:
         found = {str(one[4][0]) for one in socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)}
     except (OSError, UnicodeError):
-        raise Problem(f"{parts.hostname} has no address", "name a host that this machine knows", key="url") from None
+        found = set()  # it may have one later
     for address in found:
         where = ipaddress.ip_address(address.partition("%")[0])
         if not (where.is_global or (local and where.is_loopback)):
             raise Problem(f"{parts.hostname} is not a public address", "webhooks go to public ones alone", key="url")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return Target(parts.hostname, min(found), port, path, parts.scheme == "https")
+    return Target(parts.hostname, min(found, default=""), port, path, parts.scheme == "https")
 
 
 def add_webhook(
@@ -173,6 +175,8 @@ def post(target: Target, body: bytes, headers: dict[str, str]) -> int:
     """The status of the answer; the address that was looked up is the one that is asked, no redirect is followed."""
     import httpx
 
+    if not target.address:
+        raise Problem(f"{target.host} has no address")
     scheme, host = (
         ("https" if target.tls else "http"),
         f"[{target.address}]" if ":" in target.address else target.address,
