@@ -7,7 +7,7 @@ from typing import TextIO
 
 PLAIN_EVERY_S = 10.0
 AT_ONCE = 0.1  # of the time before the first sign of progress: what comes so soon after it belongs to it
-TRUSTED = 0.5  # of the same time: so long a rate must have been measured
+TRUSTED = 0.5  # of the same time: so long a rate must have been measured, or over a whole item
 
 
 def duration(seconds: float) -> str:
@@ -27,7 +27,8 @@ class ProgressLine:
         terminal = stream.isatty() and os.environ.get("TERM") != "dumb"
         self.live = terminal or type(stream).__module__.startswith("ipykernel")  # a notebook writes over too
         self.start = time.monotonic()
-        self._begun, self._since, self._had = 0.0, 0.0, 0.0  # first sign of progress; from where the rate is measured
+        self._begun, self._whole = 0.0, False  # the first sign of progress, and whether it was a whole item
+        self._since, self._had = 0.0, 0.0  # from where the rate is measured
         self._shown, self._width, self._last_done = 0.0, 0, -1
 
     def _each(self, now: float, fresh: float) -> float | None:
@@ -38,13 +39,14 @@ class ProgressLine:
         """
         if fresh <= 0:
             return None
-        self._begun = self._begun or now
+        if not self._begun:
+            self._begun, self._whole = now, fresh >= 1
         waited = self._begun - self.start
         if now - self._begun <= AT_ONCE * waited:
             self._since, self._had = now, fresh
-        elif now - self._since >= TRUSTED * waited and fresh > self._had:
+        elif fresh > self._had and (now - self._since >= TRUSTED * waited or fresh >= self._had + 1):
             return (now - self._since) / (fresh - self._had)
-        return (now - self.start) / fresh if self._had >= 1 else None
+        return (now - self.start) / fresh if self._whole else None
 
     def _eta(self, done: int, total: int, before: int, share: float, until: float) -> str:
         now = time.monotonic()
