@@ -13,7 +13,7 @@ from starlette.responses import Response
 from cotuning_tune import __version__
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.service.asked import refuse
-from cotuning_tune.service.http import events, folders, health, people, runs
+from cotuning_tune.service.http import events, folders, health, made, people, runs
 from cotuning_tune.service.http.answers import Answer, other, told
 from cotuning_tune.service.http.guard import Guard, Service, actor
 from cotuning_tune.service.pages.frame import Frame
@@ -57,7 +57,7 @@ def make_app(service: Service) -> FastAPI:
         found["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         return found | {"security": [{"token": []}]}
 
-    for one in (runs.router, folders.router, people.router, events.router):
+    for one in (runs.router, folders.router, made.router, people.router, events.router):
         api.include_router(one)
     app.include_router(api)
     app.include_router(health.router)

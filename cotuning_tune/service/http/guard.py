@@ -7,20 +7,18 @@ import hmac
 import json
 import logging
 from collections.abc import Collection
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
 
 from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cotuning_tune.service.asked import MOST_BYTES, Runs
+from cotuning_tune.service.asked import MOST_BYTES
 from cotuning_tune.service.http.answers import other, told
 from cotuning_tune.service.people import Actor, actor_of, hashed
 from cotuning_tune.service.problems import NotSignedIn, Problem, Refused, TooLarge
-from cotuning_tune.service.reconciler import Reconciler
-from cotuning_tune.service.settings import Settings
-from cotuning_tune.service.store import Store
+from cotuning_tune.service.whole import Service
 
 log = logging.getLogger(__name__)
 COOKIE = "cotuning_session"
@@ -41,18 +39,6 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-
-
-class Service(Protocol):
-    """What the door needs of a service."""
-
-    store: Store
-    settings: Settings
-    runs: Runs
-    reconciler: Reconciler
-
-    def now(self) -> float:
-        """Seconds since 1970."""
 
 
 def service_of(request: Request) -> Service:

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
-from cotuning_tune.service import people, webhooks
+from cotuning_tune.service import hooks, people
 from cotuning_tune.service.asked import PAGE
 from cotuning_tune.service.http.bodies import (
     MOST_NUMBER,
@@ -86,7 +86,7 @@ def invite(user: Name, who: Who, service: Asked) -> dict[str, Any]:
 @router.get("/webhooks")
 def own_webhooks(who: Who, service: Asked) -> dict[str, Any]:
     """One's own webhooks, without their secrets."""
-    return {"webhooks": webhooks.listed(service.store, who)}
+    return {"webhooks": hooks.webhooks(service.store, who)}
 
 
 @router.post("/webhooks", status_code=201)
@@ -95,7 +95,7 @@ def add_webhook(asked: WebhookBody, who: Who, service: Asked, key: Key) -> dict[
     given, now = asked.model_dump(), service.now()
 
     def make() -> dict[str, Any]:
-        return webhooks.add(service.store, who, now=now, **given)
+        return hooks.add_webhook(service.store, who, now=now, **given)
 
     return once(service.store, who, key, {"webhooks": given}, make, now, "secret")
 
@@ -103,7 +103,7 @@ def add_webhook(asked: WebhookBody, who: Who, service: Asked, key: Key) -> dict[
 @router.delete("/webhooks/{webhook}", status_code=204)
 def remove_webhook(webhook: Id, who: Who, service: Asked) -> None:
     """Remove a webhook."""
-    webhooks.remove(service.store, who, webhook, service.now())
+    hooks.remove_webhook(service.store, who, webhook, service.now())
 
 
 @router.get("/audit")
