@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 
 from cotuning_tune.service import people
 from cotuning_tune.service.asked import Runs
+from cotuning_tune.service.exports import Exports
 from cotuning_tune.service.http.app import make_app
 from cotuning_tune.service.people import Actor
 from cotuning_tune.service.reconciler import Reconciler
@@ -39,6 +40,14 @@ class Served:
 
     def now(self) -> float:
         return time.time()
+
+    @property
+    def exports(self) -> Exports:
+        return Exports(self.runs)
+
+    def board(self, actor: Actor, identities: Sequence[str]) -> str:
+        actor.require("member")
+        return f"http://127.0.0.1:1/{'-'.join(self.runs.get(actor, one)['id'] for one in identities)}/"
 
     def headers(self, name: str, **more: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.tokens[name]}"} | {k.replace("_", "-"): v for k, v in more.items()}
