@@ -1,5 +1,6 @@
 """A service with a made-up engine, asked by the application itself or over a port of this machine."""
 
+import functools
 import json
 import threading
 import time
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from cotuning_tune.service import people
@@ -43,10 +45,14 @@ class Served:
     def headers(self, name: str, **more: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.tokens[name]}"} | {k.replace("_", "-"): v for k, v in more.items()}
 
+    @functools.cached_property
+    def app(self) -> FastAPI:
+        return make_app(self)
+
     def client(self, name: str = "") -> TestClient:
         headers = self.headers(name) if name else {}
         return TestClient(
-            make_app(self),
+            self.app,
             base_url="http://localhost",
             headers=headers,
             follow_redirects=False,
@@ -79,7 +85,7 @@ def service_in(folder: Path) -> Iterator[Served]:
 @contextmanager
 def listening(served: Served) -> Iterator[str]:
     """The address of the service, over a port of this machine."""
-    config = uvicorn.Config(make_app(served), port=0, log_level="warning", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(served.app, port=0, log_level="warning", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
