@@ -31,9 +31,16 @@ def submitted(served: Served, owner: str, name: str, **more: Any) -> dict[str, A
     return served.runs.submit(served.people[owner], Submission(experiment=EXPERIMENT, name=name, **more))
 
 
+def browser(served: Served) -> TestClient:
+    """A browser of nobody yet, without JavaScript."""
+    client = served.client()
+    client.headers["Accept"] = "text/html,*/*;q=0.8"
+    return client
+
+
 def signed_in(served: Served, name: str) -> TestClient:
     """A browser of somebody, signed in by a link and its button."""
-    client = served.client()
+    client = browser(served)
     answer = client.post("/session", data={"link": link(served.store, name, served.now())})
     assert (answer.status_code, answer.headers["location"]) == (303, "/"), answer.text
     return client

@@ -10,7 +10,7 @@ from cotuning_tune.service.http.guard import CSRF_FIELD
 from cotuning_tune.service.pages.submit import EXAMPLE
 from cotuning_tune.service.people import link
 from cotuning_tune.service.tables import AUDIT, EVENT, RUN, TOKEN, USER
-from tests.service.household import EXPERIMENT, STUDY, Page, check, fill, send, signed_in, submitted
+from tests.service.household import EXPERIMENT, STUDY, Page, browser, check, fill, send, signed_in, submitted
 from tests.service.served import Served, service_in
 
 NASTY = "<script>alert('a\"b')</script> \u202egnp.exe & " + "x" * 60
@@ -27,7 +27,7 @@ def addresses(run: str) -> list[str]:
     """Every page, with a run that has a folder."""
     of_run = ["", "/log", f"/studies/{STUDY}", f"/studies/{STUDY}/trials/3"]
     plain = ["/", "/?archived=1", "/?text=nothing", "/queue", "/compare", f"/compare?run={run}", "/me"]
-    signing, changing = ["/sign-in", "/sign-in/abc"], ["/submit", "/submit?example=1", f"/submit?from={run}"]
+    signing, changing = ["/sign-in", f"/sign-in/{'a' * 43}"], ["/submit", "/submit?example=1", f"/submit?from={run}"]
     return [*plain, *signing, *changing, "/admin", "/admin/audit?check=1", *(f"/runs/{run}{end}" for end in of_run)]
 
 
@@ -111,18 +111,40 @@ def test_what_people_and_runs_have_written_is_escaped_everywhere(served: Served)
 
 def test_a_link_signs_in_once_by_its_button_and_signing_out_ends_it(served: Served) -> None:
     """Looking at a link uses nothing up; without a session each page is the one to sign in on."""
-    client, text = served.client(), link(served.store, "ann", served.now())
+    client, text = browser(served), link(served.store, "ann", served.now())
     assert client.get("/").status_code == 401
     assert 'name="token"' in client.get("/queue").text
     for _ in range(2):
         assert "signs you in once" in client.get(f"/sign-in/{text}").text
     assert send(client, f"/sign-in/{text}", "/session", link=text).headers["location"] == "/"
     assert client.get("/").status_code == 200
-    again = served.client().post("/session", data={"link": text})
+    again = browser(served).post("/session", data={"link": text})
     assert again.status_code == 401
     assert "What to do: " in again.text
     assert send(client, "/", "/sign-out").status_code == 303
     assert client.get("/").status_code == 401
+
+
+def test_every_refusal_is_a_readable_page_with_its_cure_for_a_browser_alone(served: Served) -> None:
+    """Whoever refuses: a route, the guard, or nobody at that address; a script gets RFC 9457."""
+    client = signed_in(served, "ann")
+    cases = {
+        "/nothing": 404,
+        "/runs/none": 404,
+        "/runs/none/studies/x/trials/y": 422,
+        "/?cursor=%21": 422,
+        "/?text=%00": 400,
+    }
+    for address, status in cases.items():
+        answer = client.get(address)
+        assert answer.status_code == status, address
+        assert 'role="alert"' in answer.text
+        assert Page(answer.text).faults == []
+        answer = client.get(address, headers={"Accept": "*/*"})
+        assert answer.headers["content-type"] == "application/problem+json"
+    assert "hosts" in client.get("/", headers={"Host": "evil.example.org"}).text
+    big = client.post("/submit", data={"experiment": "x" * 200_000})
+    assert (big.status_code, "files of their own" in big.text) == (413, True)
 
 
 def test_a_form_without_its_sessions_text_changes_nothing(served: Served) -> None:

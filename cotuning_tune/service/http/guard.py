@@ -14,8 +14,13 @@ from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+<<<<<<< HEAD
 from cotuning_tune.service.asked import MOST_BYTES
 from cotuning_tune.service.http.answers import ProblemAnswer, other
+=======
+from cotuning_tune.service.asked import MOST_BYTES, Runs
+from cotuning_tune.service.http.answers import other, told
+>>>>>>> pages18
 from cotuning_tune.service.people import Actor, actor_of, hashed
 from cotuning_tune.service.problems import NotSignedIn, Problem, Refused, TooLarge
 from cotuning_tune.service.whole import Service
@@ -90,7 +95,7 @@ class Guard:
             return
         begun = False
 
-        async def told(message: Message) -> None:
+        async def sent(message: Message) -> None:
             nonlocal begun
             if message["type"] == "http.response.start":
                 begun = True
@@ -101,15 +106,15 @@ class Guard:
 
         try:
             body = await self._checked(scope, receive)
-            await self.app(scope, _replayed(body, receive), told)
+            await self.app(scope, _replayed(body, receive), sent)
         except Problem as problem:
-            await ProblemAnswer(problem)(scope, receive, told)
+            await told(Request(scope), problem)(scope, receive, sent)
         except Exception:
             log.exception("%s %s failed", scope["method"], scope["path"])
             if begun:
                 raise
             fault = other(500, "A fault of the service", "this should not happen", "its log says more")
-            await ProblemAnswer(fault)(scope, receive, told)
+            await told(Request(scope), fault)(scope, receive, sent)
 
     async def _checked(self, scope: Scope, receive: Receive) -> bytes:
         """The body of a request that may come in. Raises Problem."""

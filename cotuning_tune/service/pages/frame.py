@@ -1,17 +1,14 @@
 """What all pages share: the templates, forms, and a problem as a page that says what to do."""
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse
 
 from cotuning_tune import __version__
-from cotuning_tune.base.errors import UserError
-from cotuning_tune.service.asked import refuse
 from cotuning_tune.service.http.bodies import Who
 from cotuning_tune.service.http.guard import CSRF_FIELD, Service, actor, session_token
 from cotuning_tune.service.pages.words import FILTERS, when
@@ -87,37 +84,8 @@ class Frame:
 
     def problem(self, request: Request, problem: Problem) -> HTMLResponse:
         """A problem as a page; of who is not signed in, the one to sign in on."""
-        try:
+        who = None
+        with suppress(Exception):  # of what went wrong, not knowing who asks is the least
             who = actor(request)
-        except Problem:
-            who = None
         template = "sign_in.html" if isinstance(problem, NotSignedIn) else "problem.html"
         return self.show(request, who, template, {"problem": problem, "link": ""}, problem.status)
-
-    def route(self) -> type[APIRoute]:
-        """The class of routes whose problems are pages."""
-        frame = self
-
-        class PageRoute(APIRoute):
-            """A route that answers with a page, whatever happens."""
-
-            def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-                handle = super().get_route_handler()
-
-                async def readable(request: Request) -> Response:
-                    try:
-                        return await handle(request)
-                    except UserError as problem:
-                        return frame.problem(request, refuse(problem))
-                    except RequestValidationError as problem:
-                        return frame.problem(request, _invalid(problem))
-
-                return readable
-
-        return PageRoute
-
-
-def _invalid(problem: RequestValidationError) -> Problem:
-    first = problem.errors()[0]
-    place = ".".join(map(str, first["loc"][1:]))[:200]
-    return Problem(f"{place}: {first['msg']}", "follow a link of the pages", key=place)

@@ -1,11 +1,16 @@
 """The pages Sign in and Me: sessions, tokens, and what one has used."""
 
+import re
+
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from cotuning_tune.service.http.guard import COOKIE
 from cotuning_tune.service.pages.frame import Frame, Sent, Who, positive, seen
 from cotuning_tune.service.people import ROLES, SESSION_S, Actor, add_token, begin_session, revoke, tokens, user_of
+from cotuning_tune.service.problems import NotSignedIn
+
+LINK = re.compile(r"[A-Za-z0-9_-]{20,100}")
 
 
 def add(router: APIRouter, frame: Frame) -> None:
@@ -27,7 +32,9 @@ def add(router: APIRouter, frame: Frame) -> None:
     @router.get("/sign-in/{link}")
     def by_link(request: Request, link: str) -> Response:
         """A page with a button, so that nothing that looks at a link beforehand uses it up."""
-        return frame.show(request, None, "sign_in.html", {"link": link[:200], "problem": None})
+        if not LINK.fullmatch(link):
+            raise NotSignedIn("this is no link of the service", "ask for a new one (cotuning-tune serve --link)")
+        return frame.show(request, None, "sign_in.html", {"link": link, "problem": None})
 
     @router.post("/session")
     def begin(request: Request, sent: Sent) -> Response:

@@ -5,7 +5,6 @@ from importlib import resources
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from cotuning_tune.service.http.guard import Service
 from cotuning_tune.service.pages import admin, me, runs, studies, submit
 from cotuning_tune.service.pages.frame import Frame
 from cotuning_tune.service.problems import Unknown
@@ -19,10 +18,9 @@ STATIC = {  # the report's style is theirs too
 }
 
 
-def pages(service: Service) -> APIRouter:
+def pages(frame: Frame) -> APIRouter:
     """The pages of a service, which the API's guard stands before."""
-    frame = Frame(service)
-    router = APIRouter(route_class=frame.route(), include_in_schema=False, default_response_class=Response)
+    router = APIRouter(include_in_schema=False, default_response_class=Response)
     for module in (runs, studies, submit, me, admin):
         module.add(router, frame)
 

@@ -60,8 +60,7 @@ def _scores(runs: list[dict[str, Any]]) -> list[tuple[str, list[dict[str, str]]]
         except Problem:
             found.append({})
     names = dict.fromkeys(name for one in found for name in one)
-    nothing = {"validation": "–", "test": "–", "trials": "–"}
-    return [(name, [one.get(name, nothing) for one in found]) for name in names]
+    return [(name, [one.get(name, {}) for one in found]) for name in names]
 
 
 def _score(study: folders.Study) -> dict[str, str]:
