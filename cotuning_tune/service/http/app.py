@@ -13,13 +13,8 @@ from starlette.responses import Response
 from cotuning_tune import __version__
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.service.asked import refuse
-<<<<<<< HEAD
 from cotuning_tune.service.http import events, folders, health, made, people, runs
-from cotuning_tune.service.http.answers import Answer, ProblemAnswer, other
-=======
-from cotuning_tune.service.http import events, folders, health, people, runs
 from cotuning_tune.service.http.answers import Answer, other, told
->>>>>>> pages18
 from cotuning_tune.service.http.guard import Guard, Service, actor
 from cotuning_tune.service.pages.frame import Frame
 from cotuning_tune.service.pages.router import pages

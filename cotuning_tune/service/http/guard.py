@@ -14,13 +14,8 @@ from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-<<<<<<< HEAD
 from cotuning_tune.service.asked import MOST_BYTES
-from cotuning_tune.service.http.answers import ProblemAnswer, other
-=======
-from cotuning_tune.service.asked import MOST_BYTES, Runs
 from cotuning_tune.service.http.answers import other, told
->>>>>>> pages18
 from cotuning_tune.service.people import Actor, actor_of, hashed
 from cotuning_tune.service.problems import NotSignedIn, Problem, Refused, TooLarge
 from cotuning_tune.service.whole import Service
