@@ -34,8 +34,8 @@ LABELS, LABEL = 20, 100
 class Checked:
     """What the check of an experiment has found: what its list shows, and what the queue has to know.
 
-    ``trials`` of each study (0: as many as the ``hours`` give); ``gpus`` and ``cpus`` of a trial, by what a backend counts; ``text``: the experiment
-    with the paths of its data made absolute; ``content``: all that is to be shown.
+    ``trials`` of each study (0: as many as the ``hours`` give); ``gpus`` and ``cpus`` of a trial, by what a backend
+    counts; ``text``: the experiment with the paths of its data made absolute; ``content``: all that is to be shown.
     """
 
     trials: int
