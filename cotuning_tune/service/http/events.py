@@ -125,7 +125,7 @@ def written(kind: str, content: object, seq: int = 0) -> bytes:
     return (f"id: {seq}\n" if seq else "").encode() + f"event: {kind}\ndata: ".encode() + packed(content) + b"\n\n"
 
 
-@router.get("/events", response_class=Stream)
+@router.get("/events", status_code=200, response_class=Stream)
 async def events(
     request: Request,
     who: Who,

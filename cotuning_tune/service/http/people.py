@@ -161,8 +161,9 @@ def begin(request: Request, service: Asked, text: Annotated[str, Depends(_given)
 
 @doors.post("/sign-out")
 def end(service: Asked, who: Annotated[people.Actor, Depends(actor)]) -> Response:
-    """The end of a session."""
-    people.revoke(service.store, who, who.token, service.now())
+    """The end of a session; a token stays."""
+    if who.kind == "session":
+        people.revoke(service.store, who, who.token, service.now())
     answer = RedirectResponse("/", 303)
     answer.delete_cookie(COOKIE)
     return answer
