@@ -10,14 +10,16 @@
 # make bench  every speed figure, as ratios of two things run in turn
 # make calibration   how often the report is wrong, over made-up runs (ten minutes; ARGS=--short: one)
 # make docs   the guide as a site in site/, built strictly; nothing in it asks another host
+# make pictures RUN=runs/demo   screenshots of report, TensorBoard and site: all in .build/pictures, a few in docs/pictures
 # make test-oldest   a short list of tests with the oldest libraries that pyproject.toml allows (own .venv-oldest, 5 GB)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OLDEST := .venv-oldest
+MLFLOW := .venv-mlflow
 STAMP := $(VENV)/.ready
 
-.PHONY: demo demo-photos docs test test-oldest proof proof-packages cluster-test cluster-packages check audit bench calibration chaos recovery setup format clean
+.PHONY: demo demo-photos docs pictures test test-oldest proof proof-packages cluster-test cluster-packages check audit bench calibration chaos recovery setup format clean
 
 demo: $(STAMP)
 	$(BIN)/cotuning-tune run search_spaces/demo.toml --storage runs
@@ -43,15 +45,23 @@ $(OLDEST)/.ready: pyproject.toml $(STAMP)
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
+pictures: $(STAMP)
+	$(BIN)/python scripts/screenshots.py $(RUN)
+
 proof: proof-packages
 	$(BIN)/python -m pytest -q -m proof --durations=20
 
 cluster-test: cluster-packages
 	$(BIN)/python -m pytest -q -m "" tests/hosts tests/launch/test_kube_rules.py
 
-proof-packages: $(STAMP)
+proof-packages: $(STAMP) $(MLFLOW)/.ready
 	sh scripts/system_packages.sh
 	$(BIN)/uv pip install -q --no-deps --python $(BIN)/python -r requirements-trackio.lock
+
+$(MLFLOW)/.ready: requirements-mlflow.lock $(STAMP)
+	$(PYTHON) -m venv $(MLFLOW)
+	$(BIN)/uv pip install -q --python $(MLFLOW)/bin/python -r requirements-mlflow.lock
+	touch $@
 
 cluster-packages: $(STAMP)
 	sh scripts/system_packages.sh cluster
@@ -92,4 +102,4 @@ $(STAMP): requirements.lock pyproject.toml scripts/make_venv.sh
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(OLDEST) site build *.egg-info
+	rm -rf $(VENV) $(OLDEST) $(MLFLOW) site build *.egg-info

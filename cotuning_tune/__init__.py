@@ -1,6 +1,6 @@
 """Distributed hyper-parameter search for transfer learning: co-tuning and its baselines on equal terms.
 
-From Python: ``Experiment``, ``run``, ``open_run``; what they give are ``Run``, ``Status``, ``Best`` and ``Model``; a
+From Python: ``Experiment``, ``run``, ``open_run``, which give ``Plan``, ``Run``, ``Status``, ``Best`` and ``Model``; a
 service is asked by ``Client``. A mistake in what was given is a ``UserError``; a search that had to stop, and
 continues, an ``Interrupted``.
 """
@@ -10,10 +10,37 @@ from typing import TYPE_CHECKING
 from warnings import filterwarnings
 
 __version__ = "0.1.0"
-__all__ = ["Best", "Client", "Experiment", "Interrupted", "Model", "Run", "Status", "UserError", "open_run", "run"]
+__all__ = [
+    "Best",
+    "Client",
+    "Experiment",
+    "Interrupted",
+    "Labelled",
+    "Model",
+    "Plan",
+    "Run",
+    "Statistics",
+    "Status",
+    "UserError",
+    "open_run",
+    "run",
+]
 
 if TYPE_CHECKING:
-    from cotuning_tune.api import Best, Experiment, Interrupted, Model, Run, Status, UserError, open_run, run
+    from cotuning_tune.api import (
+        Best,
+        Experiment,
+        Interrupted,
+        Labelled,
+        Model,
+        Plan,
+        Run,
+        Statistics,
+        Status,
+        UserError,
+        open_run,
+        run,
+    )
     from cotuning_tune.service.client import Client
 
 

@@ -127,7 +127,7 @@ def _execute(
     from cotuning_tune.cluster.execute import execute
     from cotuning_tune.cluster.seeds import SeedSearcher
 
-    searcher = SeedSearcher(Seeds(run, todo, driver, crops, keep_head))
+    searcher = SeedSearcher(Seeds(run, todo, driver, crops, keep_head), driver)
     execute(run, searcher, driver, lambda: all(work.folder.result.exists() for work in todo))
 
 

@@ -213,7 +213,22 @@ def test_space_text(experiment: Experiment) -> None:
 def test_shipped_files(path: Path) -> None:
     """Every experiment file of the repository is valid, and opens with the command that runs it."""
     assert read_experiment(path).studies
-    assert re.match(rf"# cotuning-tune (run|search) search_spaces/{path.name}", path.read_text())
+    assert re.match(rf"# cotuning-tune (run|search) search_spaces/{path.name}.*\n# [A-Z0-9]", path.read_text())
+
+
+def test_a_shipped_experiment_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bare name is a shipped experiment's, and its paths start here; a file of that name wins, a folder does not."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo_photos").mkdir()
+    found = read_experiment("demo_photos")
+    assert (found.name, found.base, found.data["photos"]["root"]) == ("demo_photos", tmp_path, str(tmp_path / "photos"))
+    (tmp_path / "tiny").write_text(TEXT)
+    assert read_experiment("tiny").text == TEXT
+    with pytest.raises(UserError, match="no shipped experiment 'dmeo', did you mean 'demo'") as told:
+        read_experiment("dmeo")
+    assert re.search("there are: ablation, .*, tiny", str(told.value))
+    with pytest.raises(UserError, match=r"no file search_spaces/demo\.toml; the shipped experiment is called 'demo'"):
+        read_experiment("search_spaces/demo.toml")
 
 
 def test_data_paths_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,3 +108,17 @@ def test_the_loop_knows_no_modality() -> None:
         assert [line for line in lines if named.search(line) and not allowed.search(line)] == [], file
     for name in ("trainer", "optim", "order", "state"):
         assert "token" not in (root / "training" / f"{name}.py").read_text(encoding="utf-8"), name
+
+
+def test_launching_needs_neither_torch_nor_the_search() -> None:
+    """What a server imports to launch and to look, every backend among it."""
+    code = f"""
+import sys
+for name in {("torch", "torchvision", *BLOCKED)}:
+    sys.modules[name] = None
+import cotuning_tune.launch.verbs
+from cotuning_tune.launch import backend, backend_names
+print(*[name for name in backend_names() if backend(name)])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "cloud k8s local slurm ssh submit\n"), done.stderr

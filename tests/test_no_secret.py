@@ -20,9 +20,9 @@ from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json, write_json
 from cotuning_tune.cli._private import storage_url
 from cotuning_tune.experiment import parse
-from cotuning_tune.launch import Request, backend, dry_run
+from cotuning_tune.launch import Request, backend, dry_run, launch
 from cotuning_tune.launch.backends.submit import SubmitBackend, _staged
-from cotuning_tune.launch.verbs import _begin, request_of
+from cotuning_tune.launch.verbs import request_of
 from cotuning_tune.pipeline import NewRun
 from cotuning_tune.pipeline.request import Request as RunRequest
 from cotuning_tune.report.reproduce import environment_table
@@ -106,7 +106,7 @@ def test_a_launch_keeps_it_in_one_private_file(case: str, launches: Path, monkey
     kind = type(backend(name))
     monkeypatch.setattr(kind, "check", lambda *_: None)
     monkeypatch.setattr(kind, "start", lambda *_: {})
-    made = _begin(name, request, 1)
+    made = launch(name, request)
     assert holders(launches) == {"optuna_storage.url": 0o600}
     assert stat.S_IMODE((request.folder / "launch.json").stat().st_mode) == 0o600
     assert MARK not in repr(made) + repr(request)
@@ -147,7 +147,7 @@ def test_a_launched_driver_has_it_in_its_environment_alone(
     _, request = asked("slurm", launches)
     kind = backend("local")
     local = replace(request, profile=kind.Profile(python=str(python)))
-    made = _begin("local", local, 1)
+    made = launch("local", local)
     os.waitpid(made.facts["pid"], 0)
     assert "cotuning_tune.cli.entry" in seen.read_text()
     assert MARK not in seen.read_text()

@@ -9,6 +9,7 @@
 from cotuning_tune.api._asked import Experiment
 from cotuning_tune.api._best import Best
 from cotuning_tune.api._model import Labelled, Model
+from cotuning_tune.api._plan import Plan
 from cotuning_tune.api._run import Interrupted, Run, Statistics, Status, open_run, run
 from cotuning_tune.base.errors import UserError
 
@@ -18,6 +19,7 @@ __all__ = [
     "Interrupted",
     "Labelled",
     "Model",
+    "Plan",
     "Run",
     "Statistics",
     "Status",

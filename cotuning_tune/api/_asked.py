@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
 
 import tomlkit
 
@@ -12,6 +12,9 @@ from cotuning_tune.base.secrets import Secret
 from cotuning_tune.base.toml_text import inline
 from cotuning_tune.experiment import Experiment as Checked
 from cotuning_tune.experiment import parse, read_experiment
+
+if TYPE_CHECKING:
+    from cotuning_tune.api._plan import Plan
 
 Listed = Sequence[str] | Mapping[str, Mapping[str, Any]]
 """Names, or names with a table of options each."""
@@ -65,8 +68,11 @@ class Experiment:
 
     @classmethod
     def from_file(cls, path: str | Path, name: str = "") -> "Experiment":
-        """The experiment of a file. ``name``: of the run, by default the file's. Raises UserError."""
-        return cls.of(read_experiment(Path(path), name))
+        """The experiment of a file, or a shipped one by its name. ``name``: of the run, by default the file's.
+
+        Raises UserError.
+        """
+        return cls.of(read_experiment(path, name))
 
     @classmethod
     def from_toml(cls, text: str, name: str = NAME, base: str | Path = ".") -> "Experiment":
@@ -92,6 +98,27 @@ class Experiment:
 
         what = asked_to_check(self._checked, str(storage), Secret(), on_end=False, probe=True, say=log.info)
         return [found.line for found in check(what) if found.state != "ok"]
+
+    def plan(
+        self,
+        *,
+        concurrent_trials: int | None = None,
+        gpus: int | None = None,
+        images_per_second: float | None = None,
+        probe: bool = True,
+    ) -> "Plan":
+        """What it will cost, before anything runs, as ``cotuning-tune plan``.
+
+        Some steps of each method are trained for that, unless ``images_per_second`` of plain fine-tuning is given, or
+        ``probe=False``: counts and sizes only. ``concurrent_trials`` at a time, or ``gpus`` that they share; by default
+        as many as fit on this machine. Raises UserError for impossible numbers, and where nobody knows how large a data
+        set is.
+        """
+        from cotuning_tune.api._plan import Plan
+        from cotuning_tune.plan import plan_of
+
+        speed: dict[str, Any] = {"images_per_second": images_per_second, "probe": probe}
+        return Plan(plan_of(self._checked, concurrency=concurrent_trials, gpus=gpus, say=log.info, **speed))
 
     @classmethod
     def of(cls, checked: Checked) -> "Experiment":

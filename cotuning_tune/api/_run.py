@@ -10,6 +10,7 @@ from typing import Any
 
 from cotuning_tune.api._asked import Asked, Experiment, asked
 from cotuning_tune.api._best import Best, best_of
+from cotuning_tune.api._frame import frame
 from cotuning_tune.base.errors import Unfinished, UserError
 from cotuning_tune.base.files import read_json
 from cotuning_tune.base.secrets import Secret
@@ -64,15 +65,6 @@ class Statistics:
     may_be_best: list[str]
     least_difference: float | None
     tables: dict[str, Any]
-
-
-def frame(rows: list[dict[str, Any]]) -> Any:
-    """The rows as a pandas DataFrame, where pandas is installed, else as they are."""
-    try:
-        import pandas
-    except ImportError:
-        return rows
-    return pandas.DataFrame(rows)
 
 
 def _tag(name: str, text: str) -> str:
@@ -206,15 +198,16 @@ class Run:
         """Retrain what has been chosen over the seeds, without further search."""
         return self._continue(search=False, **how)
 
-    def extend(self, trials: int = 0, *, hours: float | None = None, **how: Any) -> "Run":
-        """Give every study ``trials`` more, or the search more ``hours``, and continue.
+    def extend(
+        self, trials: int | None = None, *, to_trials: int | None = None, hours: float | None = None, **how: Any
+    ) -> "Run":
+        """Give every study ``trials`` more, or ``to_trials`` in all, or the search more ``hours``, and continue.
 
-        Where another driver is at work it takes them over, and nothing is waited for. Raises UserError.
+        The same ``to_trials`` again extends nothing twice. Where another driver is at work it takes them over, and
+        nothing is waited for. Raises UserError.
         """
-        if not trials and hours is None:
-            raise UserError("extend(trials=N): how many more trials each study gets (or hours=H, for the search)")
         changed = how.get("accept_data_change", False)
-        growth = extend(self.folder, trials, hours=hours, accept_data_change=changed)
+        growth = extend(self.folder, trials, to=to_trials, hours=hours, accept_data_change=changed)
         return self if growth.driven else self._continue(**how)
 
     def _continue(self, *, search: bool = True, **how: Any) -> "Run":
@@ -246,12 +239,13 @@ def _carry_out(
     *,
     address: str | None = None,
     cpus: int | None = None,
+    concurrent: int | None = None,
     accept_data_change: bool = False,
     progress: bool = True,
     observers: Iterable[Observer] = (),
 ) -> Run:
     cluster = Cluster(address=address, cpus=cpus)
-    whole = replace(request, cluster=cluster, accept_data_change=accept_data_change)
+    whole = replace(request, cluster=cluster, concurrent=concurrent, accept_data_change=accept_data_change)
     watching: list[Observer] = [Terminal()] if progress else []
     try:
         with ending_cleanly():
@@ -280,8 +274,8 @@ def run(
     ``experiment``: or the path of its file; ``storage``: the folder of the runs, or ``s3://BUCKET/PREFIX``;
     ``retrain=False``: search and select only; ``searches``: whole searches in all; ``optuna_storage``: URL of a
     database for the studies; ``warm_from``: an older run whose trials the sampler shall know. ``how``: ``address`` of a
-    running Ray cluster, ``cpus`` of this machine to use, ``progress=False``, further ``observers`` of the run's events,
-    ``accept_data_change``.
+    running Ray cluster, ``cpus`` of this machine to use, ``concurrent`` trainings at a time at most,
+    ``progress=False``, further ``observers`` of the run's events, ``accept_data_change``.
     Raises UserError for a mistake in what was given, Interrupted where the search had to stop, KeyboardInterrupt.
     """
     new = NewRun(

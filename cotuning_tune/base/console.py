@@ -1,10 +1,13 @@
 """What the terminal shows while a run is under way: one changing line, or plain lines where it is not a terminal."""
 
+import os
 import shutil
 import time
 from typing import TextIO
 
 PLAIN_EVERY_S = 10.0
+AT_ONCE = 0.1  # of the time before the first sign of progress: what comes so soon after it belongs to it
+TRUSTED = 0.5  # of the same time: so long a rate must have been measured, or over a whole item
 
 
 def duration(seconds: float) -> str:
@@ -21,18 +24,38 @@ class ProgressLine:
 
     def __init__(self, stream: TextIO, what: str) -> None:
         self.stream, self.what = stream, what
-        self.live = stream.isatty() or type(stream).__module__.startswith("ipykernel")  # a notebook writes over too
+        terminal = stream.isatty() and os.environ.get("TERM") != "dumb"
+        self.live = terminal or type(stream).__module__.startswith("ipykernel")  # a notebook writes over too
         self.start = time.monotonic()
+        self._begun, self._whole = 0.0, False  # the first sign of progress, and whether it was a whole item
+        self._since, self._had = 0.0, 0.0  # from where the rate is measured
         self._shown, self._width, self._last_done = 0.0, 0, -1
+
+    def _each(self, now: float, fresh: float) -> float | None:
+        """Seconds an item takes; None while that is not known.
+
+        Measured from the first sign of progress on: what comes before it, as the start of workers, does not count for
+        every item. Where the first sign is a whole item that one counts until there is more.
+        """
+        if fresh <= 0:
+            return None
+        if not self._begun:
+            self._begun, self._whole = now, fresh >= 1
+        waited = self._begun - self.start
+        if now - self._begun <= AT_ONCE * waited:
+            self._since, self._had = now, fresh
+        elif fresh > self._had and (now - self._since >= TRUSTED * waited or fresh >= self._had + 1):
+            return (now - self._since) / (fresh - self._had)
+        return (now - self.start) / fresh if self._whole else None
 
     def _eta(self, done: int, total: int, before: int, share: float, until: float) -> str:
         now = time.monotonic()
-        elapsed, fresh = now - self.start, done - before + share
+        each = self._each(now, done - before + share)
         if now < until:
             return f"new trials for {duration(until - now)}"
         if done >= total:
-            return f"took {duration(elapsed)}"
-        return f"ETA {duration(elapsed / fresh * max(total - done - share, 0))}" if fresh > 0 else "ETA unknown"
+            return f"took {duration(now - self.start)}"
+        return f"ETA {duration(each * max(total - done - share, 0))}" if each is not None else "ETA unknown"
 
     def show(self, done: int, total: int, detail: str, before: int = 0, share: float = 0.0, until: float = 0.0) -> None:
         """For the estimate: ``before``, how much was done at the start, ``share``, how much of what is under way.

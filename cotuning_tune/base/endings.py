@@ -3,10 +3,10 @@
 import errno
 from dataclasses import dataclass
 
-from cotuning_tune.base.errors import TrainingFailed, Unfinished, UserError
+from cotuning_tune.base.errors import Held, TrainingFailed, Unfinished, UserError
 from cotuning_tune.base.secrets import masked
 
-FAILED, MISTAKE, UNFINISHED = 1, 2, 85
+FAILED, MISTAKE, FAULT, HELD, UNFINISHED = 1, 2, 70, 75, 85  # FAULT: of the program, with a traceback
 FULL = (errno.ENOSPC, errno.EDQUOT)
 WRONG_PLACE = (  # what is named is not what it should be: the user can correct it
     errno.EACCES,
@@ -52,6 +52,8 @@ def ending_of(problem: BaseException, *, drives: bool) -> Ending | None:
             return Ending(UNFINISHED, problem.reason)
         case KeyboardInterrupt():
             return Ending(UNFINISHED, f"interrupted by {problem}" if str(problem) else "interrupted")
+        case Held():
+            return Ending(HELD, str(problem))
         case UserError():
             return Ending(MISTAKE, str(problem))
         case TrainingFailed():

@@ -47,6 +47,10 @@ class UnknownKeyError(UserError):
         return UnknownKeyError(self.name, self.table, self.known, homes)
 
 
+class Held(UserError):  # noqa: N818 - what happened, not a mistake
+    """Another driver works on the run: nothing has to be corrected, and it may be tried again; exit code 75."""
+
+
 class TrainingFailed(Exception):  # noqa: N818 - what happened, not a fault of the program
     """The method's own failure (NaN, out of memory, a bug): the trial ends FAIL with this reason."""
 

@@ -145,7 +145,7 @@ def create(path: Path, data: bytes) -> None:
             remote = cast(Any, path)
             remote.fs.pipe_file(remote.path, data, mode="create")
         return
-    _make_ready(path)
+    make_folder(path.parent)
     with path.open("xb") as file:
         file.write(data)
         file.flush()
@@ -156,7 +156,7 @@ def create(path: Path, data: bytes) -> None:
 def append_line(path: Path, line: str) -> None:
     """Add a line durably. A half-written last line, left by a kill, is completed to a line of its own."""
     if is_local(path):
-        _make_ready(path)
+        make_folder(path.parent)
     before = path.read_bytes() if path.exists() else b""
     text = (b"\n" if before and not before.endswith(b"\n") else b"") + line.encode() + b"\n"
     if not is_local(path):
@@ -237,7 +237,7 @@ def open_new(path: Path) -> BinaryIO:
     """A new file to write on and on; what has been flushed can be read by others."""
     if not is_local(path):
         return _ObjectFile(path)
-    _make_ready(path)
+    make_folder(path.parent)
     path.unlink(missing_ok=True)
     return path.open("wb")
 
@@ -290,19 +290,19 @@ def _insist(path: Path, write: Callable[[], T]) -> T:
     return write()
 
 
-def _make_ready(path: Path) -> None:
-    """Make the folder that a file will stand in; of a guarded folder, once that is there."""
-    _insist(path, lambda: _make_folder(path.parent))
+def make_folder(folder: Path, mode: int = 0o777) -> None:
+    """Make a folder of this machine with its parents; one in a guarded folder once that is there. Raises OSError."""
+    _insist(folder, lambda: _make_folder(folder, mode))
 
 
-def _make_folder(folder: Path) -> None:
+def _make_folder(folder: Path, mode: int = 0o777) -> None:
     """Make a folder with its parents; of a guarded folder, only what lies in it."""
     marker = _marker_of(folder)
     if marker is None:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode, parents=True, exist_ok=True)
     elif folder != marker.parent:
         _make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(mode, exist_ok=True)
 
 
 def wait_for_storage(marker: Path, needed_bytes: int, say: Callable[[str], None] = log.warning) -> None:

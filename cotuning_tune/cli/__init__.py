@@ -7,6 +7,7 @@ import argparse
 import os
 import re
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import NoReturn
 
@@ -25,6 +26,7 @@ from cotuning_tune.cli import (
     _plan,
     _reading,
     _running,
+    _serve,
     _server,
     _tensorboard,
     _training,
@@ -34,7 +36,20 @@ from cotuning_tune.cli._private import leave_process_list
 from cotuning_tune.cluster.signals import ending_cleanly, surviving_hang_up
 
 DRIVING = ("run", "search", "resume", "retrain", "extend", "migrate")
-GROUPS = (_init, _running, _launch, _plan, _check, _reading, _tensorboard, _training, _export, _data, _completion)
+GROUPS = (
+    _init,
+    _running,
+    _launch,
+    _serve,
+    _plan,
+    _check,
+    _reading,
+    _tensorboard,
+    _training,
+    _export,
+    _data,
+    _completion,
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -53,7 +68,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="cotuning-tune",
         description="Hyper-parameter search for transfer learning: co-tuning and baselines on equal terms.",
-        epilog="Exit codes: 0 done, 2 a mistake in what was given, 85 unfinished: resume continues, 1 failed.",
+        epilog="Exit codes: 0 done, 2 a mistake in what was given, 75 another driver works on the run,"
+        " 85 unfinished: resume continues, 1 failed.",
     )
     text = "let a service carry it out (COTUNING_TUNE_SERVER): --server URL --help says what it knows"
     parser.add_argument("--server", metavar="URL", help=text)
@@ -74,14 +90,20 @@ def _refuse_former_names(words: list[str]) -> None:
             raise UserError(f"the environment variable {name} is called {now} now: unset the former one")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run a command; the exit code. A user's mistake is one line on standard error and 2.
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def main(arguments: list[str] | None = None, say: Callable[[str], None] = _say) -> int:
+    """Run a command; the exit code. A user's mistake is one line on standard error (``say``) and 2.
 
     What is a fault of the program is raised.
     """
     if arguments is None:
         leave_process_list()
     words = sys.argv[1:] if arguments is None else arguments
+    if os.environ.get("TERM") == "dumb":
+        os.environ.setdefault("NO_COLOR", "1")  # what libraries ask for
     with lasting_output() as output:
         try:
             code = _run(words, output)
@@ -93,7 +115,7 @@ def main(arguments: list[str] | None = None) -> int:
             if (ending := ending_of(problem, drives=output.drives)) is None:
                 problem.add_note(_fault(problem, output.drives))  # stands below the traceback
                 raise
-            return _tell(problem, ending)
+            return _tell(problem, ending, say)
 
 
 def _run(words: list[str], output: Output) -> int:
@@ -109,11 +131,11 @@ def _run(words: list[str], output: Output) -> int:
         return code
 
 
-def _tell(problem: BaseException, ending: Ending) -> int:
+def _tell(problem: BaseException, ending: Ending, say: Callable[[str], None]) -> int:
     """Say in one line what has ended the command; the exit code."""
     start = "\n" if isinstance(problem, KeyboardInterrupt) else ""
     more = "; nothing is lost, 'resume' continues" if ending.code == UNFINISHED else ""
-    print(f"{start}cotuning-tune: {ending.line}{more}", file=sys.stderr)
+    say(f"{start}cotuning-tune: {ending.line}{more}")
     return ending.code
 
 

@@ -4,7 +4,15 @@ import argparse
 import sys
 
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.cli._options import Commands, add_aim, add_changes, named_experiment
+from cotuning_tune.cli._options import (
+    EXPERIMENT,
+    Commands,
+    add_aim,
+    add_changes,
+    add_decoding,
+    decoding,
+    named_experiment,
+)
 from cotuning_tune.cli._private import INSTEAD, storage_url
 
 
@@ -13,13 +21,14 @@ def add(commands: Commands) -> None:
     text = "find all that could fail later, in one list: file, data, weights, methods, room, storage"
     codes = "Exit codes: 0 no problem, warnings perhaps; 2 a problem."
     check = commands.add_parser("check", help=text, description=text, epilog=codes)
-    check.add_argument("experiment", metavar="EXPERIMENT", help="a file of search_spaces/, or your own")
+    check.add_argument("experiment", metavar="EXPERIMENT", help=EXPERIMENT)
     check.add_argument("--storage", default="runs", help="folder of the runs, or s3://BUCKET/PREFIX (default: runs)")
     check.add_argument("--name", help="name of the run (default: the file's name)")
     text = "database of the studies (default: $COTUNING_TUNE_OPTUNA_STORAGE, else a journal)"
     check.add_argument("--optuna-storage", type=storage_url, metavar="URL", help=text)
     check.add_argument("--on-end", action="store_true", help="the run will be given --on-end")
     check.add_argument("--no-probe", action="store_true", help="do not train for the plan: memory is not checked")
+    add_decoding(check)
     add_changes(check)
     add_aim(check)
     check.set_defaults(call=_check)
@@ -35,7 +44,7 @@ def check_run(options: argparse.Namespace, *, planned: bool) -> int:
     from cotuning_tune.pipeline.check import asked, check
 
     try:
-        experiment = named_experiment(options)
+        experiment = decoding(named_experiment(options), options)
     except UserError as problem:
         print(f"problem  file: {problem}")
         return 2

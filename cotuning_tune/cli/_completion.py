@@ -4,7 +4,7 @@ import argparse
 
 from cotuning_tune.cli._options import Commands
 
-SHELLS = ("bash", "zsh", "tcsh")
+SHELLS = ("bash", "zsh", "fish", "tcsh")
 FILES = ("EXPERIMENT", "FILE", "CSV")  # arguments that are files, by what the help calls them
 FOLDERS = ("RUN", "DIR", "FOLDER", "EXPORT", "storage", "out")
 

@@ -61,7 +61,9 @@ def _add_describe(group: Commands) -> None:
     describe.add_argument(
         "--rates", type=float, nargs="+", metavar="RATE", help="sampling rates (0.15 0.3 0.5 1, or the experiment's)"
     )
-    describe.add_argument("--sheet", metavar="FILE", help="the contact sheet, a PNG (default: DATA_SET.png)")
+    describe.add_argument(
+        "--sheet", metavar="FILE", help="the contact sheet, a PNG (default: DATA_SET.png or TASK.png)"
+    )
     describe.set_defaults(call=_describe)
 
 
@@ -94,7 +96,10 @@ ENLARGED = 64  # pixels; the side at which sets that are no files are compared, 
 
 
 class _Address:
-    """Which data set is meant, with its options: from DATA_SET and --set, or from an experiment file."""
+    """Which data set is meant, with its options: from DATA_SET and --set, or from an experiment file.
+
+    ``name``: of the data set; ``shown``: what the user calls it, the task where there is one.
+    """
 
     def __init__(self, options: argparse.Namespace) -> None:
         from cotuning_tune.data import TaskConfig, data_set
@@ -102,7 +107,8 @@ class _Address:
 
         if bool(options.data_set) == bool(options.experiment):
             raise UserError("name a data set (see 'data list'), or --experiment FILE with --task NAME")
-        self.name, self.task = options.data_set, TaskConfig()
+        self.name = self.shown = options.data_set
+        self.task = TaskConfig()
         self.rates: tuple[float, ...] = ()
         given: dict[str, object] = {}
         if options.experiment:
@@ -125,7 +131,7 @@ class _Address:
         task = options.task or experiment.config.tasks[0]
         if task not in experiment.config.tasks:
             raise unknown(f"task of {options.experiment}", task, experiment.config.tasks)
-        self.name, self.rates = experiment.formats[task], experiment.config.rates
+        self.name, self.shown, self.rates = experiment.formats[task], task, experiment.config.rates
         self.task = build(TaskConfig, experiment.task, "task")
         return dict(experiment.data[task])
 
@@ -166,7 +172,7 @@ def _prepare(options: argparse.Namespace) -> int:
             print(f"{address.name} {source}; its folder must look like this:")
             print(textwrap.dedent(kind.layout or (sys.modules[kind.__module__].__doc__ or "")).strip())
         raise
-    print(f"{address.name} {place.line}")
+    print(f"{address.shown} {place.line}")
     return 0
 
 
@@ -189,7 +195,7 @@ def _verify(options: argparse.Namespace) -> int:
     if found.files and not can_compare():
         print(NOT_COUNTED)
     errors, warnings = found.count(errors=True), found.count(errors=False)
-    print(f"{address.name}: {errors} error(s), {warnings} warning(s) in {sum(found.images.values())} images")
+    print(f"{address.shown}: {errors} error(s), {warnings} warning(s) in {sum(found.images.values())} images")
     if options.json:
         write_json(Path(options.json), {"data_set": address.name, **found.to_json()})
     return 1 if errors or (options.strict and warnings) else 0
@@ -217,13 +223,13 @@ def _describe(options: argparse.Namespace) -> int:
     address = _Address(options)
     data = address.open(STORED_SIDE)
     found = describe(data, address.task, options.rates or address.rates or RATES)
-    print(f"{address.name}: {len(found.class_names)} classes")
+    print(f"{address.shown}: {len(found.class_names)} classes")
     for line in (*data.not_taken(), *found.lines):
         print(line)
     for table in (found.balance(), found.split(), *([found.sides()] if found.sizes else [])):
         print(f"\n{table.markdown()}\n{table.note}")
-    path = Path(options.sheet or f"{address.name}.png")
-    sheet = draw_sheet(address.name, found)
+    path = Path(options.sheet or f"{address.shown}.png")
+    sheet = draw_sheet(address.shown, found)
     write_bytes(path, sheet.png())
     print(f"\n{path}: training images of {sheet.classes} of {len(found.class_names)} classes")
     if sheet.unreadable:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cotuning_tune.base.secrets import Secret
-from cotuning_tune.cli._options import Commands, parse_values
+from cotuning_tune.cli._options import EXPERIMENT, Commands, add_concurrent, parse_values
 from cotuning_tune.cli._private import storage_url
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def add(commands: Commands) -> None:
     for name in backend_names():
         text = backend_help(name)
         parser = verbs.add_parser(name, help=text, description=text)
-        parser.add_argument("experiment", metavar="EXPERIMENT", nargs="?", help="a file of search_spaces/, or your own")
+        parser.add_argument("experiment", metavar="EXPERIMENT", nargs="?", help=EXPERIMENT)
         parser.add_argument("--storage", help="folder that all nodes see, or s3://BUCKET/PREFIX")
         parser.add_argument("--name", help="name of the run (default: the file's name)")
         parser.add_argument(
@@ -35,6 +35,7 @@ def add(commands: Commands) -> None:
         parser.add_argument("--profile", metavar="FILE", help=f"what the site needs (see launch/profiles/{name}.toml)")
         parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="set a key of the profile")
         parser.add_argument("--on-end", action="store_true", help="run the experiment's on_end command at each end")
+        add_concurrent(parser)
         parser.add_argument("--dry-run", action="store_true", help="show files and commands, start nothing")
         parser.add_argument("--show-profile", action="store_true", help="show every key with its default")
         parser.set_defaults(call=_launch, backend=name)
@@ -57,23 +58,25 @@ def _request(options: argparse.Namespace) -> "Request":
     from cotuning_tune.base.errors import UserError
     from cotuning_tune.base.files import is_local, place
     from cotuning_tune.base.names import check_name
+    from cotuning_tune.base.shipped import located
     from cotuning_tune.launch import Request, backend
     from cotuning_tune.launch.profile import read_profile
     from cotuning_tune.launch.record import root
 
     if not options.experiment:
-        raise UserError(f"launch {options.backend} needs an EXPERIMENT: a file of search_spaces/, or your own")
+        raise UserError(f"launch {options.backend} needs an EXPERIMENT: {EXPERIMENT}")
     if not options.storage:
         raise UserError("launch needs --storage: a folder that all nodes see, or s3://BUCKET/PREFIX")
     given = parse_values(options.set, "nodes=2")
     profile = read_profile(backend(options.backend).Profile, options.profile, given, options.backend)
-    path, name = Path(options.experiment), options.name
+    path, name = located(options.experiment)[0], options.name
     if not path.is_file():
         raise UserError(f"{path} cannot be read: there is no such file")
     name = _name_in(path) if name is None else check_name(name, "--name")
     storage = place(options.storage) if is_local(place(options.storage)) else options.storage
     studies = options.optuna_storage or Secret()
-    return Request(path, name, str(storage), studies, profile, root() / name, options.on_end)
+    bound = options.concurrent
+    return Request(path, name, str(storage), studies, profile, root() / name, options.on_end, concurrent=bound)
 
 
 def _name_in(path: Path) -> str:
@@ -120,7 +123,7 @@ def _status(options: argparse.Namespace) -> int:
     from cotuning_tune.launch.verbs import summary_of
 
     found = find_launch(options.name)
-    print(f"{found.name}: {state_of(found)} ({found.backend}, started {_ago(found.started)}, attempt {found.times})")
+    print(f"{found.name}: {state_of(found)} ({found.backend}, started {_ago(found.started)}, attempt {found.attempt})")
     print(f"run      {found.run}")
     print(f"folder   {found.folder}")
     if summary := summary_of(found):
@@ -147,9 +150,12 @@ def _ago(when: float) -> str:
 
 
 def _logs(options: argparse.Namespace) -> int:
-    from cotuning_tune.launch import backend, find_launch
+    from cotuning_tune.base.errors import UserError
+    from cotuning_tune.launch import backend, find_launch, settled
 
-    found = find_launch(options.name)
+    found = settled(find_launch(options.name))
+    if found.starting:
+        raise UserError(f"'{found.name}' has not been started: cotuning-tune launch resume {found.name}")
     for piece in backend(found.backend).log(found, options.follow):
         print(piece, end="", flush=True)
     return 0
@@ -167,7 +173,7 @@ def _resume(options: argparse.Namespace) -> int:
     from cotuning_tune.launch import find_launch, relaunch
 
     made = relaunch(find_launch(options.name))
-    print(f"launched '{made.name}' again by {made.backend} (attempt {made.times})")
+    print(f"launched '{made.name}' again by {made.backend} (attempt {made.attempt})")
     _say_next(made)
     return 0
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from cotuning_tune.experiment import Experiment
 
+EXPERIMENT = "a file, or the name of a shipped experiment (list experiments)"
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
@@ -28,6 +29,12 @@ def decoding(experiment: "Experiment", options: argparse.Namespace) -> "Experime
     return (
         dataclasses.replace(experiment, task=experiment.task | {"decode": "each"}) if options.no_cache else experiment
     )
+
+
+def add_concurrent(parser: argparse.ArgumentParser) -> None:
+    """The option ``--concurrent``, of every command that starts a driver."""
+    text = "how many trainings run at a time at most, where others work on the cluster too (default: as many as fit)"
+    parser.add_argument("--concurrent", type=int, metavar="N", help=text)
 
 
 def add_calibration(parser: argparse.ArgumentParser) -> None:
@@ -67,7 +74,7 @@ def changed_experiment(options: argparse.Namespace, name: str = "") -> "Experime
             changes[dotted(key)] = value
         except UserError:
             raise UserError(f"--set {key}=...: a dotted key is needed, as train.epochs") from None
-    return with_options(read_experiment(Path(options.experiment), name, changes), options)
+    return with_options(read_experiment(options.experiment, name, changes), options)
 
 
 def named_experiment(options: argparse.Namespace) -> "Experiment":

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cotuning_tune.base.errors import UserError
-from cotuning_tune.cli._options import Commands, add_aim, add_changes, changed_experiment
+from cotuning_tune.cli._options import EXPERIMENT, Commands, add_aim, add_changes, changed_experiment
 from cotuning_tune.cli._output import print_json
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ def add(commands: Commands) -> None:
     """The parser of this command."""
     text = "estimate an experiment's trials, hours, disk and memory before anything runs"
     plan = commands.add_parser("plan", help=text, description=text)
-    plan.add_argument("experiment", metavar="EXPERIMENT", help="a file of search_spaces/, or your own")
+    plan.add_argument("experiment", metavar="EXPERIMENT", help=EXPERIMENT)
     plan.add_argument(
         "--images-per-second",
         type=float,

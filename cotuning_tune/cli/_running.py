@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.secrets import Secret
 from cotuning_tune.cli._options import (
+    EXPERIMENT,
     Commands,
     add_aim,
     add_calibration,
     add_changes,
+    add_concurrent,
     add_decoding,
     decoding,
     named_experiment,
@@ -32,11 +34,12 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
     text = "continue with other data than the run began with; the report will say so"
     parser.add_argument("--accept-data-change", action="store_true", help=text)
     parser.add_argument("--num-cpus", type=int, help="how many cores of this machine to use (default: all)")
+    add_concurrent(parser)
     add_decoding(parser)
 
 
 def _add_start(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("experiment", metavar="EXPERIMENT", help="a file of search_spaces/, or your own")
+    parser.add_argument("experiment", metavar="EXPERIMENT", help=EXPERIMENT)
     parser.add_argument("--storage", default="runs", help="folder of the runs, or s3://BUCKET/PREFIX (default: runs)")
     parser.add_argument("--name", help="name of the run (default: the file's name)")
     parser.add_argument("--optuna-storage", type=storage_url, metavar="URL", help=STORAGE_HELP)
@@ -85,6 +88,8 @@ def add(commands: Commands) -> None:
     extend.add_argument("run", metavar="RUN", help="folder of the run")
     more = extend.add_mutually_exclusive_group()
     more.add_argument("--trials", type=int, metavar="N", help="how many more trials each study gets")
+    text = "how many trials each study shall have in all: the same command again extends nothing twice"
+    more.add_argument("--to-trials", type=int, metavar="N", help=text)
     text = "how many more hours the search gets, where the experiment gives it hours"
     more.add_argument("--hours", type=float, metavar="H", help=text)
     add_aim(extend)
@@ -126,6 +131,7 @@ def request_of(options: argparse.Namespace) -> "Request":
         run=run,
         retrain=options.command == "run",
         searches=options.repeat_search,
+        concurrent=options.concurrent,
         cluster=_cluster(options),
         on_end=options.on_end,
         accept_data_change=options.accept_data_change,
@@ -184,6 +190,7 @@ def _resume(options: argparse.Namespace) -> int:
             run=run,
             search=options.command != "retrain",
             small=small,
+            concurrent=options.concurrent,
             cluster=_cluster(options),
             on_end=options.on_end,
             accept_data_change=options.accept_data_change,
@@ -197,13 +204,13 @@ def _extend(options: argparse.Namespace) -> int:
 
     run, experiment = experiment_of(options.run)
     if options.aim and options.aim != experiment.config.aim:
-        if options.hours is not None:
-            raise UserError("--hours: small searches share trials out: --trials N")
+        if options.hours is not None or options.to_trials is not None:
+            raise UserError("--hours, --to-trials: small searches share trials out: --trials N")
         return _resume(options)
-    if options.trials is None and options.hours is None:
+    given = {"more": options.trials, "to": options.to_trials, "hours": options.hours}
+    if all(value is None for value in given.values()):
         raise UserError("--trials N is needed: how many more trials each study gets (or --hours H, for the search)")
-    changed = options.accept_data_change
-    growth = extend(run, options.trials or 0, hours=options.hours, accept_data_change=changed)
+    growth = extend(run, **given, accept_data_change=options.accept_data_change)
     where = f"{run.path} and of its repeats" if growth.repeats else run.path
     has = f"{growth.hours:g} hours of search in all" if growth.hours else f"a budget of {growth.trials} trials"
     print(f"each study of {where} now has {has}")

@@ -16,11 +16,10 @@ from cotuning_tune.cli._options import (
     parse_values,
     usable,
     with_options,
-    with_origin,
 )
 from cotuning_tune.cli._output import print_json
 
-KINDS = {"methods": "method", "data": "data set", "models": "backbone"}
+KINDS = {"methods": "method", "data": "data set", "models": "backbone", "experiments": "shipped experiment"}
 
 
 def add(commands: Commands) -> None:
@@ -29,7 +28,9 @@ def add(commands: Commands) -> None:
     space = commands.add_parser("space", help="show a method's hyper-parameters and ranges")
     space.add_argument("method", metavar="METHOD")
     space.set_defaults(call=_space)
-    listing = commands.add_parser("list", help="list the methods, data sets or backbones there are")
+    listing = commands.add_parser(
+        "list", help="list the methods, data sets, backbones or shipped experiments there are"
+    )
     listing.add_argument("what", choices=list(KINDS))
     listing.add_argument(
         "pattern", nargs="?", default="", help="which names: 'resnet*'; timm's are listed for 'timm/*' only"
@@ -67,8 +68,7 @@ def _train(options: argparse.Namespace) -> int:
     from cotuning_tune.training import TrainingJob
     from cotuning_tune.training.job import check_backbone, task_of
 
-    path = Path(options.experiment)
-    experiment = decoding(with_options(read_experiment(path), options), options)
+    experiment = decoding(with_options(read_experiment(options.experiment), options), options)
     config, values = experiment.config, parse_values(options.set, "optim/lr=0.01")
     rate = config.rates[0] if options.rate is None else options.rate
     backbone = str(values.get(BACKBONE, config.backbones[0])) if config.backbones else ""
@@ -128,6 +128,33 @@ def _space(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
+    rows, wrong = _experiments(options.pattern) if options.what == "experiments" else _found(options)
+    if options.pattern and not rows and not wrong:
+        raise UserError(f"no {KINDS[options.what]} matches '{options.pattern}'")
+    if options.json:
+        print_json({"what": options.what, "found": rows, "broken": wrong})
+        return 0
+    for row in rows:
+        text = f"{row['about']} [{row['origin']}]" if row["origin"] else row["about"]
+        print(f"{row['name']:<24}{text.strip()}".rstrip())
+    for name, line in wrong.items():
+        print(f"{name:<24}broken: {line}")
+    return 0
+
+
+def _experiments(pattern: str) -> tuple[list[dict[str, str]], dict[str, str]]:
+    """The shipped experiments that match."""
+    import fnmatch
+
+    from cotuning_tune.base.shipped import about, shipped_experiments
+
+    found = shipped_experiments()
+    names = fnmatch.filter(found, pattern or "*")
+    return [{"name": name, "about": about(found[name]), "origin": ""} for name in names], {}
+
+
+def _found(options: argparse.Namespace) -> tuple[list[dict[str, str]], dict[str, str]]:
+    """The methods, data sets or backbones that match; and why plug-ins cannot be used, by name."""
     import fnmatch
     import importlib
 
@@ -136,15 +163,8 @@ def _list(options: argparse.Namespace) -> int:
     wrong = {name: line for name, line in package.broken().items() if fnmatch.fnmatch(name, pattern)}
     # timm's are so many that only a pattern of their own finds them
     found = package.names(options.pattern) if models else fnmatch.filter(package.names(), pattern)
-    if options.pattern and not found and not wrong:
-        raise UserError(f"no {KINDS[options.what]} matches '{options.pattern}'")
-    about = {name: "" if models else package.about(name) for name in usable(package, found, wrong)}
-    if options.json:
-        rows = [{"name": name, "about": text, "origin": origin(package, name)} for name, text in about.items()]
-        print_json({"what": options.what, "found": rows, "broken": wrong})
-        return 0
-    for name, text in about.items():
-        print(f"{name:<24}{with_origin(package, name, text)}".rstrip())
-    for name, line in wrong.items():
-        print(f"{name:<24}broken: {line}")
-    return 0
+    rows = [
+        {"name": name, "about": "" if models else package.about(name), "origin": origin(package, name)}
+        for name in usable(package, found, wrong)
+    ]
+    return rows, wrong

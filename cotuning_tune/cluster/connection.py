@@ -127,8 +127,8 @@ def _init(address: str | None, arguments: dict[str, Any]) -> None:
             raise
 
 
-def find_concurrency(resources: Resources) -> Concurrency:
-    """How many trials fit into the connected cluster at a time.
+def find_concurrency(resources: Resources, most: int | None = None) -> Concurrency:
+    """How many trials fit into the whole of the connected cluster at a time, whoever else works there; at ``most``.
 
     Raises UserError where not even one fits on the largest node: Ray would wait for ever.
     """
@@ -150,7 +150,7 @@ def find_concurrency(resources: Resources) -> Concurrency:
             f"resources.cpu_per_trial = {resources.cpu_per_trial}: the largest node has {most_cpus:g} cores"
         )
     count = sum(_fit(node, resources.cpu_per_trial, gpus) for node in nodes)
-    return Concurrency(resources.cpu_per_trial, gpus, max(count, 1))
+    return Concurrency(resources.cpu_per_trial, gpus, min(max(count, 1), most or count or 1))
 
 
 def _fit(node: dict[str, float], cpus: int, gpus: float) -> int:

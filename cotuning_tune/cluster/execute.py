@@ -2,8 +2,10 @@
 
 import functools
 import sys
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Sized
+from typing import ParamSpec, TypeVar, cast
 
 from ray import tune
 from ray.tune.experiment import Trial
@@ -68,9 +70,58 @@ def is_lost(result: TrialReport | None, *, error: bool) -> bool:
     return result["fenced"]
 
 
+class Dealer(Searcher):
+    """A searcher that has no more trainings at work than its driver may have now; all that it knows stands elsewhere.
+
+    ``held``: it deals out nothing because the run's share is 0.
+    """
+
+    def __init__(self, driver: Driver) -> None:
+        super().__init__(metric="val_score", mode="max")  # neither is asked
+        self.driver, self.held = driver, False
+
+    @property
+    @abstractmethod
+    def at_work(self) -> Sized:
+        """The trainings that have been dealt out and have not ended."""
+
+    @abstractmethod
+    def deal(self, trial_id: str) -> dict[str, object] | None:
+        """A config for a new Tune trial; None while one runs that may need a successor, FINISHED at the end."""
+
+    @leaves_tune
+    def suggest(self, trial_id: str) -> dict[str, object] | None:
+        """The next training where one more may run. Tune asks again, several times a second, while the answer is None.
+
+        Where none may run at all Tune ends, and gives back the workers that it would keep.
+        """
+        allowed = self.driver.follow()
+        if len(self.at_work) < allowed:
+            return self.deal(trial_id)
+        self.held = not self.at_work
+        return cast(None, Searcher.FINISHED) if self.held else None  # Tune types it without FINISHED
+
+    def hold(self) -> None:
+        """Wait until the run's share allows a training again, or the run is another driver's: raises Unfinished."""
+        self.driver.stream.waiting("the run's share is 0 (share.json): continues by itself when it is raised")
+        while not self.driver.follow():
+            self.driver.check_owner(self.driver.stream.run)
+            time.sleep(self.driver.share.every)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Nothing: Tune pickles its tuner into the run's folder, and the studies know the URL of their database."""
+        return {}
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: studies and folders are the only truth."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing, see ``save``."""
+
+
 def execute(
     run: RunDir,
-    searcher: Searcher,
+    searcher: Dealer,
     driver: Driver,
     finished: Callable[[], bool],
     scheduler: TrialScheduler | None = None,
@@ -78,11 +129,26 @@ def execute(
     """Carry out what ``searcher`` deals out until it has no more. Raises Unfinished where that is not ``finished``.
 
     Tune repeats nothing by itself: what its workers lose comes back through the searcher. It ends without an error
-    where a signal has ended it.
+    where a signal has ended it, and where nothing may run.
     """
+    while True:
+        searcher.held = False
+        with kept_handlers():
+            try:
+                _tuner(run, searcher, driver, scheduler).fit()
+            except _Left as left:
+                raise left.problem from None
+        if finished():
+            return
+        if not searcher.held:
+            raise Unfinished("interrupted")  # Tune caught SIGINT or SIGUSR1
+        searcher.hold()
+
+
+def _tuner(run: RunDir, searcher: Dealer, driver: Driver, scheduler: TrialScheduler | None) -> tune.Tuner:
     concurrency, identity = driver.concurrency, read_identity(run)
     folder = run.ray if is_local(run.ray) else cache_root() / "ray" / (identity["id"] if identity else run.name)
-    tuner = tune.Tuner(
+    return tune.Tuner(
         tune.with_resources(TrainingTrial, {"cpu": concurrency.cpus, "gpu": concurrency.gpus}),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
@@ -99,10 +165,3 @@ def execute(
             failure_config=tune.FailureConfig(max_failures=0),
         ),
     )
-    with kept_handlers():
-        try:
-            tuner.fit()
-        except _Left as left:
-            raise left.problem from None
-    if not finished():  # Tune caught SIGINT or SIGUSR1
-        raise Unfinished("interrupted")

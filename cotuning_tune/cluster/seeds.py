@@ -4,7 +4,8 @@ from typing import Generic, Protocol, TypeVar, cast
 
 from ray.tune.search import Searcher
 
-from cotuning_tune.cluster.execute import is_lost, leaves_tune
+from cotuning_tune.cluster.driver import Driver
+from cotuning_tune.cluster.execute import Dealer, is_lost, leaves_tune
 from cotuning_tune.runs.records import TrialConfig, TrialReport
 
 Work = TypeVar("Work")
@@ -22,18 +23,22 @@ class Source(Protocol[Work]):
     def lost(self, work: Work, epochs: int) -> None: ...
 
 
-class SeedSearcher(Searcher, Generic[Work]):
+class SeedSearcher(Dealer, Generic[Work]):
     """Hands out what its source has; a worker that died gives its work back to it."""
 
-    def __init__(self, source: Source[Work]) -> None:
-        super().__init__(metric="val_score", mode="max")  # neither is asked
+    def __init__(self, source: Source[Work], driver: Driver) -> None:
+        super().__init__(driver)
         self.source = source
         self.running: dict[str, Work] = {}
         self.epochs: dict[str, int] = {}
         self.opened: set[str] = set()
 
-    @leaves_tune
-    def suggest(self, trial_id: str) -> dict[str, object] | None:
+    @property
+    def at_work(self) -> dict[str, Work]:
+        """By Tune's name."""
+        return self.running
+
+    def deal(self, trial_id: str) -> dict[str, object] | None:
         """A config for a new Tune trial; None while one runs that may come back."""
         found = self.source.next()
         if found is None:
@@ -61,13 +66,3 @@ class SeedSearcher(Searcher, Generic[Work]):
             self.source.lost(work, self.epochs.get(trial_id, 0))
         elif result and result["done"]:  # else Tune was told to end
             self.source.ended(work, result)
-
-    def __getstate__(self) -> dict[str, object]:
-        """Nothing: Tune pickles its tuner into the run's folder, and its source knows the studies' database."""
-        return {}
-
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing: the folders are the only truth."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Nothing, see ``save``."""

@@ -19,7 +19,7 @@ from cotuning_tune import methods, models
 from cotuning_tune.base.names import JOINT
 from cotuning_tune.base.toml_text import inline
 from cotuning_tune.data import DataSet, TaskConfig, data_set
-from cotuning_tune.hyper import Choice, Parameter, Range, Space, build, hyper
+from cotuning_tune.hyper import Choice, Parameter, Range, Space, build, fields_of, hyper
 from cotuning_tune.models import located, modality_of
 from cotuning_tune.runs.choice import TOP
 from cotuning_tune.scores import Metric, metric_of
@@ -175,6 +175,24 @@ class Experiment:
         used = [*map(methods.plugin, parts), *map(data_sets.plugin, self.formats.values())]
         used += map(models.plugin, self.backbones)
         return {plugin.package: plugin.version for plugin in used if plugin}
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        """Each file or folder that the text names, by its key."""
+        named = {
+            f"data.{task}.{key}": values.get(key, "")
+            for task, values in self.data.items()
+            for key in self._places(task)
+        }
+        named["experiment.source_val"] = self.config.source_val
+        if Path(self.config.weights).suffix:
+            named["experiment.weights"] = self.config.weights
+        return {key: Path(value) for key, value in named.items() if value}
+
+    def _places(self, task: str) -> list[str]:
+        """The keys of a task's options that are paths."""
+        known = fields_of(data_set(self.formats[task]).Config)
+        return [key for key, (item, _) in known.items() if item.metadata.get("path")]
 
     def places(self, *, largest: bool = False) -> list[dict[str, Any]]:
         """Values of ``placed`` that stand for all that a study may draw: each option, and each range's ends.

@@ -9,6 +9,7 @@ from cotuning_tune import data, methods, models
 from cotuning_tune.base.errors import UnknownKeyError, UserError, unknown
 from cotuning_tune.base.former_names import KEYS
 from cotuning_tune.base.names import JOINT, check_name
+from cotuning_tune.base.shipped import located
 from cotuning_tune.base.toml_text import line_of, read_text, set_key, tables_of
 from cotuning_tune.experiment._experiment import (
     BACKBONE,
@@ -19,12 +20,11 @@ from cotuning_tune.experiment._experiment import (
     Resources,
     searches_of,
 )
+from cotuning_tune.experiment._keys import TABLES, homes_of, whole_key
 from cotuning_tune.hyper import Parameter, Space, at_least, build, check_space, fields_of, overlaid, read_space
 from cotuning_tune.scores import check_metric
 from cotuning_tune.trackers import check_names
 from cotuning_tune.training import TrainConfig, with_preset
-
-TABLES = ("experiment", "task", "data", "train", "backbones", "methods", "resources")
 
 
 def _pinned(config_type: type, table: Mapping[str, Any], where: str, base: Path = Path()) -> dict[str, Any]:
@@ -149,28 +149,7 @@ def parse(text: str, name: str, base: Path = Path()) -> Experiment:
     try:
         return _parse(tables, text, name, base)
     except UnknownKeyError as problem:
-        raise problem.with_homes(_homes(problem.name, tables)) from None
-
-
-def _homes(name: str, tables: Mapping[str, Any]) -> list[str]:
-    """Where a key of this name belongs, as ``[table] name``; ``[table]`` where the name is that of a table."""
-    known = ("experiment", "data", "methods")
-    asked, given, own = (t if isinstance(t := tables.get(table), Mapping) else {} for table in known)
-    listed = asked.get("methods")
-    variants = {n: kind for n, t in own.items() if isinstance(t, Mapping) and (kind := t.get("method"))}
-    parts = {part for name in listed for part in str(name).split(JOINT)} if isinstance(listed, list) else None
-    formats = {f"data.{task}": t.get("format", task) for task, t in given.items() if isinstance(t, Mapping)}
-    configs = {"experiment": ExperimentConfig, "task": data.TaskConfig, "resources": Resources, "train": TrainConfig}
-    configs |= {f"methods.{m}": methods.method(m).Config for m in methods.names() if parts is None or m in parts}
-    configs |= {f"methods.{n}": methods.method(kind).Config for n, kind in variants.items() if kind in methods.names()}
-    configs |= {where: data.data_set(f).Config for where, f in formats.items() if f in data.names()}
-    homes = dict[str, None]()
-    for where, config in configs.items():
-        for key in fields_of(config):
-            table, _, last = f"{where}.{key.replace('/', '.')}".rpartition(".")
-            if name in (last, table.rpartition(".")[2]):
-                homes[f"[{table}] {name}" if last == name else f"[{table}]"] = None
-    return list(homes)
+        raise problem.with_homes(homes_of(problem.name, tables)) from None
 
 
 def _parse(tables: dict[str, Any], text: str, name: str, base: Path) -> Experiment:
@@ -366,17 +345,20 @@ def _read_data(
 def read_experiment(
     path: str | Path, name: str = "", changes: Mapping[tuple[str, ...], object] = MappingProxyType({})
 ) -> Experiment:
-    """The experiment in a file; ``name`` ('': the file's) where it gives none. UserError with file and line.
+    """The experiment in a file, or a shipped one by its name; ``name`` ('': the file's) where it gives none.
 
-    ``changes``: values of keys that its text gets first; a mistake in one of them names the key.
+    UserError with file and line.
+    ``changes``: values of keys that its text gets first, also by the end of the key where no other ends so; a mistake
+    in one of them names the key.
     """
-    path = Path(path)
+    path, base = located(path)
     text = changed = read_text(path)
     try:
-        tables_of(text)
+        tables = tables_of(text)
+        changes = {whole_key(key, tables): value for key, value in changes.items()}
         for key, value in changes.items():
             changed = set_key(changed, key, value)
-        return parse(changed, name or path.stem, path.absolute().parent)
+        return parse(changed, name or path.stem, base)
     except UserError as problem:
         wrong = tuple(problem.key.split(".")) if problem.key else ()
         line = line_of(text, wrong) if wrong else None

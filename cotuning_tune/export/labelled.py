@@ -9,7 +9,7 @@ from typing import Any
 
 from cotuning_tune.base.errors import UserError, first_three
 from cotuning_tune.base.tables import Table
-from cotuning_tune.base.walk import sub_folders
+from cotuning_tune.base.walk import BESIDE, sub_folders
 from cotuning_tune.report.statistics import wilson_interval
 
 MOST_CLASSES = 10  # of a whole table
@@ -20,13 +20,15 @@ PAIRS = 10  # of the most confused where there are more
 class Labelled:
     """What was predicted for the images of the folders that are classes: ``counts`` by (class, predicted class).
 
-    ``folders``: classes of the model that have a folder; ``strange``: folders that are none.
+    ``folders``: classes of the model that have a folder; ``strange``: folders that are none; ``loose``: images beside
+    the folders.
     """
 
     classes: Sequence[str]
     folders: Sequence[str]
     strange: Sequence[str]
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    loose: list[str] = field(default_factory=list)
 
     def watched(self, rows: Iterator[list[str]]) -> Iterator[list[str]]:
         """The lines of the table (header, then path and class first), which are counted as they pass."""
@@ -34,7 +36,9 @@ class Labelled:
         for row in rows:
             folder, _, rest = row[0].partition("/")
             label = unicodedata.normalize("NFC", folder)
-            if rest and label in self.folders:
+            if not rest:
+                self.loose.append(row[0])
+            elif label in self.folders:
                 self.counts[label, row[1]] += 1
             yield row
 
@@ -66,6 +70,8 @@ class Labelled:
         ]
         if self.strange:
             told.append(f"not counted, no class of the model: {first_three(self.strange)}")
+        if self.loose:
+            told.append(f"not counted, {BESIDE}: {first_three(self.loose)}")
         if self.absent:
             told.append(f"classes of the model without a folder: {first_three(self.absent)}")
         return told + ([table.markdown()] if (table := self._table()).rows else [])
@@ -86,6 +92,7 @@ class Labelled:
             "interval": [100 * end for end in wilson_interval(self.right, self.count)],
             "level": 0.95,
             "not_counted": list(self.strange),
+            "beside": list(self.loose),
             "without_folder": self.absent,
             "confusions": [
                 {"class": label, "predicted": found, "images": number}

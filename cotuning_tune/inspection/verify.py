@@ -90,15 +90,17 @@ class Verification:
         return sum(KINDS[finding.kind].error == errors for finding in self.findings)
 
     def table(self) -> Table:
-        """A row for the classes and for each split: found, published, and the count of each kind of finding."""
+        """A row for the classes and for each split: found, published (of a published set), and each kind's findings."""
         kinds = [kind for kind in KINDS if self.of(kind) and kind != "counts"]
         rows = []
         whole = {"images": sum(self.images.values())} if "images" in self.published else {}
         for what, found in {"classes": self.classes, **whole, **self.images}.items():
             counted = [str(sum(f.split == what for f in self.of(kind))) for kind in kinds]
             shown = counted if what in self.images else [""] * len(kinds)
-            rows.append([what, str(found), str(self.published.get(what, "-")), *shown])
-        return Table("verify", "", ["split", "found", "published", *(KINDS[kind].title for kind in kinds)], rows)
+            published = [str(self.published.get(what, "-"))] if self.published else []
+            rows.append([what, str(found), *published, *shown])
+        head = ["split", "found", *(["published"] if self.published else [])]
+        return Table("verify", "", [*head, *(KINDS[kind].title for kind in kinds)], rows)
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as JSON can hold it."""

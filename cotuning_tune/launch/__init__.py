@@ -7,7 +7,7 @@ it starts, and how it tells, shows and stops what it has started. Imports neithe
 from cotuning_tune.launch.backend import Backend, Plan, Request
 from cotuning_tune.launch.backends import backend, backend_help, backend_names
 from cotuning_tune.launch.record import Launch, all_launches, find_launch
-from cotuning_tune.launch.verbs import dry_run, launch, relaunch, state_of, stop
+from cotuning_tune.launch.verbs import dry_run, launch, relaunch, settled, state_of, stop
 
 __all__ = [
     "Backend",
@@ -22,6 +22,7 @@ __all__ = [
     "find_launch",
     "launch",
     "relaunch",
+    "settled",
     "state_of",
     "stop",
 ]

@@ -6,7 +6,6 @@ moment (5xx, 429, no answer) is tried again.
 """
 
 import json
-import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,6 @@ TRIES = 6
 WAIT_S = 0.25  # doubled at each try
 POLL_S = 0.5
 MANAGER = "cotuning-tune"
-MADE_BY = "cotuning-tune/made-by"
 PLURALS = {
     "RayJob": "apis/ray.io/v1/namespaces/{}/rayjobs",
     "ConfigMap": "api/v1/namespaces/{}/configmaps",
@@ -120,16 +118,14 @@ class Api:
         self._ask("POST", self._path(item["kind"]), {**STRICT, "dryRun": "All"}, item)
 
     def create(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        """Make an object that is not there. Raises Refused with code 409 where it is, whoever made it."""
-        metadata, mark = item["metadata"], secrets.token_hex(8)
-        marked = {**metadata, "annotations": {**metadata.get("annotations", {}), MADE_BY: mark}}
+        """Make an object; the one of its name where it is there already. Raises UserError."""
         try:
-            return self._ask("POST", self._path(item["kind"]), STRICT, {**item, "metadata": marked})
+            return self._ask("POST", self._path(item["kind"]), STRICT, item)
         except Refused as problem:  # an earlier try may have made it before its answer was lost
-            found = self.find(item["kind"], metadata["name"]) if problem.code == 409 else None
-            if found and found["metadata"].get("annotations", {}).get(MADE_BY) == mark:
-                return found
-            raise
+            found = self.find(item["kind"], item["metadata"]["name"]) if problem.code == 409 else None
+            if found is None:
+                raise
+            return found
 
     def delete(self, kind: str, name: str, seconds: float) -> bool:
         """Delete it after all that belongs to it; whether it has gone within that time. Raises UserError."""

@@ -1,14 +1,11 @@
 """The templates and profiles of the top-level folder ``launch/``, which users read and edit."""
 
 import string
-import sysconfig
 from pathlib import Path
 from typing import Any
 
 from cotuning_tune.base.errors import UserError, unknown
-
-SHIPPED = Path(__file__).resolve().parents[2] / "launch"
-INSTALLED = Path(sysconfig.get_path("data")) / "share" / "cotuning_tune" / "launch"
+from cotuning_tune.base.shipped import shipped
 
 
 class _Text(string.Template):
@@ -18,8 +15,8 @@ class _Text(string.Template):
 
 
 def launch_files() -> Path:
-    """The folder of the templates and profiles: the project's own, or where the package was installed to."""
-    return SHIPPED if SHIPPED.is_dir() else INSTALLED
+    """The folder of the templates and profiles."""
+    return shipped("launch")
 
 
 def render(name: str, values: dict[str, Any], folder: str = "") -> str:

@@ -10,6 +10,7 @@ tensor(1.3863)
 
 import logging
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -32,6 +33,16 @@ SHOWN = 5  # source classes of each target class in the summary
 def soft_cross_entropy(logits_BS: Tensor, target_BS: Tensor) -> Tensor:
     """Mean over images of ``-sum_s target_s * log_softmax(logits)_s``."""
     return -(target_BS * torch.log_softmax(logits_BS, dim=1)).sum(dim=1).mean()
+
+
+@cache
+def _say_once(source: str) -> None:
+    """What an unknown temperature means, once a process: a plan makes the method several times."""
+    log.warning(
+        "co_tuning trusts the class probabilities of %s as they are, though they may be too sure: of these weights no"
+        " calibration is known (--source-val fits one; it works without)",
+        source,
+    )
 
 
 class CoTuning(Method):
@@ -75,7 +86,7 @@ class CoTuning(Method):
         self.refuse_foreign_head(source)
         needed = self.config.calibrated and not self.config.temperature
         if needed and source.temperature is None and not source.is_random:
-            log.warning("co_tuning: no calibration temperature is known for %s, 1 is taken", source.name)
+            _say_once(source.name)
 
     def setup(self, preparation: Preparation) -> None:
         """Learn the relationship, or take it from the cache; shared by all trials of the task.

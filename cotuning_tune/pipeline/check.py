@@ -26,7 +26,8 @@ from cotuning_tune.inspection.near import NOT_COUNTED, can_compare
 from cotuning_tune.inspection.verify import KINDS, Finding, verify
 from cotuning_tune.plan import Plan, plan_of
 from cotuning_tune.plan.inventory import free_bytes, free_memory
-from cotuning_tune.runs.folder import RunDir, check_optuna_storage, check_place
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.places import check_optuna_storage, check_place
 from cotuning_tune.search.checks import data_lines, sources, steps
 from cotuning_tune.search.driver import begun
 from cotuning_tune.search.storage import close, look_at

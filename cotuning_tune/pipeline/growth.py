@@ -26,19 +26,29 @@ class Growth:
     hours: float = 0.0
 
 
-def extend(run: RunDir, more: int = 0, *, hours: float | None = None, accept_data_change: bool = False) -> Growth:
+def extend(
+    run: RunDir,
+    more: int | None = None,
+    *,
+    to: int | None = None,
+    hours: float | None = None,
+    accept_data_change: bool = False,
+) -> Growth:
     """Give every study of a run ``more`` trials, its repeats' too; small searches beside a run stay as they are.
 
-    ``hours``: more of them for the search, in place of trials. Searches that share trials out take an equal part
-    each. Raises UserError for less than one, for a number that cannot be shared out, for a repeat alone, where several
-    searches are being worked on, where the run ends by the other number, and for other data than those the run began
-    with.
+    ``to``: that many in all in place of ``more``, so that a repeated request extends nothing twice; ``hours``: more of
+    them for the search, in place of trials. One of the three is given. Searches that share trials out take an equal
+    part each. Raises UserError for less than one or than there are, for a number that cannot be shared out, for a
+    repeat alone, where several searches are being worked on, where the run ends by the other number, and for other
+    data than those the run began with.
     """
+    if sum(value is not None for value in (more, to, hours)) != 1:
+        raise UserError("extend(trials=N): how many more trials, to_trials=N: how many in all, or hours=H: one of them")
     experiment = load_experiment(run)
-    if more % experiment.searches:
-        raise UserError(
-            f"--trials {more}: {experiment.searches} searches share them out: give a multiple of {experiment.searches}"
-        )
+    for option, number in (("--trials", more), ("--to-trials", to)):
+        if (number or 0) % experiment.searches:
+            count = experiment.searches
+            raise UserError(f"{option} {number}: {count} searches share them out: give a multiple of {count}")
     if first := run.first_search:
         raise UserError(f"{run.path} repeats the search of {first.path}, and all grow alike: extend {first.path}")
     if run.searches > 1 and (owner := holder(run)):
@@ -53,5 +63,9 @@ def extend(run: RunDir, more: int = 0, *, hours: float | None = None, accept_dat
             check(run, task, snapshot)
     if hours is not None:
         return Growth(0, driven, hours=budget.extend_hours(run, experiment.config.hours, hours))
-    trials = budget.extend(run, experiment.trials, more // experiment.searches, experiment.config.hours)
+    asked, count = (experiment.trials, experiment.config.hours), experiment.searches
+    if to is not None:
+        trials = budget.extend_to(run, *asked, to // count)
+    else:
+        trials = budget.extend(run, asked[0], (more or 0) // count, asked[1])
     return Growth(trials, driven, run.searches > 1 and not small_trials(run))

@@ -10,7 +10,9 @@ from cotuning_tune.base.secrets import Secret
 from cotuning_tune.cluster.connection import check_address
 from cotuning_tune.experiment import Experiment
 from cotuning_tune.runs.budget import check_searches
-from cotuning_tune.runs.folder import RunDir, check_optuna_storage, check_place
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.places import check_optuna_storage, check_place
+from cotuning_tune.runs.share import check_concurrent
 from cotuning_tune.search.checks import check_studies
 from cotuning_tune.search.driver import create_run, load_experiment
 from cotuning_tune.search.storage import set_storage
@@ -64,6 +66,7 @@ class Request:
     ``run``: where, as a new run or one that exists (``experiment_of`` reads its experiment); ``search`` and
     ``retrain``: the stages, the report follows the second; ``searches``: how many searches in all, None as the run has;
     ``small``: trials that small searches beside an existing run's own share out, to compare its methods;
+    ``concurrent``: how many trainings run at the same time at most, None as many as fit into the whole cluster;
     ``on_end``: whether the experiment's own command may run at the end; ``accept_data_change``: continue with
     data other than those the run began with, on the record.
     """
@@ -74,12 +77,14 @@ class Request:
     retrain: bool = True
     searches: int | None = None
     small: int = 0
+    concurrent: int | None = None
     cluster: Cluster = field(default_factory=Cluster)
     on_end: bool = False
     accept_data_change: bool = False
 
     def __post_init__(self) -> None:
         check_searches(self.searches, self.experiment.config.hours)
+        check_concurrent(self.concurrent)
         check_name(self.experiment.name, "the run's name", "--name")
 
     @property

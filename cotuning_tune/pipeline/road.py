@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
-from cotuning_tune.base.endings import UNFINISHED, ending_of
+from cotuning_tune.base.endings import HELD, UNFINISHED, ending_of
 from cotuning_tune.base.errors import first_line
 from cotuning_tune.cluster.connection import Concurrency, connected, find_concurrency
 from cotuning_tune.cluster.driver import Driver
@@ -74,9 +74,9 @@ def _ending(stream: Stream) -> Iterator[None]:
 
 
 def _end_of(problem: BaseException) -> tuple[RunState, str]:
-    """State and reason of a driver that an exception ends; the states go with the exit codes 85, 2 and 1."""
+    """State and reason of a driver that an exception ends; the states go with the exit codes."""
     if ending := ending_of(problem, drives=True):
-        return "unfinished" if ending.code == UNFINISHED else "failed", ending.line
+        return "unfinished" if ending.code in (UNFINISHED, HELD) else "failed", ending.line
     return "failed", f"{type(problem).__name__}: {first_line(problem)}"
 
 
@@ -102,7 +102,8 @@ def _work(request: Request, run: RunDir, sizes: dict[str, int] | None, stream: S
         stack.enter_context(run.watched_storage(measured["state"] + measured["weights"], stream.waiting))
         if request.cluster.address:
             stack.enter_context(_joined(request, run, stream))
-        concurrency = find_concurrency(settled([one for one, _ in searches], experiment, stream.notice))
+        resources = settled([one for one, _ in searches], experiment, stream.notice)
+        concurrency = find_concurrency(resources, request.concurrent)
         stages = _Stages(request, concurrency, measured, stream)
         lacking = [stages.work(run, experiment, owner)]
         for repeat, again in searches[1:]:
@@ -170,7 +171,7 @@ class _Stages:
 def _report(run: RunDir, stream: Stream) -> Report:
     """Write the report, its figures and its page."""
     standing = replace(stream.searches[run.name], stage="report")
-    stream.tell(StageStarted(run.name, str(run.path), stream.driver, standing, gpus=stream.gpus))
+    stream.tell(StageStarted(run.name, str(run.path), stream.driver, standing, stream.concurrent, stream.gpus))
     report = write_report(run, figures=True, head_of=kept_ledger_head)
     stream.tell(Reported(report.answer.content))
     return report

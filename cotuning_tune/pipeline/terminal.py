@@ -11,6 +11,7 @@ from cotuning_tune.runs.events import (
     Notice,
     SeedEnded,
     SeedStarted,
+    ShareChanged,
     StageStarted,
     Standing,
     TrialEnded,
@@ -61,6 +62,11 @@ class Terminal:
     @_take.register(TrialStarted | EpochEnded | SeedStarted)
     def _(self, event: object, now: Stream) -> None:
         self._show(now.standing)
+
+    @_take.register
+    def _(self, event: ShareChanged, now: Stream) -> None:
+        self._leave()
+        print(f"note: {event.concurrent} at a time from now on", flush=True)
 
     @_take.register
     def _(self, event: TrialEnded, now: Stream) -> None:

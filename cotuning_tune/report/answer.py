@@ -2,12 +2,13 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
 from cotuning_tune.report.claims import LEVEL
 from cotuning_tune.report.comparison import UNDECIDED, Comparisons, bests_remark, verdict_lines
+from cotuning_tune.report.forest import Forest, Row
 from cotuning_tune.report.models import SettingModels, example_p, read_models
 from cotuning_tune.report.repeats import Search
 from cotuning_tune.report.results import StudyResult, device_of, methods_of, read_tables
@@ -23,7 +24,7 @@ class Pick:
     """The model to take for a data set: of the study that validation puts first; the test split is not asked.
 
     ``interval``: where its score on new examples lies, at 95 %; None where that is not known. ``rival``: the study that
-    validation puts second.
+    validation puts second. ``beside``: every retrained study of its search there, with that interval.
     """
 
     run: RunDir
@@ -31,6 +32,7 @@ class Pick:
     interval: tuple[float, float] | None
     rival: StudyResult | None
     rival_p: float | None
+    beside: Sequence[tuple[StudyResult, tuple[float, float] | None]] = ()
 
     @property
     def tested(self) -> float:
@@ -66,13 +68,19 @@ class Pick:
             f" It and the next model by validation, {self.rival.learner}, {told} on such {self.study.examples} ({p})."
         )
 
+    def picture(self, *, named: bool) -> Forest:
+        """Its score among those of the models that it was chosen from."""
+        rows = [Row(study.learner, fmean(study.scores), ends, study is self.study) for study, ends in self.beside]
+        return Forest(self.study.setting if named else "", self.study.metric, rows)
+
 
 @dataclass(frozen=True)
 class Answer:
-    """The first lines of a report, and what they say as figures for ``summary.json``."""
+    """The first lines of a report, what they say as figures for ``summary.json``, and their pictures."""
 
     lines: list[str]
     content: dict[str, Any]
+    pictures: list[Forest] = field(default_factory=list)
 
     @property
     def path(self) -> str:
@@ -117,10 +125,12 @@ def picks(searches: Sequence[tuple[RunDir, list[StudyResult]]]) -> list[Pick]:
             continue
         run, study = able[0]
         rival = next((other for owner, other in able[1:] if owner == run), None)
-        every = read_models([s for owner, s in mine if owner == run and s.rate == rate])
-        models = {one.setting: one for one in every}
+        own = [other for owner, other in mine if owner == run and other.rate == rate]
+        models = {one.setting: one for one in read_models(own)}
         p = _rival_p(study, rival, models) if rival else None
-        found.append(Pick(run, study, interval_of(study, models.get(study.setting)), rival, p))
+        beside = [(other, interval_of(other, models.get(other.setting))) for other in own if other.scores]
+        interval = next(ends for other, ends in beside if other is study)
+        found.append(Pick(run, study, interval, rival, p, beside))
     return found
 
 
@@ -141,9 +151,8 @@ def open_question(run: RunDir, comparisons: Comparisons) -> str:
 
 def _next(run: RunDir, found: list[Pick], comparisons: Comparisons) -> str:
     """The commands that use the model, and the one that answers the other question."""
-    first = found[0]
-    form, given = ("torchscript", "FOLDER") if first.study.examples == "images" else ("transformers", "FILE")
-    words = ["cotuning-tune", "export", str(first.run.path), "--study", first.study.name, "--format", form]
+    form, given = ("torchscript", "FOLDER") if found[0].study.examples == "images" else ("transformers", "FILE")
+    words = ["cotuning-tune", "export", str(run.path), "--format", form]
     then = f"Next: {shlex.join(words)}; then cotuning-tune predict EXPORT {given}."
     compare = open_question(run, comparisons)
     return f"{then} To compare the methods: {compare}." if compare else then
@@ -185,4 +194,5 @@ def answer_of(
         "unit": comparisons.scope if claim else "",
         "least_difference": claim.least if claim else None,
     }
-    return Answer(lines, content)
+    pictures = [pick.picture(named=len(found) > 1) for pick in found[:MOST] if len(pick.beside) > 1]
+    return Answer(lines, content, pictures)

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from cotuning_tune.base.tables import Table
+from cotuning_tune.report.answer import Answer
 from cotuning_tune.report.figures import Figure, Series
 from cotuning_tune.report.results import StudyResult, methods_of, settings_of
 
@@ -92,13 +93,13 @@ def _page_data(figures: list[Figure], studies: list[StudyResult]) -> dict[str, A
 
 def page_html(
     title: str,
-    answer: list[str],
+    answer: Answer,
     tables: list[Table],
     remarks: list[str],
     figures: list[Figure],
     studies: list[StudyResult],
 ) -> str:
-    """The whole page; ``answer``: its first lines, ``studies``: those that the figures show."""
+    """The whole page; ``answer``: its first lines and pictures, ``studies``: those that the figures show."""
     pages = Environment(
         loader=PackageLoader("cotuning_tune.report", "assets"),
         autoescape=True,

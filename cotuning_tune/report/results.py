@@ -2,13 +2,13 @@
 
 import math
 import statistics
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json
+from cotuning_tune.base.toml_text import tables_of
 from cotuning_tune.runs.folder import RunDir, StudyDir
 from cotuning_tune.runs.records import read_facts
 from cotuning_tune.scores import ACCURACY, Metric, common, metric_of
@@ -182,7 +182,7 @@ def _read_study(folder: StudyDir) -> StudyResult:
 
 def read_tables(run: RunDir) -> dict[str, Any]:
     """The tables of the run's experiment file."""
-    return tomllib.loads(run.experiment_file.read_text(encoding="utf-8"))
+    return tables_of(run.experiment_file.read_text(encoding="utf-8"))
 
 
 def device_of(run: RunDir) -> str:
@@ -192,7 +192,7 @@ def device_of(run: RunDir) -> str:
 
 def space_tables(run: RunDir) -> dict[str, Any]:
     """``space.toml``; empty where it is missing."""
-    return tomllib.loads(run.space_file.read_text(encoding="utf-8")) if run.space_file.exists() else {}
+    return tables_of(run.space_file.read_text(encoding="utf-8")) if run.space_file.exists() else {}
 
 
 def searched_of(run: RunDir, backbone: str = "") -> dict[str, dict[str, dict[str, Any]]]:

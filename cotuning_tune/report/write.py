@@ -215,7 +215,7 @@ def build_report(run: RunDir, aim: str = "", head_of: HeadOf | None = None) -> R
 
 def write_files(folder: Path, name: str, report: Report) -> None:
     """The report as Markdown under ``name``, as ``index.html``, CSV and LaTeX per table. Raises OSError."""
-    page = page_html(report.title, report.answer.lines, report.tables, report.remarks, report.figures, report.studies)
+    page = page_html(report.title, report.answer, report.tables, report.remarks, report.figures, report.studies)
     write_bytes(folder / "index.html", page.encode())
     write_bytes(folder / name, report.markdown().encode(), durable=False)
     for table in report.tables:

@@ -16,6 +16,7 @@ from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json, write_json
 from cotuning_tune.runs.clock import Clock, monotonic
 from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.lock import guard
 
 log = logging.getLogger(__name__)
 LOOK_S = 5.0  # each look is a request to an object store
@@ -148,14 +149,29 @@ def extend(run: RunDir, asked: int, more: int, hours: float = 0.0) -> int:
     """
     if more < 1:
         raise UserError(f"--trials {more}: a run grows by at least 1 trial per study")
+    with guard(run.budget):  # of several at once each adds to what the one before has written
+        return _extend(run, asked, hours, f"--trials {more}", lambda before: before + more)
+
+
+def extend_to(run: RunDir, asked: int, hours: float, to: int) -> int:
+    """Give every study ``to`` trials in all; nothing where it has them. UserError as ``extend``, and for fewer."""
+    with guard(run.budget):
+        return _extend(run, asked, hours, f"--to-trials {to}", lambda before: to)
+
+
+def _extend(run: RunDir, asked: int, hours: float, given: str, grown: Callable[[int], int]) -> int:
     if not asked:
-        raise UserError(f"--trials {more}: {run.path} has as many trials as its hours give: --hours H adds to them")
+        raise UserError(f"{given}: {run.path} has as many trials as its hours give: --hours H adds to them")
+    before = (_read(run) or {}).get("trials", asked)
+    if (after := grown(before)) == before:
+        return before
+    if after < before:
+        raise UserError(f"{given}: every study of {run.path} has {before} trials, and none is taken away")
     size = Budget(run, asked, hours)
     if size.over:
-        raise UserError(f"--trials {more}: the {size.hours:g} hours of {run.path} are used: --hours H adds to them")
-    before = (_read(run) or {}).get("trials", asked)
-    _grow(run, {"trials": before + more}, before, before + more, "trials")
-    return before + more
+        raise UserError(f"{given}: the {size.hours:g} hours of {run.path} are used: --hours H adds to them")
+    _grow(run, {"trials": after}, before, after, "trials")
+    return after
 
 
 def extend_hours(run: RunDir, asked: float, more: float) -> float:
@@ -164,8 +180,9 @@ def extend_hours(run: RunDir, asked: float, more: float) -> float:
         raise UserError(f"--hours {more:g}: a search grows by more than 0 hours")
     if not asked:
         raise UserError(f"--hours {more:g}: {run.path} has trials and no hours: --trials N adds to them")
-    before = (_read(run) or {}).get("hours", asked)
-    _grow(run, {"hours": before + more}, before, before + more, "hours")
+    with guard(run.budget):
+        before = (_read(run) or {}).get("hours", asked)
+        _grow(run, {"hours": before + more}, before, before + more, "hours")
     return before + more
 
 

@@ -83,7 +83,7 @@ class Checked:
 class StageStarted:
     """A stage of a search begins. ``path``: of the search's folder; ``driver``: this driver's number there.
 
-    ``concurrent`` trainings run at a time, each with ``gpus`` GPUs.
+    ``concurrent`` trainings may run at a time, each with ``gpus`` GPUs.
     """
 
     search: str
@@ -92,6 +92,13 @@ class StageStarted:
     standing: Standing
     concurrent: int = 1
     gpus: float = 0.0
+
+
+@dataclass(frozen=True)
+class ShareChanged:
+    """From now on ``concurrent`` trainings may run at a time; those that run beyond it end as they would."""
+
+    concurrent: int
 
 
 @dataclass(frozen=True)
@@ -192,6 +199,7 @@ class Ended:
 Event = (
     Checked
     | StageStarted
+    | ShareChanged
     | TrialStarted
     | EpochEnded
     | TrialEnded

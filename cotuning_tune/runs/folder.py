@@ -5,7 +5,6 @@ Imports neither torch nor ray, so that reports start fast.
 
 import json
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,44 +24,8 @@ from cotuning_tune.base.files import (
     place,
     wait_for_storage,
 )
-from cotuning_tune.base.secrets import Secret
 
 log = logging.getLogger(__name__)
-
-
-def check_optuna_storage(storage: Path, studies: Secret) -> None:
-    """Raises UserError where the files go into an object store and no database (its URL) keeps the studies."""
-    if not (is_local(storage) or studies):
-        raise UserError(
-            f"{storage} keeps files only: name a database for the studies too, as --optuna-storage postgresql://..."
-        )
-
-
-def check_place(path: Path) -> None:
-    """Raises UserError where this user cannot make or change a run's folder; an object store is not asked."""
-    if not is_local(path):
-        return
-    there = next(folder for folder in (path, *path.parents) if folder.exists() or folder.is_symlink())
-    if not there.is_dir():
-        raise UserError(f"the folder {path} cannot be made: {there} is not a folder (--storage)")
-    if not os.access(there, os.W_OK | os.X_OK):
-        problem = "is read-only" if os.statvfs(there).f_flag & os.ST_RDONLY else _whose(there)
-        raise UserError(
-            f"{there} {problem}: name a folder in which you may write (--storage), or have it opened to you"
-        )
-
-
-def _whose(folder: Path) -> str:
-    if folder.stat().st_uid == os.getuid():
-        return "is closed to you, its owner (chmod u+rwx)"
-    return f"belongs to another user ({folder.owner() if _known(folder) else folder.stat().st_uid})"
-
-
-def _known(folder: Path) -> bool:
-    try:
-        return bool(folder.owner())
-    except KeyError:  # of another machine
-        return False
 
 
 @dataclass(frozen=True)
@@ -229,6 +192,11 @@ class RunDir:
         return self.path / "budget.json"
 
     @property
+    def share(self) -> Path:
+        """How many of its trainings may run at the same time, where others limit that while its driver works."""
+        return self.path / "share.json"
+
+    @property
     def clock(self) -> Path:
         """How long drivers have searched, where the search has hours."""
         return self.path / "clock.json"
@@ -284,6 +252,11 @@ class RunDir:
     def summary(self) -> Path:
         """Where the run stands, for whoever looks from outside; its driver keeps it current."""
         return self.path / "summary.json"
+
+    @property
+    def ended(self) -> Path:
+        """How the last launched driver ended, its exit code and its last line; it may have been killed since."""
+        return self.path / "ended.json"
 
     @property
     def lock(self) -> Path:

@@ -18,7 +18,7 @@ from typing import cast
 
 from filelock import FileLock
 
-from cotuning_tune.base.errors import UserError
+from cotuning_tune.base.errors import Held
 from cotuning_tune.base.files import create, is_local, write_bytes
 from cotuning_tune.runs.folder import RunDir
 from cotuning_tune.runs.records import Owner
@@ -96,23 +96,29 @@ def holder(run: RunDir) -> Owner | None:
     return owner if started is not None and started == owner.get("started") else None
 
 
+def lives_here(run: RunDir) -> bool:
+    """Whether a process of this machine drives a run."""
+    owner = holder(run)
+    return owner is not None and _is_here(owner)
+
+
 @contextmanager
-def _guard(lock: Path) -> Iterator[None]:
-    """One at a time looks at the lock and takes it. An object store has none: there ``create`` decides."""
-    if not is_local(lock):
+def guard(file: Path) -> Iterator[None]:
+    """One at a time reads the file and writes it anew. An object store knows no such thing."""
+    if not is_local(file):
         yield
         return
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock.with_suffix(".guard")):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_suffix(".guard")):
         yield
 
 
 def _take(run: RunDir, dead: Owner | None) -> Owner:
     """Take the lock. ``dead``: an owner on another machine who has shown no sign of life."""
-    with _guard(run.lock):
+    with guard(run.lock):  # in an object store ``create`` alone decides
         other = holder(run)
         if other and other != dead:
-            raise UserError(
+            raise Held(
                 f"{run.path} is being worked on by {other['user']} on {other['host']}"
                 f" (process {other['pid']}): wait for it or stop it first"
             )
@@ -121,7 +127,7 @@ def _take(run: RunDir, dead: Owner | None) -> Owner:
         try:
             create(run.lock, json.dumps(mine).encode())
         except FileExistsError:
-            raise UserError(f"another driver of {run.path} has started at this moment: wait for it") from None
+            raise Held(f"another driver of {run.path} has started at this moment: wait for it") from None
         return mine
 
 
@@ -164,7 +170,7 @@ def _dead_owner(run: RunDir, say: Callable[[str], None]) -> Owner | None:
 
 @contextmanager
 def driver_lock(run: RunDir, say: Callable[[str], None] = lambda line: None) -> Iterator[Owner]:
-    """Hold the run for this process; gives its owner. Raises UserError where a living driver holds it.
+    """Hold the run for this process; gives its owner. Raises Held where a living driver holds it.
 
     ``say`` is told when it has to be found out whether one on another machine lives.
     """

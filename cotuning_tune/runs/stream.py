@@ -6,7 +6,18 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from cotuning_tune.base.errors import first_line
-from cotuning_tune.runs.events import Checked, Ended, Event, Notice, RunState, StageStarted, Standing, Waiting, after
+from cotuning_tune.runs.events import (
+    Checked,
+    Ended,
+    Event,
+    Notice,
+    RunState,
+    ShareChanged,
+    StageStarted,
+    Standing,
+    Waiting,
+    after,
+)
 from cotuning_tune.runs.folder import RunDir
 
 PATIENCE_S = 10.0  # an observer that hangs in one thread does not keep back what another thread tells
@@ -22,14 +33,15 @@ class Stream:
     """Where a run stands, kept up by its events. An observer that raises is named and left out from then on.
 
     ``searches``: by name, the run's own search first, then its repeats; ``current``: the one that events are of;
-    ``driver``: the newest driver's number of the run itself; ``gpus``: what a training takes.
+    ``driver``: the newest driver's number of the run itself; ``gpus``: what a training takes; ``concurrent``: how many
+    trainings may run at a time, 0 before the first stage.
     """
 
     def __init__(self, run: RunDir, observers: Iterable[Observer] = ()) -> None:
         self.run, self.observers = run, list(observers)
         self.searches: dict[str, Standing] = {run.name: Standing()}
         self.current, self.driver, self.gpus = run.name, run.read_incarnation(), 0.0
-        self.checked = self.ended = False
+        self.concurrent, self.checked, self.ended = 0, False, False
         self._lock = threading.RLock()
 
     def __reduce__(self) -> tuple[type["Stream"], tuple[RunDir]]:
@@ -62,9 +74,11 @@ class Stream:
         if isinstance(event, Checked):
             self.checked, self.searches = True, dict(event.searches)
         elif isinstance(event, StageStarted):
-            self.current, self.gpus = event.search, event.gpus
+            self.current, self.gpus, self.concurrent = event.search, event.gpus, event.concurrent
             if event.search == self.run.name:
                 self.driver = event.driver
+        elif isinstance(event, ShareChanged):
+            self.concurrent = event.concurrent
         elif isinstance(event, Ended):
             self.ended = True
         self.searches[self.current] = after(event, self.searches.get(self.current, Standing()))

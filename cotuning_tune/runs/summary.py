@@ -71,6 +71,7 @@ class Content(TypedDict):
     budget: int
     failed: int
     running: int
+    share: int
     retrained: int
     retrain_budget: int
     best: dict[str, float]
@@ -127,6 +128,7 @@ class Summary:
             "budget": sum(one.budget for _, one in every),
             "failed": sum(one.failed for _, one in every),
             "running": sum(one.running for _, one in every),
+            "share": now.concurrent,
             "retrained": sum(one.retrained for _, one in every),
             "retrain_budget": sum(one.retrain_budget for _, one in every),
             "best": {named(name, study): score for name, one in every for study, score in one.best.items()},

@@ -7,7 +7,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from cotuning_tune.cluster.driver import LOST, Driver
-from cotuning_tune.cluster.execute import is_lost, leaves_tune
+from cotuning_tune.cluster.execute import Dealer, is_lost, leaves_tune
 from cotuning_tune.runs.events import EpochEnded, TrialEnded, TrialStarted, TrialState
 from cotuning_tune.runs.folder import RunDir
 from cotuning_tune.runs.records import Epoch, TrialReport, TrialResult, Values, read_rows
@@ -17,7 +17,7 @@ from cotuning_tune.training.job import kept_row
 from cotuning_tune.training.splits import method_share
 
 
-class StudySearcher(Searcher):
+class StudySearcher(Dealer):
     """Tune executes; what is true stands in the studies. Nothing here needs to be saved or restored.
 
     The order of writes makes any kill harmless: files first, then the study. A trial whose result is
@@ -25,13 +25,17 @@ class StudySearcher(Searcher):
     """
 
     def __init__(self, studies: Studies, recorder: Recorder, run: RunDir, driver: Driver) -> None:
-        super().__init__(metric="val_score", mode="max")  # neither is asked: the studies know their direction
-        self.studies, self.recorder, self.run, self.driver = studies, recorder, run, driver
+        super().__init__(driver)
+        self.studies, self.recorder, self.run = studies, recorder, run
         self.issued: dict[str, Issue] = {}
         self.reported: dict[str, int] = {}
 
-    @leaves_tune
-    def suggest(self, trial_id: str) -> dict[str, object] | None:
+    @property
+    def at_work(self) -> dict[str, Issue]:
+        """By Tune's name."""
+        return self.issued
+
+    def deal(self, trial_id: str) -> dict[str, object] | None:
         """A config for a new Tune trial; None while something runs that may need a successor."""
         self._check_owner()
         issue = self._next()
@@ -157,15 +161,10 @@ class StudySearcher(Searcher):
         score = best["score"] if best else None
         self.driver.stream.tell(TrialEnded(issue.study.name, issue.number, state, value, seconds, score))
 
-    def __getstate__(self) -> dict[str, object]:
-        """Nothing: Tune pickles its tuner into the run's folder, and the studies know the URL of their database."""
-        return {}
-
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing: the studies are the only truth."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Nothing, see ``save``."""
+    def hold(self) -> None:
+        """The hours of a search are not used up meanwhile."""
+        self.studies.budget.clock.stop()
+        super().hold()
 
 
 class StudyScheduler(FIFOScheduler):

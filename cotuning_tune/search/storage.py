@@ -7,10 +7,11 @@ import time
 from collections.abc import Generator
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 
 from cotuning_tune.base.errors import Unfinished, UserError, first_line
 from cotuning_tune.base.files import PAUSE_S, ROOM_BYTES, TRIES, is_local, wait_for_storage, write_bytes
@@ -18,6 +19,9 @@ from cotuning_tune.base.secrets import Secret
 from cotuning_tune.runs.folder import RunDir
 from cotuning_tune.runs.records import Values
 from cotuning_tune.search.door import patiently, reason_of
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 
 def set_storage(run: RunDir, url: str) -> None:
@@ -74,17 +78,17 @@ def open_storage(run: RunDir) -> BaseStorage:
     return JournalStorage(WaitingJournal(run))
 
 
-def read_storage(run: RunDir) -> BaseStorage | None:
+def read_storage(run: RunDir, journal: "ReadJournal | None" = None) -> BaseStorage | None:
     """The same for whoever only looks: nothing is made or written. None where there is none yet.
 
-    Raises UserError where it cannot be reached.
+    ``journal``: the run's, for whoever looks again. Raises UserError where it cannot be reached.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if url := kept_url(run):
         return look_at(url)
     if not is_local(run.path) or not run.journal.is_file():
         return None
-    return JournalStorage(ReadJournal(run.journal))
+    return JournalStorage(journal or ReadJournal(run.journal))
 
 
 def studies_in(storage: BaseStorage, prefix: str) -> dict[str, Values]:
@@ -102,7 +106,7 @@ def close(storage: BaseStorage | None) -> None:
 
 def look_at(url: str) -> BaseStorage | None:
     """A database that is there, without making its file or its tables. Raises UserError where it cannot be read."""
-    from sqlalchemy import create_engine, inspect, make_url
+    from sqlalchemy import create_engine, make_url
 
     try:
         place = make_url(url)
@@ -111,12 +115,22 @@ def look_at(url: str) -> BaseStorage | None:
             return None
         engine = create_engine(place)
         try:
-            made = inspect(engine).has_table("studies")
+            made = _is_made(engine)
         finally:
             engine.dispose()
         return RDBStorage(url, skip_compatibility_check=True, skip_table_creation=True) if made else None
     except Exception as problem:
         raise UserError(f"the storage of the studies cannot be read: {Secret(url).cover(reason_of(problem))}") from None
+
+
+def _is_made(engine: "Engine") -> bool:
+    """Whether Optuna has made all of its tables: what is missing there it would write, for a reader too."""
+    from sqlalchemy import inspect, text
+
+    if not inspect(engine).has_table("alembic_version"):
+        return False
+    with engine.connect() as connection:
+        return connection.execute(text("SELECT 1 FROM alembic_version")).first() is not None
 
 
 def open_url(url: str) -> BaseStorage:
@@ -128,20 +142,43 @@ def open_url(url: str) -> BaseStorage:
         raise UserError(f"the storage of the studies cannot be opened: {reason}") from None
 
 
-class ReadJournal(JournalFileBackend):
-    """A journal that is only read: not made, not locked, and what is half written is not there yet."""
+class ReadJournal(BaseJournalBackend):
+    """A journal that is only read: not made, not locked, and what is half written is not there yet.
+
+    It remembers how far it has been read: what comes next costs no more than what is new. ``lines``: read so far.
+    """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(str(path))
+        self.path, self.lines = path, 0
+        self._number, self._offset, self._last = 0, 0, b""
 
     def append_logs(self, logs: list[dict[str, object]]) -> None:
         """Never called by whoever reads. Raises RuntimeError."""
         raise RuntimeError("this journal is only read")
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, object], None, None]:
-        """All entries from a number on, up to the first that is damaged."""
-        with suppress(json.JSONDecodeError, UnicodeDecodeError):
-            yield from super().read_logs(log_number_from)
+        """All entries from a number on, up to the first that is damaged; none where the journal has gone."""
+        if log_number_from != self._number:
+            self._number, self._offset, self._last = 0, 0, b""
+        with suppress(FileNotFoundError), self.path.open("rb") as file:
+            file.seek(self._offset)
+            for line in file:
+                if (entry := entry_of(line)) is None:
+                    return
+                self.lines += 1
+                self._number, self._offset, self._last = self._number + 1, self._offset + len(line), line
+                if self._number > log_number_from:
+                    yield entry
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the file still holds what was read of it: a journal may have been mended, restored or replaced."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self._offset - len(self._last))
+                return file.read(len(self._last)) == self._last
+        except FileNotFoundError:
+            return not self._number
 
 
 class WaitingJournal(JournalFileBackend):
@@ -223,14 +260,16 @@ def _whole_lines(path: Path) -> tuple[int, bool]:
     kept = 0
     with path.open("rb") as file:
         for line in file:
-            if not line.endswith(b"\n") or not _is_entry(line):
+            if entry_of(line) is None:
                 return kept, not file.read(1)
             kept += len(line)
     return kept, True
 
 
-def _is_entry(line: bytes) -> bool:
+def entry_of(line: bytes) -> dict[str, object] | None:
+    """The entry in a line of a journal; None of a half-written or damaged one."""
     try:
-        return isinstance(json.loads(line), dict)
+        found = json.loads(line) if line.endswith(b"\n") else None
     except ValueError:
-        return False
+        return None
+    return found if isinstance(found, dict) else None

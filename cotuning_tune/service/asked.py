@@ -26,7 +26,7 @@ from cotuning_tune.service.tables import ATTEMPT, EVENT, RUN, USER
 
 MOST_BYTES = 64 * 1024  # of an experiment
 PAGE, MOST_PAGE = 50, 200
-SLIM = [column for column in RUN.c if column.name not in ("experiment", "backoff_until", "progress")]
+SLIM = [column for column in RUN.c if column.name not in ("experiment", "content", "backoff_until", "progress")]
 LABELS, LABEL = 20, 100
 
 
@@ -34,13 +34,14 @@ LABELS, LABEL = 20, 100
 class Checked:
     """What the check of an experiment has found: what its list shows, and what the queue has to know.
 
-    ``trials``: of each study; ``cost``: units that a trial takes, by what backends count (``gpus``, ``cpus``);
-    ``content``: all of it, for people.
+    ``trials``: of each study; ``gpus`` and ``cpus`` of a trial, by what a backend counts; ``text``: the experiment
+    with the paths of its data made absolute; ``content``: all that is to be shown.
     """
 
     trials: int
     gpus: float
     cpus: float
+    text: str = ""
     content: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -122,7 +123,16 @@ class Runs:
                 raise WrongState(f"you have a run {asked.name}", "choose another name, or extend that one", key="name")
             row = dataclasses.asdict(asked) | {"id": identity, "owner": actor.name, "folder": str(folder)}
             row |= {"backend": backend.name, "most": asked.most or None, "labels": dict(asked.labels)}
-            row |= {"cost": cost, "state": "queued", "summary": {}, "created": now, "changed": now, "since": now}
+            row |= {
+                "experiment": checked.text or asked.experiment,
+                "content": dict(checked.content),
+                "cost": cost,
+                "state": "queued",
+                "summary": {},
+                "created": now,
+                "changed": now,
+                "since": now,
+            }
             connection.execute(RUN.insert().values(**row))
             tell(connection, now, identity, "submitted", {"name": asked.name, "owner": actor.name})
             audit(connection, now, actor.name, "submit", identity, name=asked.name, backend=backend.name)
@@ -233,7 +243,9 @@ class Runs:
         return self._change(actor, identity, "change", change, rights, **given)
 
     def _extended(self, run: dict[str, Any], trials: int) -> dict[str, Any]:
-        before = run["trials"] or self.check(run["experiment"], run["name"]).trials
+        before = run["trials"] or run["content"]["trials"]
+        if not before:
+            raise WrongState(f"{run['name']} has as many trials as its hours give", "it grows by hours alone")
         if trials < before:
             raise Problem(f"trials = {trials}", f"each study has {before} already: a run only grows", key="trials")
         if trials > 1_000_000:

@@ -215,6 +215,22 @@ class Client:
         made = self._json("POST", "/comparisons", {"runs": identities})
         return self._json("GET", f"/comparisons/{made['id']}")
 
+    def export(self, identity: str, format: str) -> dict[str, Any]:
+        """Have the model exported that the report says to take; ``exports`` tells how far it is."""
+        return self._json("POST", f"{_run(identity)}/exports", {"format": format})
+
+    def exports(self, identity: str) -> list[dict[str, Any]]:
+        """Every export of a run: ``format``, ``state``, ``files``."""
+        return list(self._json("GET", f"{_run(identity)}/exports")["exports"])
+
+    def exported(self, identity: str, format: str, name: str) -> bytes:
+        """A file of an export."""
+        return self._ask("GET", f"{_run(identity)}/exports/{quote(format, safe='')}/{quote(name)}").content
+
+    def tensorboard(self, identity: str) -> str:
+        """The address of a TensorBoard on a run."""
+        return str(self._json("POST", f"{_run(identity)}/tensorboard")["url"])
+
     def log(self, identity: str, *, follow: bool = False) -> Iterator[str]:
         """What a run's drivers have said, in pieces; ``follow``: until the run has ended or is paused."""
         import codecs

@@ -54,22 +54,27 @@ def get(runs: Runs, actor: Actor, identity: str) -> dict[str, Any]:
         row = None
     if row is None:
         raise Unknown(f"there is no comparison {identity[:40]!a}")
-    settings = [_settings(run["experiment"]) for run in found]
-    keys = sorted({key for one in settings for key in one})
-    differing = {key: [one.get(key) for one in settings] for key in keys}
     return {
         **row,
         "runs": [{**{name: run[name] for name in SHOWN}, "studies": shown.studies(run)} for run in found],
-        "differing": {key: values for key, values in differing.items() if any(v != values[0] for v in values)},
+        "differing": differing(found),
     }
 
 
-def _settings(text: str) -> dict[str, Any]:
-    """The keys of an experiment, dotted; none of one that cannot be read."""
+def differing(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Settings by key in which runs differ, a value for each run, None where its experiment does not say."""
+    settings = [_settings(run) for run in runs]
+    found = {key: [one.get(key) for one in settings] for key in sorted({key for one in settings for key in one})}
+    return {key: values for key, values in found.items() if any(v != values[0] for v in values)}
+
+
+def _settings(run: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of an experiment, dotted; none of one that cannot be read. An extended run has its present trials."""
+    extended = {"experiment.trials": run["trials"]} if run["trials"] else {}
     try:
-        return dict(_dotted(tables_of(text), ""))
+        return dict(_dotted(tables_of(run["experiment"]), "")) | extended
     except UserError:
-        return {}
+        return extended
 
 
 def _dotted(table: Mapping[str, Any], start: str) -> list[tuple[str, Any]]:

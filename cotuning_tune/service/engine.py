@@ -13,11 +13,13 @@ Row = Mapping[str, Any]  # of the table of runs
 @dataclass(frozen=True)
 class Look:
     """What a look has found: ``seen`` (None: not reached), the trials that run, the share that the driver says it
-    follows (None: it says nothing), the figures of summary.json for lists."""
+    follows (None: it says nothing), the figures of summary.json for lists; ``grown``: whether the folder knows of the
+    trials that are wanted by now."""
 
     seen: Seen | None
     running: int = 0
     share: int | None = None
+    grown: bool = True
     summary: dict[str, object] = field(default_factory=dict)
 
 
@@ -38,6 +40,12 @@ class Engine(Protocol):
 
     def forestall(self, run: Row) -> None:
         """See to it that the present attempt can start no more."""
+
+    def grow(self, run: Row) -> None:
+        """Let each study have ``run["trials"]`` trials in all; a driver takes them over. Raises UserError, OSError."""
+
+    def note(self, run: Row) -> None:
+        """Write into the folder what the database knows of the run, so that it can be restored from there."""
 
     def give(self, run: Row, share: int) -> None:
         """Let the run have so many trials at a time. Raises OSError."""

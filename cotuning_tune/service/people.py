@@ -183,6 +183,16 @@ def link(store: Store, user: str, now: float) -> str:
         return mint(connection, user, "link", role, now, LINK_S)[1]
 
 
+def invite(store: Store, actor: Actor, user: str, now: float) -> str:
+    """The text of a one-time link for a user who is there. Raises Refused below admin, Unknown."""
+    actor.require("admin")
+    if user not in {one["name"] for one in users(store, actor) if one["active"]}:
+        raise Unknown(f"there is no user {user[:100]!a}")
+    with store.writing() as connection:
+        audit(connection, now, actor.name, "make link", user)
+        return link(store, user, now)
+
+
 def begin_session(store: Store, text: str, now: float) -> str:
     """Take a one-time link in, or a token; the text of the session that begins. Raises NotSignedIn."""
     actor = actor_of(store, text, now, "link", "token")

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.service.engine import Engine, Look, Row
+from cotuning_tune.service.hooks import enqueue
 from cotuning_tune.service.queue import Demand, Person, admit, fair, handed_on, recent
 from cotuning_tune.service.states import AT_WORK, ENDED, Known, Step, decide
 from cotuning_tune.service.store import Store, tell
@@ -39,6 +40,7 @@ class Reconciler:
     def __init__(self, store: Store, engine: Engine, now: Callable[[], float] = time.time) -> None:
         self.store, self.engine, self.now = store, engine, now
         self.beat = 0.0
+        self._noted: dict[str, dict[str, Any]] = {}
         self._stopped, self._woken = threading.Event(), threading.Event()
         self._pool = ThreadPoolExecutor(LOOKS, thread_name_prefix="look")
         self._thread: threading.Thread | None = None
@@ -87,7 +89,11 @@ class Reconciler:
     def _step(self, run: dict[str, Any], look: Look) -> None:
         step = decide(known(run), look.seen, self.now())
         if self._write(run, step, look):
-            self._act(run | dataclasses.asdict(step.known), step.action)
+            now = run | dataclasses.asdict(step.known)
+            self._act(now, step.action)
+            self._note(now)
+            if not look.grown and look.seen is not None:
+                self._act(now, "grow")
 
     def _write(self, run: dict[str, Any], step: Step, look: Look) -> bool:
         """Write a step down, one compare-and-set; False where somebody has changed the run meanwhile."""
@@ -117,6 +123,16 @@ class Reconciler:
             end = {} if after.state in AT_WORK else {"ended": now, "state": after.state, "reason": after.reason}
             connection.execute(ATTEMPT.update().where(where).values(hours=hours, counted=now, units=units, **end))
 
+    def _note(self, run: Row) -> None:
+        """What the folder shall know is written where it has changed, by this round or by a person since."""
+        told = {name: run[name] for name in ("state", "wanted", "attempt", "trials", "labels", "priority", "archived")}
+        if self._noted.get(run["id"]) != told:
+            try:
+                self.engine.note(run)
+                self._noted[run["id"]] = told
+            except Exception as problem:  # a storage that is away
+                log.warning("the note of %s: %s", run["id"], problem)
+
     def _act(self, run: Row, action: str) -> None:
         try:
             if action == "start":
@@ -125,6 +141,8 @@ class Reconciler:
                 self.engine.stop(run)
             elif action == "forestall":
                 self.engine.forestall(run)
+            elif action == "grow":
+                self.engine.grow(run)
         except UserError as problem:
             self._fail(run, str(problem))
         except Exception as problem:  # an engine that is away: the next round tries again with the same number
@@ -229,5 +247,7 @@ def changed(connection: sa.Connection, run: dict[str, Any], changes: dict[str, A
     run.update(values)
     if since or "unreachable_since" in changes:
         content = {name: run[name] for name in ("state", "reason", "attempt", "wanted", "unreachable_since")}
-        tell(connection, now, run["id"], "state", content)
+        event = tell(connection, now, run["id"], "state", content)
+        if since:
+            enqueue(connection, now, run["id"], run["state"], event)
     return True

@@ -38,7 +38,8 @@ class Place:
 @dataclass(frozen=True)
 class Settings:
     """``root``: the service's own folder; ``storage``: below which runs lie, a folder for each owner; ``data_roots``:
-    below which an experiment may name data; ``hosts``: names that it may be asked under, besides this machine's own."""
+    below which an experiment may name data; ``hosts``: names that it may be asked under, besides this machine's own;
+    ``boards``: the origin under which a proxy shows TensorBoards (the next port here)."""
 
     root: Path
     storage: str
@@ -46,6 +47,7 @@ class Settings:
     data_roots: tuple[Path, ...] = ()
     places: tuple[Place, ...] = ()
     hosts: tuple[str, ...] = ()
+    boards: str = ""
 
     def backend(self, name: str = "") -> Place:
         """The backend of that name, the first without one. Raises Problem."""
@@ -95,7 +97,7 @@ def read_settings(path: Path | None, root: Path | None = None) -> Settings:
 def _settings(found: dict[str, Any], root: Path, base: Path) -> Settings:
     _check(found, ("service", "backends"), "the settings")
     service, backends = _table(found, "service"), _table(found, "backends")
-    _check(service, ("storage", "database", "data_roots", "hosts"), "service")
+    _check(service, ("storage", "database", "data_roots", "hosts", "boards"), "service")
     roots, hosts = _texts(service, "data_roots", "folders"), _texts(service, "hosts", "names")
     storage = str(service.get("storage", root / "runs"))
     return Settings(
@@ -105,6 +107,7 @@ def _settings(found: dict[str, Any], root: Path, base: Path) -> Settings:
         data_roots=tuple((base / Path(one).expanduser()).resolve() for one in roots),
         places=tuple(_place(name, _table(backends, name)) for name in backends) or (_here(),),
         hosts=tuple(hosts),
+        boards=str(service.get("boards", "")).rstrip("/"),
     )
 
 

@@ -6,6 +6,7 @@ Names that come with a request are looked for among those that are there, so tha
 import csv
 import io
 from collections import Counter
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +28,33 @@ def folder_of(run: Row) -> RunDir:
     return RunDir(place(run["folder"]))
 
 
+@lru_cache(maxsize=8192)
+def _kept(path: Path, _changed: float, _size: int) -> dict[str, Any]:
+    return dict(read_facts(path))
+
+
 def _facts(path: Path) -> dict[str, Any]:
-    """A record, empty where it is not there (yet). Raises WrongState for a damaged one."""
+    """A record, read again once it has changed; empty where it is not there (yet). Raises WrongState for a damaged
+    one."""
     try:
-        found: dict[str, Any] = read_facts(path)
-        return found
-    except UserError as problem:
-        if not path.exists():
-            return {}
+        found = path.stat()
+        return _kept(path, found.st_mtime, found.st_size)
+    except FileNotFoundError:
+        return {}
+    except (UserError, TypeError, ValueError) as problem:
         raise WrongState(str(problem), "the run's driver mends it, or 'cotuning-tune status' says more") from None
 
 
 def _trial_row(number: int, trial: TrialDir) -> dict[str, Any]:
-    result = _facts(trial.result)
-    shown = {name: result.get(name) for name in ("value", "loss", "epochs", "seconds", "reason")}
-    return {"number": number, "state": result.get("state", "RUNNING"), "score": shown.pop("value"), **shown}
+    """A trial by its own files; of one that has not ended, how far it is."""
+    row = {"number": number, "values": _facts(trial.config).get("values", {})}
+    if result := _facts(trial.result):
+        told = {name: result.get(name) for name in ("loss", "epochs", "seconds", "reason")}
+        return row | {"state": result["state"], "score": result.get("value"), **told}
+    epochs = read_rows(trial.metrics)
+    last = epochs[-1] if epochs else {}
+    so_far = {"score": last.get("val_score"), "loss": last.get("val_loss"), "epochs": len(epochs)}
+    return row | {"state": "RUNNING", **so_far, "seconds": sum(one.get("seconds", 0.0) for one in epochs), "reason": ""}
 
 
 def _numbered(study: StudyDir) -> list[int]:

@@ -13,7 +13,7 @@ cancelled: from any state before done; the folder is kept
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from cotuning_tune.base.endings import FAILED, MISTAKE
+from cotuning_tune.base.endings import FAILED, HELD, MISTAKE
 
 State = Literal[
     "queued", "starting", "waiting", "running", "pausing", "paused", "interrupted", "done", "failed", "cancelled"
@@ -122,6 +122,8 @@ def _ended(known: Known, seen: Seen, now: float, *, more: bool) -> Known:
     """An attempt has ended before the run was done."""
     if seen.code in (FAILED, MISTAKE):
         return replace(known, state="failed", reason=seen.reason)
+    if seen.code == HELD:  # by somebody who has left since
+        return replace(known, state="interrupted", backoff_until=now + BACKOFF_S, reason=seen.reason)
     failures = 0 if more else known.failures + 1
     reason = seen.reason or "the driver was killed, or its machine has gone"
     if failures >= PATIENCE:

@@ -24,16 +24,18 @@ class Store:
     """``url``: of SQLAlchemy, ``sqlite:///PATH`` (on a local disk) or ``postgresql+psycopg://``.
 
     ``migrate``: bring the tables of an earlier version up to date; SQLite's always are, after a copy was made.
+    ``active``: False for a look or a word beside the service that is active on it.
     Raises UserError where another service is active on it, and where it cannot be used.
     """
 
-    def __init__(self, url: str, *, migrate: bool = False) -> None:
+    def __init__(self, url: str, *, migrate: bool = False, active: bool = True) -> None:
         self.url, self._writing = url, threading.RLock()
         self._transaction: sa.Connection | None = None
         try:
             self.engine = _engine(url)
-            self._held = _hold(self.engine)
-            upgrade(self.engine, migrate=migrate)
+            self._held = _hold(self.engine) if active else _Held(lambda: None)
+            if active:
+                upgrade(self.engine, migrate=migrate)
         except sa.exc.SQLAlchemyError as problem:
             raise UserError(f"the database {masked(url)} cannot be used: {first(problem)}") from None
 

@@ -62,6 +62,7 @@ RUN = Table(
     Column("folder", Text, nullable=False, unique=True),
     Column("backend", String(64), nullable=False),
     Column("experiment", Text, nullable=False),
+    Column("content", JSON, nullable=False),  # what its check has found: studies, trials, seeds
     Column("private", Boolean, nullable=False, default=False),
     Column("labels", JSON, nullable=False),
     Column("trials", Integer),  # of each study, once extended

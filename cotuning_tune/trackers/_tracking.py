@@ -9,7 +9,7 @@ import hashlib
 import threading
 from collections.abc import Iterable
 
-from cotuning_tune.base.files import append_line, is_local, place
+from cotuning_tune.base.files import append_line, guarded, is_local, make_folder, place
 from cotuning_tune.runs.events import (
     Ended,
     EpochEnded,
@@ -82,21 +82,26 @@ class Tracking:
 
     def _work(self) -> None:
         try:
-            self._send_all()
+            with guarded(self.run.experiment_file):
+                self._send_all()
         except Exception as problem:  # whatever it is, the run does not depend on who is told
             self._problem = problem
 
     def _send_all(self) -> None:
-        folder = self.run.trackers
-        if is_local(folder):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        told = tracker(self.name)(tracked(self.run, folder))
+        self._ready()
+        told = tracker(self.name)(tracked(self.run, self.run.trackers))
         sending = _Sending(told, self.run, self.name)
         told.begin()
         while (found := self._next()) is not None and self.run.read_incarnation() == self.driver:
+            self._ready()
             sending.send(found)
         if self._state is not None and self.run.read_incarnation() == self.driver:
             told.close(self._state)
+
+    def _ready(self) -> None:
+        """Wait for the storage: a tool would make its folder anew in the place of one that has vanished."""
+        if is_local(self.run.trackers):
+            make_folder(self.run.trackers, 0o700)
 
     def _next(self) -> TrialDir | None:
         """The folder that has waited longest; None once the driver ends and none waits any more."""

@@ -4,8 +4,10 @@ set -eu
 cd ~/cotuning-tune
 umask 077
 running() { [ -f pid ] && kill -0 "$(cat pid)" 2>/dev/null; }
-case ${1:?start, state, log, follow or stop} in
-start)
+case ${1:?start, find, state, log, follow or stop} in
+start) # start ATTEMPT: nothing where that attempt has been started before
+    mkdir -p attempts
+    mkdir "attempts/$2" 2>/dev/null || { [ -d "attempts/$2" ]; echo "state: started"; exit 0; }
     running && { echo "state: running"; exit 0; }
     . ./environment
     [ -f optuna_storage.url ] && { COTUNING_TUNE_OPTUNA_STORAGE=$(cat optuna_storage.url); export COTUNING_TUNE_OPTUNA_STORAGE; }
@@ -22,6 +24,9 @@ work)
     rm -f pid
     ~/venv/bin/python -m cotuning_tune.launch.keep_log log @{kept_log} || true
     [ @{down} = no ] || [ -f stopping ] || @{take_down}
+    ;;
+find)
+    if [ -d "attempts/$2" ]; then echo "state: started"; else echo "state: none"; fi
     ;;
 state)
     if running; then echo "state: running"; else echo "state: ended $(cat code 2>/dev/null || echo killed)"; fi

@@ -8,5 +8,6 @@ resources="@{resources}"
 experiment=@{experiment}
 storage=@{storage}
 run=@{run}
+attempt=@{attempt}
 nodes=@{nodes}
 on_end=@{on_end}

@@ -60,6 +60,30 @@ def test_estimate(clock: Clock, done: int, total: int, before: int, eta: str) ->
     assert stream.getvalue() == f"search: {done}/{total} · detail · {eta}\n"
 
 
+def test_the_start_does_not_count_for_every_trial(clock: Clock) -> None:
+    """Workers that start for 20 s, then two trials at a time of ten epochs, a second each: the 24 take two minutes."""
+    stream = Terminal()
+    line, told = ProgressLine(stream, "search"), []
+    clock.now += 19
+    for epoch in range(1, 16):
+        clock.now += 1
+        for half in (2 * epoch - 1, 2 * epoch):  # both trials report in turn
+            line.show(half // 20 * 2, 24, "x", share=half / 10 - half // 20 * 2)
+        told.append(stream.getvalue().rpartition(" · ")[2].rstrip())
+    assert told[:7] == ["ETA unknown"] * 7
+    assert told[8:] == ["ETA 2 min"] * 7
+
+
+def test_long_trials_are_foretold_early(clock: Clock) -> None:
+    """Where an epoch takes ten minutes the second one already tells what the other nine trials and a bit will take."""
+    stream = Terminal()
+    line = ProgressLine(stream, "search")
+    for epoch in (1, 2):
+        clock.now += 600
+        line.show(0, 10, "x", share=epoch / 10)
+    assert stream.getvalue().rstrip().endswith("ETA 16 h 20 min")
+
+
 def test_a_total_that_grows(clock: Clock) -> None:
     """While new trials are drawn no end is foretold; afterwards it is."""
     stream = io.StringIO()
@@ -115,6 +139,14 @@ def test_a_terminal_line_does_not_wrap(clock: Clock, monkeypatch: pytest.MonkeyP
     stream = Terminal()
     ProgressLine(stream, "search").show(1, 4, "x" * 100)
     assert len(stream.getvalue().removeprefix("\r")) < 40
+
+
+def test_a_dumb_terminal_gets_lines(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where TERM says that nothing can be written over, nothing is."""
+    monkeypatch.setenv("TERM", "dumb")
+    stream = Terminal()
+    ProgressLine(stream, "search").show(1, 4, "x")
+    assert stream.getvalue() == "search: 1/4 · x · ETA 0 s\n"
 
 
 def test_end_without_a_line(clock: Clock) -> None:

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from cotuning_tune.base.endings import Ending, ending_of, one_line
-from cotuning_tune.base.errors import TrainingFailed, Unfinished, UserError
+from cotuning_tune.base.errors import Held, TrainingFailed, Unfinished, UserError
 
 
 def _of(module: str, name: str, *bases: type) -> type[Exception]:
@@ -24,6 +24,7 @@ def _system(number: int) -> OSError:
     ("problem", "driving", "else_", "line"),
     [
         (UserError("a line"), 2, 2, "a line"),
+        (Held("somebody's"), 75, 75, "somebody's"),
         (TrainingFailed("NaN"), 1, 1, "the training failed: NaN"),
         (Unfinished("the disk is gone"), 85, 85, "the disk is gone"),
         (KeyboardInterrupt("SIGTERM"), 85, 85, "interrupted by SIGTERM"),
@@ -65,7 +66,7 @@ def _system(number: int) -> OSError:
     ],
 )
 def test_ends(problem: BaseException, driving: int, else_: int, line: str) -> None:
-    """One line; 2 where the user can correct it, 85 where a run is interrupted and nothing is lost."""
+    """One line; 2 where the user can correct it, 75 where another driver works, 85 where a run is interrupted."""
     assert ending_of(problem, drives=True) == Ending(driving, line)
     assert ending_of(problem, drives=False) == Ending(else_, line)
 

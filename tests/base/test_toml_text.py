@@ -2,13 +2,16 @@
 
 import copy
 import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from cotuning_tune.base.toml_text import format_value, line_of, set_key
+from cotuning_tune.base.errors import UserError
+from cotuning_tune.base.toml_text import check_bounds, format_value, line_of, read_text, set_key, tables_of
 from tests.base.notations import NAMES, VALUES, Notation, notations
 
 TEXT = """\
@@ -144,3 +147,118 @@ def test_a_key_is_set_in_any_notation(notation: Notation, path: list[str], value
     table[path[-1]] = value
     assert tomllib.loads(notation.text) == notation.tables
     assert tomllib.loads(set_key(notation.text, path, value)) == expected
+
+
+def _line_by_line(text: str, path: Sequence[str]) -> int | None:
+    """``line_of``, by reading every beginning of the text."""
+    lines, start = text.split("\n"), 1
+    for end in range(1, len(lines) + 1):
+        try:
+            found: Any = tomllib.loads("\n".join(lines[:end]))
+        except ValueError:
+            continue
+        for name in path:
+            found = found.get(name) if isinstance(found, Mapping) else None
+        if found is not None:
+            return start
+        start = end + 1
+    return None
+
+
+@settings(max_examples=250, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(notations(), st.lists(NAMES, min_size=1, max_size=3))
+@example(Notation({}, 'a = [\n1,\n]\nb = """\n[\n""""\n[c]\n'), ["c"])
+def test_the_line_in_any_notation(notation: Notation, path: list[str]) -> None:
+    """It is found by halves where reading every beginning of the text finds it."""
+    assert line_of(notation.text, path) == _line_by_line(notation.text, path)
+
+
+def _parsed(text: str) -> dict[str, Any] | None:
+    try:
+        return tomllib.loads(text)
+    except ValueError:
+        return None
+
+
+PIECES = ["a", "b-1", '"', "'", '"""', "'''", "\\", ".", " ", "=", "\n", "#", "[", "]", "{", "}", ",", "1.5", "[[t]]\n"]
+
+
+@settings(max_examples=2000, derandomize=True, deadline=None)
+@given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join), notations())
+def test_no_short_text_is_refused(text: str, notation: Notation) -> None:
+    """Whatever tomllib reads is within the bounds; what it does not read has its message, not another one."""
+    for one in (text, notation.text, f"{notation.text}\n{text}", f'x = """{text}"""'):
+        check_bounds(one)
+        if (tables := _parsed(one)) is not None:
+            assert tables_of(one) == tables
+
+
+QUOTED = ["a", '"a.b"', "'a # ['", '"\\"["']
+
+
+@settings(max_examples=300, derandomize=True, deadline=None)
+@given(
+    st.lists(st.sampled_from(QUOTED), min_size=1, max_size=70),
+    st.sampled_from([".", " . "]),
+    st.sampled_from(["{} = 1", "[{}]", "[[{}]]", "x = {{ {} = 1 }}", "x = [ {{ {} = 1 }} ] # {{"]),
+    notations(),
+)
+def test_long_keys_are_counted(names: list[str], dot: str, form: str, before: Notation) -> None:
+    """A key of more than 32 names is refused wherever a key may stand, with its line; one of 32 is not."""
+    text = f"{before.text}\n{form.format(dot.join(names))}\n"
+    if len(names) <= 32:
+        check_bounds(text)
+        return
+    with pytest.raises(UserError, match=rf"a key of more than 32 names \(at line {before.text.count(chr(10)) + 2}\)"):
+        tables_of(text)
+
+
+@settings(max_examples=200, derandomize=True, deadline=None)
+@given(st.lists(st.sampled_from(["[", "{a=", "[1,", "[\n", "[ # ]]\n", '["]]",']), min_size=1, max_size=70))
+def test_depth_is_counted(opened: list[str]) -> None:
+    """More than 32 arrays and inline tables in each other are refused; those in strings and comments do not count."""
+    closed = "".join("}" if piece.startswith("{") else "]" for piece in reversed(opened))
+    text = f"v = {''.join(opened)}1{closed}\n"
+    if len(opened) <= 32:
+        check_bounds(text)
+    else:
+        with pytest.raises(UserError, match="more than 32 arrays or tables in each other"):
+            tables_of(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (".".join("a" * 40_000) + " = 1", r"a key of more than 32 names \(at line 1\)"),
+        ("[x]\n[" + ".".join("a" * 40_000) + "]", r"a key of more than 32 names \(at line 2\)"),
+        ("x = 1\n" + "k" * 5000 + " = 1", r"a key of more than 4096 characters \(at line 2\)"),
+        (f'["{"k" * 5000}"]', "a key of more than 4096 characters"),
+        ("v = " + "[" * 100_000, "more than 32 arrays"),
+        ("v = " + "{a=" * 100_000, "more than 32 arrays"),
+        ("#" * (1 << 20) + "#", "the text is longer than 1 MiB"),
+        ('v = "' + '\\"' * 400_000, "Unterminated|Illegal|Expected"),
+        ('v = """' + '\\"' * 400_000, "Unterminated|Illegal|Expected"),
+    ],
+)
+def test_what_a_parser_would_take_minutes_for(text: str, problem: str) -> None:
+    """One line says what is too much, before tomllib sees it; strings without an end are read once."""
+    with pytest.raises(UserError, match=problem) as caught:
+        tables_of(text)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("value", ['"' + "v" * 50_000 + '"', '["' + "v" * 50_000 + '"]', "[" + "0," * 20_000 + "]"])
+def test_long_values_are_none_of_long_keys(value: str) -> None:
+    """A long text or list is read."""
+    assert tables_of(f"v = {value}") == tomllib.loads(f"v = {value}")
+
+
+def test_a_large_file_is_not_read(tmp_path: Path) -> None:
+    """One MiB is the end, also of what has no size of its own."""
+    path = tmp_path / "large.toml"
+    path.write_bytes(b"#" * (1 << 20))
+    assert len(read_text(path)) == 1 << 20
+    path.write_bytes(b"#" * ((1 << 20) + 1))
+    for one in (path, Path("/dev/zero")):
+        with pytest.raises(UserError, match="is larger than 1 MiB"):
+            read_text(one)

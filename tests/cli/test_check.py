@@ -101,6 +101,14 @@ def test_a_dry_run_plans_checks_and_starts_nothing(call: Call, experiment: Path)
     assert not (experiment.parent / "runs").exists()
 
 
+@pytest.mark.parametrize("command", [["run", "--dry-run"], ["check"]])
+def test_without_the_cache(call: Call, experiment: Path, command: list[str]) -> None:
+    """``--no-cache`` counts no room for it; else 24 images of 8 by 8 pixels."""
+    for more, needed in (((), "4.6 kB"), (("--no-cache",), "0 B")):
+        _, out, _ = call(*command, experiment, "--no-probe", *more)
+        assert [line for line in out if line.startswith(f"ok       image cache: {needed} needed")] != [], out
+
+
 def test_memory_that_is_not_there(call: Call, experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trials that need more memory than is free are a problem with its cure."""
     monkeypatch.setattr("cotuning_tune.pipeline.check.free_memory", lambda: 1000)
@@ -130,9 +138,21 @@ def test_set_changes_the_text_that_a_run_keeps(experiment: Path) -> None:
     assert [word for word in ("# mine", "# narrow") if word not in found.text] == []
 
 
+def test_the_end_of_a_key_is_enough(experiment: Path) -> None:
+    """A key is known by its end where no other ends so, also of a table that the file does not have."""
+    pairs = ["trials=7", "optim.weight_decay=0.5", "gpu_per_trial=0", "test_fraction=0.5"]
+    words = ["run", str(experiment), *(word for pair in pairs for word in ("--set", pair))]
+    changed = cli._running.request_of(cli.make_parser().parse_args(words)).experiment
+    tables = tomllib.loads(changed.text)
+    assert (changed.config.trials, tables["train"]["optim"]["weight_decay"]) == (7, 0.5)
+    assert (tables["resources"]["gpu_per_trial"], tables["data"]["mine"]["test_fraction"]) == (0, 0.5)
+
+
 @pytest.mark.parametrize(
     ("pair", "words"),
     [
+        ("weight=1", ["--set weight can be ", " keys: say which, as methods."]),
+        ("trails=1", ["--set trails", "unknown table 'trails'"]),
         ("train.epoch_s=1", ["--set train.epoch_s", "'epoch_s'", "epochs"]),
         ("train.epochs.x=1", ["--set train.epochs.x", "there is a value", "3"]),
         ("foo.bar=1", ["--set foo.bar", "'foo'", "experiment"]),

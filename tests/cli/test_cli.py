@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from cotuning_tune import __version__, cli
+from cotuning_tune.runs.folder import RunDir
+from cotuning_tune.runs.lock import driver_lock
 
 ROOT = Path(__file__).parents[2]
 TINY = str(ROOT / "search_spaces" / "tiny.toml")
@@ -326,6 +328,18 @@ def test_interrupted(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     code, out, err = call("list", "data")
     assert (code, out) == (85, [])
     assert "resume" in " ".join(err)
+
+
+def test_a_run_that_is_held(call: Call, tmp_path: Path) -> None:
+    """Another driver at work is no mistake: exit code 75 and its one line, which the help names."""
+    run = RunDir(tmp_path / "held")
+    run.path.mkdir()
+    run.experiment_file.write_text("")
+    with driver_lock(run):
+        code, out, (line,) = call("migrate", run.path, "--new-identity")
+    assert (code, out) == (75, [])
+    assert f"{run.path} is being worked on by" in line
+    assert "75 another driver works on the run" in " ".join(cli.make_parser().format_help().split())
 
 
 def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

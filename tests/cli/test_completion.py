@@ -26,6 +26,11 @@ def completed(line: str, folder: Path) -> set[str]:
     ("line", "found"),
     [
         ("re", {"report", "resume", "retrain"}),
+        ("in", {"init"}),
+        ("ch", {"check"}),
+        ("run --dr", {"--dry-run"}),
+        ("plan --se", {"--set"}),
+        ("status --js", {"--json"}),
         ("launch s", {"slurm", "ssh", "submit", "status", "stop"}),
         ("export made --format t", {"timm", "torchscript", "torchvision", "transformers"}),
         ("run --optuna", {"--optuna-storage"}),
@@ -43,12 +48,17 @@ def test_bash_completes(tmp_path: Path, line: str, found: set[str]) -> None:
     assert completed(line, tmp_path) == found
 
 
-@pytest.mark.parametrize("shell", ["zsh", "tcsh"])
-def test_other_shells_have_a_script(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """It completes the command by its name, and knows the commands."""
+@pytest.mark.parametrize(
+    ("shell", "option"),
+    [("zsh", "--{0}["), ("fish", " -l {0} "), ("tcsh", " {0} ")],
+)
+def test_other_shells_have_a_script(shell: str, option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It completes the command by its name, and knows commands and options."""
     from cotuning_tune import cli
 
     assert cli.main(["completion", shell]) == 0
     script = capsys.readouterr().out
-    assert "cotuning-tune" in script
-    assert "build-coco70" in script
+    for word in ("cotuning-tune", "build-coco70", "init", "check"):
+        assert word in script
+    for name in ("set", "dry-run", "json"):
+        assert option.format(name) in script

@@ -33,7 +33,9 @@ def shown(call: Call) -> Callable[..., Any]:
     return run
 
 
-@pytest.mark.parametrize(("what", "name"), [("methods", "bss"), ("data", "synthetic"), ("models", "tiny_cnn")])
+@pytest.mark.parametrize(
+    ("what", "name"), [("methods", "bss"), ("data", "synthetic"), ("models", "tiny_cnn"), ("experiments", "demo")]
+)
 def test_list(shown: Callable[..., Any], what: str, name: str) -> None:
     """Every name, with what it is where that is known."""
     found = shown("list", what)

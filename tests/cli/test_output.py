@@ -234,3 +234,65 @@ def test_typed(monkeypatch: pytest.MonkeyPatch) -> None:
     _work(monkeypatch, lambda: seen.extend([sys.stdout.isatty(), sys.stdout.encoding]) or 0)
     assert cli.main(["search", TINY]) == 0
     assert seen == [False, sys.stdout.encoding]
+
+
+COLOURED = """
+import sys
+from cotuning_tune import cli
+from cotuning_tune.cli import _running
+_running.request_of = lambda _: None
+def work(_):
+    import optuna
+    from cotuning_tune.base.console import ProgressLine
+    optuna.logging.get_logger("optuna.study").warning("a word")
+    ProgressLine(sys.stdout, "search").show(1, 2, "x")
+    return 0
+_running._carry_out = work
+sys.exit(cli.main(["search", "x"]))
+"""
+
+
+def _in_terminal(environment: dict[str, str]) -> bytes:
+    """All that the script writes to a terminal of its own."""
+    import pty
+
+    plain = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "FORCE_COLOR")}
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(sys.executable, [sys.executable, "-c", COLOURED], {**plain, "PYTHONPATH": str(ROOT), **environment})
+    written = bytearray()
+    while True:
+        try:
+            read = os.read(terminal, 4096)
+        except OSError:  # EIO: the other side is closed
+            read = b""
+        if not read:
+            break
+        written += read
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    return bytes(written)
+
+
+@pytest.mark.parametrize(
+    ("environment", "coloured"),
+    [({"TERM": "xterm"}, True), ({"TERM": "xterm", "NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)],
+)
+def test_colours(environment: dict[str, str], coloured: bool) -> None:
+    """A library's warnings have colours in a terminal that shows them, where NO_COLOR does not forbid it."""
+    written = _in_terminal(environment)
+    assert b"a word" in written
+    assert (b"\x1b[" in written) == coloured
+    assert (b"\rsearch: 1/2" in written) == (environment["TERM"] != "dumb")
+
+
+def test_no_colours_in_a_pipe() -> None:
+    """What is piped or written to a file holds no escape code."""
+    done = subprocess.run(
+        [sys.executable, "-c", COLOURED],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm"},
+        capture_output=True,
+    )
+    assert done.returncode == 0
+    assert b"a word" in done.stderr
+    assert b"\x1b" not in done.stdout + done.stderr

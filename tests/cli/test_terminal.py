@@ -9,6 +9,7 @@ from cotuning_tune.runs.events import (
     EpochEnded,
     SeedEnded,
     SeedStarted,
+    ShareChanged,
     StageStarted,
     Standing,
     TrialEnded,
@@ -56,6 +57,13 @@ def test_as_many_running_as_run(stream: Stream, now: list[float], capsys: pytest
     ]
 
 
+def test_a_share_that_changes(stream: Stream, now: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    """A note says how many run at a time from then on."""
+    _search(stream)
+    stream.tell(ShareChanged(1))
+    assert capsys.readouterr().out.splitlines()[-1] == "note: 1 at a time from now on"
+
+
 def test_a_search_of_hours(stream: Stream, now: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     """The first line and the progress line say for how long there will be new trials."""
     begun = Standing(budget=2, until=now[0] + 7200, trials={"a": {}, "b": {}})
@@ -84,20 +92,21 @@ def test_the_last_trials(stream: Stream, now: list[float], capsys: pytest.Captur
     assert last == "search: 4/4 · 0 running · best val. 50.00 % (a) · took 4 min"
 
 
-def test_a_time_after_the_first_epoch(
+def test_a_time_after_the_second_epoch(
     stream: Stream, now: list[float], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One of eight epochs of each of two trials in a minute: a quarter trial of four a minute, so 15 more."""
+    """One of eight epochs of each of two trials a minute: a quarter of four trials a minute, so 14 more after two."""
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "200")
     _search(stream)
     stream.tell(TrialStarted("a", 0, {}, 4))
     stream.tell(TrialStarted("b", 0, {}, 4))
-    now[0] += 60
-    stream.tell(EpochEnded("a", 0, [], 1, 8))
-    stream.tell(EpochEnded("b", 0, [], 1, 8))
+    for _ in range(2):
+        now[0] += 60
+        stream.tell(EpochEnded("a", 0, [], 1, 8))
+        stream.tell(EpochEnded("b", 0, [], 1, 8))
     shown = [line.rstrip().rpartition(" · ")[2] for line in capsys.readouterr().out.split("\r")]
-    assert shown[-1] == "ETA 15 min"
+    assert shown[-1] == "ETA 14 min"
     assert shown[-3] == "ETA unknown"
 
 

@@ -42,14 +42,18 @@ def test_accuracy_of_a_labelled_folder(
 def test_folders_and_classes_that_do_not_meet(
     exports: dict[str, Path], clothes: Path, tmp_path: Path, call: Call
 ) -> None:
-    """A folder that is no class and a class without a folder are a line each; the printed table stays a table."""
+    """A folder that is no class, images beside the folders, a class without a folder: a line each; the printed table
+    stays a table."""
     shutil.copytree(clothes / "test" / "bag", tmp_path / "bag")
+    for number, path in enumerate(sorted((clothes / "test" / "pullover").iterdir())[:4]):
+        shutil.copy(path, tmp_path / f"{number}{path.suffix}")
     shutil.copytree(clothes / "test" / "trouser", tmp_path / "hat")
     code, out, err = call("predict", exports["safetensors"], tmp_path)
-    assert (code, len(out)) == (0, 19)
+    assert (code, len(out)) == (0, 23)
     assert " of 9 images; " in err[0]
-    assert err[1:3] == [
+    assert err[1:4] == [
         "not counted, no class of the model: hat",
+        "not counted, beside the class folders, not in one: 0.png, 1.jpg, 2.png and 1 more",
         "classes of the model without a folder: pullover, trouser",
     ]
 
@@ -73,7 +77,7 @@ def test_of_many_classes_the_most_confused() -> None:
     rows = [["path", "class"], ["cafe\u0301/x.png", "caf\u00e9"], ["c00/1.png", "c01"], ["c00/2.png", "c01"]]
     rows += [[f"c{number:02}/1.png", "c18"] for number in range(1, 18)] + [["beside.png", "c00"]]
     assert list(score.watched(iter(rows))) == rows
-    assert (score.count, score.right) == (20, 1)
+    assert (score.count, score.right, score.facts()["beside"]) == (20, 1, ["beside.png"])
     table = score.lines()[-1].splitlines()
     assert len(table) == 2 + PAIRS
     assert [text.strip() for text in table[2].strip("|").split("|")] == ["c00", "c01", "2"]

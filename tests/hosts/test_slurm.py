@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
+from cotuning_tune.launch import find_launch
 from tests.hosts.slurm_bed import GPUS, Slurm, slurm
-from tests.launch.guides import commands_of
+from tests.launch.guides import ROOT, commands_of
 from tests.search.kills import trials_of
 
 TRIALS, EPOCHS = 12, 3
@@ -79,7 +80,8 @@ class Site:
     def launch(self) -> str:
         """Launch the run; the job's number."""
         self.tune("slurm", self.experiment, "--storage", self.run.parent, "--profile", self.profile)
-        return self.bed.run("squeue", "-h", "--name=tiny", "-o", "%i")
+        job: str = find_launch("tiny", self.launches).facts["job"]
+        return job
 
     def log(self) -> str:
         """What the job has said so far."""
@@ -223,6 +225,21 @@ def test_the_guide_works(site: Site) -> None:
     assert site.bed.idle()
     site.wait_until_nothing_is_left()
     site.assert_done()
+
+
+def test_the_example_of_a_site_works(site: Site) -> None:
+    """``examples/slurm_site``, followed word by word with this cluster's sizes: launched, done, reported."""
+    folder, storage = ROOT / "examples" / "slurm_site", site.run.parent
+    places = {"/shared/runs": str(storage), "/shared/runs/try": str(storage / "try")}
+    places |= {name: str(folder / name) for name in ("try.toml", "site.toml")}
+    sizes = ["cpus=1", "gpus=0", 'options=["--mem=3000"]', "setup=[]", "scratch=/tmp/ray"]
+    told = []
+    for words in commands_of("../examples/slurm_site/README.md", places):
+        more = [word for size in sizes for word in ("--set", size)] if words[:2] == ["launch", "slurm"] else []
+        told.append(site.bed.run(sys.executable, "-m", "cotuning_tune.cli", *words, *more, timeout=400))
+    assert told[-2].startswith("try: done (slurm,")
+    assert "Take " in told[-1]
+    site.wait_until_nothing_is_left()
 
 
 def _look_at_gpus_and_secrets(site: Site) -> None:

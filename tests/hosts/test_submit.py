@@ -60,7 +60,7 @@ def test_the_guide(site: Site) -> None:
     assert "Test accuracy" in "\n".join(next(lines for verb, lines in reversed(said) if verb == "logs"))
     site.check_complete()
     record = json.loads((site.folder / "launches/tiny/launch.json").read_text())
-    assert (record["facts"], record["times"]) == ({"job": "tiny-r2"}, 2)
+    assert (record["facts"], record["attempt"]) == ({"job": f"ct-{record['id']}-2"}, 2)
 
 
 def test_mistakes(site: Site) -> None:

@@ -75,20 +75,23 @@ def test_mistakes(call: Call, arguments: list[str], words: list[str]) -> None:
     assert [word for word in words if word not in err[0]] == []
 
 
-def test_experiment(call: Call, experiment: Path, tmp_path: Path) -> None:
-    """A task of an experiment file stands for its data set with its options, rates and validation share."""
+def test_experiment(call: Call, experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task of an experiment file stands for its data set with its options, rates and validation share; what is said
+    names it."""
+    monkeypatch.chdir(tmp_path)
     arguments = ("--experiment", experiment, "--task", "mine")
     code, out, _ = call("data", "verify", *arguments, "--smallest", 16)
     assert code == 0
-    assert out[-1] == "image_folder: 0 error(s), 0 warning(s) in 16 images"
-    code, out, _ = call("data", "describe", *arguments, "--sheet", tmp_path / "sheet.png")
-    assert code == 0
+    assert out[-1] == "mine: 0 error(s), 0 warning(s) in 16 images"
+    code, out, _ = call("data", "describe", *arguments)
+    assert (code, out[0]) == (0, "mine: 2 classes")
+    assert (tmp_path / "mine.png").is_file()
     assert [line for line in out if "%" in line] == ["| 50 %   |     2 |          2 |"]
 
 
 def test_first_task_and_unknown_task(call: Call, experiment: Path) -> None:
     """Without --task the first one is meant; an unknown one is refused with the known ones."""
-    assert call("data", "verify", "--experiment", experiment)[1][-1].startswith("synthetic: 0 error")
+    assert call("data", "verify", "--experiment", experiment)[1][-1].startswith("other: 0 error")
     code, _, err = call("data", "verify", "--experiment", experiment, "--task", "mein")
     assert code == 2
     assert "did you mean 'mine'?" in err[0]

@@ -33,9 +33,10 @@ class Kube:
     cut_logs: int = 0
     port: int = 0
 
-    def job(self, name: str) -> dict[str, Any]:
-        """The RayJob of that name."""
-        return self.objects[f"/apis/ray.io/v1/namespaces/default/rayjobs/{name}"]
+    def job(self) -> dict[str, Any]:
+        """The RayJob."""
+        (found,) = self.named("rayjobs")
+        return found
 
     def named(self, plural: str) -> list[dict[str, Any]]:
         """The objects of a kind."""

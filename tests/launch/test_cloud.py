@@ -136,7 +136,7 @@ def test_how_it_ended(ray: Path, tmp_path: Path, code: str, state: str) -> None:
     assert not (head / "called").exists()
     (head / "end").unlink()
     again = relaunch(made)
-    assert again.times == 2
+    assert again.attempt == 2
     assert state_of(again) == "running"
     assert (made.folder / "token").read_text() == (head / "cotuning-tune" / "token").read_text()
 

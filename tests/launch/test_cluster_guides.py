@@ -37,14 +37,14 @@ def _steps(guide: str, profile: Path) -> list[list[str]]:
 def test_the_guide_of_k8s_works(kube: Kube, tmp_path: Path, call: CLI) -> None:  # noqa: F811
     """Shown, launched, running, followed, stopped, resumed, done."""
     _profile("launch-k8s.md", tmp_path / "profile")
-    labels = {"cotuning-tune/run": "demo", "cotuning-tune/part": "driver"}
     shown = []
     for number, words in enumerate(_steps("launch-k8s.md", tmp_path / "profile")):
-        if number == 2:
-            kube.job("demo")["status"] = {"jobDeploymentStatus": "Running", "jobStatus": "RUNNING"}
-            kube.add_pod("demo-1", ["2026-01-01T00:00:00.1Z search: 1/8\n"], "2026-01-01T00:00:00Z", **labels)
+        if number in (2, 6):
+            labels = {"cotuning-tune/run": kube.job()["metadata"]["name"], "cotuning-tune/part": "driver"}
+            kube.add_pod(f"{number}", ["2026-01-01T00:00:00.1Z search: 1/8\n"], "2026-01-01T00:00:00Z", **labels)
+            kube.job()["status"] = {"jobDeploymentStatus": "Running", "jobStatus": "RUNNING"}
         if number == 6:
-            kube.job("demo")["status"] = {"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED"}
+            kube.job()["status"] = {"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED"}
         code, out, err = call(*words)
         assert (code, err) == (0, []), words
         shown.append("\n".join(out))

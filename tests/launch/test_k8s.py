@@ -13,7 +13,7 @@ import pytest
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.launch import Launch, Request, find_launch, kube_api, launch, relaunch, state_of, stop
 from cotuning_tune.launch.backends import k8s
-from cotuning_tune.launch.backends.k8s import K8sBackend, K8sProfile, object_name
+from cotuning_tune.launch.backends.k8s import K8sBackend, K8sProfile
 from cotuning_tune.launch.profile import profile_text
 from cotuning_tune.launch.templates import launch_files
 from tests.launch.kube_server import TOKEN, Kube, kube_server, write_kubeconfig
@@ -60,7 +60,7 @@ def test_a_launch_makes_every_object(kube: Kube, tmp_path: Path) -> None:
     (claim,), (config,) = kube.named("persistentvolumeclaims"), kube.named("configmaps")
     assert "ownerReferences" not in claim["metadata"]
     assert config["data"]["experiment.toml"] == made_text()
-    owner = {"apiVersion": "ray.io/v1", "kind": "RayJob", "name": "tiny", "uid": made.facts["uid"]}
+    owner = {"apiVersion": "ray.io/v1", "kind": "RayJob", **made.facts}
     for plural in names:
         assert kube.named(plural)[0]["metadata"]["ownerReferences"] == [owner]
     assert state_of(made) == "queued"
@@ -88,9 +88,9 @@ def test_secrets_are_in_the_secret_alone(kube: Kube, tmp_path: Path, call: CLI) 
     code, out, err = call("launch", "status")
     assert code == 0
     assert not [line for line in (*out, *err) if "pass-word" in line or token in line]
-    kube.job("tiny")["status"] = {"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED"}
+    kube.job()["status"] = {"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED"}
     relaunch(made)
-    assert kube.named("secrets")[0]["data"]["auth_token"] != secret["data"]["auth_token"]
+    assert kube.named("secrets")[-1]["data"]["auth_token"] != secret["data"]["auth_token"]
 
 
 @pytest.mark.parametrize(
@@ -112,6 +112,10 @@ def test_secrets_are_in_the_secret_alone(kube: Kube, tmp_path: Path, call: CLI) 
             "unfinished: resume continues",
         ),
         (
+            {"jobDeploymentStatus": "Failed", "jobStatus": "FAILED", "message": "failed with exit code 75, "},
+            "held: another driver works on the run",
+        ),
+        (
             {"jobDeploymentStatus": "Failed", "jobStatus": "FAILED", "message": "failed with\nexit code 2"},
             "failed: failed with exit code 2",
         ),
@@ -127,7 +131,7 @@ def test_stopped_and_resumed(kube: Kube, tmp_path: Path) -> None:
     """A stop deletes the RayJob after all that belongs to it and waits; a resume makes it again, with all else."""
     kube.gone_after = 3
     made = _launched(tmp_path)
-    kube.job("tiny")["status"] = {"jobDeploymentStatus": "Running"}
+    kube.job()["status"] = {"jobDeploymentStatus": "Running"}
     with pytest.raises(UserError, match="'tiny' is running: stop it first"):
         relaunch(made)
     assert stop(made) == "stopped cleanly; nothing is lost"
@@ -136,7 +140,8 @@ def test_stopped_and_resumed(kube: Kube, tmp_path: Path) -> None:
     assert stop(made) == "nothing is running"
     assert state_of(made).startswith("gone: ")
     again = relaunch(find_launch("tiny"))
-    assert again.times == 2
+    assert again.attempt == 2
+    assert again.facts["name"] == f"ct-{made.id}-2"
     assert again.facts["uid"] != made.facts["uid"]
     assert state_of(again) == "queued"
 
@@ -144,19 +149,20 @@ def test_stopped_and_resumed(kube: Kube, tmp_path: Path) -> None:
 def test_a_failed_job_is_made_again(kube: Kube, tmp_path: Path) -> None:
     """Launched again under its name, the old RayJob goes first."""
     made = _launched(tmp_path)
-    kube.job("tiny")["status"] = {"jobDeploymentStatus": "Failed", "jobStatus": "FAILED"}
+    kube.job()["status"] = {"jobDeploymentStatus": "Failed", "jobStatus": "FAILED"}
     assert relaunch(made).facts["uid"] != made.facts["uid"]
     assert len(kube.named("rayjobs")) == 1
 
 
-def test_anothers_job_of_that_name_is_left_alone(kube: Kube, tmp_path: Path) -> None:
-    """A running RayJob that this launch did not make, or one of another run: refused, with nothing changed."""
-    path = "/apis/ray.io/v1/namespaces/default/rayjobs/tiny"
-    for run, said in (("tiny", "and is queued"), ("TINY", "of 'TINY'")):
-        kube.objects = {path: {"metadata": {"name": "tiny", "annotations": {"cotuning-tune/run": run}}}}
-        with pytest.raises(UserError, match=said):
-            _launched(tmp_path)
-        assert list(kube.objects) == [path]
+def test_an_attempt_that_still_runs_is_left_alone(kube: Kube, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where its state was not known when it was started again: refused, with nothing changed, not even the record."""
+    made = _launched(tmp_path)
+    before = list(kube.objects)
+    monkeypatch.setattr(K8sBackend, "state", lambda *_: "unknown")
+    with pytest.raises(UserError, match=f"the RayJob 'ct-{made.id}-1' in default is queued: stop it first"):
+        relaunch(made)
+    assert list(kube.objects) == before
+    assert find_launch("tiny") == made
 
 
 def test_what_the_server_cannot_help_for_a_moment_is_tried_again(kube: Kube, tmp_path: Path) -> None:
@@ -165,7 +171,7 @@ def test_what_the_server_cannot_help_for_a_moment_is_tried_again(kube: Kube, tmp
     kube.lost_answers = 1
     made = _launched(tmp_path)
     assert len(kube.named("rayjobs")) == 1
-    assert kube.job("tiny")["metadata"]["uid"] == made.facts["uid"]
+    assert kube.job()["metadata"]["uid"] == made.facts["uid"]
 
 
 def test_a_server_that_stays_away_is_one_line(kube: Kube, tmp_path: Path) -> None:
@@ -262,8 +268,8 @@ def _lines(*texts: str, second: int = 0) -> list[str]:
 def test_logs_are_followed_over_retries_and_cuts(kube: Kube, tmp_path: Path) -> None:
     """Every line once, although a log is cut in the middle; after a retry the next pod's."""
     made = _launched(tmp_path)
-    labels = {"cotuning-tune/run": "tiny", "cotuning-tune/part": "driver"}
-    kube.job("tiny")["status"] = {"jobDeploymentStatus": "Running"}
+    labels = {"cotuning-tune/run": made.facts["name"], "cotuning-tune/part": "driver"}
+    kube.job()["status"] = {"jobDeploymentStatus": "Running"}
     kube.add_pod("one", _lines("first", "gr\rü\u2028ße", "third", "fourth"), "2026-01-01T00:00:00Z", **labels)
     kube.cut_logs = 1
     found = []
@@ -271,7 +277,7 @@ def test_logs_are_followed_over_retries_and_cuts(kube: Kube, tmp_path: Path) -> 
         found.append(piece)
         if piece == "fourth\n":
             kube.add_pod("two", _lines("again", second=9), "2026-01-01T00:00:09Z", **labels)
-            kube.job("tiny")["status"] = {"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED"}
+            kube.job()["status"] = {"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED"}
     assert found == ["first\n", "gr\rü\u2028ße\n", "third\n", "fourth\n", "again\n"]
     assert list(K8sBackend().log(made, follow=False)) == found
 
@@ -308,16 +314,6 @@ def test_a_large_experiment_file_is_refused(tmp_path: Path) -> None:
     path.write_text("#" * 1_000_001)
     with pytest.raises(UserError, match="a ConfigMap holds no more"):
         K8sBackend().check(replace(_request(tmp_path), experiment=path))
-
-
-def test_names_of_objects() -> None:
-    """What Kubernetes does not take becomes a hyphen; what KubeRay refuses is refused here."""
-    assert object_name("Cub200_resnet50.v2") == "cub200-resnet50-v2"
-    assert object_name("a" * 47) == "a" * 47
-    with pytest.raises(UserError, match="has 48 characters, a RayJob's name at most 47"):
-        object_name("a" * 48)
-    with pytest.raises(UserError, match="must begin with a letter"):
-        object_name("7days")
 
 
 def test_own_templates_are_checked_too(tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ POLICY = OBJECTS[OBJECTS.index("# Only the") :]
 
 # what is written instead, where, and what is said of it
 FAULTS = {
-    "a long name": ('name: "tiny"', f"name: {'x' * 48}", "has 48 characters, 47 are possible"),
-    "a name with a digit first": ('name: "tiny"', "name: 7tiny", "'7tiny' is not a name for a RayJob"),
+    "a long name": ('name: "ct-new-1"', f"name: {'x' * 48}", "has 48 characters, 47 are possible"),
+    "a name with a digit first": ('name: "ct-new-1"', "name: 7tiny", "'7tiny' is not a name for a RayJob"),
     "suspend alone": (
         "suspend: false",
         "suspend: true",
@@ -107,18 +107,18 @@ def test_planted_mistakes_are_found_with_their_line(fault: str) -> None:
     ("old", "new", "message"),
     [
         (
-            '        - podSelector:\n            matchLabels:\n              cotuning-tune/run: "tiny"',
+            '        - podSelector:\n            matchLabels:\n              cotuning-tune/run: "ct-new-1"',
             "        - ipBlock: {cidr: 0.0.0.0/0}",
             "lets in whoever asks",
         ),
         (
-            '        - podSelector:\n            matchLabels:\n              cotuning-tune/run: "tiny"',
+            '        - podSelector:\n            matchLabels:\n              cotuning-tune/run: "ct-new-1"',
             "        - podSelector: {}",
             "lets in whoever asks",
         ),
         ("policyTypes: [Ingress]", "policyTypes: [Egress]", "must rule Ingress"),
         (
-            '  podSelector:\n    matchLabels:\n      cotuning-tune/run: "tiny"',
+            '  podSelector:\n    matchLabels:\n      cotuning-tune/run: "ct-new-1"',
             "  podSelector: {}",
             "must select the run's own",
         ),

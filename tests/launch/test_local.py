@@ -12,7 +12,7 @@ from cotuning_tune.launch import Launch, backend, find_launch, state_of
 from cotuning_tune.launch.profile import profile_text, read_profile
 from cotuning_tune.launch.record import private_folder
 from cotuning_tune.runs.folder import RunDir
-from cotuning_tune.runs.lock import started_at
+from cotuning_tune.runs.lock import driver_lock, machine, started_at
 from tests.launch.guides import ROOT, commands_of
 from tests.moments import at, reached
 from tests.search.conftest import call as run_command
@@ -114,7 +114,8 @@ def test_the_guide_works(
 
 
 def _record(storage: Path, pid: int, since: str | None) -> Launch:
-    made = Launch("tiny", "local", "tiny.toml", str(storage), {}, {"pid": pid, "since": since}, started=time.time())
+    facts = {"pid": pid, "since": since, "machine": machine()}
+    made = Launch("tiny", "local", "tiny.toml", str(storage), {}, facts, started=time.time())
     private_folder(made.folder)
     made.save()
     return made
@@ -150,6 +151,21 @@ def test_the_state_of_an_ended_driver(ended: Launch, call: Call, written: str, s
     assert code == 0
     assert out[0].startswith(f"tiny: {shown} (local, started 0 min ago, attempt 1)")
     assert "search   3/6 trials, 2 running, 1 failed, no result yet" in out
+
+
+def test_another_driver_is_no_death(ended: Launch, call: Call) -> None:
+    """Where a process of this machine holds the run it is not killed: somebody else drives it."""
+    _summary(ended, "running")
+    with driver_lock(RunDir(Path(ended.run))):
+        assert call("launch", "status")[1][0].startswith("tiny: held: another driver works on the run (local")
+    assert call("launch", "status")[1][0].startswith("tiny: killed")
+
+
+def test_a_program_that_is_not_there(experiment: Path, call: Call, tmp_path: Path, launches: Path) -> None:
+    """One line names it, and no launch is written down."""
+    arguments = ("launch", "local", experiment, "--storage", tmp_path / "runs", "--set", "python=/no/python")
+    assert "local.python: there is no program /no/python" in _refused(call(*arguments))
+    assert not (launches / "tiny" / "launch.json").exists()
 
 
 def test_no_summary_no_run(ended: Launch, call: Call) -> None:
@@ -195,7 +211,7 @@ def test_a_living_launch_is_not_started_twice(living: Launch, experiment: Path, 
     again = call("launch", "local", experiment, "--storage", living.storage)
     for answer in (again, call("launch", "resume", "tiny")):
         assert "'tiny' is running: stop it first (cotuning-tune launch stop tiny)" in _refused(answer)
-    assert find_launch("tiny").times == 1
+    assert find_launch("tiny").attempt == 1
 
 
 def test_another_storage_needs_another_name(ended: Launch, experiment: Path, call: Call, tmp_path: Path) -> None:
@@ -224,6 +240,8 @@ def test_a_wrong_profile_names_its_line(experiment: Path, call: Call, tmp_path: 
     assert f"{profile} line 3: unknown key 'cpu' in [local]; did you mean 'cpus'?" in _refused(call(*arguments))
     profile.write_text('cpus = "two"\n')
     assert f"{profile} line 1: local.cpus = 'two': a whole number is needed" in _refused(call(*arguments))
+    profile.write_text("x = " + "[" * 1000)
+    assert f"{profile}: more than 32 arrays or tables in each other (at line 1)" in _refused(call(*arguments))
     profile.unlink()
     assert "cannot be read" in _refused(call(*arguments))
 
@@ -235,6 +253,11 @@ def test_dry_run_shows_the_command(experiment: Path, call: Call, launches: Path,
     code, out, _ = call("launch", "local", experiment, *options, "--dry-run")
     entry = f"/opt/python -m cotuning_tune.cli.entry {experiment} --storage {storage} --name tiny --num-cpus 2"
     assert (code, out) == (0, ["# commands", entry])
+    code, out, _ = call("launch", "local", experiment, *options, "--set", "gpus=[0, 'GPU-8f']", "--dry-run")
+    assert (code, out) == (0, ["# commands", f"env CUDA_VISIBLE_DEVICES=0,GPU-8f {entry}"])
+    code, out, _ = call("launch", "local", experiment, *options, "--concurrent", 3, "--dry-run")
+    assert (code, out) == (0, ["# commands", entry.replace("--num-cpus", "--concurrent 3 --num-cpus")])
+    assert "--concurrent 0: at least 1" in _refused(call("launch", "local", experiment, *options, "--concurrent", 0))
     assert not launches.exists()
 
 

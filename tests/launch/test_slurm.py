@@ -17,7 +17,7 @@ from cotuning_tune.launch import Launch, Request, backend
 from cotuning_tune.launch.backends.slurm import SlurmProfile
 from cotuning_tune.launch.profile import profile_text, read_profile
 from cotuning_tune.launch.record import private_folder
-from tests.launch.guides import ROOT
+from tests.launch.guides import ROOT, commands_of
 
 URL = "postgresql://u:secret@h/d"
 STANDINS = {
@@ -112,6 +112,7 @@ def test_a_job_that_is_done(tmp_path: Path) -> None:
     assert f"token 64\n600 {URL}\n" in job.said()
     assert "requeue" not in job.said()
     assert sorted(path.name for path in job.folder.iterdir()) == [
+        "attempts",
         "exit",
         "head.log",
         "job.sbatch",
@@ -122,7 +123,9 @@ def test_a_job_that_is_done(tmp_path: Path) -> None:
     assert (job.folder / "exit").read_text() == "0\n"
 
 
-@pytest.mark.parametrize(("code", "restarts", "back"), [(85, 0, True), (85, 3, False), (2, 0, False), (1, 0, False)])
+@pytest.mark.parametrize(
+    ("code", "restarts", "back"), [(85, 0, True), (85, 3, False), (75, 0, False), (2, 0, False), (1, 0, False)]
+)
 def test_only_an_unfinished_job_goes_back(tmp_path: Path, code: int, restarts: int, back: bool) -> None:
     """With 85, and not more often than ``requeues``; a mistake and a failure end the job with their code."""
     job = Job(tmp_path, requeues=3)
@@ -210,6 +213,7 @@ def _answer(folder: Path, name: str, output: str, error: str = "", code: int = 0
         ("COMPLETING None\n", "0\n", "running (completing, job 7)"),
         ("", "0\n", "done"),
         ("", "85\n", "unfinished"),
+        ("", "75\n", "held: another driver works on the run"),
         ("", "2\n", "failed"),
         ("", "", "ended"),
     ],
@@ -326,3 +330,17 @@ def test_the_profile_of_the_guide_is_one(tmp_path: Path) -> None:
     assert "#SBATCH --nodes=2 --ntasks-per-node=1 --cpus-per-task=16\n" in script
     assert "#SBATCH --gres=gpu:4\n#SBATCH --partition=gpu\n#SBATCH --mem=64G\n" in script
     assert "\nmodule load cuda\n" in script
+
+
+def test_the_example_of_a_site(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its experiment has no problem, its profile reaches the job's script; ``tests/hosts`` runs it on a real Slurm."""
+    monkeypatch.chdir(ROOT / "examples" / "slurm_site")
+    commands = commands_of("../examples/slurm_site/README.md", {"/shared/runs": str(tmp_path / "runs")})
+    (check,) = [words for words in commands if words[0] == "check"]
+    assert call(*check, "--no-probe")[0] == 0
+    (dry,) = [words for words in commands if "--dry-run" in words]
+    code, out, _ = call(*dry)
+    wanted = "#SBATCH --nodes=2 --ntasks-per-node=1 --cpus-per-task=8", "#SBATCH --partition=gpu", "module load cuda"
+    assert code == 0
+    assert [line for line in wanted if not any(line in shown for shown in out)] == []
+    assert list(tmp_path.iterdir()) == []

@@ -3,7 +3,6 @@
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -68,12 +67,6 @@ def test_too_much_does_not_travel(project: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(submit, "MOST_BYTES", 10)
     with pytest.raises(UserError, match=r"MiB would travel with the job.*submit\.excludes"):
         submit._staged(_request(project, working_dir=str(project / "spaces")))
-
-
-def test_the_attempts_of_a_run() -> None:
-    """Numbers are taken from this run's jobs alone."""
-    jobs = [SimpleNamespace(submission_id=name) for name in ("tiny-r1", "tiny-r12", "tiny-rx", "tiny2-r40", None)]
-    assert submit._attempts("tiny", jobs) == [1, 12]
 
 
 @pytest.mark.parametrize(

@@ -221,9 +221,9 @@ def test_a_lost_cluster_is_the_last_word(driven: RunDir) -> None:
 
 
 def test_the_set_of_events_is_closed() -> None:
-    """Every event is a frozen record of the twelve that there are."""
+    """Every event is a frozen record of the thirteen that there are."""
     kinds = get_args(Event)
-    assert len(kinds) == 12
+    assert len(kinds) == 13
     for kind in kinds:
         assert kind.__dataclass_params__.frozen
         assert fields(kind)

@@ -14,9 +14,11 @@ from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import read_json, write_bytes, write_json
 from cotuning_tune.base.toml_text import set_key
 from cotuning_tune.cli import main
+from cotuning_tune.export.chosen import best_study
 from cotuning_tune.pipeline.road import _report
-from cotuning_tune.report import build_report
-from cotuning_tune.report.answer import picks
+from cotuning_tune.report import build_report, write_report
+from cotuning_tune.report.answer import Answer, picks
+from cotuning_tune.report.forest import Forest, Row
 from cotuning_tune.report.models import example_z, read_models
 from cotuning_tune.report.page import page_html
 from cotuning_tune.report.results import StudyResult, read_studies
@@ -24,6 +26,7 @@ from cotuning_tune.runs.events import Checked, Ended, Standing
 from cotuning_tune.runs.folder import RunDir
 from cotuning_tune.runs.stream import Stream
 from cotuning_tune.runs.summary import Summary
+from cotuning_tune.scores import ACCURACY, METRICS
 from tests.report.synthetic import write_run, write_searches
 
 RUN = RunDir(Path("runs/made"))
@@ -120,9 +123,8 @@ def test_cost_and_next_step_by_hand(tmp_path: Path) -> None:
     studies, lines = read_studies(run), build_report(run).answer.lines
     hours = sum(s.search_seconds + s.retrain_seconds for s in studies) / 3600
     assert lines[-2] == f"It took 24 trainings, {hours:.3g} trial-hours."
-    name = picks([(run, studies)])[0].study.name
     assert lines[-1] == (
-        f"Next: cotuning-tune export '{run.path}' --study {name} --format torchscript; then cotuning-tune predict"
+        f"Next: cotuning-tune export '{run.path}' --format torchscript; then cotuning-tune predict"
         f" EXPORT FOLDER. To compare the methods: cotuning-tune resume '{run.path}' --aim methods."
     )
 
@@ -158,7 +160,8 @@ def test_methods_lead_where_they_were_asked_for(shared: RunDir) -> None:
     assert owner.path != shared.path
     taken = next(line for line in lines if line.startswith("Take "))
     assert taken.startswith(f"Take {chosen.method}: {fmean(chosen.scores):.1f} %")
-    assert lines[-1].startswith(f"Next: cotuning-tune export {owner.path} --study {chosen.name} ")
+    assert lines[-1].startswith(f"Next: cotuning-tune export {shared.path} --format torchscript; ")
+    assert best_study(shared)[:2] == (owner, chosen.name)  # what that command exports
     assert lines[-2].startswith("It took 160 trainings, ")  # 8 searches x 4 methods x (4 trials + 1 retraining)
     assert build_report(shared, "model").answer.lines[0] == taken
 
@@ -311,9 +314,44 @@ def _faulty(folder: Path) -> RunDir:
 
 def test_the_page_marks_what_the_answer_says() -> None:
     """A warning in the answer looks like one; code and options are elements; signs of a name stay text."""
-    page = page_html("made", ["WARNING: see `data verify`", "Take <b>: export --format x"], [], [], [], [])
+    page = page_html("made", Answer(["WARNING: see `data verify`", "Take <b>: export --format x"], {}), [], [], [], [])
     assert '<li class="warning">WARNING: see <code>data verify</code></li>' in page
     assert '<li class="plain">Take &lt;b&gt;: export <span class="option">--format</span> x</li>' in page
+
+
+def test_the_picture_shows_the_models_at_hand(tmp_path: Path) -> None:
+    """One picture a data set: a row a model with the interval of the table of models, the one to take marked."""
+    run = write_run(tmp_path / "run", **{**SMALL, "tasks": DATA_SETS[:2]}, trials=6)
+    report = build_report(run)
+    table = next(table for table in report.tables if table.name == "models")
+    drawn = [
+        [row.name, forest.title, f"{row.score:.2f}", "{:.1f} to {:.1f}".format(*(row.interval or ()))]
+        for forest in report.answer.pictures
+        for row in forest.rows
+    ]
+    assert drawn == [row[:4] for row in table.rows]
+    for forest, line in zip(report.answer.pictures, report.answer.lines, strict=False):
+        assert [f"Take {row.name} on " in line for row in forest.rows] == [row.taken for row in forest.rows]
+    write_report(run)
+    page = (run.report / "index.html").read_text(encoding="utf-8")
+    assert page.count('<circle cx="') == len(table.rows)
+    assert page.count('<span class="taken">') == 2
+
+
+def test_one_model_has_no_picture(tmp_path: Path) -> None:
+    """There is nothing to compare it with: the sentence says it all."""
+    assert build_report(write_run(tmp_path / "run", **{**SMALL, "methods": 1}, trials=4)).answer.pictures == []
+
+
+def test_an_axis_by_hand() -> None:
+    """Round ticks around all rows, the places in between in proportion; equal scores and no interval have an axis."""
+    forest = Forest("", ACCURACY, [Row("a", 75.0, (71.5, 78.2)), Row("b", 70.0, (66.1, 73.5), taken=True)])
+    assert forest.ticks == [65.0, 70.0, 75.0, 80.0]
+    assert [forest.at(value) for value in (65.0, 72.5, 80.0)] == ["0.00%", "50.00%", "100.00%"]
+    assert forest.text(forest.rows[1]) == "b: 70.0 % (66.1 to 73.5)"
+    alone = Forest("", METRICS["nll"], [Row("a", 0.25, None)])
+    assert len(alone.ticks) > 1
+    assert alone.text(alone.rows[0]) == "a: 0.250"
 
 
 MADE: dict[str, Callable[[Path], RunDir]] = {

@@ -9,6 +9,7 @@ import pytest
 from cotuning_tune.base.files import read_json, write_json
 from cotuning_tune.base.tables import Table
 from cotuning_tune.report import comparison_report, read_runs, write_comparison, write_report
+from cotuning_tune.report.answer import Answer
 from cotuning_tune.report.page import page_html
 from cotuning_tune.runs.folder import RunDir
 from tests.browser import resize
@@ -156,7 +157,7 @@ def test_numbers_with_deviations_sort_by_value(browser: Any, tmp_path: Path) -> 
     texts = ["77.03 ± 0.74", "-", "9.10 ± 2.00", "**80.00** ± 1.00", "-3.5", "< 0.01", "1e-5"]
     table = Table("made", "Made", ["method", "value"], [[f"m{n}", text] for n, text in enumerate(texts)])
     page = tmp_path / "index.html"
-    page.write_text(page_html("made", [], [table], [], [], []), encoding="utf-8")
+    page.write_text(page_html("made", Answer([], {}), [table], [], [], []), encoding="utf-8")
     driver = opened(browser, page)
     press = "document.querySelectorAll('#table-made thead button')[1].click()"
     upwards = ["-3.5", "1e-5", "< 0.01", "9.10 ± 2.00", "77.03 ± 0.74", "80.00 ± 1.00", "-"]
@@ -259,6 +260,19 @@ def test_a_telephone_scrolls_tables_only(browser: Any, page: Path) -> None:
     assert driver.execute_script(inner)
 
 
+@pytest.mark.parametrize(("width", "beside"), [(1280, True), (390, False)])
+def test_the_picture_stands_by_the_answer(browser: Any, tmp_path: Path, width: int, beside: bool) -> None:
+    """Beside it where there is room, else below; on a desk's screen both are seen at once."""
+    run = write_run(tmp_path / "made", ["birds"], [1.0], methods=9, trials=4, files=False)
+    write_report(run)
+    driver = opened(browser, run.report / "index.html", width)
+    boxes = "return ['.answer', '.forests'].map((one) => document.querySelector(one).getBoundingClientRect().toJSON())"
+    answer, picture = driver.execute_script(boxes)
+    assert (picture["left"] >= answer["right"], picture["top"] >= answer["bottom"]) == (beside, not beside)
+    assert picture["right"] <= width
+    assert max(answer["bottom"], picture["bottom"]) < 900 or not beside
+
+
 def test_long_names_and_failed_studies(browser: Any, tmp_path: Path) -> None:
     """A long method name wraps; a study without any success and no retraining leave the page whole."""
     run = write_run(tmp_path / "made", ["birds"], [1.0], methods=2, seeds=0, trials=3, files=False)
@@ -339,5 +353,5 @@ def test_a_large_run_opens_at_once(browser: Any, large: Path, record_testsuite_p
 
 def test_no_warnings_no_box_for_them() -> None:
     """The list on top is there with a warning, and not there without one."""
-    assert 'class="remarks top"' not in page_html("made", [], [], ["plain"], [], [])
-    assert 'class="remarks top"' in page_html("made", [], [], ["WARNING: look"], [], [])
+    assert 'class="remarks top"' not in page_html("made", Answer([], {}), [], ["plain"], [], [])
+    assert 'class="remarks top"' in page_html("made", Answer([], {}), [], ["WARNING: look"], [], [])

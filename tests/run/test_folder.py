@@ -21,7 +21,8 @@ from cotuning_tune.base.files import (
     write_json,
     write_lines,
 )
-from cotuning_tune.runs.folder import RunDir, StudyDir, TrialDir, check_place
+from cotuning_tune.runs.folder import RunDir, StudyDir, TrialDir
+from cotuning_tune.runs.places import check_place
 
 
 def test_write_makes_folders_and_leaves_nothing_else(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ class PretendedDriver:
         self.studies = Studies(EXPERIMENT, open_storage(run), run)
         self.studies.claim()
         repair(run, self.studies)
-        driver = Driver(number, Concurrency(1, 0.0, 2), Stream(run), self.studies.check_owner)
+        driver = Driver(number, Concurrency(1, 0.0, 99), Stream(run), self.studies.check_owner)
         self.searcher = StudySearcher(self.studies, Recorder(run), run, driver)
         self.running: dict[str, tuple[Key, Values]] = {}
         self.clock = clock

@@ -43,8 +43,9 @@ def test_requests_of_a_suggestion(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         run = create_run(experiment, place("s3://files/runs"), ["test"])
         set_storage(run, f"sqlite:///{tmp_path}/studies.db")
         studies = open_studies(run, experiment, print)
-        driver = Driver(run.raise_incarnation(), Concurrency(1, 0.0, 1), Stream(run), studies.check_owner)
+        driver = Driver(run.raise_incarnation(), Concurrency(1, 0.0, 9), Stream(run), studies.check_owner)
         searcher = StudySearcher(studies, Recorder(run), run, driver)
+        driver.allowed()  # as a stage does when it begins: the share is looked at every few seconds
         monkeypatch.setattr(AioBaseClient, "_make_api_call", count)
         assert searcher.suggest("0")
         assert searcher.suggest("1")

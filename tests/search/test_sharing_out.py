@@ -161,6 +161,24 @@ def test_extended_by_the_command(
     assert (code, out) == (0, [f"each study of {run.path} and of its repeats now has a budget of 5 trials"])
 
 
+def test_extended_to_a_number(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``--to-trials`` counts as the experiment does; again it changes nothing; fewer are refused."""
+    resumed: list[object] = []
+    monkeypatch.setattr(_running, "_resume", lambda options: resumed.append(options) or 0)
+    run, experiment = created(tmp_path, 'aim = "methods"\ntrials = 8')
+    set_searches(run, experiment)
+    for _ in range(2):
+        code, out, _ = call("extend", run.path, "--to-trials", 12)
+        assert (code, out) == (0, [f"each study of {run.path} and of its repeats now has a budget of 6 trials"])
+    assert (len(resumed), len(budget.growth(run))) == (2, 1)
+    for other in (13, 10):
+        code, _, (error,) = call("extend", run.path, "--to-trials", other)
+        assert code == 2
+        assert "--to-trials" in error
+    with pytest.raises(UserError, match="one of them"):
+        extend(run, 2, to=12)
+
+
 def test_small_searches_do_not_grow(tmp_path: Path) -> None:
     """The trials of a run that looks for a model grow alone."""
     run, experiment = created(tmp_path, "trials = 4")

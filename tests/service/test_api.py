@@ -223,7 +223,7 @@ def test_a_body_without_a_length_is_bounded(served: Served) -> None:
 def test_what_is_not_there(served: Served) -> None:
     client = served.client("ann")
     refused(client.get(f"{API}/nothing"), 404)
-    refused(client.get("/"), 404)
+    refused(client.get("/nothing"), 404)
     answer = client.put(f"{API}/runs")
     refused(answer, 405)
     assert answer.headers["allow"]

@@ -1,5 +1,6 @@
 """A world for the reconciler: drivers that start, work, die and are taken over by people, and deaths of the service."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from cotuning_tune.service.settings import Place, Settings
 from cotuning_tune.service.states import Seen
 from cotuning_tune.service.store import Store
 from cotuning_tune.service.tables import USER
+from cotuning_tune.service.whole import Service
 
 
 class Death(BaseException):
@@ -47,6 +49,7 @@ class World:
         self.lives: dict[str, Life] = {}
         self.units, self.doubles, self.started = capacity, 0, list[tuple[str, int]]()
         self.slow, self.on_their_way = False, list[tuple[str, int]]()
+        self.notes: dict[str, dict[str, object]] = {}
         self.hook: Callable[[str], None] = lambda where: None
 
     def life(self, run: Row) -> Life:
@@ -62,7 +65,7 @@ class World:
         number = run["attempt"]
         engine = "absent" if number not in life.claims else "running" if life.alive == number else "ended"
         seen = Seen(
-            done=life.progress >= life.needed,
+            done=life.progress >= max(life.needed, run["trials"] or 0),
             driver=life.locked or life.person,
             engine=engine,
             code=life.code,
@@ -70,7 +73,9 @@ class World:
             reason="as it was told" if life.code is not None else "",
         )
         working = life.locked and life.follows
-        return Look(seen, running=life.follows if working else 0, share=life.follows if life.locked else None)
+        grown = run["trials"] is None or life.needed >= run["trials"]
+        share = life.follows if life.locked else None
+        return Look(seen, running=life.follows if working else 0, share=share, grown=grown)
 
     def start(self, run: Row) -> None:
         self.hook("start")
@@ -104,6 +109,13 @@ class World:
         self.hook("forestall")
         self.life(run).claims.setdefault(run["attempt"], "forestalled")
         self.hook("forestalled")
+
+    def grow(self, run: Row) -> None:
+        self.hook("grow")
+        self.life(run).needed = run["trials"]
+
+    def note(self, run: Row) -> None:
+        self.notes[run["id"]] = dict(run)
 
     def give(self, run: Row, share: int) -> None:
         self.hook("give")
@@ -158,6 +170,16 @@ def people_in(store: Store, **roles: str) -> dict[str, Actor]:
     return {name: Actor(name, role) for name, role in roles.items()}
 
 
+def service_in(root: Path, world: World | None = None, now: Callable[[], float] = time.time) -> Service:
+    """A service whose drivers are made up; its rounds are gone by the test (``service.reconciler.round()``)."""
+    return Service(settings_in(root), world or World(), now=now)
+
+
 def runs_in(store: Store, settings: Settings, now: Callable[[], float]) -> Runs:
     """The verbs, with a check that knows every experiment to have four trials of one core."""
-    return Runs(store, settings, lambda text, name: Checked(trials=4, gpus=1.0, cpus=1.0), now=now)
+    return Runs(
+        store,
+        settings,
+        lambda text, name: Checked(trials=4, gpus=1.0, cpus=1.0, content={"trials": 4, "hours": 0.0}),
+        now=now,
+    )

@@ -1,18 +1,13 @@
 """Real tools beside a search whose driver is killed ten times: in the end they hold what the study holds, once."""
 
-import subprocess
-import sys
-import urllib.request
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from cotuning_tune.base.versions import installed
 from tests.moments import at, reached
 from tests.search.conftest import call
 from tests.search.kills import kill_all, start, wait_for, write_experiment
-from tests.servers import free_port
 from tests.trackers import stores
 from tests.trackers.stores import READERS
 
@@ -91,33 +86,3 @@ def _check_parents(runs: dict[str, tuple[str, str]]) -> None:
         study, _, last = name.partition("/")
         assert parent == (f"{study}/retrain-{last.partition('-')[2]}" if last.startswith("seed") else "kills")
         assert status in ("FINISHED", "FAILED")
-
-
-def test_a_server_of_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over HTTP the run stands there as in the file, and the run's folder has no database of its own."""
-    if "mlflow" not in installed(["mlflow"]):
-        pytest.skip("NOT TESTED WITH A SERVER OF MLFLOW: the package mlflow is not installed (mlflow-skinny has none)")
-    file, run, store = write_experiment(tmp_path, trials=2), tmp_path / "runs" / "kills", tmp_path / "server.db"
-    file.write_text(file.read_text().replace("seeds = [0, 1]", 'seeds = [0, 1]\ntrack = ["mlflow"]'))
-    port = free_port()
-    words = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    words += ["--backend-store-uri", f"sqlite:///{store}"]
-    server = subprocess.Popen(words, cwd=tmp_path, start_new_session=True)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
-    try:
-        wait_for(lambda: _answers(port), server, "MLflow answered")
-        done = call("run", file, "--storage", run.parent, "--num-cpus", 2)
-    finally:
-        kill_all(server)
-    assert done.returncode == 0, done.stderr
-    assert "left out from now on" not in done.stderr
-    stores.assert_same(stores.of_mlflow(run, store), stores.of_run(run))
-    assert not (run / "trackers" / "mlflow.db").exists()
-
-
-def _answers(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health"):
-            return True
-    except OSError:
-        return False

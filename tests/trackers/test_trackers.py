@@ -1,6 +1,7 @@
 """What a tracker is told, by a tool that is made up: every event, each once, whatever dies, raises or hangs."""
 
 import threading
+import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import ClassVar
 
 import pytest
 
+from cotuning_tune.base import files
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import place, write_json, write_lines
 from cotuning_tune.runs.events import (
@@ -92,6 +94,7 @@ def tool(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def run(tmp_path: Path) -> RunDir:
     found = RunDir(tmp_path / "mine")
+    write_json(found.experiment_file, {})
     write_json(found.identity, {"id": "identity", "studies": "mine-1234", "path": str(found.path)})
     found.raise_incarnation()
     return found
@@ -256,6 +259,31 @@ def test_a_driver_that_was_taken_over_sends_nothing(run: RunDir) -> None:
     driver.stream.end("unfinished")
     assert f"end {STUDY}/0001 COMPLETE" not in Tool.calls
     assert "close unfinished" not in Tool.calls
+
+
+def test_a_vanished_storage_is_waited_for(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is made in its place, and the tool hears nothing until it is back; then it is told all."""
+    monkeypatch.setattr(files, "STORAGE_POLL_S", 0.01)
+    caplog.set_level("INFO")
+    Driver(run).whole()
+    run.tracked_by("tool").unlink()
+    Tool.calls, Tool.epochs = [], {}
+    tracking, away = Tracking("tool", run), run.path.with_name("away")
+    stream, begun = Stream(run, [tracking]), StageStarted(run.name, str(run.path), run.read_incarnation(), Standing())
+    stream.tell(Checked({run.name: Standing()}))
+    run.path.rename(away)
+    stream.tell(begun)
+    while "mine has vanished" not in caplog.text:
+        assert tracking._thread is not None
+        assert tracking._thread.is_alive()
+        time.sleep(0.01)
+    assert (run.path.exists(), Tool.calls) == (False, [])
+    away.rename(run.path)
+    stream.tell(begun)
+    stream.end("done")
+    assert Tool.epochs == EPOCHS
 
 
 def test_names(monkeypatch: pytest.MonkeyPatch) -> None:

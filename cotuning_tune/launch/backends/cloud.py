@@ -15,7 +15,7 @@ from typing import Any
 from cotuning_tune.base.errors import UserError, unknown
 from cotuning_tune.base.names import check_setting
 from cotuning_tune.hyper import hyper
-from cotuning_tune.launch.backend import ENDS, Backend, Plan, Request, dashed
+from cotuning_tune.launch.backend import ENDS, Backend, Plan, Request, Unsure, dashed
 from cotuning_tune.launch.cloud_rules import PROVIDERS, check_cluster
 from cotuning_tune.launch.record import Launch, write_private
 from cotuning_tune.launch.storage import text_there
@@ -23,6 +23,7 @@ from cotuning_tune.launch.templates import render
 from cotuning_tune.launch.yaml_text import documents, quoted
 
 THERE = "~/cotuning-tune"
+NO_HEAD = re.compile(r"Head node of cluster .* not found")
 WHEEL = re.compile(r"[A-Za-z0-9_.+!-]+\.whl", re.ASCII)  # Ray's rsync hands it to the machines' shells
 USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 MOST_CHARACTERS = 40  # Google's names of instances hold it together with what Ray adds
@@ -202,9 +203,29 @@ class CloudBackend(Backend):
     def start(self, request: Request, plan: Plan) -> dict[str, Any]:
         _check_sdk(request.profile)
         _write_files(request)
-        for command in plan.commands:
+        for command in plan.commands[:-1]:
             _ray(request.folder, command[1:])
-        return {"cluster": str(request.folder / "cluster.yaml")}
+        try:
+            _ray(request.folder, plan.commands[-1][1:])
+        except UserError as problem:
+            raise Unsure(f"{problem}; whether the driver has been started is not known: launch status asks") from None
+        return _facts(request.folder)
+
+    def find(self, launch: Launch) -> dict[str, Any] | None:
+        """Raises UserError where there may be a head that cannot be reached."""
+        try:
+            said = _ray(
+                launch.folder, ["exec", *_facts(launch.folder).values(), _on_head(f"find {launch.attempt_name}")]
+            )
+        except UserError as problem:
+            if NO_HEAD.search(str(problem)):
+                return None
+            raise
+        return _facts(launch.folder) if _told(said) == "started" else None
+
+    def clear(self, launch: Launch) -> str:
+        _ray(launch.folder, ["down", "-y", *_facts(launch.folder).values()])
+        return "no driver runs, the machines are down"
 
     def state(self, launch: Launch) -> str:
         from cotuning_tune.launch.verbs import summary_of
@@ -257,7 +278,7 @@ def _commands(request: Request) -> list[list[str]]:
     cluster, folder = str(request.folder / "cluster.yaml"), request.folder
     up = ["ray", "up", "-y", "--disable-usage-stats", cluster]
     studies = ["ray", "rsync-up", cluster, str(folder / "optuna_storage.url"), f"{THERE}/optuna_storage.url"]
-    start = ["ray", "exec", "--disable-usage-stats", cluster, _on_head("start")]
+    start = ["ray", "exec", "--disable-usage-stats", cluster, _on_head(f"start {request.attempt_name}")]
     return [up, *([studies] if request.optuna_storage else []), start]
 
 
@@ -297,8 +318,16 @@ def _driver_says(launch: Launch, verb: str) -> str:
         said = _ray(launch.folder, ["exec", launch.facts["cluster"], _on_head(verb)])
     except UserError:
         return ""
+    return _told(said)
+
+
+def _told(said: str) -> str:
     found = re.findall(r"^state: (.*?)\s*$", said, re.MULTILINE)
     return str(found[-1]) if found else ""
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    return {"cluster": str(folder / "cluster.yaml")}
 
 
 def _check_sdk(profile: CloudProfile) -> None:

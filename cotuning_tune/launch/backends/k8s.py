@@ -5,18 +5,20 @@ import re
 import secrets
 import shlex
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cotuning_tune.base.errors import UserError
+from cotuning_tune.base.secrets import Secret
 from cotuning_tune.hyper import hyper
-from cotuning_tune.launch.backend import NOTHING_RUNS, Backend, Plan, Request, dashed
+from cotuning_tune.launch.backend import HELD, NOTHING_RUNS, Backend, Plan, Request, Unsure
 from cotuning_tune.launch.kube_api import POLL_S, TRIES, Api, Refused
 from cotuning_tune.launch.kube_config import open_server
-from cotuning_tune.launch.kube_rules import MOST_CHARACTERS, check_object
-from cotuning_tune.launch.record import Launch, write_private
+from cotuning_tune.launch.kube_rules import check_object
+from cotuning_tune.launch.record import Launch, attempt_name, write_private
 from cotuning_tune.launch.templates import render
 from cotuning_tune.launch.yaml_text import Document, block, documents, quoted
 
@@ -24,6 +26,7 @@ STOP_S = 180.0
 EXPERIMENT_FOLDER = "/mnt/experiment"
 MOST_BYTES = 1_000_000
 OWN_RUN = "cotuning-tune/run"
+OWNERS = ("RayJob", "PersistentVolumeClaim")  # all else goes with the RayJob
 STATES = {"": "queued", "Initializing": "queued", "Waiting": "queued", "Suspending": "queued", "Suspended": "queued"}
 POD_SECURITY = {
     "runAsNonRoot": True,
@@ -63,18 +66,6 @@ class K8sProfile:
     keep_s: int = hyper(60, doc="how long the pods stay after the end, in seconds")
     deadline_s: int = hyper(604800, doc="ends the RayJob after so many seconds, retries included")
     templates: str = hyper("", doc="folder with own k8s/rayjob.yaml, k8s/objects.yaml, k8s/claim.yaml")
-
-
-def object_name(run: str) -> str:
-    """The run's name as Kubernetes takes it. Raises UserError where KubeRay would refuse it."""
-    name = dashed(run)
-    if not name or not name[0].isalpha():
-        raise UserError(f"'{run}' cannot name a RayJob: it must begin with a letter (--name)")
-    if len(name) > MOST_CHARACTERS:
-        raise UserError(
-            f"'{run}' has {len(name)} characters, a RayJob's name at most {MOST_CHARACTERS}: choose another (--name)"
-        )
-    return name
 
 
 def _selector(text: str) -> dict[str, str]:
@@ -128,7 +119,7 @@ def _resources(profile: K8sProfile) -> dict[str, Any]:
 def _values(request: Request) -> dict[str, str]:
     """What goes into the templates' places, each as YAML."""
     profile: K8sProfile = request.profile
-    name = object_name(request.name)
+    name = request.attempt_name
     entry = request.entry_on_head(f"{EXPERIMENT_FOLDER}/experiment.toml", profile.workers)
     queue = {"kueue.x-k8s.io/queue-name": profile.queue} if profile.queue else {}
     values = {
@@ -198,17 +189,26 @@ class K8sBackend(Backend):
         items = _parsed(plan)
         job = next(item for item in items if item["kind"] == "RayJob")
         kept = [item for item in items if item["kind"] == "PersistentVolumeClaim"]
-        owned = [item for item in items if item not in (job, *kept)] + [_secret(request)]
-        _clear(api, job)
+        write_private(request.folder / "token", secrets.token_hex(32))
+        secret = _secret(request.attempt_name, request.profile.namespace, request.folder, request.optuna_storage)
+        owned = [item for item in items if item["kind"] not in OWNERS] + [secret]
+        _clear(api, attempt_name(request.id, request.attempt - 1))
         _rehearse(api, job, [*kept, *owned])
-        for item in (*kept, *owned):
-            api.apply(item)
-        made = api.create(job)
-        owner = {"apiVersion": job["apiVersion"], "kind": "RayJob", "name": job["metadata"]["name"]}
-        owner["uid"] = made["metadata"]["uid"]
-        for item in owned:  # now they go with the RayJob
-            api.apply({**item, "metadata": {**item["metadata"], "ownerReferences": [owner]}})
-        return {"name": owner["name"], "uid": owner["uid"]}
+        with _or_unsure():
+            for item in (*kept, *owned):
+                api.apply(item)
+            return _own(api, owned, api.create(job))
+
+    def find(self, launch: Launch) -> dict[str, Any] | None:
+        """What belongs to a RayJob that is found is made its own, where the start did not come so far."""
+        api = _api_of(launch)
+        if (made := api.find("RayJob", launch.attempt_name)) is None:
+            return None
+        files = {name: (launch.folder / name).read_text(encoding="utf-8") for name in ("objects.yaml", "rayjob.yaml")}
+        owned = [item for item in _parsed(Plan(files, [])) if item["kind"] not in OWNERS]
+        namespace = launch.profile["namespace"]
+        secret = _secret(launch.attempt_name, namespace, launch.folder, launch.optuna_storage)
+        return _own(api, [*owned, secret], made)
 
     def state(self, launch: Launch) -> str:
         try:
@@ -252,23 +252,21 @@ def _commands(request: Request, names: list[str]) -> list[list[str]]:
     folder = request.folder
     studies = [f"--from-file=optuna-storage={folder / 'optuna_storage.url'}"] if request.optuna_storage else []
     token = f"--from-file=auth_token={folder / 'token'}"
-    secret = [*kubectl, "create", "secret", "generic", f"{object_name(request.name)}-secret", token, *studies]
+    secret = [*kubectl, "create", "secret", "generic", f"{request.attempt_name}-secret", token, *studies]
     files = [word for name in names for word in ("-f", str(folder / name))]
     return [secret, [*kubectl, "apply", "--server-side", *files]]
 
 
-def _secret(request: Request) -> dict[str, Any]:
+def _secret(name: str, namespace: str, folder: Path, studies: Secret) -> dict[str, Any]:
     """Ray's token, new at each launch, and the URL of the studies; they stand in files of the launch's folder too."""
-    name, token = object_name(request.name), secrets.token_hex(32)
-    write_private(request.folder / "token", token)
-    values = {"auth_token": token}
-    if request.optuna_storage:
-        values["optuna-storage"] = request.optuna_storage.reveal()
+    values = {"auth_token": (folder / "token").read_text(encoding="utf-8")}
+    if studies:
+        values["optuna-storage"] = studies.reveal()
     labels = {OWN_RUN: name}
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": f"{name}-secret", "namespace": request.profile.namespace, "labels": labels},
+        "metadata": {"name": f"{name}-secret", "namespace": namespace, "labels": labels},
         "type": "Opaque",
         "data": {key: base64.b64encode(value.encode()).decode() for key, value in values.items()},
     }
@@ -295,17 +293,33 @@ def _api_of(launch: Launch, tries: int = TRIES) -> Api:
     return Api(open_server(profile["kubeconfig"], profile["context"]), profile["namespace"], tries)
 
 
-def _clear(api: Api, job: Mapping[str, Any]) -> None:
-    """Delete an ended RayJob of the same run. Raises UserError for one that runs, or is of another run."""
-    name = job["metadata"]["name"]
+@contextmanager
+def _or_unsure() -> Iterator[None]:
+    """While inside, objects are made. Raises Unsure where the server's answer is lost."""
+    try:
+        yield
+    except UserError as problem:
+        if isinstance(problem, Refused) and problem.code < 500:
+            raise
+        raise Unsure(f"{problem}; whether there is a RayJob is not known yet: launch status looks for it") from None
+
+
+def _own(api: Api, owned: list[dict[str, Any]], made: Mapping[str, Any]) -> dict[str, Any]:
+    """Let the RayJob have what belongs to it, which goes with it then; what finds it again."""
+    facts = {key: made["metadata"][key] for key in ("name", "uid")}
+    owner = {"apiVersion": made["apiVersion"], "kind": "RayJob", **facts}
+    for item in owned:
+        api.apply({**item, "metadata": {**item["metadata"], "ownerReferences": [owner]}})
+    return facts
+
+
+def _clear(api: Api, name: str) -> None:
+    """Delete the ended RayJob of the attempt before. Raises UserError for one that runs."""
     found = api.find("RayJob", name)
     if found is None:
         return
-    mine, theirs = (item["metadata"].get("annotations", {}).get(OWN_RUN) for item in (job, found))
-    state = job_state(found)
-    if mine != theirs or state.startswith(("queued", "running")):
-        what = f"of '{theirs}'" if mine != theirs else f"and is {state.partition(':')[0]}"
-        raise UserError(f"there is a RayJob '{name}' in {api.namespace} {what}: choose another name (--name)")
+    if (state := job_state(found)).startswith(("queued", "running")):
+        raise UserError(f"the RayJob '{name}' in {api.namespace} is {state}: stop it first")
     if not api.delete("RayJob", name, STOP_S):
         raise UserError(f"the old RayJob '{name}' is not deleted within {STOP_S:.0f} s: try again later")
 
@@ -336,6 +350,8 @@ def job_state(job: Mapping[str, Any]) -> str:
     if result == "SUCCEEDED":
         return "done"
     ended = partial("{}: {}".format)
+    if re.search(r"exit code 75\b", said):
+        return HELD
     if result == "STOPPED" or re.search(r"exit code 85\b", said):
         return ended("unfinished", "resume continues")
     return ended("failed", said) if said else "failed"

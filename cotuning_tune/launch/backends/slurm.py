@@ -1,5 +1,6 @@
 """A Slurm cluster: one job with a Ray cluster of its own, requeued until the run is done."""
 
+import re
 import shlex
 import shutil
 import subprocess
@@ -12,7 +13,8 @@ from typing import Any
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.hyper import at_least, hyper
-from cotuning_tune.launch.backend import ENDS, NOTHING_RUNS, Backend, Plan, Request
+from cotuning_tune.launch.backend import ENDS, NOTHING_RUNS, Backend, Plan, Request, Unsure
+from cotuning_tune.launch.claim import claimed
 from cotuning_tune.launch.record import Launch
 from cotuning_tune.launch.tail import follow_file
 from cotuning_tune.launch.templates import render
@@ -20,6 +22,11 @@ from cotuning_tune.launch.templates import render
 ASK_EVERY_S = 10.0
 STOP_S = 120.0
 ANSWER_S = 60.0
+FIND_S = 120.0  # how long a job is looked for that sbatch may have submitted
+LOOK_S = 5.0
+UNSURE = re.compile(
+    r"timed? ?out|unable to contact|zero bytes|communication|connection|transmi|exit code", re.IGNORECASE
+)
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD")
 
 
@@ -65,7 +72,7 @@ def _ask(*command: str) -> subprocess.CompletedProcess[str]:
             command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=ANSWER_S, check=False
         )
     except subprocess.TimeoutExpired:
-        raise UserError(f"{command[0]} does not answer within {ANSWER_S:.0f} s") from None
+        raise UserError(f"{command[0]} timed out: no answer within {ANSWER_S:.0f} s") from None
 
 
 def _order(*command: str) -> str:
@@ -79,6 +86,43 @@ def _order(*command: str) -> str:
 def _refused(done: subprocess.CompletedProcess[str]) -> UserError:
     lines = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
     return UserError(f"{done.args[0]} refuses: {lines[0]}")
+
+
+def _submitted(command: list[str], name: str) -> str:
+    """The job's number. Raises UserError where Slurm refuses it, Unsure where it may have it all the same."""
+    try:
+        return _order(*command).partition(";")[0]
+    except UserError as problem:
+        if not UNSURE.search(str(problem)):
+            raise
+        reason = problem
+    deadline = time.monotonic() + FIND_S
+    while True:
+        try:
+            if job := _job_called(name):
+                return job
+        except UserError as problem:
+            reason = problem
+        if time.monotonic() > deadline:
+            raise Unsure(f"{reason}; whether Slurm has the job is not known yet: launch status looks again")
+        time.sleep(LOOK_S)
+
+
+def _job_called(name: str) -> str:
+    """The number of the job of that name, '' where Slurm knows none. Raises UserError where it does not answer."""
+    if found := _order("squeue", "--noheader", f"--name={name}", "--format=%A").split():
+        return found[0]
+    if shutil.which("sacct") is None:
+        return ""
+    since = time.strftime("%Y-%m-%d", time.localtime(time.time() - 7 * 86400))
+    done = _ask("sacct", "--noheader", "--parsable2", "-X", f"--name={name}", f"--starttime={since}", "--format=JobID")
+    return "" if done.returncode else (done.stdout.split() or [""])[0]  # fails at a site without accounting
+
+
+def _job(launch: Launch) -> str:
+    """The job that drives the attempt, or will: who has the claim, of two that sbatch may have submitted."""
+    found: str = claimed(launch.folder, launch.attempt_name) or launch.facts["job"]
+    return found
 
 
 def _option_lines(profile: SlurmProfile) -> str:
@@ -112,7 +156,8 @@ class SlurmBackend(Backend):
         prefix, python = shlex.split(profile.container), profile.python or sys.executable
         entry = request.entry(python, str(request.experiment.absolute()))
         values = {
-            "name": shlex.quote(request.name),
+            "name": request.attempt_name,
+            "run": request.name,
             "nodes": profile.nodes,
             "cpus": profile.cpus,
             "minutes": profile.minutes,
@@ -133,16 +178,21 @@ class SlurmBackend(Backend):
 
     def start(self, request: Request, plan: Plan) -> dict[str, Any]:
         (request.folder / "exit").unlink(missing_ok=True)
-        return {"job": _order(*plan.commands[0]).partition(";")[0]}
+        return {"job": _submitted(plan.commands[0], request.attempt_name)}
+
+    def find(self, launch: Launch) -> dict[str, Any] | None:
+        job = claimed(launch.folder, launch.attempt_name) or _job_called(launch.attempt_name)
+        return {"job": job} if job else None
 
     def state(self, launch: Launch) -> str:
-        done = _ask("squeue", "--noheader", f"--jobs={launch.facts['job']}", "--format=%T %r")
+        job = _job(launch)
+        done = _ask("squeue", "--noheader", f"--jobs={job}", "--format=%T %r")
         if done.returncode and "Invalid job id" not in done.stderr:  # Slurm forgets old jobs
             raise _refused(done)
         state, _, reason = done.stdout.strip().partition(" ")
         if not state:
             return _end_of(launch)
-        return f"queued ({reason})" if state in WAITING else f"running ({state.lower()}, job {launch.facts['job']})"
+        return f"queued ({reason})" if state in WAITING else f"running ({state.lower()}, job {job})"
 
     def log(self, launch: Launch, follow: bool) -> Iterator[str]:
         asked, lives = float("-inf"), follow
@@ -157,7 +207,7 @@ class SlurmBackend(Backend):
         yield from follow_file(path, goes_on)
 
     def stop(self, launch: Launch) -> str:
-        job, state = launch.facts["job"], self.state(launch)
+        job, state = _job(launch), self.state(launch)
         if not _lives(state):
             return NOTHING_RUNS
         if state.startswith("queued"):

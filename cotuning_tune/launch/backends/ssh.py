@@ -5,15 +5,15 @@ import re
 import secrets
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.names import check_setting
 from cotuning_tune.hyper import hyper
-from cotuning_tune.launch.backend import ENDS, Backend, Plan, Request
-from cotuning_tune.launch.profile import check_absolute
+from cotuning_tune.launch.backend import ENDS, Backend, Plan, Request, Unsure
+from cotuning_tune.launch.profile import check_absolute, make_profile
 from cotuning_tune.launch.record import Launch, write_private
 from cotuning_tune.launch.remote import NotReached, Remote, letting_go, on_all, packed
 from cotuning_tune.launch.templates import render
@@ -109,11 +109,6 @@ class SshBackend(Backend):
         if profile.addresses and len(profile.addresses) != len(hosts):
             raise UserError(f"ssh.addresses: {len(profile.addresses)} for {len(hosts)} hosts", "addresses")
 
-    def _folder(self, request: Request, number: int) -> str:
-        """The launch's folder on a host: of its own where the hosts share their home folder."""
-        folder: str = request.profile.folder
-        return f"{folder.removeprefix('~/')}/{request.name}-{number}"
-
     def plan(self, request: Request) -> Plan:
         profile, hosts = request.profile, _hosts(request.profile)
         cpus = f"--num-cpus={profile.cpus}" if profile.cpus else ""
@@ -128,6 +123,7 @@ class SshBackend(Backend):
             "experiment": shlex.quote(request.experiment.name),
             "storage": shlex.quote(request.storage),
             "run": shlex.quote(request.name),
+            "attempt": request.attempt_name,
             "nodes": len(hosts),
             "on_end": "--on-end" if request.on_end else "",
         }
@@ -135,19 +131,14 @@ class SshBackend(Backend):
         lines = ["head ADDRESS", *["worker ADDRESS HEAD"] * (len(hosts) - 1)]
         remotes = _remotes(profile, hosts)
         commands = [
-            remote.command(_script(self._folder(request, number), f"start.sh {line}"))
+            remote.command(_script(_folder(profile, request.name, number), f"start.sh {line}"))
             for number, (remote, line) in enumerate(zip(remotes, lines, strict=True))
         ]
-        commands.append(remotes[0].command(_script(self._folder(request, 0), "start.sh driver ADDRESS")))
+        commands.append(remotes[0].command(_script(_folder(profile, request.name, 0), "start.sh driver ADDRESS")))
         return Plan({"settings.sh": settings}, commands)
 
     def start(self, request: Request, plan: Plan) -> dict[str, Any]:
-        remotes = _remotes(request.profile, _hosts(request.profile))
-        facts: dict[str, Any] = {
-            "hosts": [remote.host for remote in remotes],
-            "options": list(_options(request.profile)),
-            "folders": [self._folder(request, number) for number in range(len(remotes))],
-        }
+        remotes, facts = _remotes(request.profile, _hosts(request.profile)), _facts(request.profile, request.name)
         folders = dict(zip(remotes, facts["folders"], strict=True))
         token = secrets.token_hex(32)
         scripts = {name: render(f"ssh/{name}", {}, request.profile.templates) for name in SCRIPTS}
@@ -161,12 +152,28 @@ class SshBackend(Backend):
                 on_all(remotes[1:], lambda remote: _prepare(remote, folders[remote], files))
                 found = on_all(remotes, lambda remote: json.loads(_last(_run(remote, folders[remote], "check.sh"))))
                 facts["address"] = _start_nodes(remotes, folders, found, request.profile.addresses)
-                _run(remotes[0], folders[remotes[0]], f"start.sh driver {shlex.quote(facts['address'])}")
+                write_private(request.folder / "token", token)
+                _start_driver(remotes[0], folders[remotes[0]], facts["address"])
+            except Unsure:
+                raise
             except BaseException:
                 _end_nodes(remotes, folders)
                 raise
-        write_private(request.folder / "token", token)
         return facts
+
+    def find(self, launch: Launch) -> dict[str, Any] | None:
+        meant = _meant(launch)
+        head, claim = _of(meant)[0], f"{meant.facts['folders'][0]}/attempts/{launch.attempt_name}"
+        with letting_go([head]):
+            address = _last(head.run(f"cat {shlex.quote(claim)} 2>/dev/null || echo none", seconds=30))
+        return None if address == "none" else {**meant.facts, "address": address}
+
+    def clear(self, launch: Launch) -> str:
+        meant = _meant(launch)
+        with letting_go(_of(meant)):
+            if missed := _end_nodes(_of(meant), _folders_of(meant)):
+                raise UserError(f"{', '.join(missed)}: not reached; all others have stopped")
+        return "no driver runs; its nodes are stopped"
 
     def notes(self, launch: Launch) -> list[str]:
         head, port = _of(launch)[0], launch.profile["dashboard_port"]
@@ -216,6 +223,31 @@ class SshBackend(Backend):
         if how == "killed":
             return f"the driver did not end within {seconds} s and was killed; nothing is lost"
         return "stopped cleanly; nothing is lost" if how == "ended" else "the driver had ended; its nodes are stopped"
+
+
+def _folder(profile: SshProfile, run: str, number: int) -> str:
+    """The launch's folder on a host: of its own where the hosts share their home folder."""
+    return f"{profile.folder.removeprefix('~/')}/{run}-{number}"
+
+
+def _facts(profile: SshProfile, run: str) -> dict[str, Any]:
+    """Where a launch with this profile runs."""
+    hosts = _hosts(profile)
+    folders = [_folder(profile, run, number) for number in range(len(hosts))]
+    return {"hosts": list(hosts), "options": list(_options(profile)), "folders": folders}
+
+
+def _meant(launch: Launch) -> Launch:
+    """The launch with the hosts of its profile, whatever has been started there."""
+    return replace(launch, facts=_facts(make_profile(SshProfile, launch.profile, launch.backend), launch.name))
+
+
+def _start_driver(head: Remote, folder: str, address: str) -> None:
+    """Raises Unsure where the head's answer is lost."""
+    try:
+        _run(head, folder, f"start.sh driver {shlex.quote(address)}")
+    except NotReached as problem:
+        raise Unsure(f"{problem}; whether the driver has been started is not known: launch status asks") from None
 
 
 def _script(folder: str, line: str) -> str:

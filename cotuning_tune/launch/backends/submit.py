@@ -15,7 +15,7 @@ from typing import Any
 from cotuning_tune.base.errors import UserError, first_line
 from cotuning_tune.base.names import check_setting
 from cotuning_tune.hyper import hyper
-from cotuning_tune.launch.backend import NOTHING_RUNS, Backend, Plan, Request
+from cotuning_tune.launch.backend import ENDS, NOTHING_RUNS, Backend, Plan, Request, Unsure
 from cotuning_tune.launch.profile import check_absolute
 from cotuning_tune.launch.record import Launch, private_folder, write_private
 
@@ -42,7 +42,7 @@ class SubmitProfile:
 
 
 class SubmitBackend(Backend):
-    """A job ``NAME-rN``, a new number for each attempt; the driver runs on the cluster's head."""
+    """A job with the attempt's name; the driver runs on the cluster's head."""
 
     Profile = SubmitProfile
 
@@ -62,29 +62,25 @@ class SubmitBackend(Backend):
     def start(self, request: Request, plan: Plan) -> dict[str, Any]:
         job, folder = json.loads(plan.files["job.json"]), _staged(request)
         with _client(request.profile.address, request.profile.token_path) as client:
-            number = 1 + max(_attempts(request.name, client.list_jobs()), default=0)
             job["runtime_env"]["working_dir"] = str(folder)
-            identity = client.submit_job(**job, submission_id=f"{request.name}-r{number}")
-        return {"job": identity}
+            _submit(client, job, request)
+        return {"job": request.attempt_name}
 
-    def _info(self, launch: Launch, client: Any) -> Any:
-        try:
-            return client.get_job_info(launch.facts["job"])
-        except RuntimeError:  # the cluster has been started anew
-            return None
+    def find(self, launch: Launch) -> dict[str, Any] | None:
+        with _of(launch) as client:
+            return {"job": launch.attempt_name} if _info(client, launch.attempt_name) else None
 
     def state(self, launch: Launch) -> str:
         try:
             with _of(launch) as client:
-                info = self._info(launch, client)
+                info = _info(client, launch.facts["job"])
         except UserError as problem:
             return f"unknown ({problem})"
         if info is None:
             return "gone: the cluster knows no such job"
-        if info.driver_exit_code == 85:
-            return "unfinished"
         code = info.driver_exit_code
-        return STATES.get(str(info.status)) or ("killed" if code is None else f"failed (exit code {code})")
+        known = ENDS.get(str(code)) or STATES.get(str(info.status))
+        return known or ("killed" if code is None else f"failed (exit code {code})")
 
     def log(self, launch: Launch, follow: bool) -> Iterator[str]:
         with _of(launch) as client:
@@ -99,7 +95,7 @@ class SubmitBackend(Backend):
         """Ray sends SIGTERM, and SIGKILL where the driver has not ended within ``stop_s`` (3 s by Ray's default)."""
         seconds, began = launch.profile["stop_s"], time.monotonic()
         with _of(launch) as client:
-            info = self._info(launch, client)
+            info = _info(client, launch.facts["job"])
             if info is None or info.status.is_terminal():
                 return NOTHING_RUNS
             client.stop_job(launch.facts["job"])
@@ -164,10 +160,29 @@ def _staged(request: Request) -> Path:
     return folder
 
 
-def _attempts(name: str, jobs: list[Any]) -> list[int]:
-    """The numbers of this run's jobs that the cluster knows."""
-    found = [str(job.submission_id).removeprefix(f"{name}-r") for job in jobs]
-    return [int(number) for number in found if number.isdecimal()]
+def _submit(client: Any, job: dict[str, Any], request: Request) -> None:
+    """Submit it where it has not been. Raises Unsure where the cluster did not answer, or failed meanwhile."""
+    try:
+        client.submit_job(**job, submission_id=request.attempt_name)
+    except (RuntimeError, OSError) as problem:
+        if "already exists" in str(problem):
+            return
+        if isinstance(problem, RuntimeError) and "status code 5" not in str(problem):
+            raise
+        where, said = request.profile.address, first_line(problem)
+        raise Unsure(
+            f"the cluster at {where} was lost while the job was sent ({said}): launch status looks for it"
+        ) from None
+
+
+def _info(client: Any, job: str) -> Any:
+    """What the cluster knows of a job; None of one that it does not know, as after it has been started anew."""
+    try:
+        return client.get_job_info(job)
+    except RuntimeError as problem:
+        if "status code 404" not in str(problem):
+            raise
+        return None
 
 
 def _token(path: str) -> tuple[str, str]:

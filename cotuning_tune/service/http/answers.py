@@ -5,7 +5,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from starlette.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 from cotuning_tune.service.problems import Problem
 
@@ -45,6 +46,14 @@ class ProblemAnswer(Answer):
         said = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
         said |= {"Retry-After": RETRY_S[status]} if status in RETRY_S else {}
         super().__init__(problem.content() | more, status, {**said, **(headers or {})})
+
+
+def told(request: Request, problem: Problem, headers: Mapping[str, str] | None = None, **more: object) -> Response:
+    """A problem as who asks can read it: a browser as a page, everything else as RFC 9457 has it."""
+    if "text/html" in request.headers.get("accept", ""):
+        page: Response = request.app.state.frame.problem(request, problem)
+        return page
+    return ProblemAnswer(problem, headers, **more)
 
 
 def other(status: int, title: str, detail: str, cure: str = "") -> Problem:

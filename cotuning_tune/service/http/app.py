@@ -13,9 +13,11 @@ from starlette.responses import Response
 from cotuning_tune import __version__
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.service.asked import refuse
-from cotuning_tune.service.http import events, folders, health, people, runs
-from cotuning_tune.service.http.answers import Answer, ProblemAnswer, other
+from cotuning_tune.service.http import events, folders, health, made, people, runs
+from cotuning_tune.service.http.answers import Answer, other, told
 from cotuning_tune.service.http.guard import Guard, Service, actor
+from cotuning_tune.service.pages.frame import Frame
+from cotuning_tune.service.pages.router import pages
 from cotuning_tune.service.problems import NotReady, Problem, Unknown
 
 log = logging.getLogger(__name__)
@@ -44,7 +46,7 @@ def make_app(service: Service) -> FastAPI:
         default_response_class=Answer,
         redirect_slashes=False,
     )
-    app.state.service, app.state.hub = service, events.Hub(service.runs)
+    app.state.service, app.state.hub, app.state.frame = service, events.Hub(service.runs), Frame(service)
     app.add_middleware(Guard, hosts=service.settings.hosts)
     _add_problems(app)
     api = APIRouter(prefix=PREFIX, dependencies=SIGNED_IN, responses=PROBLEMS)
@@ -55,11 +57,11 @@ def make_app(service: Service) -> FastAPI:
         found["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         return found | {"security": [{"token": []}]}
 
-    for one in (runs.router, folders.router, people.router, events.router):
+    for one in (runs.router, folders.router, made.router, people.router, events.router):
         api.include_router(one)
     app.include_router(api)
-    app.include_router(people.doors)
     app.include_router(health.router)
+    app.include_router(pages(app.state.frame))
     return app
 
 
@@ -67,37 +69,37 @@ def _add_problems(app: FastAPI) -> None:
     """Every refusal is a problem of RFC 9457."""
 
     @app.exception_handler(UserError)
-    def _user(_: Request, problem: UserError) -> Response:
-        return ProblemAnswer(refuse(problem))
+    def _user(request: Request, problem: UserError) -> Response:
+        return told(request, refuse(problem))
 
     @app.exception_handler(RequestValidationError)
-    def _invalid(_: Request, problem: RequestValidationError) -> Response:
-        return _validation(problem)
+    def _invalid(request: Request, problem: RequestValidationError) -> Response:
+        return _validation(request, problem)
 
     @app.exception_handler(HTTPException)
     def _http(request: Request, problem: HTTPException) -> Response:
         if problem.status_code == 404:
-            return ProblemAnswer(Unknown(f"there is nothing at {request.url.path[:200]}"))
+            return told(request, Unknown(f"there is nothing at {request.url.path[:200]}"))
         title = TITLES.get(problem.status_code, "The request cannot be carried out")
-        return ProblemAnswer(other(problem.status_code, title, str(problem.detail)[:400]), problem.headers)
+        return told(request, other(problem.status_code, title, str(problem.detail)[:400]), problem.headers)
 
     @app.exception_handler(sa.exc.OperationalError)
-    def _database(_: Request, problem: sa.exc.OperationalError) -> Response:
+    def _database(request: Request, problem: sa.exc.OperationalError) -> Response:
         log.error("the database: %s", problem.orig)
-        return ProblemAnswer(NotReady("the database cannot be used now", "try again later"))
+        return told(request, NotReady("the database cannot be used now", "try again later"))
 
     @app.exception_handler(OSError)
     def _storage(request: Request, problem: OSError) -> Response:
         log.error("%s: %s", request.url.path, problem)
-        return ProblemAnswer(NotReady("the run's folder cannot be read now", "try again later"))
+        return told(request, NotReady("the run's folder cannot be read now", "try again later"))
 
 
-def _validation(problem: RequestValidationError) -> Response:
+def _validation(request: Request, problem: RequestValidationError) -> Response:
     """The first of what is wrong as the detail; all of it in ``errors``, without what was sent."""
     found = [{"key": _key(one), "detail": str(one["msg"])} for one in problem.errors()[:20]]
     first = found[0]
     text = f"{first['key']}: {first['detail']}" if first["key"] else first["detail"]
-    return ProblemAnswer(Problem(text, key=first["key"]), errors=found)
+    return told(request, Problem(text, key=first["key"]), errors=found)
 
 
 def _key(error: Mapping[str, Any]) -> str:

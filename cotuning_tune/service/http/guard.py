@@ -7,20 +7,18 @@ import hmac
 import json
 import logging
 from collections.abc import Collection
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
 
 from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cotuning_tune.service.asked import MOST_BYTES, Runs
-from cotuning_tune.service.http.answers import ProblemAnswer, other
+from cotuning_tune.service.asked import MOST_BYTES
+from cotuning_tune.service.http.answers import other, told
 from cotuning_tune.service.people import Actor, actor_of, hashed
 from cotuning_tune.service.problems import NotSignedIn, Problem, Refused, TooLarge
-from cotuning_tune.service.reconciler import Reconciler
-from cotuning_tune.service.settings import Settings
-from cotuning_tune.service.store import Store
+from cotuning_tune.service.whole import Service
 
 log = logging.getLogger(__name__)
 COOKIE = "cotuning_session"
@@ -36,23 +34,11 @@ HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-
-
-class Service(Protocol):
-    """What the door needs of a service."""
-
-    store: Store
-    settings: Settings
-    runs: Runs
-    reconciler: Reconciler
-
-    def now(self) -> float:
-        """Seconds since 1970."""
 
 
 def service_of(request: Request) -> Service:
@@ -104,7 +90,7 @@ class Guard:
             return
         begun = False
 
-        async def told(message: Message) -> None:
+        async def sent(message: Message) -> None:
             nonlocal begun
             if message["type"] == "http.response.start":
                 begun = True
@@ -115,15 +101,15 @@ class Guard:
 
         try:
             body = await self._checked(scope, receive)
-            await self.app(scope, _replayed(body, receive), told)
+            await self.app(scope, _replayed(body, receive), sent)
         except Problem as problem:
-            await ProblemAnswer(problem)(scope, receive, told)
+            await told(Request(scope), problem)(scope, receive, sent)
         except Exception:
             log.exception("%s %s failed", scope["method"], scope["path"])
             if begun:
                 raise
             fault = other(500, "A fault of the service", "this should not happen", "its log says more")
-            await ProblemAnswer(fault)(scope, receive, told)
+            await told(Request(scope), fault)(scope, receive, sent)
 
     async def _checked(self, scope: Scope, receive: Receive) -> bytes:
         """The body of a request that may come in. Raises Problem."""

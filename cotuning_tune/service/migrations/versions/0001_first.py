@@ -71,6 +71,7 @@ def upgrade() -> None:
         sa.Column("folder", sa.Text(), nullable=False),
         sa.Column("backend", sa.String(length=64), nullable=False),
         sa.Column("experiment", sa.Text(), nullable=False),
+        sa.Column("content", sa.JSON(), nullable=False),
         sa.Column("private", sa.Boolean(), nullable=False),
         sa.Column("labels", sa.JSON(), nullable=False),
         sa.Column("trials", sa.Integer(), nullable=True),

@@ -8,5 +8,6 @@ resources="--num-cpus=16 --num-gpus=4"
 experiment=tiny.toml
 storage=/shared/runs
 run=tiny
+attempt=ct-new-1
 nodes=2
 on_end=
