@@ -3,7 +3,7 @@
 import json
 import time
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import pytest
 from fastapi.routing import iter_route_contexts
@@ -94,7 +94,21 @@ def requests(draw: st.DrawFn, routes: list[tuple[str, str]], known: dict[str, li
         st.text('abc01,=-*"/', max_size=20).map(str.encode),
     )
     headers = draw(st.dictionaries(st.sampled_from(HEADERS), bytes_, max_size=2))
-    return {"method": method, "url": path, "params": query, "content": draw(bodies()), "headers": headers}
+    return {
+        "method": method,
+        "url": path,
+        "params": query,
+        "content": draw(bodies() if "/api/" in path else forms()),
+        "headers": headers,
+    }
+
+
+@st.composite
+def forms(draw: st.DrawFn) -> bytes:
+    """A form of a page, of which one or two fields are wrong."""
+    good = {name: str(value) for name, value in GOOD.items() if isinstance(value, str | int | float)}
+    wrong = draw(st.dictionaries(st.sampled_from(sorted(good)), st.sampled_from(NASTY), max_size=2))
+    return urlencode({**good, **wrong}).encode() + draw(st.sampled_from([b"", b"&", b"&=", b"%ff", b"&a" * 2000]))
 
 
 @st.composite
@@ -126,6 +140,7 @@ def storm(served: Served, count: int, caplog: pytest.LogCaptureFixture) -> None:
     known = {
         "run": [run["id"]], "study": ["digits-100-fine_tune"], "number": ["0", "1"], "name": ["main.csv", "index.html"],
         "user": ["ann", "ben"], "token": ["none"], "webhook": ["none"], "comparison": ["none"], "link": ["a" * 43],
+        "identity": [run["id"]], "verb": ["pause", "resume", "cancel", "extend", "archive"], "kind": ["onnx"],
     }  # fmt: skip
     routes = sorted(
         (method, one.path) for one in iter_route_contexts(served.app.routes) for method in one.route.methods
@@ -135,17 +150,15 @@ def storm(served: Served, count: int, caplog: pytest.LogCaptureFixture) -> None:
     @given(requests(routes, known))
     def one(request: dict) -> None:
         caplog.clear()
-        headers = {
-            "Authorization": f"Bearer {served.tokens['root']}",
-            "Content-Type": "application/json",
-        } | request.pop("headers")
+        kind = "application/json" if "/api/" in request["url"] else "application/x-www-form-urlencoded"
+        given = {"Authorization": f"Bearer {served.tokens['root']}", "Content-Type": kind}
         begun = time.monotonic()
-        answer = client.request(headers=headers, **request)
+        answer = client.request(**{**request, "headers": given | request["headers"]})
         assert time.monotonic() - begun < MOST_S
         assert answer.status_code < 500, (request, answer.text)
         assert "Traceback" not in answer.text + caplog.text
         assert [record for record in caplog.records if record.levelname == "ERROR"] == []
-        if answer.status_code >= 400 and request["method"] != "HEAD":
+        if answer.status_code >= 400 and request["method"] != "HEAD" and "/api/" in request["url"]:
             assert answer.headers["content-type"] == "application/problem+json"
             assert {"title", "status", "detail", "cure"} <= set(answer.json())
 
