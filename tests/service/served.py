@@ -6,20 +6,16 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from cotuning_tune.service import people
-from cotuning_tune.service.asked import Runs
+from cotuning_tune.service.exports import Exports
 from cotuning_tune.service.http.app import make_app
-from cotuning_tune.service.people import Actor
-from cotuning_tune.service.reconciler import Reconciler
-from cotuning_tune.service.settings import Settings
-from cotuning_tune.service.store import Store
+from cotuning_tune.service.people import add_token
+from cotuning_tune.service.whole import Service
 from tests.service.world import World, people_in, runs_in, settings_in
 
 ROLES = {"eve": "viewer", "ann": "member", "ben": "member", "olga": "operator", "root": "admin"}
@@ -27,20 +23,16 @@ EXPERIMENT = "[experiment]\ntasks = ['digits']\n"
 DAY = 86400.0
 
 
-@dataclass
-class Served:
+class Served(Service):
     """A service without threads; ``tokens``: of each of its people."""
 
-    store: Store
-    settings: Settings
-    runs: Runs
-    reconciler: Reconciler
-    world: World
-    people: dict[str, Actor]
-    tokens: dict[str, str]
-
-    def now(self) -> float:
-        return time.time()
+    def __init__(self, folder: Path) -> None:
+        self.world = World()
+        super().__init__(settings_in(folder), self.world)
+        self.runs = runs_in(self.store, self.settings, time.time)
+        self.exports = Exports(self.runs)
+        self.people = people_in(self.store, **ROLES)
+        self.tokens = {name: add_token(self.store, one, time.time())["token"] for name, one in self.people.items()}
 
     def headers(self, name: str, **more: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.tokens[name]}"} | {k.replace("_", "-"): v for k, v in more.items()}
@@ -70,16 +62,11 @@ class Served:
 @contextmanager
 def service_in(folder: Path) -> Iterator[Served]:
     """A service with a person of each role."""
-    settings, world = settings_in(folder), World()
-    store = Store(settings.database)
-    reconciler = Reconciler(store, world)
-    who = people_in(store, **ROLES)
-    tokens = {name: people.add_token(store, one, time.time())["token"] for name, one in who.items()}
+    served = Served(folder)
     try:
-        yield Served(store, settings, runs_in(store, settings, time.time), reconciler, world, who, tokens)
+        yield served
     finally:
-        reconciler.stop()
-        store.close()
+        served.close()
 
 
 @contextmanager

@@ -30,6 +30,11 @@ LEAST = {  # role that a route takes; of a run those of another's public one
     "GET /api/v1/runs/{run}/report": "viewer",
     "GET /api/v1/runs/{run}/report/{name}": "viewer",
     "GET /api/v1/runs/{run}/log": "viewer",
+    "POST /api/v1/runs/{run}/exports": "operator",
+    "GET /api/v1/runs/{run}/exports": "viewer",
+    "GET /api/v1/runs/{run}/exports/{kind}/{name}": "viewer",
+    "POST /api/v1/runs/{run}/tensorboard": "member",
+    "POST /api/v1/comparisons/{comparison}/tensorboard": "member",
     "GET /api/v1/queue": "viewer",
     "GET /api/v1/backends": "viewer",
     "POST /api/v1/comparisons": "member",
@@ -48,36 +53,52 @@ LEAST = {  # role that a route takes; of a run those of another's public one
     "DELETE /api/v1/webhooks/{webhook}": "viewer",
     "GET /api/v1/audit": "admin",
     "GET /metrics": "viewer",
+    "GET /": "viewer",  # from here on pages
+    "GET /runs/{identity}": "viewer",
+    "POST /runs/{identity}/{verb}": "operator",
+    "GET /runs/{identity}/log": "viewer",
+    "GET /runs/{identity}/studies/{name}": "viewer",
+    "GET /runs/{identity}/studies/{name}/trials/{number}": "viewer",
+    "GET /compare": "viewer",
+    "GET /submit": "member",
+    "POST /submit/check": "member",
+    "POST /submit": "member",
+    "GET /queue": "viewer",
+    "POST /sign-out": "viewer",
+    "GET /me": "viewer",
+    "POST /me/tokens": "viewer",
+    "POST /me/tokens/{identity}/revoke": "viewer",
+    "GET /admin": "operator",
+    "GET /admin/audit": "admin",
+    "POST /admin/users": "admin",
+    "POST /admin/users/{name}": "admin",
+    "POST /admin/users/{name}/link": "admin",
 }
 STREAMS = ["GET /api/v1/events"]  # test_events.py
-OPEN = ["GET /livez", "GET /readyz", "GET /sign-in/{link}", "POST /session"]  # without a token
-OF_A_RUN = [route for route in LEAST if "{run}" in route]
+OPEN = ["GET /livez", "GET /readyz", "GET /sign-in", "GET /sign-in/{link}", "POST /session", "GET /static/{name}"]
+OF_A_RUN = [route for route in LEAST if "/runs/{" in route]
 
 
-def routes(served: Served) -> list[str]:
-    """Every route of the API, and the others of its door."""
-    found = [
-        f"{method} {one.path.replace(':path}', '}')}"
-        for one in iter_route_contexts(served.app.routes)
-        for method in one.route.methods
-    ]
-    return [route for route in found if "/api/" in route or route in LEAST or route in OPEN]
-
-
-def ask(served: Served, who: str, route: str, run: str = "", comparison: str = "", **names: str):
+def ask(served: Served, who: str, route: str, run: str = "", comparison: str = ""):
     """A request of somebody's that could be answered."""
     method, path = route.split()
-    values = {"run": run, "study": STUDY, "number": "0", "name": "main.csv", "comparison": comparison or "none"}
-    values |= {"token": "none", "user": "ben", "webhook": "none"} | names
-    body = {
+    values = {"run": run, "study": STUDY, "number": "0", "comparison": comparison or "none", "token": "none"}
+    values |= {"user": "ben", "webhook": "none", "kind": "onnx", "verb": "pause"}
+    values["identity"] = run if "/runs/" in path else "none"
+    values["name"] = STUDY if "/studies/" in path else "ben" if "/users/" in path else "main.csv"
+    bodies = {
         "/checks": {"experiment": EXPERIMENT},
         "/runs": {"experiment": EXPERIMENT, "name": f"by-{who}"},
+        "/runs/{run}/exports": {"format": "onnx"},
         "/comparisons": {"runs": [run, run]},
         "/tokens": {},
         "/users": {"name": f"by-{who}"},
         "/webhooks": {"url": "https://example.org"},
-    }.get(path.removeprefix("/api/v1"), {"weight": 2.0} if "/users" in path else {"priority": 0})
-    more = {"json": body} if method in ("PATCH", "POST") else {}
+    }
+    other = {"weight": 2.0} if "/users" in path else {"priority": 0}
+    form = {"experiment": EXPERIMENT, "name": f"page-{who}", "role": "viewer", "active": "on"}
+    body = bodies.get(path.removeprefix("/api/v1"), other)
+    more = {} if method not in ("PATCH", "POST") else {"json": body} if "/api/" in path else {"data": form}
     return served.client(who).request(method, path.format(**values), **more)
 
 
@@ -94,30 +115,39 @@ NUMBERS = itertools.count()
 
 
 def test_every_route_says_who_may(served: Served) -> None:
-    assert sorted(routes(served)) == sorted([*LEAST, *STREAMS, *OPEN])
+    found = [
+        f"{method} {one.path.replace(':path}', '}')}"
+        for one in iter_route_contexts(served.app.routes)
+        for method in one.route.methods
+    ]
+    assert sorted(found) == sorted([*LEAST, *STREAMS, *OPEN])
 
 
 @pytest.mark.parametrize("route", LEAST)
 def test_a_role_suffices_or_it_does_not(served: Served, route: str) -> None:
     assert ask(served, "", route, "none").status_code == 401
     run = made(served, private=False)
+    asked = {"runs": [run, made(served, private=False)]}
+    comparison = served.client("ann").post("/api/v1/comparisons", json=asked).json()["id"]
     for who, role in ROLES.items():
-        if who == "ann" and "{run}" in route:
+        if who == "ann" and route in OF_A_RUN:
             continue
-        status = ask(served, who, route, run).status_code
+        status = ask(served, who, route, run, comparison).status_code
         if ORDER.index(role) < ORDER.index(LEAST[route]):
             assert status == 403, (who, status)
         else:
-            assert status in (200, 201, 202, 204, 404, 409, 422), (who, status)
+            assert status in (200, 201, 202, 204, 303, 404, 409, 422), (who, status)
 
 
 @pytest.mark.parametrize("route", OF_A_RUN)
 def test_anothers_private_run_is_not_there(served: Served, route: str) -> None:
     run = made(served, private=True)
+    served.boards_at = "http://localhost:1"
     before = served.runs.get(served.people["ann"], run)
     for who in ("eve", "ben"):
         hidden, absent = ask(served, who, route, run), ask(served, who, route, "0" * 12)
-        assert hidden.status_code == absent.status_code == 404
+        assert hidden.status_code == absent.status_code
+        assert hidden.status_code == (403 if who == "eve" and LEAST[route] == "member" else 404)
         assert hidden.json()["detail"] == absent.json()["detail"].replace("0" * 12, run)
     assert served.runs.get(served.people["ann"], run) == before
     assert (Path(before["folder"]) / "log").exists()
