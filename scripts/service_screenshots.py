@@ -13,9 +13,9 @@ from typing import Any
 from PIL import Image
 from screenshots import start
 
-HIGHEST = 1100  # pixels of a picture
+HIGHEST = 1000  # pixels of a picture
 MOST_BYTES = 60_000
-WIDE, NARROW = 1100, 390
+WIDE, NARROW = 1280, 390
 PICTURES = {  # name: where it is taken, the width, the scheme; {run} and {study}: the newest run with studies
     "service-runs": ("/", WIDE, "light"),
     "service-run": ("/runs/{run}", WIDE, "light"),

@@ -48,9 +48,12 @@ def get(runs: Runs, actor: Actor, identity: str) -> dict[str, Any]:
     """
     with runs.store.reading() as connection:
         row = connection.execute(sa.select(COMPARISON).where(COMPARISON.c.id == identity)).mappings().first()
+    try:
+        found = [runs.get(actor, one) for one in row["runs"]] if row else []
+    except Unknown:
+        row = None
     if row is None:
         raise Unknown(f"there is no comparison {identity[:40]!a}")
-    found = [runs.get(actor, one) for one in row["runs"]]
     return {
         **row,
         "runs": [{**{name: run[name] for name in SHOWN}, "studies": shown.studies(run)} for run in found],

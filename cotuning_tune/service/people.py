@@ -77,8 +77,10 @@ def change_user(store: Store, actor: Actor, name: str, now: float, **changes: ob
     if "role" in changes:
         _role(str(changes["role"]))
     with store.writing() as connection:
-        _user(connection, name)
-        connection.execute(USER.update().where(USER.c.name == name).values(**_known(changes)))
+        found = _user(connection, name)
+        if not _known(changes):
+            return found
+        connection.execute(USER.update().where(USER.c.name == name).values(**changes))
         if changes.get("active") is False:
             connection.execute(TOKEN.delete().where(TOKEN.c.user == name))
         admins = sa.select(sa.func.count()).where(USER.c.role == "admin", USER.c.active)
@@ -201,6 +203,12 @@ def begin_session(store: Store, text: str, now: float) -> str:
             raise NotSignedIn("this link has been used", "ask for a new one (cotuning-tune serve --link)")
         audit(connection, now, actor.name, "begin session", actor.kind)
         return mint(connection, actor.name, "session", actor.role, now, SESSION_S)[1]
+
+
+def end_session(store: Store, actor: Actor, now: float) -> None:
+    """End the session by which he asks; a token stays."""
+    if actor.kind == "session":
+        revoke(store, actor, actor.token, now)
 
 
 def sweep(connection: sa.Connection, now: float) -> None:

@@ -13,7 +13,7 @@ from cotuning_tune.service.engine import Engine
 from cotuning_tune.service.exports import Exports
 from cotuning_tune.service.hooks import Outbox
 from cotuning_tune.service.people import Actor
-from cotuning_tune.service.problems import NotReady, Problem
+from cotuning_tune.service.problems import Problem, WrongState
 from cotuning_tune.service.reconciler import Reconciler
 from cotuning_tune.service.settings import Settings
 from cotuning_tune.service.store import Store
@@ -56,10 +56,10 @@ class Service:
         self.store.close()
 
     def board(self, actor: Actor, identities: Sequence[str]) -> str:
-        """The address of a TensorBoard on runs that he sees. Raises Unknown, Problem, TooMany, NotReady."""
+        """The address of a TensorBoard on runs that he sees. Raises Unknown, Problem, TooMany, WrongState."""
         actor.require("member")
         if not self.boards_at:
-            raise NotReady("TensorBoards are not served here", "service.boards names their own address")
+            raise WrongState("TensorBoards are not served here", "service.boards names their own address")
         folders = dict[str, Path]()
         for identity in identities:
             run = self.runs.get(actor, identity)

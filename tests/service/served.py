@@ -1,24 +1,21 @@
 """A service with a made-up engine, asked by the application itself or over a port of this machine."""
 
+import functools
 import json
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from cotuning_tune.service import people
-from cotuning_tune.service.asked import Runs
 from cotuning_tune.service.exports import Exports
 from cotuning_tune.service.http.app import make_app
-from cotuning_tune.service.people import Actor
-from cotuning_tune.service.reconciler import Reconciler
-from cotuning_tune.service.settings import Settings
-from cotuning_tune.service.store import Store
+from cotuning_tune.service.people import add_token
+from cotuning_tune.service.whole import Service
 from tests.service.world import World, people_in, runs_in, settings_in
 
 ROLES = {"eve": "viewer", "ann": "member", "ben": "member", "olga": "operator", "root": "admin"}
@@ -26,36 +23,28 @@ EXPERIMENT = "[experiment]\ntasks = ['digits']\n"
 DAY = 86400.0
 
 
-@dataclass
-class Served:
+class Served(Service):
     """A service without threads; ``tokens``: of each of its people."""
 
-    store: Store
-    settings: Settings
-    runs: Runs
-    reconciler: Reconciler
-    world: World
-    people: dict[str, Actor]
-    tokens: dict[str, str]
-
-    def now(self) -> float:
-        return time.time()
-
-    @property
-    def exports(self) -> Exports:
-        return Exports(self.runs)
-
-    def board(self, actor: Actor, identities: Sequence[str]) -> str:
-        actor.require("member")
-        return f"http://127.0.0.1:1/{'-'.join(self.runs.get(actor, one)['id'] for one in identities)}/"
+    def __init__(self, folder: Path) -> None:
+        self.world = World()
+        super().__init__(settings_in(folder), self.world)
+        self.runs = runs_in(self.store, self.settings, time.time)
+        self.exports = Exports(self.runs)
+        self.people = people_in(self.store, **ROLES)
+        self.tokens = {name: add_token(self.store, one, time.time())["token"] for name, one in self.people.items()}
 
     def headers(self, name: str, **more: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.tokens[name]}"} | {k.replace("_", "-"): v for k, v in more.items()}
 
+    @functools.cached_property
+    def app(self) -> FastAPI:
+        return make_app(self)
+
     def client(self, name: str = "") -> TestClient:
         headers = self.headers(name) if name else {}
         return TestClient(
-            make_app(self),
+            self.app,
             base_url="http://localhost",
             headers=headers,
             follow_redirects=False,
@@ -73,22 +62,17 @@ class Served:
 @contextmanager
 def service_in(folder: Path) -> Iterator[Served]:
     """A service with a person of each role."""
-    settings, world = settings_in(folder), World()
-    store = Store(settings.database)
-    reconciler = Reconciler(store, world)
-    who = people_in(store, **ROLES)
-    tokens = {name: people.add_token(store, one, time.time())["token"] for name, one in who.items()}
+    served = Served(folder)
     try:
-        yield Served(store, settings, runs_in(store, settings, time.time), reconciler, world, who, tokens)
+        yield served
     finally:
-        reconciler.stop()
-        store.close()
+        served.close()
 
 
 @contextmanager
 def listening(served: Served) -> Iterator[str]:
     """The address of the service, over a port of this machine."""
-    config = uvicorn.Config(make_app(served), port=0, log_level="warning", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(served.app, port=0, log_level="warning", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

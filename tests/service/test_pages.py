@@ -301,6 +301,7 @@ def test_a_tensorboard_and_an_export_are_a_button_each(served: Served, monkeypat
     run = submitted(served, "ann", "birds-1")
     fill(run, ended=True)
     page, client = f"/runs/{run['id']}", signed_in(served, "ann")
+    monkeypatch.setattr(served, "board", lambda who, runs: f"http://127.0.0.1:1/{runs[0]}/")
     shown = send(client, f"/compare?run={run['id']}", f"/compare/tensorboard?run={run['id']}")
     assert f'href="http://127.0.0.1:1/{run["id"]}/"' in shown.text
     assert "/compare/tensorboard" not in signed_in(served, "eve").get(f"/compare?run={run['id']}").text

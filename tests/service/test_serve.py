@@ -41,9 +41,7 @@ class Served:
         self.root, self.port = root, free_port()
         self.process: subprocess.Popen[str] | None = None
         self.start()
-        store = Store(f"sqlite:///{root / 'service.db'}", active=False)
-        self.client = Client(self.url, add_token(store, Actor(_admin(store), "admin"), time.time())["token"])
-        store.close()
+        self.client = self.sign_in()
 
     @property
     def url(self) -> str:
@@ -59,6 +57,14 @@ class Served:
             if "/sign-in/" in line:
                 return
         raise AssertionError("the service did not start")
+
+    def sign_in(self) -> Client:
+        """A client of its admin."""
+        store = Store(f"sqlite:///{self.root / 'service.db'}", active=False)
+        try:
+            return Client(self.url, add_token(store, Actor(_admin(store), "admin"), time.time())["token"])
+        finally:
+            store.close()
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> None:
         assert self.process is not None
@@ -110,9 +116,8 @@ def test_a_run_outlives_its_service_and_the_database(served: Served) -> None:
     for path in served.root.glob("service.db*"):
         path.unlink()
     served.start("--rebuild")
-    store = Store(f"sqlite:///{served.root / 'service.db'}", active=False)
-    served.client = Client(served.url, add_token(store, Actor(_admin(store), "admin"), time.time())["token"])
-    store.close()
+    served.client.close()
+    served.client = served.sign_in()
     until(lambda: served.client.run(run)["state"] == "done")
     assert served.client.run(run)["experiment"].strip() == EXPERIMENT.strip()
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -102,6 +102,10 @@ class Stream(StreamingResponse):
 
     media_type = "text/event-stream"
 
+    def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
+        super().__init__(events, headers={"X-Accel-Buffering": "no"})
+        self.events = events
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
 
@@ -109,8 +113,11 @@ class Stream(StreamingResponse):
             async with asyncio.timeout(SLOW_S):
                 await send(message)
 
-        with suppress(TimeoutError, ClientDisconnect):
-            await super().__call__(scope, receive, patient)
+        try:
+            with suppress(TimeoutError, ClientDisconnect):
+                await super().__call__(scope, receive, patient)
+        finally:
+            await self.events.aclose()  # else he would be told until it is collected
 
 
 def written(kind: str, content: object, seq: int = 0) -> bytes:
@@ -118,7 +125,7 @@ def written(kind: str, content: object, seq: int = 0) -> bytes:
     return (f"id: {seq}\n" if seq else "").encode() + f"event: {kind}\ndata: ".encode() + packed(content) + b"\n\n"
 
 
-@router.get("/events", response_class=Stream)
+@router.get("/events", status_code=200, response_class=Stream)
 async def events(
     request: Request,
     who: Who,
@@ -141,12 +148,12 @@ async def events(
     def again() -> Actor:
         return actor(request)
 
-    return Stream(_stream(hub, who, start, run, again), headers={"X-Accel-Buffering": "no"})
+    return Stream(_stream(hub, who, start, run, again))
 
 
 async def _stream(
     hub: Hub, who: Actor, start: int | None, run: str, again: Callable[[], Actor]
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """What a listener is sent: what he asks for from before, then what comes."""
     listener, checked, told = Listener(), time.monotonic(), time.monotonic()
 

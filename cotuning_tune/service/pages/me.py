@@ -7,7 +7,17 @@ from starlette.responses import Response
 
 from cotuning_tune.service.http.guard import COOKIE
 from cotuning_tune.service.pages.frame import Frame, Sent, Who, positive, seen
-from cotuning_tune.service.people import ROLES, SESSION_S, Actor, add_token, begin_session, revoke, tokens, user_of
+from cotuning_tune.service.people import (
+    ROLES,
+    SESSION_S,
+    Actor,
+    add_token,
+    begin_session,
+    end_session,
+    revoke,
+    tokens,
+    user_of,
+)
 from cotuning_tune.service.problems import NotSignedIn
 
 LINK = re.compile(r"[A-Za-z0-9_-]{20,100}")
@@ -48,8 +58,8 @@ def add(router: APIRouter, frame: Frame) -> None:
 
     @router.post("/sign-out")
     def end(who: Who) -> Response:
-        """The end of a session."""
-        revoke(service.store, who, who.token, service.now())
+        """The end of a session; a token stays."""
+        end_session(service.store, who, service.now())
         answer = seen("/sign-in")
         answer.delete_cookie(COOKIE)
         return answer
