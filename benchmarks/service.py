@@ -44,6 +44,9 @@ class Idle:
 
     stop = forestall = grow = note = start
 
+    def stored(self, run: Row) -> int:
+        return 0
+
     def give(self, run: Row, share: int) -> None:
         """Nothing."""
 

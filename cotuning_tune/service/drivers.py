@@ -169,6 +169,13 @@ class Drivers:
         if folder.is_dir():
             write_json(folder / NOTE, {name: run[name] for name in NOTED}, durable=False)
 
+    def stored(self, run: Row) -> int:
+        """Bytes of the run's folder; of one in an object store nothing is known."""
+        folder = place(run["folder"])
+        if not is_local(folder):
+            return 0
+        return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
+
     def give(self, run: Row, share: int) -> None:
         """Write the share that the driver follows."""
         place_of_run = RunDir(place(run["folder"]))

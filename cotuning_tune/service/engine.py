@@ -50,5 +50,8 @@ class Engine(Protocol):
     def give(self, run: Row, share: int) -> None:
         """Let the run have so many trials at a time. Raises OSError."""
 
+    def stored(self, run: Row) -> int:
+        """Bytes of the run's folder. Raises OSError."""
+
     def log(self, run: Row) -> Path | None:
         """The file of this machine that holds what its drivers have said; None where that lies elsewhere."""

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
+from cotuning_tune.base.tables import size
+
 HALF_LIFE_S = 7 * 86400.0
 EPSILON = 1e-9
 
@@ -17,7 +19,7 @@ class Person:
     """An owner: the weight of his share and his limits; ``used``: his recent hours of a unit, halved every week.
 
     ``units``: GPUs (cores without) at once; ``runs`` at once; ``hours``: of a unit in a month, of which ``month`` are
-    used; inf: no limit.
+    used; ``disk``: bytes of his runs' folders, of which ``stored`` lie there; inf: no limit.
     """
 
     name: str
@@ -27,6 +29,8 @@ class Person:
     hours: float = inf
     used: float = 0.0
     month: float = 0.0
+    disk: float = inf
+    stored: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,8 @@ def _limit(one: Demand, owner: Person, own: Sequence[Demand]) -> str:
         return f"{owner.name} may use {owner.units:g} at once"
     if owner.month >= owner.hours:
         return f"{owner.name} has used the {owner.hours:g} hours of this month"
+    if owner.stored >= owner.disk:
+        return f"{owner.name}'s runs take {size(owner.stored)}, and {size(owner.disk)} are his limit: remove some"
     return ""
 
 

@@ -8,6 +8,7 @@ import dataclasses
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -25,6 +26,7 @@ from cotuning_tune.service.tables import ATTEMPT, RUN, USER
 log = logging.getLogger(__name__)
 ROUND_S = 1.0
 LOOKS = 8  # at a time
+SIZES_S = 300.0  # for so long the size of a folder is good
 MONTH_S = 30 * 86400.0
 FIELDS = tuple(field.name for field in dataclasses.fields(Known))
 
@@ -40,6 +42,7 @@ class Reconciler:
     def __init__(self, store: Store, engine: Engine, now: Callable[[], float] = time.time) -> None:
         self.store, self.engine, self.now = store, engine, now
         self.beat = 0.0
+        self._sizes: dict[str, tuple[float, int]] = {}
         self._noted: dict[str, dict[str, Any]] = {}
         self._stopped, self._woken = threading.Event(), threading.Event()
         self._pool = ThreadPoolExecutor(LOOKS, thread_name_prefix="look")
@@ -198,22 +201,42 @@ class Reconciler:
         with self.store.writing() as connection:
             changed(connection, run, {"share": share}, self.now())
 
+    def _stored(self, run: dict[str, Any], now: float) -> int:
+        """Bytes of a run's folder, as they were some minutes ago at most."""
+        looked, found = self._sizes.get(run["id"], (0.0, 0))
+        if now - looked > SIZES_S:
+            try:
+                found = self.engine.stored(run)
+            except OSError:  # files come and go below it: what was found before holds
+                log.debug("the size of %s changes", run["folder"])
+            self._sizes[run["id"]] = (now, found)
+        return found
+
     def people(self, now: float) -> dict[str, Person]:
         """Every user with his limits and what he has used."""
         with self.store.reading() as connection:
             users = connection.execute(sa.select(USER)).mappings().all()
             query = sa.select(RUN.c.owner, ATTEMPT.c.counted, ATTEMPT.c.hours).join(RUN, RUN.c.id == ATTEMPT.c.run)
             rows = connection.execute(query.where(ATTEMPT.c.counted > now - 2 * MONTH_S)).all()
+            bounded = [user["name"] for user in users if user["disk"] is not None]
+            held = (
+                connection.execute(sa.select(RUN).where(RUN.c.owner.in_(bounded))).mappings().all() if bounded else []
+            )
+        stored = Counter[str]()
+        for run in held:
+            stored[run["owner"]] += self._stored(dict(run), now)
         return {
-            user["name"]: _person(dict(user), [(r[1], r[2]) for r in rows if r[0] == user["name"]], now)
+            user["name"]: _person(
+                dict(user), [(r[1], r[2]) for r in rows if r[0] == user["name"]], stored[user["name"]], now
+            )
             for user in users
         }
 
 
-def _person(user: Row, uses: list[tuple[float, float]], now: float) -> Person:
-    limits = {name: float(user[name]) for name in ("units", "runs", "hours") if user[name] is not None}
+def _person(user: Row, uses: list[tuple[float, float]], stored: int, now: float) -> Person:
+    limits = {name: float(user[name]) for name in ("units", "runs", "hours", "disk") if user[name] is not None}
     month = sum(hours for time, hours in uses if time > now - MONTH_S)
-    return Person(user["name"], user["weight"], used=recent(uses, now), month=month, **limits)
+    return Person(user["name"], user["weight"], used=recent(uses, now), month=month, stored=stored, **limits)
 
 
 def _demand(run: Row, look: Look, capacity: float) -> Demand:

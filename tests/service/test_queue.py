@@ -144,6 +144,7 @@ def test_of_two_the_one_who_used_less_begins_first() -> None:
         (Person("ann", runs=1), "ann may have 1 run(s) at once"),
         (Person("ann", units=1), "ann may use 1 at once"),
         (Person("ann", hours=5, month=5), "ann has used the 5 hours of this month"),
+        (Person("ann", disk=1e9, stored=2e9), "ann's runs take 2.0 GB, and 1.0 GB are his limit: remove some"),
     ],
 )
 def test_a_limit_holds_its_owner_alone(person: Person, reason: str) -> None:

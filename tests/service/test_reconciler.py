@@ -10,8 +10,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from cotuning_tune.base.endings import FAILED, UNFINISHED
 from cotuning_tune.service.asked import Submission
+from cotuning_tune.service.people import change_user
 from cotuning_tune.service.problems import WrongState
-from cotuning_tune.service.reconciler import Reconciler
+from cotuning_tune.service.reconciler import SIZES_S, Reconciler
 from cotuning_tune.service.states import ENDED
 from tests.service.world import Death, HookedStore, World, people_in, runs_in, settings_in
 
@@ -260,3 +261,24 @@ def test_a_start_that_is_on_its_way_is_forestalled(here, wanted: str, state: str
     assert runs.get(people["ann"], run)["state"] == state
     world.arrive()
     assert world.lives[run].alive is None
+
+
+def test_whoever_fills_the_disk_waits(here) -> None:
+    world, runs, reconciler, people, clock = here
+    first = runs.submit(people["ann"], Submission(experiment="", name="a"))["id"]
+    for _ in range(8):
+        reconciler.round()
+        world.work(first)
+    change_user(runs.store, people["root"], "ann", clock[0], disk=1000)
+    world.bytes[first] = 2000
+    second = runs.submit(people["ann"], Submission(experiment="", name="b"))["id"]
+    third = runs.submit(people["ben"], Submission(experiment="", name="c"))["id"]
+    clock[0] += SIZES_S + 1
+    reconciler.round()
+    found = {run: runs.get(people["root"], run) for run in (second, third)}
+    assert [run["state"] for run in found.values()] == ["queued", "starting"]
+    assert found[second]["waits"].startswith("ann's runs take 2")
+    world.bytes[first] = 500
+    clock[0] += SIZES_S + 1
+    reconciler.round()
+    assert runs.get(people["root"], second)["state"] == "starting"

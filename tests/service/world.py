@@ -49,6 +49,7 @@ class World:
         self.lives: dict[str, Life] = {}
         self.units, self.doubles, self.started = capacity, 0, list[tuple[str, int]]()
         self.slow, self.on_their_way = False, list[tuple[str, int]]()
+        self.bytes: dict[str, int] = {}
         self.notes: dict[str, dict[str, object]] = {}
         self.hook: Callable[[str], None] = lambda where: None
 
@@ -116,6 +117,9 @@ class World:
 
     def note(self, run: Row) -> None:
         self.notes[run["id"]] = dict(run)
+
+    def stored(self, run: Row) -> int:
+        return self.bytes.get(run["id"], 0)
 
     def give(self, run: Row, share: int) -> None:
         self.hook("give")
