@@ -138,9 +138,10 @@ class Client:
         """Give each study of a run so many trials in all."""
         return self.change(identity, trials=trials)
 
-    def change(self, identity: str, version: int | None = None, **changes: object) -> Run:
-        """Change a run: trials, least, most, priority, labels, private; where given, only while of that version."""
-        headers = {} if version is None else {"If-Match": f'"{version}"'}
+    def change(self, identity: str, tag: str = "", **changes: object) -> Run:
+        """Change a run: trials, least, most, priority, labels, private; where given, only while it has
+        that ``tag`` (of ``run``)."""
+        headers = {"If-Match": f'"{tag}"'} if tag else {}
         return self._json("PATCH", _run(identity), changes, headers=headers)
 
     def remove(self, identity: str, *, purge: bool = False) -> Run:

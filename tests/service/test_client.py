@@ -147,7 +147,7 @@ def test_refusals_are_mistakes_with_their_cure(served: Served, client: Client) -
         client.submit(EXPERIMENT, "a")
     assert (found.value.status, found.value.key) == (409, "name")
     with pytest.raises(ServiceError, match="changed since"):
-        client.change(client.find("a")["id"], version=99, trials=9)
+        client.change(client.find("a")["id"], tag="other", trials=9)
     with Client(client.url, token="wrong") as other, pytest.raises(ServiceError) as found:
         other.me()
     assert found.value.status == 401
