@@ -43,7 +43,7 @@ def add(router: APIRouter, frame: Frame) -> None:
     def by_link(request: Request, link: str) -> Response:
         """A page with a button, so that nothing that looks at a link beforehand uses it up."""
         if not LINK.fullmatch(link):
-            raise NotSignedIn("this is no link of the service", "ask for a new one (cotuning-tune serve --link)")
+            raise NotSignedIn("this is not a link of the service", "ask for a new one (cotuning-tune serve --link)")
         return frame.show(request, None, "sign_in.html", {"link": link, "problem": None})
 
     @router.post("/session")
