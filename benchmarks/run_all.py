@@ -4,6 +4,7 @@ import driver
 import folder
 import loader
 import relationship
+import service
 import steps
 import timm_script
 
@@ -16,6 +17,7 @@ def main() -> None:
     driver.main([])
     relationship.main(["--small", "--pairs", "7"])
     relationship.main(["--pairs", "5"])
+    service.main()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Take the pictures of docs/service.md of a running service, with Debian's Chromium, signed in by a token.
+"""Take the pictures of docs/service.md of a running service, with Debian's Chromium, signed in by a one-time link.
 
-python scripts/service_screenshots.py ADDRESS TOKEN --out docs/pictures
+python scripts/service_screenshots.py "$(cotuning-tune serve --link)" --out docs/pictures
 """
 
 import argparse
@@ -13,9 +13,9 @@ from typing import Any
 from PIL import Image
 from screenshots import start
 
-HIGHEST = 1100  # pixels of a picture
+HIGHEST = 1000  # pixels of a picture
 MOST_BYTES = 60_000
-WIDE, NARROW = 1100, 390
+WIDE, NARROW = 1280, 390
 PICTURES = {  # name: where it is taken, the width, the scheme; {run} and {study}: the newest run with studies
     "service-runs": ("/", WIDE, "light"),
     "service-run": ("/runs/{run}", WIDE, "light"),
@@ -67,17 +67,15 @@ def places(driver: Any, address: str) -> dict[str, str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("address", help="of the service, as http://127.0.0.1:8765")
-    parser.add_argument("token", help="of who looks")
+    parser.add_argument("link", help="as 'cotuning-tune serve --link' prints it")
     parser.add_argument("--out", type=Path, default=Path("docs/pictures"), help="folder of the pictures")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    address, spilt = options.address.rstrip("/"), 0
+    address, spilt = options.link.partition("/sign-in/")[0], 0
     with tempfile.TemporaryDirectory() as profile:
         driver = start(profile)
         try:
-            driver.get(f"{address}/sign-in")
-            driver.find_element("name", "token").send_keys(options.token)
+            driver.get(options.link)
             driver.find_element("css selector", "main button").click()
             known = places(driver, address)
             for name, (path, width, scheme) in PICTURES.items():

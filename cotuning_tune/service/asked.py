@@ -34,14 +34,15 @@ LABELS, LABEL = 20, 100
 class Checked:
     """What the check of an experiment has found: what its list shows, and what the queue has to know.
 
-    ``trials``: of each study; ``gpus`` and ``cpus`` of a trial, by what a backend counts; ``text``: the experiment
-    with the paths of its data made absolute; ``content``: all that is to be shown.
+    ``trials`` of each study (0: as many as the ``hours`` give); ``gpus`` and ``cpus`` of a trial, by what a backend
+    counts; ``text``: the experiment with the paths of its data made absolute; ``content``: all that is to be shown.
     """
 
     trials: int
     gpus: float
     cpus: float
     text: str = ""
+    hours: float = 0.0
     content: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -125,7 +126,7 @@ class Runs:
             row |= {"backend": backend.name, "most": asked.most or None, "labels": dict(asked.labels)}
             row |= {
                 "experiment": checked.text or asked.experiment,
-                "content": dict(checked.content),
+                "content": {**checked.content, "trials": checked.trials, "hours": checked.hours},
                 "cost": cost,
                 "state": "queued",
                 "summary": {},

@@ -117,10 +117,8 @@ def _found(text: str, name: str, data_roots: tuple[Path, ...]) -> dict[str, Any]
         "tasks": list(config.tasks),
         "methods": list(config.methods),
         "studies": [study.name for study in experiment.studies],
-        "trials": experiment.trials,
         "seeds": len(experiment.seeds),
         "trainings": studies * (experiment.trials + experiment.confirmations + len(experiment.seeds)),
-        "hours": config.hours,
         "gpu_per_trial": 1.0 if share < 0 else share,
         "cpu_per_trial": experiment.resources.cpu_per_trial,
     }
@@ -129,6 +127,7 @@ def _found(text: str, name: str, data_roots: tuple[Path, ...]) -> dict[str, Any]
         "gpus": max(1.0 if share < 0 else share, 0.01),
         "cpus": float(experiment.resources.cpu_per_trial),
         "text": text,
+        "hours": config.hours,
         "content": content,
     }
 

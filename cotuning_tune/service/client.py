@@ -323,7 +323,9 @@ def _check(url: str) -> None:
     except ValueError:
         good, host = False, ""
     if not good:
-        raise UserError(f"'{url}' does not name a service: http://127.0.0.1:PORT or https://HOST is possible (--server)")
+        raise UserError(
+            f"'{url}' does not name a service: http://127.0.0.1:PORT or https://HOST is possible (--server)"
+        )
     if parts.scheme == "http" and host not in HERE:
         raise UserError(
             f"{url}: the token would be readable on the network: https:// is possible, or a tunnel (ssh -L)"

@@ -23,7 +23,12 @@ def check(text: str, name: str) -> Checked:
     for number, line in enumerate(text.splitlines(), 1):
         if "wrong" in line:
             raise Problem(f"unknown key '{line.split()[0]}'", "trials is possible", key="experiment.wrong", line=number)
-    return Checked(trials=4, gpus=1.0, cpus=1.0, content={"trials": 4, "hours": 0.0, "studies": [STUDY], "trainings": 10, "seeds": 3})
+    return Checked(
+        trials=4,
+        gpus=1.0,
+        cpus=1.0,
+        content={"studies": [STUDY], "trials": 4, "trainings": 10, "seeds": 3, "hours": 0.0},
+    )
 
 
 def submitted(served: Served, owner: str, name: str, **more: Any) -> dict[str, Any]:

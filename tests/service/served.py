@@ -4,7 +4,7 @@ import functools
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from cotuning_tune.service.exports import Exports
 from cotuning_tune.service.http.app import make_app
-from cotuning_tune.service.people import add_token
+from cotuning_tune.service.people import Actor, add_token
 from cotuning_tune.service.whole import Service
 from tests.service.world import World, people_in, runs_in, settings_in
 
@@ -33,6 +33,10 @@ class Served(Service):
         self.exports = Exports(self.runs)
         self.people = people_in(self.store, **ROLES)
         self.tokens = {name: add_token(self.store, one, time.time())["token"] for name, one in self.people.items()}
+
+    def board(self, actor: Actor, identities: Sequence[str]) -> str:
+        actor.require("member")
+        return f"http://127.0.0.1:1/{'-'.join(self.runs.get(actor, one)['id'] for one in identities)}/"
 
     def headers(self, name: str, **more: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.tokens[name]}"} | {k.replace("_", "-"): v for k, v in more.items()}

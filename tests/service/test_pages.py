@@ -296,6 +296,32 @@ def test_runs_side_by_side_show_what_differs_and_the_spread(served: Served) -> N
     assert f"cotuning-tune tensorboard {first['folder']} {second['folder']}" in text
 
 
+def test_a_tensorboard_and_an_export_are_a_button_each(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The board's address is a link, for it is another origin; a model is exported once a run is done."""
+    run = submitted(served, "ann", "birds-1")
+    fill(run, ended=True)
+    page, client = f"/runs/{run['id']}", signed_in(served, "ann")
+    monkeypatch.setattr(served, "board", lambda who, runs: f"http://127.0.0.1:1/{runs[0]}/")
+    shown = send(client, f"/compare?run={run['id']}", f"/compare/tensorboard?run={run['id']}")
+    assert f'href="http://127.0.0.1:1/{run["id"]}/"' in shown.text
+    assert "/compare/tensorboard" not in signed_in(served, "eve").get(f"/compare?run={run['id']}").text
+    assert f'action="{page}/export"' not in client.get(page).text
+    with served.store.writing() as connection:
+        connection.execute(RUN.update().values(state="done"))
+    begun: list[str] = []
+    monkeypatch.setattr("cotuning_tune.service.exports._start", lambda folder, kind: begun.append(kind))
+    assert send(client, page, f"{page}/export", format="onnx").headers["location"] == page
+    assert begun == ["onnx"]
+    note = Path(run["folder"]) / "export" / "service-onnx.json"
+    note.parent.mkdir()
+    note.write_text('{"pid": 0, "since": "never"}')
+    (note.parent / "service-onnx").mkdir()
+    (note.parent / "service-onnx" / "<model>.onnx").write_text("")
+    text = client.get(page).text
+    assert f"/api/v1/runs/{run['id']}/exports/onnx/%3Cmodel%3E.onnx" in text
+    assert send(client, page, f"{page}/export", format="none").status_code == 422
+
+
 def test_the_queue_says_the_order_why_one_waits_and_who_has_what(served: Served) -> None:
     """Its sentence is the scheduler's own."""
     submitted(served, "ann", "birds-1", least=3)

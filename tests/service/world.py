@@ -180,6 +180,6 @@ def runs_in(store: Store, settings: Settings, now: Callable[[], float]) -> Runs:
     return Runs(
         store,
         settings,
-        lambda text, name: Checked(trials=4, gpus=1.0, cpus=1.0, content={"trials": 4, "hours": 0.0}),
+        lambda text, name: Checked(trials=4, gpus=1.0, cpus=1.0),
         now=now,
     )

@@ -7,7 +7,8 @@ from typing import Any, get_args
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from cotuning_tune.service.asked import PAGE, Runs
+from cotuning_tune.service.asked import PAGE
+from cotuning_tune.service.exports import FORMATS
 from cotuning_tune.service.pages import folders
 from cotuning_tune.service.pages.frame import Fields, Frame, Sent, Who, seen, whole
 from cotuning_tune.service.pages.words import MOVING
@@ -15,6 +16,7 @@ from cotuning_tune.service.people import Actor
 from cotuning_tune.service.problems import Problem, Refused, Unknown
 from cotuning_tune.service.reconciler import known
 from cotuning_tune.service.states import AT_WORK, ENDED, State, Wanted, wish
+from cotuning_tune.service.whole import Service
 
 EVENTS = 30  # that a page shows
 LOG_BYTES = 64 * 1024  # of a log's end
@@ -39,18 +41,29 @@ def add(router: APIRouter, frame: Frame) -> None:
     def one(request: Request, who: Who, identity: str) -> Response:
         """A run: where it stands, what it has found, what can be done to it."""
         run = runs.get(who, identity)
-        shown = {"run": run, "studies": [], "report": False, "notice": "", "events": _events(frame, who, identity)}
+        shown: dict[str, Any] = {
+            "run": run,
+            "studies": [],
+            "report": False,
+            "notice": "",
+            "events": _events(frame, who, identity),
+        }
+        shown |= {"exports": [], "formats": FORMATS}
         try:
             shown |= {"studies": folders.studies(run), "report": folders.has_report(run)}
+            if run["state"] == "done":
+                shown["exports"] = frame.service.exports.listed(who, identity)
         except Problem as problem:
             shown["notice"] = str(problem)
-        shown |= {"can": _possible(who, run), "at_work": run["state"] in AT_WORK, "live": run["state"] in MOVING}
+        exporting = any(one["state"] == "running" for one in shown["exports"])
+        shown |= {"can": _possible(who, run), "at_work": run["state"] in AT_WORK}
+        shown["live"] = run["state"] in MOVING or exporting
         return frame.show(request, who, "run.html", shown)
 
     @router.post("/runs/{identity}/{verb}")
     def carry_out(who: Who, identity: str, verb: str, sent: Sent) -> Response:
         """What a button of the page asks for."""
-        _carry_out(runs, who, identity, verb, sent)
+        _carry_out(frame.service, who, identity, verb, sent)
         return seen(f"/runs/{identity}")
 
     @router.get("/runs/{identity}/log")
@@ -73,7 +86,8 @@ def _end(frame: Frame, run: Mapping[str, Any]) -> str:
         return file.read(LOG_BYTES).decode("utf-8", "replace")
 
 
-def _carry_out(runs: Runs, who: Actor, identity: str, verb: str, sent: Fields) -> None:
+def _carry_out(service: Service, who: Actor, identity: str, verb: str, sent: Fields) -> None:
+    runs = service.runs
     if verb in VERBS:
         runs.wish(who, identity, VERBS[verb])
     elif verb == "extend":
@@ -84,6 +98,8 @@ def _carry_out(runs: Runs, who: Actor, identity: str, verb: str, sent: Fields) -
         runs.patch(who, identity, tag=sent.get("tag", ""), **_changes(sent))
     elif verb == "archive":
         runs.archive(who, identity)
+    elif verb == "export":
+        service.exports.begin(who, identity, sent.get("format", ""))
     else:
         raise Unknown(f"a run cannot be told to {verb[:40]}")
 
@@ -101,7 +117,8 @@ def _possible(who: Actor, run: Mapping[str, Any]) -> set[str]:
     now = known(run)
     found = {verb for verb, wanted in VERBS.items() if wish(now, wanted) not in (None, now)}
     ended = {"archive"} if run["state"] in ENDED and not run["archived"] else set()
-    return found | ended | {"change"} | ({"extend"} if run["state"] != "cancelled" else set())
+    done = {"export"} if run["state"] == "done" else set()
+    return found | ended | done | {"change"} | ({"extend"} if run["state"] != "cancelled" else set())
 
 
 def _events(frame: Frame, who: Actor, identity: str) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from cotuning_tune.service.comparisons import MOST, differing
 from cotuning_tune.service.pages import charts, folders
 from cotuning_tune.service.pages.frame import Frame, Who
 from cotuning_tune.service.pages.words import MOVING
+from cotuning_tune.service.people import Actor
 from cotuning_tune.service.problems import Problem
 
 
@@ -43,12 +44,25 @@ def add(router: APIRouter, frame: Frame) -> None:
     @router.get("/compare")
     def compare(request: Request, who: Who) -> Response:
         """Runs side by side; the address holds which."""
-        asked = list(dict.fromkeys(request.query_params.getlist("run")))
-        if len(asked) > MOST:
-            raise Problem(f"{len(asked)} runs side by side", f"{MOST} are possible", key="run")
-        chosen = [runs.get(who, identity) for identity in asked]
-        shown = {"runs": chosen, "differing": differing(chosen), "scores": _scores(chosen)}
-        return frame.show(request, who, "compare.html", shown)
+        return _side_by_side(frame, request, who)
+
+    @router.post("/compare/tensorboard")
+    def board(request: Request, who: Who) -> Response:
+        """The same with the address of a TensorBoard on them."""
+        return _side_by_side(frame, request, who, frame.service.board(who, _asked(request)))
+
+
+def _asked(request: Request) -> list[str]:
+    found = list(dict.fromkeys(request.query_params.getlist("run")))
+    if len(found) > MOST:
+        raise Problem(f"{len(found)} runs side by side", f"{MOST} are possible", key="run")
+    return found
+
+
+def _side_by_side(frame: Frame, request: Request, who: Actor, board: str = "") -> Response:
+    chosen = [frame.service.runs.get(who, identity) for identity in _asked(request)]
+    shown = {"runs": chosen, "differing": differing(chosen), "scores": _scores(chosen), "board": board}
+    return frame.show(request, who, "compare.html", shown)
 
 
 def _scores(runs: list[dict[str, Any]]) -> list[tuple[str, list[dict[str, str]]]]:
