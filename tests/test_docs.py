@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cotuning_tune import cli, methods
+from cotuning_tune.cli import _server
 from cotuning_tune.experiment import parse
 
 ROOT = Path(__file__).parents[1]
@@ -47,8 +48,9 @@ def test_every_command_is_one(page: Path) -> None:
     lines = [line for block in BLOCK.findall(page.read_text(encoding="utf-8")) for line in block.splitlines()]
     for line in lines:
         if line.startswith("cotuning-tune ") and " | " not in line:
-            words = shlex.split(line, comments=True)[1:]
-            assert cli.make_parser().parse_args(words).command == words[0]
+            server, words = _server.asked(shlex.split(line, comments=True)[1:], "")
+            parser = _server.make_parser(cli.Parser) if server else cli.make_parser()
+            assert parser.parse_args(words).command == words[0]
 
 
 EXPERIMENTS = [

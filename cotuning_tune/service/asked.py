@@ -158,7 +158,7 @@ class Runs:
         with self.store.reading() as connection:
             run = self._run(connection, actor, identity)
             query = sa.select(ATTEMPT).where(ATTEMPT.c.run == identity).order_by(ATTEMPT.c.number)
-            return run | {"attempts": [dict(row) for row in connection.execute(query).mappings()]}
+            return run | {"tag": tag_of(run), "attempts": [dict(row) for row in connection.execute(query).mappings()]}
 
     def listed(
         self, actor: Actor, *, cursor: str = "", limit: int = PAGE, archived: bool = False, **wanted: str
@@ -207,7 +207,7 @@ class Runs:
         actor: Actor,
         identity: str,
         *,
-        version: int | None = None,
+        tag: str = "",
         trials: int | None = None,
         least: int | None = None,
         most: int | None = None,
@@ -217,8 +217,8 @@ class Runs:
     ) -> dict[str, Any]:
         """Change a run; ``trials``: how many each study shall have in all, at least as many as now.
 
-        ``version``: raises Changed where it is another one now (If-Match). Raises WrongState, Unknown, Refused and
-        Problem too.
+        ``tag``: raises Changed where it is another one now (If-Match). Raises WrongState, Unknown, Refused and Problem
+        too.
         """
         asked = {"trials": trials, "least": least, "most": most, "priority": priority, "private": private}
         if labels is not None:
@@ -227,8 +227,8 @@ class Runs:
         given = {name: value for name, value in asked.items() if value is not None}
 
         def change(run: dict[str, Any]) -> dict[str, Any]:
-            if version is not None and run["version"] != version:
-                raise Changed(f"{run['name']} has been changed since (version {run['version']})", "read it again")
+            if tag and tag_of(run) != tag:
+                raise Changed(f"{run['name']} has been changed since", "read it again")
             after = {**run, **given}
             _check_numbers(after["least"], after["most"] or 0, after["priority"])
             return (
@@ -319,6 +319,12 @@ class Runs:
             ends = sa.select(sa.func.min(EVENT.c.seq), sa.func.max(EVENT.c.seq))
             oldest, newest = connection.execute(ends).one()
             return int(oldest or 0), int(newest or 0)
+
+
+def tag_of(run: Mapping[str, Any]) -> str:
+    """Changes with what people change of a run, and not with its progress."""
+    asked = ("trials", "least", "most", "priority", "labels", "private", "wanted", "archived")
+    return hashed(json.dumps([run[name] for name in asked], sort_keys=True))[:16]
 
 
 def shown_event(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -138,9 +138,10 @@ class Client:
         """Give each study of a run so many trials in all."""
         return self.change(identity, trials=trials)
 
-    def change(self, identity: str, version: int | None = None, **changes: object) -> Run:
-        """Change a run: trials, least, most, priority, labels, private; where given, only while of that version."""
-        headers = {} if version is None else {"If-Match": f'"{version}"'}
+    def change(self, identity: str, tag: str = "", **changes: object) -> Run:
+        """Change a run: trials, least, most, priority, labels, private; where given, only while it has
+        that ``tag`` (of ``run``)."""
+        headers = {"If-Match": f'"{tag}"'} if tag else {}
         return self._json("PATCH", _run(identity), changes, headers=headers)
 
     def remove(self, identity: str, *, purge: bool = False) -> Run:
@@ -322,7 +323,9 @@ def _check(url: str) -> None:
     except ValueError:
         good, host = False, ""
     if not good:
-        raise UserError(f"'{url}' is no service: http://127.0.0.1:PORT or https://HOST is possible (--server)")
+        raise UserError(
+            f"'{url}' does not name a service: http://127.0.0.1:PORT or https://HOST is possible (--server)"
+        )
     if parts.scheme == "http" and host not in HERE:
         raise UserError(
             f"{url}: the token would be readable on the network: https:// is possible, or a tunnel (ssh -L)"

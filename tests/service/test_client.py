@@ -147,7 +147,7 @@ def test_refusals_are_mistakes_with_their_cure(served: Served, client: Client) -
         client.submit(EXPERIMENT, "a")
     assert (found.value.status, found.value.key) == (409, "name")
     with pytest.raises(ServiceError, match="changed since"):
-        client.change(client.find("a")["id"], version=99, trials=9)
+        client.change(client.find("a")["id"], tag="other", trials=9)
     with Client(client.url, token="wrong") as other, pytest.raises(ServiceError) as found:
         other.me()
     assert found.value.status == 401
@@ -174,7 +174,7 @@ def test_where_a_token_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 )
 def test_an_address_that_is_none_or_not_safe(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COTUNING_TUNE_SERVER", raising=False)
-    with pytest.raises(UserError, match=r"is no service|readable on the network"):
+    with pytest.raises(UserError, match=r"does not name a service|readable on the network"):
         Client(url, token="t")
 
 
@@ -249,7 +249,7 @@ def test_a_run_that_is_stopped_elsewhere_is_unfinished(served: Served, url: str,
         (["--server", "http://localhost:1", "data", "list"], "data works on this machine alone: a service knows run,"),
         (["--server"], "--server: the address of a service is needed"),
         (["--server=", "list"], "--server: the address of a service is needed"),
-        (["--server=nowhere", "list"], "'nowhere' is no service"),
+        (["--server=nowhere", "list"], "'nowhere' does not name a service"),
     ],
 )  # fmt: skip
 def test_mistakes_of_the_command_line(call: Call, words: list[str], line: str, monkeypatch: pytest.MonkeyPatch) -> None:

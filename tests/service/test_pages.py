@@ -206,9 +206,9 @@ def test_a_run_is_paused_resumed_extended_changed_cancelled_and_archived(served:
         assert send(client, page, f"{page}/extend", trials="32").status_code == 303
     assert row()["trials"] == 32
     old = client.get(page).text
-    version = re.search(r'name="version" value="(\d+)"', old)
-    assert version
-    change = {"least": "1", "most": "3", "priority": "-1", "version": version[1]}
+    tag = re.search(r'name="tag" value="(\w+)"', old)
+    assert tag
+    change = {"least": "1", "most": "3", "priority": "-1", "tag": tag[1]}
     assert send(client, page, f"{page}/change", **change).status_code == 303
     assert (row()["most"], row()["priority"]) == (3, -1)
     stale = send(client, page, f"{page}/change", **change)

@@ -14,7 +14,7 @@ RETRY_S = {429: "5", 503: "5"}
 
 
 def plain(value: object) -> object:
-    """The same with null for what is no number (NaN, infinity), which JSON does not know."""
+    """The same with null for what is not a number (NaN, infinity), which JSON does not know."""
     if isinstance(value, Mapping):
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
@@ -23,7 +23,7 @@ def plain(value: object) -> object:
 
 
 def packed(value: object) -> bytes:
-    """A value as JSON in UTF-8; what is no text there, as of a file's name, is escaped."""
+    """A value as JSON in UTF-8; what is not text there, as of a file's name, is escaped."""
     text = json.dumps(plain(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.encode("utf-8", "backslashreplace")
 

@@ -111,21 +111,21 @@ def idempotency_key(request: Request) -> str:
     return key
 
 
-def if_match(request: Request) -> int | None:
-    """The version that a change is meant for; None for whichever it is. Raises Problem (400)."""
+def if_match(request: Request) -> str:
+    """The tag that a change is meant for; '' for whichever it is. Raises Problem (400)."""
     text = request.headers.get("if-match", "*").strip()
-    number = text.removeprefix("W/").strip('"')
+    tag = text.removeprefix("W/").strip('"')
     if text == "*":
-        return None
-    if not (number.isascii() and number.isdigit() and len(number) < 16):
+        return ""
+    if not (tag.isascii() and tag.isalnum() and len(tag) <= 64):
         raise other(400, "Not understood", "this If-Match is none of the service's", "send the ETag that GET gave")
-    return int(number)
+    return tag
 
 
 Who = Annotated[Actor, Depends(actor)]
 Asked = Annotated[Service, Depends(service_of)]
 Key = Annotated[str, Depends(idempotency_key)]
-Version = Annotated[int | None, Depends(if_match)]
+Tag = Annotated[str, Depends(if_match)]
 Id = Annotated[str, Path(max_length=64)]
 Name = Annotated[str, Path(max_length=300)]
 Cursor = Annotated[str, Query(max_length=100)]

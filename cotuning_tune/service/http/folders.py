@@ -84,7 +84,7 @@ def _part(text: str, size: int) -> tuple[int, int, int]:
     """From where and up to where (not included) a range goes, and the status of its answer. Raises Problem (416)."""
     found = RANGE.fullmatch(text.strip())
     if found is None or not (found[1] or found[2]):
-        return 0, size, 200  # as the standard has it: what is no range is none
+        return 0, size, 200  # as the standard has it: another text asks for all
     first = int(found[1]) if found[1] else max(size - int(found[2]), 0)
     last = min(int(found[2]) + 1, size) if found[1] and found[2] else size
     if first >= size:

@@ -142,7 +142,7 @@ async def _body(headers: Headers, receive: Receive) -> bytes:
     too_large = TooLarge(f"more than {MOST_BODY >> 10} KiB were sent", "data belong into files of their own")
     length = headers.get("content-length", "0")
     if not length.isascii() or not length.isdigit():
-        raise other(400, "Not understood", "the Content-Length is no number")
+        raise other(400, "Not understood", "the Content-Length is not a number")
     if len(length) > 12 or int(length) > MOST_BODY:
         raise too_large
     body, more = bytearray(), True
@@ -172,11 +172,11 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a number of JSON")
 
 
 def _check_json(body: bytes) -> None:
-    """Raises Problem (400) for what is no JSON, and for texts that cannot be kept."""
+    """Raises Problem (400) for what is not JSON, and for texts that cannot be kept."""
     if not body:
         return
     try:
@@ -186,7 +186,7 @@ def _check_json(body: bytes) -> None:
     except UnicodeDecodeError:
         raise other(400, "Not understood", "the body is not UTF-8") from None
     except ValueError as problem:
-        raise other(400, "Not understood", f"the body is no JSON: {str(problem)[:200]}") from None
+        raise other(400, "Not understood", f"the body is not JSON: {str(problem)[:200]}") from None
     open_to: list[Any] = [found]
     while open_to:
         one = open_to.pop()

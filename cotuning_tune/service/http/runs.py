@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from cotuning_tune.service import comparisons
-from cotuning_tune.service.asked import Submission
+from cotuning_tune.service.asked import Submission, tag_of
 from cotuning_tune.service.http.answers import Answer
 from cotuning_tune.service.http.bodies import (
     DEFAULT_PAGE,
@@ -19,7 +19,7 @@ from cotuning_tune.service.http.bodies import (
     Key,
     Page,
     RunBody,
-    Version,
+    Tag,
     Who,
     Word,
 )
@@ -30,8 +30,8 @@ router = APIRouter(tags=["runs"])
 
 
 def _tagged(run: dict[str, Any], status: int = 200, **headers: str) -> Response:
-    """A run with its version as ETag."""
-    return Answer(run, status, {"ETag": f'"{run["version"]}"', **headers})
+    """A run with its tag as ETag."""
+    return Answer(run | {"tag": tag_of(run)}, status, {"ETag": f'"{tag_of(run)}"', **headers})
 
 
 @router.post("/checks")
@@ -69,14 +69,14 @@ def listed(
 
 @router.get("/runs/{run}")
 def one(run: Id, who: Who, service: Asked) -> Response:
-    """All of a run; its version as ETag."""
+    """All of a run, with a tag (ETag) that changes with what people change of it."""
     return _tagged(service.runs.get(who, run))
 
 
 @router.patch("/runs/{run}")
-def change(run: Id, asked: ChangeBody, who: Who, service: Asked, version: Version) -> Response:
-    """Change a run; with If-Match only where it is still of that version."""
-    return _tagged(service.runs.patch(who, run, version=version, **asked.model_dump()))
+def change(run: Id, asked: ChangeBody, who: Who, service: Asked, tag: Tag) -> Response:
+    """Change a run; with If-Match only where it still has that tag."""
+    return _tagged(service.runs.patch(who, run, tag=tag, **asked.model_dump()))
 
 
 @router.delete("/runs/{run}")

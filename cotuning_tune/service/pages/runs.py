@@ -95,7 +95,7 @@ def _carry_out(service: Service, who: Actor, identity: str, verb: str, sent: Fie
             raise Problem("no number of trials was given", "say how many each study shall have in all")
         runs.patch(who, identity, trials=trials)
     elif verb == "change":
-        runs.patch(who, identity, version=whole(sent, "version"), **_changes(sent))
+        runs.patch(who, identity, tag=sent.get("tag", ""), **_changes(sent))
     elif verb == "archive":
         runs.archive(who, identity)
     elif verb == "export":
