@@ -60,6 +60,7 @@ LEAST = {  # role that a route takes; of a run those of another's public one
     "GET /runs/{identity}/studies/{name}": "viewer",
     "GET /runs/{identity}/studies/{name}/trials/{number}": "viewer",
     "GET /compare": "viewer",
+    "POST /compare/tensorboard": "member",
     "GET /submit": "member",
     "POST /submit/check": "member",
     "POST /submit": "member",
