@@ -26,7 +26,10 @@ from cotuning_tune.service.engine import Look, Row
 from cotuning_tune.service.settings import Settings
 from cotuning_tune.service.states import Engine, Seen
 
-SHOWN = ("state", "phase", "done", "budget", "failed", "running", "retrained", "retrain_budget", "best", "metrics")
+SHOWN = (
+    *("state", "phase", "done", "budget", "failed", "running", "retrained", "retrain_budget", "best", "metrics"),
+    *("trial_hours", "gpu_hours"),
+)
 FORESTALLED = "0 forestalled"
 NOTE = "service.json"
 NOTED = (  # of a run's row; the rest is found again

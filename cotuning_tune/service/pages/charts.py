@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from cotuning_tune.scores import Metric
 from cotuning_tune.service.pages.folders import Trial
-from cotuning_tune.service.pages.words import number, trial_state
+from cotuning_tune.service.pages.words import element, number, trial_state
 
 WIDTH, HEIGHT = 460, 250
 LEFT, RIGHT, TOP, BOTTOM = 52, 10, 12, 40
@@ -19,18 +19,18 @@ Scale = Callable[[float], float]
 
 
 def _svg(label: str, width: int, height: int, parts: Sequence[Markup]) -> Markup:
-    head = Markup('<svg viewBox="0 0 {} {}" width="{}" height="{}" role="img" aria-label="{}">')
-    return head.format(width, height, width, height, label) + Markup("").join(parts) + Markup("</svg>")
+    head = '<svg viewBox="0 0 {} {}" width="{}" height="{}" role="img" aria-label="{}">'
+    return element(head, width, height, width, height, label) + Markup("").join(parts) + Markup("</svg>")
 
 
 def _text(x: float, y: float, text: object, anchor: str = "middle", name: str = "") -> Markup:
     form = '<text x="{:.1f}" y="{:.1f}" text-anchor="{}" class="{}">{}</text>'
-    return Markup(form).format(x, y, anchor, name, text)
+    return element(form, x, y, anchor, name, text)
 
 
 def _rule(x1: float, y1: float, x2: float, y2: float, name: str = "rule") -> Markup:
     form = '<line class="{}" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>'
-    return Markup(form).format(name, x1, y1, x2, y2)
+    return element(form, name, x1, y1, x2, y2)
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
@@ -76,10 +76,10 @@ def curve(points: Sequence[tuple[float, float]], x: str, y: str) -> Markup:
         return Markup("")
     parts, across, up = _frame([a for a, _ in points], [b for _, b in points], x, y)
     path = " ".join(f"{across(a):.1f},{up(b):.1f}" for a, b in points)
-    parts.append(Markup('<polyline class="line s1" points="{}"/>').format(path))
+    parts.append(element('<polyline class="line s1" points="{}"/>', path))
     for a, b in points[:MOST]:
         dot = '<circle class="mark s1" cx="{:.1f}" cy="{:.1f}" r="3"><title>{} {}: {}</title></circle>'
-        parts.append(Markup(dot).format(across(a), up(b), x, number(a), number(b)))
+        parts.append(element(dot, across(a), up(b), x, number(a), number(b)))
     return _svg(f"{y} by {x}", WIDTH, HEIGHT, parts)
 
 
@@ -104,7 +104,7 @@ def points(trials: Sequence[Trial], metric: Metric, address: str, best: Trial | 
         shown = metric.text(score), metric.unit
         place = across(one.number), up(score), 6 if first else 4
         name += " best" if first else ""
-        parts.append(Markup(dot).format(address, one.number, name, *place, one.number, trial_state(one.state), *shown))
+        parts.append(element(dot, address, one.number, name, *place, one.number, trial_state(one.state), *shown))
     return _svg(f"{y} by trial", WIDTH, HEIGHT, parts)
 
 
@@ -155,7 +155,7 @@ def parallel(trials: Sequence[Trial], metric: Metric, best: Trial | None) -> Mar
         path = " ".join(places[row] for places in placed)
         grade = "best" if one == best else f"grade{_grade(metric.oriented(score), ordered)}"
         line = '<polyline class="thread {}" points="{}"><title>trial {}: {}{}</title></polyline>'
-        parts.append(Markup(line).format(grade, path, one.number, metric.text(score), metric.unit))
+        parts.append(element(line, grade, path, one.number, metric.text(score), metric.unit))
     label = f"what was searched, and validation {metric.label}, a line per trial"
     return _svg(label, AXIS * len(columns), bottom + 24, parts)
 
