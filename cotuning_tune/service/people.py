@@ -175,12 +175,21 @@ def actor_of(store: Store, text: str, now: float, *kinds: str) -> Actor:
 
 
 def link(store: Store, user: str, now: float) -> str:
-    """The text of a one-time link for a user, an admin where he is new: valid for ten minutes."""
+    """The text of a one-time link for a user, valid for ten minutes. Where no admin is, he becomes one.
+
+    Raises Unknown for a new name beside an admin, who adds people.
+    """
     with store.writing() as connection:
-        if not connection.execute(sa.select(USER.c.name).where(USER.c.name == user)).first():
+        there = connection.execute(sa.select(USER.c.name).where(USER.c.name == user)).first()
+        if not connection.execute(sa.select(USER.c.name).where(USER.c.role == "admin", USER.c.active)).first():
             check_name(user, "the user's name")
-            connection.execute(USER.insert().values(name=user, role="admin", created=now))
-            audit(connection, now, "serve", "add user", user, role="admin")
+            first = USER.update().where(USER.c.name == user) if there else USER.insert()
+            connection.execute(
+                first.values(**({"active": True} if there else {"name": user, "created": now}), role="admin")
+            )
+            audit(connection, now, "serve", "make admin", user)
+        elif not there:
+            raise Unknown(f"there is no user {user[:100]!a}", "an admin adds people on the service's page")
         role = _user(connection, user)["role"]
         return mint(connection, user, "link", role, now, LINK_S)[1]
 

@@ -157,3 +157,14 @@ def test_tokens_are_not_without_number(store: Store) -> None:
         people.add_token(store, ROOT, 0.0)
     with pytest.raises(Problem, match="revoke one first"):
         people.add_token(store, ROOT, 0.0)
+
+
+def test_a_link_makes_an_admin_where_there_is_none(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'service.db'}")
+    with store.writing() as connection:
+        connection.execute(USER.insert().values(name="ann", role="member", created=0.0))  # as after a rebuild
+    people.begin_session(store, people.link(store, "ann", 0.0), 1.0)
+    assert people.user_of(store, Actor("ann", "admin"))["role"] == "admin"
+    with pytest.raises(Unknown, match="an admin adds people"):
+        people.link(store, "ben", 0.0)
+    store.close()

@@ -149,7 +149,7 @@ def parallel(trials: Sequence[Trial], metric: Metric, best: Trial | None) -> Mar
         place, words = _axis(values, top, bottom)
         placed.append([f"{x:.1f},{place(value):.1f}" for value in values])
         parts += [_rule(x, top, x, bottom, "axis"), *_titles(x, name, column)]
-        parts += _ends(x, words, top, bottom)
+        parts += _ends(x, words, top, bottom, "end" if column == len(columns) - 1 else "start")
     ordered = sorted(metric.oriented(score) for _, score in scored)
     for row, (one, score) in enumerate(scored):
         path = " ".join(places[row] for places in placed)
@@ -166,9 +166,11 @@ def _titles(x: float, name: str, column: int) -> list[Markup]:
     return [_text(x, 14 if column % 2 else 32, shown, name="label")]
 
 
-def _ends(x: float, words: Sequence[str], top: float, bottom: float) -> list[Markup]:
+def _ends(x: float, words: Sequence[str], top: float, bottom: float, anchor: str) -> list[Markup]:
+    """What stands at an axis, to its right; of the last one to its left, where there is room."""
+    beside = x + 5 if anchor == "start" else x - 5
     if len(words) == 1:
-        return [_text(x + 5, (top + bottom) / 2 - 4, words[0][:14], "start")]
+        return [_text(beside, (top + bottom) / 2 - 4, words[0][:14], anchor)]
     along = _scale(0, len(words) - 1, bottom, top)
     step = max(1, ceil(len(words) / 8))
-    return [_text(x + 5, along(n) - 4, words[n][:14], "start") for n in range(0, len(words), step)]
+    return [_text(beside, along(n) - 4, words[n][:14], anchor) for n in range(0, len(words), step)]
