@@ -1,5 +1,6 @@
 """A real service with real drivers: killed, restarted, its database lost; runs paused, extended, exported."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from cotuning_tune.runs.folder import RunDir
 from cotuning_tune.runs.lock import holder
 from cotuning_tune.service.client import Client, ServiceError
-from cotuning_tune.service.people import Actor, add_token
+from cotuning_tune.service.people import Actor, add_token, add_user
 from cotuning_tune.service.store import Store
 from tests.servers import free_port
 
@@ -82,7 +83,8 @@ def _admin(store: Store) -> str:
     from cotuning_tune.service.tables import USER
 
     with store.reading() as connection:
-        return str(connection.execute(USER.select()).mappings().one()["name"])
+        found = connection.execute(USER.select().where(USER.c.role == "admin"))
+        return str(found.mappings().one()["name"])
 
 
 @pytest.fixture
@@ -145,3 +147,48 @@ def test_a_run_is_paused_resumed_extended_and_exported(served: Served) -> None:
     assert served.client.exported(run, "safetensors", "model.safetensors")[:8]
     log = "".join(served.client.log(run))
     assert "retrain: " in log
+
+
+def test_three_people_share_two_cores(served: Served) -> None:
+    """The second gets his core once the first one's trial has ended, the third waits and is told why."""
+    names, clients = ("ann", "ben", "cid"), dict[str, Client]()
+    long = EXPERIMENT.replace("epochs = 4", "epochs = 60").replace("trials = 3", "trials = 6")
+    for name in names:
+        store = Store(f"sqlite:///{served.root / 'service.db'}", active=False)
+        add_user(store, Actor(_admin(store), "admin"), name, "member", time.time())
+        clients[name] = Client(served.url, add_token(store, Actor(name, "member"), time.time())["token"])
+        store.close()
+    ran = {"ann": clients["ann"].submit(long, "one")["id"]}
+    share = served.root / "runs" / "ann" / "one" / "share.json"
+    until(lambda: served.client.run(ran["ann"])["summary"].get("running") == 2)
+    ran["ben"] = clients["ben"].submit(long, "two")["id"]
+    until(lambda: json.loads(share.read_text()) == {"trials": 1})
+    ran["cid"] = clients["cid"].submit(EXPERIMENT, "three")["id"]
+    until(lambda: "waits" in clients["cid"].run(ran["cid"]) and clients["cid"].run(ran["cid"])["waits"])
+    assert clients["cid"].run(ran["cid"])["waits"].startswith("first in line: needs 1 of 2, 0 free")
+    until(lambda: served.client.run(ran["ben"])["summary"].get("running") == 1)
+    assert served.client.run(ran["ann"])["summary"]["running"] <= 1
+    clients["ann"].cancel(ran["ann"])
+    until(lambda: served.client.run(ran["cid"])["state"] == "running")
+    clients["ben"].cancel(ran["ben"])
+    assert clients["cid"].wait(ran["cid"], 600)["state"] == "done"
+    for client in clients.values():
+        client.close()
+
+
+def test_a_killed_services_run_has_the_values_of_an_undisturbed_one(served: Served) -> None:
+    kept = {}
+    for name, kills in (("calm", 0), ("storm", 3)):
+        run = served.client.submit(EXPERIMENT, name, most=1)["id"]
+        for _ in range(kills):
+            until(lambda run=run: served.client.run(run)["state"] == "running")
+            served.end(signal.SIGKILL)
+            served.start()
+        assert served.client.wait(run, 900)["state"] == "done"
+        folder = served.folder(name)
+        kept[name] = {
+            str(path.relative_to(folder.path)): json.loads(path.read_text())["value"]
+            for path in sorted(folder.studies_folder.glob("*/trials/*/result.json"))
+        }
+    assert kept["calm"] == kept["storm"]
+    assert len(kept["calm"]) >= 6
