@@ -31,13 +31,17 @@ class Store:
     def __init__(self, url: str, *, migrate: bool = False, active: bool = True) -> None:
         self.url, self._writing = url, threading.RLock()
         self._transaction: sa.Connection | None = None
+        self.engine, self._held = _engine(url), _Held(lambda: None)
         try:
-            self.engine = _engine(url)
-            self._held = _hold(self.engine) if active else _Held(lambda: None)
             if active:
+                self._held = _hold(self.engine)
                 upgrade(self.engine, migrate=migrate)
         except sa.exc.SQLAlchemyError as problem:
+            self.close()
             raise UserError(f"the database {masked(url)} cannot be used: {first(problem)}") from None
+        except UserError:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Let go of it."""

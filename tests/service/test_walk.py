@@ -40,6 +40,15 @@ def until(browser: Any, *words: str) -> None:
         time.sleep(0.3)
 
 
+def until_state(browser: Any, state: str) -> None:
+    """Wait until the run that is shown is in that state."""
+    script = "let e = document.querySelector('main .state'); return e ? e.innerText.trim() : ''"
+    deadline = time.monotonic() + 400
+    while browser.execute_script(script) != state:
+        assert time.monotonic() < deadline, browser.execute_script("return document.body.innerText")
+        time.sleep(0.3)
+
+
 def picture(browser: Any, name: str) -> None:
     PICTURES.mkdir(parents=True, exist_ok=True)
     (PICTURES / f"{name}.png").write_bytes(browser.get_screenshot_as_png())
@@ -61,26 +70,28 @@ def test_a_search_from_the_link_to_the_model(browser: Any, link: str) -> None:
     press(browser, "Sign in")
     until(browser, "Runs")
     submit(browser, at, "first")
-    until(browser, "running", "of 12 trials")
+    until_state(browser, "running")
+    until(browser, "of 12 trials")
     picture(browser, "first-running")
     press(browser, "Pause")
-    until(browser, "paused")
+    until_state(browser, "paused")
     picture(browser, "first-paused")
     press(browser, "Resume")
-    until(browser, "done", "TensorBoard")
+    until_state(browser, "done")
     picture(browser, "first-done")
     run = browser.current_url
     browser.find_element("id", "trials").send_keys("4")
     press(browser, "Extend")
-    until(browser, "running")
-    until(browser, "done")
+    until_state(browser, "running")
+    until_state(browser, "done")
+    until(browser, "14 of 14 trials")
     picture(browser, "first-extended")
     submit(browser, at, "second")
-    until(browser, "done", "TensorBoard")
+    until_state(browser, "done")
     browser.get(f"{at}/")
     for box in browser.find_elements("css selector", "main input[name=run]"):
         box.click()
-    press(browser, "Compare")
+    press(browser, "Compare the ticked ones")
     until(browser, "experiment.trials", "first", "second")
     picture(browser, "compared")
     browser.get(run)
