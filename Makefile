@@ -2,6 +2,7 @@
 # make demo-photos PHOTOS=folder   the same five methods on photos of your own, a sub-folder for each class
 # make test   every feature; its last line counts the tests that are left to the next two
 # make proof  the slow proofs: disasters, kills, PostgreSQL, browsers, every data set; as root installs what they need
+# make storms  the long forms of some: ten deaths beside three trackers, fifty of a service, 10,000 malformed requests (20 minutes)
 # make cluster-test   launching on several hosts in namespaces: as root, installs Slurm and an SSH server (20 minutes)
 # make check  format, lint, types, import contracts, bandit
 # make audit  known holes in the pinned packages: asks a database on the network, so no part of check
@@ -19,7 +20,7 @@ OLDEST := .venv-oldest
 MLFLOW := .venv-mlflow
 STAMP := $(VENV)/.ready
 
-.PHONY: demo demo-photos docs pictures test test-oldest proof proof-packages cluster-test cluster-packages check audit bench calibration chaos recovery setup format clean
+.PHONY: demo demo-photos docs pictures test test-oldest proof storms proof-packages cluster-test cluster-packages check audit bench calibration chaos recovery setup format clean
 
 demo: $(STAMP)
 	$(BIN)/cotuning-tune run search_spaces/demo.toml --storage runs
@@ -50,6 +51,9 @@ pictures: $(STAMP)
 
 proof: proof-packages
 	$(BIN)/python -m pytest -q -m proof --durations=20
+
+storms: proof-packages
+	$(BIN)/python -m pytest -q -m storm --durations=20
 
 cluster-test: cluster-packages
 	$(BIN)/python -m pytest -q -m "" tests/hosts tests/launch/test_kube_rules.py

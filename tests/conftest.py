@@ -15,7 +15,11 @@ from cotuning_tune.base.files import write_bytes
 from cotuning_tune.runs.folder import RunDir
 from tests.browser import browser  # noqa: F401 - a fixture of several folders
 
-LEFT_TO = {"proof": "'make proof': {} slow proofs", "cluster": "'make cluster-test': {} tests on several hosts"}
+LEFT_TO = {
+    "proof": "'make proof': {} slow proofs",
+    "storm": "'make storms': {} long forms",
+    "cluster": "'make cluster-test': {} tests on several hosts",
+}
 left_out = pytest.StashKey[Counter[str]]()
 
 

@@ -169,6 +169,6 @@ def test_malformed_requests(served: Served, caplog: pytest.LogCaptureFixture) ->
     storm(served, 300, caplog)
 
 
-@pytest.mark.proof
+@pytest.mark.storm
 def test_ten_thousand_malformed_requests(served: Served, caplog: pytest.LogCaptureFixture) -> None:
     storm(served, 10_000, caplog)

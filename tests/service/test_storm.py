@@ -64,7 +64,7 @@ def check(root: Path) -> None:
         assert holder(run) is None
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.proof)])
+@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.storm)])
 def test_a_service_that_is_killed_loses_and_doubles_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kills: int
 ) -> None:

@@ -1,4 +1,4 @@
-"""Real tools beside a search whose driver is killed ten times: in the end they hold what the study holds, once."""
+"""Real tools beside a search whose driver is killed again and again: in the end they hold what the study holds."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,8 +10,6 @@ from tests.search.conftest import call
 from tests.search.kills import kill_all, start, wait_for, write_experiment
 from tests.trackers import stores
 from tests.trackers.stores import READERS
-
-pytestmark = pytest.mark.proof
 
 HERE = "cotuning_tune.trackers"
 REPORT, FINISH, SEED = (
@@ -41,12 +39,20 @@ def _tools() -> list[str]:
     return [name for name in READERS if find_spec(name)] or pytest.skip("no tracker's tool is installed")
 
 
-def test_ten_deaths_double_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+SOME = [DEATHS[0], DEATHS[3], DEATHS[5], DEATHS[9]]
+
+
+@pytest.mark.parametrize(
+    "every",
+    [pytest.param(SOME, marks=pytest.mark.proof), pytest.param(DEATHS, marks=pytest.mark.storm)],
+    ids=["4", "10"],
+)
+def test_deaths_double_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: list[object]) -> None:
     """Each trial and seed stands once in each tool: same parameters, same numbers per epoch, same state and score."""
     tools = _tools()
     file, run = write_experiment(tmp_path, trials=10), tmp_path / "runs" / "kills"
     file.write_text(file.read_text().replace("seeds = [0, 1]", f"seeds = [0, 1]\ntrack = {tools}"))
-    deaths = [(death, held) for death, held in DEATHS if not _absent(death[0], tools)]
+    deaths = [(death, held) for death, held in every if not _absent(death[0], tools)]
     for number, ((function, calls), held) in enumerate(deaths):
         asked = ["resume", run] if number else ["run", file, "--storage", run.parent]
         here, more = (
