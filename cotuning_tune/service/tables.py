@@ -61,8 +61,6 @@ RUN = Table(
     Column("name", String(200), nullable=False),
     Column("folder", Text, nullable=False, unique=True),
     Column("backend", String(64), nullable=False),
-    Column("experiment", Text, nullable=False),
-    Column("content", JSON, nullable=False),  # what its check has found: studies, trials, seeds
     Column("private", Boolean, nullable=False, default=False),
     Column("labels", JSON, nullable=False),
     Column("trials", Integer),  # of each study, once extended
@@ -86,6 +84,8 @@ RUN = Table(
     Column("since", Float, nullable=False),  # in this state
     Column("archived", Boolean, nullable=False, default=False),
     Column("version", Integer, nullable=False, default=1),
+    Column("experiment", Text, nullable=False),  # the wide ones last: a list reads none of them
+    Column("content", JSON, nullable=False),  # what its check has found: studies, trials, seeds
     Index("ix_run_owner_seq", "owner", "seq"),
     Index("ix_run_state_seq", "state", "seq"),
 )
