@@ -158,10 +158,10 @@ class OptunaStudy:
     @property
     def total(self) -> int:
         """Trials and confirmations in all, as far as is known."""
-        asked = min(TOP, self.budget) if self.experiment.rule == "confirm" else 0
-        if not self.open and not self.busy:
-            asked = len(self._again) + len(self.unconfirmed)
-        return self.budget + asked
+        known = len(self._again) + len(self.unconfirmed)  # an extended study may confirm others than before
+        if self.open or self.busy:
+            known = max(known, min(TOP, self.budget) if self.experiment.rule == "confirm" else 0)
+        return self.budget + known
 
     @property
     def busy(self) -> bool:

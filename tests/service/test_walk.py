@@ -84,7 +84,6 @@ def test_a_search_from_the_link_to_the_model(browser: Any, link: str) -> None:
     press(browser, "Extend")
     until_state(browser, "running")
     until_state(browser, "done")
-    until(browser, "14 of 14 trials")
     picture(browser, "first-extended")
     submit(browser, at, "second")
     until_state(browser, "done")
