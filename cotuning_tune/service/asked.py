@@ -259,16 +259,18 @@ class Runs:
         return {"trials": trials} | ({"state": "queued", "failures": 0, "reason": ""} if ended else {})
 
     def archive(self, actor: Actor, identity: str, *, purge: bool = False) -> dict[str, Any]:
-        """Out of the lists; with ``purge`` the folder goes too. Both of an ended run. Raises WrongState."""
+        """Out of the lists; with ``purge`` the folder goes too, and the name is free. Raises WrongState before its end."""
+        folders: list[str] = []
 
         def change(run: dict[str, Any]) -> dict[str, Any]:
             if run["state"] not in ENDED:
                 raise WrongState(f"{run['name']} is {run['state']}", "cancel it first")
-            return {"archived": True}
+            folders.append(run["folder"])
+            return {"archived": True} | ({"folder": f"purged/{identity}"} if purge else {})
 
         run = self._change(actor, identity, "purge" if purge else "archive", change)
-        if purge:
-            self.settings.remove(Path(run["folder"]))
+        if purge and not folders[0].startswith("purged/"):
+            self.settings.remove(Path(folders[0]))
         return run
 
     def _change(
@@ -284,6 +286,8 @@ class Runs:
         with self.store.writing() as connection:
             run = self._run(connection, actor, identity)
             actor.check_changes(run)
+            if run["archived"] and action not in ("archive", "purge"):
+                raise WrongState(f"{run['name']} is archived", "submit another one like it")
             rights(connection, run)
             changes = {name: value for name, value in change(run).items() if run[name] != value}
             if changes:

@@ -57,8 +57,11 @@ def test_a_run_from_submission_to_purge(served: Served) -> None:
     assert client.get(f"{API}/runs").json()["runs"] == []
     assert [one["id"] for one in client.get(f"{API}/runs?archived=true").json()["runs"]] == [run["id"]]
     assert folder.exists()
-    client.delete(f"{where}?purge=true")
+    assert refused(client.post(f"{where}/resume"), 409)["cure"] == "submit another one like it"
+    for _ in range(2):
+        client.delete(f"{where}?purge=true")
     assert not folder.exists()
+    assert submit(served, labels={})["folder"] == run["folder"]  # the name is free
 
 
 def test_a_change_is_meant_for_a_version(served: Served) -> None:
