@@ -1,6 +1,7 @@
 """Take the pictures of docs/service.md of a running service, with Debian's Chromium, signed in by a one-time link.
 
 python scripts/service_screenshots.py "$(cotuning-tune serve --link)" --out docs/pictures
+python scripts/service_screenshots.py --walk .build/walk    # of the steps that the proof tests/service/test_walk.py takes
 """
 
 import argparse
@@ -24,6 +25,19 @@ PICTURES = {  # name: where it is taken, the width, the scheme; {run} and {study
     "service-queue": ("/queue", WIDE, "dark"),
     "service-narrow": ("/runs/{run}", NARROW, "dark"),
 }
+
+
+STEPS = {"first-paused": 560, "compared": 575, "exported": 900}  # pictures of the walk: how much of them, in pixels
+
+
+def pack_walk(folder: Path, out: Path) -> int:
+    """The pictures of the walk, cut and packed."""
+    for name, height in STEPS.items():
+        with Image.open(folder / f"{name}.png") as image:
+            buffer = io.BytesIO()
+            image.crop((0, 0, image.width, height)).save(buffer, "PNG")
+        (out / f"service-{name.removeprefix('first-')}.webp").write_bytes(packed(buffer.getvalue()))
+    return 0
 
 
 def show(driver: Any, address: str, width: int, scheme: str) -> int:
@@ -67,10 +81,13 @@ def places(driver: Any, address: str) -> dict[str, str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("link", help="as 'cotuning-tune serve --link' prints it")
+    parser.add_argument("link", nargs="?", default="", help="as 'cotuning-tune serve --link' prints it")
     parser.add_argument("--out", type=Path, default=Path("docs/pictures"), help="folder of the pictures")
+    parser.add_argument("--walk", type=Path, help="folder of the walk's pictures")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
+    if options.walk:
+        return pack_walk(options.walk, options.out)
     address, spilt = options.link.partition("/sign-in/")[0], 0
     with tempfile.TemporaryDirectory() as profile:
         driver = start(profile)

@@ -259,7 +259,7 @@ class Runs:
         return {"trials": trials} | ({"state": "queued", "failures": 0, "reason": ""} if ended else {})
 
     def archive(self, actor: Actor, identity: str, *, purge: bool = False) -> dict[str, Any]:
-        """Out of the lists; with ``purge`` the folder goes too, and the name is free. Raises WrongState before its end."""
+        """Out of the lists; with ``purge`` the folder goes, and its name is free. Raises WrongState before its end."""
         folders: list[str] = []
 
         def change(run: dict[str, Any]) -> dict[str, Any]:

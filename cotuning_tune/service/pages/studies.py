@@ -81,5 +81,9 @@ def _score(study: folders.Study) -> dict[str, str]:
     best, metric = study.best, study.metric
     unit = f"{metric.unit} {'' if metric.percent else metric.shown}".rstrip()
     validation = f"{metric.text(best.score)}{unit}" if best and best.score is not None else "–"
-    tested = f"{mean_std(study.tested, metric)}{unit}, {len(study.tested)} seed(s)" if study.tested else "–"
+    tested = (
+        f"{mean_std(study.tested, metric).removesuffix(' (n = 1)')}{unit}, {len(study.tested)} seed(s)"
+        if study.tested
+        else "–"
+    )
     return {"validation": validation, "test": tested, "trials": str(study.counts["COMPLETE"])}
