@@ -1,7 +1,7 @@
 """Take the pictures of docs/service.md of a running service, with Debian's Chromium, signed in by a one-time link.
 
 python scripts/service_screenshots.py "$(cotuning-tune serve --link)" --out docs/pictures
-python scripts/service_screenshots.py --walk .build/walk    # of the steps that the proof tests/service/test_walk.py takes
+python scripts/service_screenshots.py --walk .build/walk   (what tests/service/test_walk.py has taken)
 """
 
 import argparse
