@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
 
 from cotuning_tune import cli
@@ -20,6 +21,8 @@ LEFT_TO = {
     "storm": "'make storms': {} long forms",
     "cluster": "'make cluster-test': {} tests on several hosts",
 }
+settings.register_profile("patient", deadline=None)  # none of them depends on how busy the machine is
+settings.load_profile("patient")
 left_out = pytest.StashKey[Counter[str]]()
 
 
