@@ -22,7 +22,10 @@ ROOT = Path(__file__).parents[2]
             "cotuning-tune launch: no backend or verb 'slrm', did you mean 'slurm'? there are: cloud, ",
         ),
         (["run"], "cotuning-tune run: the following arguments are required: EXPERIMENT (see cotuning-tune run --help)"),
-        (["launch", "slurm"], "cotuning-tune: launch slurm needs an EXPERIMENT: a file, or the name of a shipped experiment"),
+        (
+            ["launch", "slurm"],
+            "cotuning-tune: launch slurm needs an EXPERIMENT: a file, or the name of a shipped experiment",
+        ),
         (["run", TINY, "b"], "cotuning-tune: unrecognized arguments: b (see cotuning-tune --help)"),
         ([], "cotuning-tune: the following arguments are required: COMMAND (see cotuning-tune --help)"),
     ],
