@@ -18,13 +18,14 @@ import sqlalchemy as sa
 
 from cotuning_tune.service.people import Actor
 from cotuning_tune.service.problems import Problem, Unknown
+from cotuning_tune.service.retention import sweep
 from cotuning_tune.service.store import Store, audit
 from cotuning_tune.service.tables import DELIVERY, EVENT, RUN, WEBHOOK
 
 log = logging.getLogger(__name__)
 STATES = ("done", "failed", "paused", "interrupted")
 PAUSES_S = (10.0, 60.0, 300.0, 1800.0, 3600.0, 4 * 3600.0, 14 * 3600.0)  # eight tries in a day
-TIMEOUT_S, ROUND_S, MOST, MOST_HOOKS = 10.0, 2.0, 50, 20
+TIMEOUT_S, ROUND_S, SWEEP_S, MOST, MOST_HOOKS = 10.0, 2.0, 3600.0, 50, 20
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,10 @@ def enqueue(connection: sa.Connection, now: float, run: str, state: str, event: 
 
 
 class Outbox:
-    """Sends what waits to be sent, in a thread of its own. ``local``: to this machine's own addresses too (tests)."""
+    """Sends what waits to be sent, and forgets what is old, in a thread of its own.
+
+    ``local``: to this machine's own addresses too (tests).
+    """
 
     def __init__(self, store: Store, now: Callable[[], float] = time.time, *, local: bool = False) -> None:
         self.store, self.now, self.local = store, now, local
@@ -133,9 +137,13 @@ class Outbox:
         self._stopped.set()
 
     def _go(self) -> None:
+        swept = 0.0
         while not self._stopped.wait(ROUND_S):
             try:
                 self.round()
+                if self.now() - swept > SWEEP_S:
+                    swept = self.now()
+                    sweep(self.store, swept)
             except Exception:
                 log.exception("the outbox failed")
 

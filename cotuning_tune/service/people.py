@@ -220,11 +220,6 @@ def end_session(store: Store, actor: Actor, now: float) -> None:
         revoke(store, actor, actor.token, now)
 
 
-def sweep(connection: sa.Connection, now: float) -> None:
-    """Forget what has expired."""
-    connection.execute(TOKEN.delete().where(TOKEN.c.expires <= now))
-
-
 def audit_lines(store: Store, actor: Actor, before: int = 0, limit: int = 50) -> list[dict[str, Any]]:
     """Lines of the audit, the newest first, with ``before`` those before that number: an admin's to see."""
     actor.require("admin")

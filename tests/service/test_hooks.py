@@ -12,8 +12,10 @@ import pytest
 
 from cotuning_tune.service.asked import Submission
 from cotuning_tune.service.hooks import PAUSES_S, Outbox, add_webhook, remove_webhook, target_of, webhooks
+from cotuning_tune.service.people import add_token, tokens
 from cotuning_tune.service.problems import Problem, Refused, Unknown
 from cotuning_tune.service.reconciler import Reconciler
+from cotuning_tune.service.retention import EVENTS_S, sweep
 from tests.service.world import HookedStore, World, people_in, runs_in, settings_in
 
 
@@ -167,3 +169,21 @@ def test_webhooks_are_each_ones_own(here: tuple) -> None:
         add_webhook(store, people["ann"], "http://127.0.0.1:9/", ["born"], clock[0], local=True)
     remove_webhook(store, people["ann"], made["id"], clock[0])
     assert webhooks(store, people["ann"]) == []
+
+
+def test_old_events_are_forgotten_but_for_what_is_still_to_be_sent(here: tuple, receiver: Receiver) -> None:
+    store, _, runs, _, people, clock = here
+    receiver.refusals = 1
+    finish(here, "a")
+    add_webhook(store, people["ann"], f"http://127.0.0.1:{receiver.server_port}/", ["done"], clock[0], local=True)
+    finish(here, "b")
+    Outbox(store, lambda: clock[0], local=True).round()
+    add_token(store, people["ann"], clock[0], days=1)
+    clock[0] += EVENTS_S + 1
+    sweep(store, clock[0])
+    kept, _ = runs.events(people["ann"], 0)
+    assert [(one["kind"], one["content"]["state"]) for one in kept] == [("state", "done")]
+    assert tokens(store, people["ann"]) == []
+    Outbox(store, lambda: clock[0], local=True).round()
+    sweep(store, clock[0])
+    assert (len(receiver.taken), runs.events(people["ann"], 0)[0]) == (1, [])
