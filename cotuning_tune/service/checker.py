@@ -81,7 +81,8 @@ def _check(text: str, name: str, data_roots: tuple[Path, ...], answer: Connectio
             found = {"problem": str(problem), "key": problem.key, "line": (line_of(text, keys) if keys else 0) or 0}
     except RecursionError:
         found = {"problem": "the experiment is nested too deeply", "key": "", "line": 0}
-    answer.send(found)
+    with contextlib.suppress(OSError):  # a service that was killed meanwhile wants no answer
+        answer.send(found)
 
 
 def _limit() -> None:

@@ -1,17 +1,22 @@
 """Real tools beside a search whose driver is killed again and again: in the end they hold what the study holds."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from tests.moments import at, reached
-from tests.search.conftest import call
+from tests.search.conftest import ROOT, call
 from tests.search.kills import kill_all, start, wait_for, write_experiment
 from tests.trackers import stores
 from tests.trackers.stores import READERS
+from tests.trackers.test_server import MLFLOW
 
 HERE = "cotuning_tune.trackers"
+STARTED: list[ExitStack] = []
 REPORT, FINISH, SEED = (
     "cotuning_tune.search.recorder:Recorder.report",
     "cotuning_tune.search.recorder:Recorder.finish",
@@ -43,13 +48,20 @@ SOME = [DEATHS[0], DEATHS[3], DEATHS[5], DEATHS[9]]
 
 
 @pytest.mark.parametrize(
-    "every",
-    [pytest.param(SOME, marks=pytest.mark.proof), pytest.param(DEATHS, marks=pytest.mark.storm)],
-    ids=["4", "10"],
+    ("every", "served"),
+    [
+        pytest.param(SOME, False, marks=pytest.mark.proof, id="4"),
+        pytest.param(DEATHS, False, marks=pytest.mark.storm, id="10"),
+        pytest.param(DEATHS, True, marks=pytest.mark.storm, id="10-mlflow-server"),
+    ],
 )
-def test_deaths_double_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: list[object]) -> None:
+def test_deaths_double_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: list[object], served: bool
+) -> None:
     """Each trial and seed stands once in each tool: same parameters, same numbers per epoch, same state and score."""
     tools = _tools()
+    if served:
+        _serve(tmp_path, monkeypatch)
     file, run = write_experiment(tmp_path, trials=10), tmp_path / "runs" / "kills"
     file.write_text(file.read_text().replace("seeds = [0, 1]", f"seeds = [0, 1]\ntrack = {tools}"))
     deaths = [(death, held) for death, held in every if not _absent(death[0], tools)]
@@ -75,9 +87,29 @@ def test_deaths_double_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     study = stores.of_run(run)
     assert len(study) == 2 * 10 + 2 * 2
     for tool in tools:
-        stores.assert_same(READERS[tool](run), study)
-    if "mlflow" in tools:
+        kept = stores.of_mlflow(run, tmp_path / "mlflow.db") if served and tool == "mlflow" else READERS[tool](run)
+        stores.assert_same(kept, study)
+    if "mlflow" in tools and not served:
         _check_parents(stores.parents(run))
+
+
+def _serve(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real server of MLflow beside the drivers, until the test ends."""
+    if not (MLFLOW / "bin" / "mlflow").exists():
+        pytest.skip("NOT TESTED WITH A SERVER OF MLFLOW: 'make proof-packages' installs it in .venv-mlflow")
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    monkeypatch.chdir(folder)
+    stack = ExitStack()
+    address = stack.enter_context(import_module("mlflow_server").server(str(MLFLOW)))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    STARTED.append(stack)
+
+
+@pytest.fixture(autouse=True)
+def _servers() -> Iterator[None]:
+    yield
+    while STARTED:
+        STARTED.pop().close()
 
 
 def _absent(function: str, tools: list[str]) -> bool:
