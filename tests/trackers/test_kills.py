@@ -1,7 +1,6 @@
 """Real tools beside a search whose driver is killed again and again: in the end they hold what the study holds."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +15,6 @@ from tests.trackers.stores import READERS
 from tests.trackers.test_server import MLFLOW
 
 HERE = "cotuning_tune.trackers"
-STARTED: list[ExitStack] = []
 REPORT, FINISH, SEED = (
     "cotuning_tune.search.recorder:Recorder.report",
     "cotuning_tune.search.recorder:Recorder.finish",
@@ -56,12 +54,11 @@ SOME = [DEATHS[0], DEATHS[3], DEATHS[5], DEATHS[9]]
     ],
 )
 def test_deaths_double_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: list[object], served: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: list[object], served: bool, request: pytest.FixtureRequest
 ) -> None:
     """Each trial and seed stands once in each tool: same parameters, same numbers per epoch, same state and score."""
     tools = _tools()
-    if served:
-        _serve(tmp_path, monkeypatch)
+    database = request.getfixturevalue("server") if served else None
     file, run = write_experiment(tmp_path, trials=10), tmp_path / "runs" / "kills"
     file.write_text(file.read_text().replace("seeds = [0, 1]", f"seeds = [0, 1]\ntrack = {tools}"))
     deaths = [(death, held) for death, held in every if not _absent(death[0], tools)]
@@ -87,29 +84,22 @@ def test_deaths_double_nothing(
     study = stores.of_run(run)
     assert len(study) == 2 * 10 + 2 * 2
     for tool in tools:
-        kept = stores.of_mlflow(run, tmp_path / "mlflow.db") if served and tool == "mlflow" else READERS[tool](run)
+        kept = stores.of_mlflow(run, database) if database and tool == "mlflow" else READERS[tool](run)
         stores.assert_same(kept, study)
-    if "mlflow" in tools and not served:
+    if "mlflow" in tools and not database:
         _check_parents(stores.parents(run))
 
 
-def _serve(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A real server of MLflow beside the drivers, until the test ends."""
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The database of a real server of MLflow beside the drivers."""
     if not (MLFLOW / "bin" / "mlflow").exists():
         pytest.skip("NOT TESTED WITH A SERVER OF MLFLOW: 'make proof-packages' installs it in .venv-mlflow")
     monkeypatch.syspath_prepend(ROOT / "examples")
-    monkeypatch.chdir(folder)
-    stack = ExitStack()
-    address = stack.enter_context(import_module("mlflow_server").server(str(MLFLOW)))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    STARTED.append(stack)
-
-
-@pytest.fixture(autouse=True)
-def _servers() -> Iterator[None]:
-    yield
-    while STARTED:
-        STARTED.pop().close()
+    monkeypatch.chdir(tmp_path)
+    with import_module("mlflow_server").server(str(MLFLOW)) as address:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        yield tmp_path / "mlflow.db"
 
 
 def _absent(function: str, tools: list[str]) -> bool:
