@@ -20,7 +20,7 @@ def main(photos: str, *new: str) -> None:
         trials=4,
         seeds=[0],
         task={"size": 64, "resize": 72},
-        train={"epochs": 10, "batch_size": 8, "optim": {"lr": {"low": 1e-3, "high": 1e-1, "log": True}}},
+        train={"epochs": 10, "batch_size": 8, "optim": {"lr": {"low": 1e-3, "high": 1e-2, "log": True}}},
     )
     run = ct.run(experiment, storage="runs")
     print(*run.statistics().lines, sep="\n")
