@@ -99,6 +99,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     with import_module("mlflow_server").server(str(MLFLOW)) as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")  # the drivers' network ends at this machine
         yield tmp_path / "mlflow.db"
 
 
