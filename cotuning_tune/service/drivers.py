@@ -1,11 +1,9 @@
 """The engine that starts real drivers, by the backends of launching. Each run has a folder of launching of its own."""
 
 import json
-import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ from cotuning_tune.launch.backend import Request
 from cotuning_tune.launch.backends import backend
 from cotuning_tune.launch.claim import claim_of
 from cotuning_tune.launch.profile import make_profile
-from cotuning_tune.launch.record import Launch, attempt_name, private_folder, read_launch, write_private
+from cotuning_tune.launch.record import attempt_name, private_folder, read_launch, write_private
 from cotuning_tune.launch.verbs import launch, settled, stop
 from cotuning_tune.runs import budget
 from cotuning_tune.runs.folder import RunDir
@@ -189,15 +187,6 @@ class Drivers:
     def log(self, run: Row) -> Path:
         """Where the driver's output lies, where it is kept on this machine."""
         return self.folder(run) / "log"
-
-    def forget(self, run: Row) -> None:
-        """Remove what launching kept of a run that is purged."""
-        shutil.rmtree(self.folder(run), ignore_errors=True)
-
-    def launched(self, run: Row) -> Launch | None:
-        """The run's launch, as the command line has it too."""
-        found = read_launch(self.folder(run))
-        return replace(found, name=run["name"]) if found else None
 
 
 def _forestalled(folder: Path, run: Row) -> bool:

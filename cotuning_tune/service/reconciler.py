@@ -8,7 +8,7 @@ import dataclasses
 import logging
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -81,8 +81,10 @@ class Reconciler:
         looks = dict(zip([run["id"] for run in runs], self._pool.map(self.engine.look, runs), strict=True))
         for run in runs:
             self._step(run, looks[run["id"]])
-        for backend in sorted({run["backend"] for run in runs}):
-            self._deal(backend, looks)
+        still = self._open_runs()
+        people = self.people(self.now()) if still else {}
+        for backend in sorted({run["backend"] for run in still}):
+            self._deal({run["id"]: run for run in still if run["backend"] == backend}, looks, people)
 
     def _open_runs(self) -> list[dict[str, Any]]:
         with self.store.reading() as connection:
@@ -156,10 +158,9 @@ class Reconciler:
             row = connection.execute(sa.select(RUN).where(RUN.c.id == run["id"])).mappings().one()
             changed(connection, dict(row), {"state": "failed", "reason": reason}, self.now())
 
-    def _deal(self, backend: str, looks: dict[str, Look]) -> None:
-        """Admit who may begin on a backend, and give each run its share of it."""
-        runs = {run["id"]: run for run in self._open_runs() if run["backend"] == backend}
-        capacity, people = self.engine.capacity(backend), self.people(self.now())
+    def _deal(self, runs: dict[str, dict[str, Any]], looks: dict[str, Look], people: dict[str, Person]) -> None:
+        """Admit who may begin of the runs on a backend, and give each its share of it."""
+        capacity = self.engine.capacity(next(iter(runs.values()))["backend"])
         demands = [_demand(run, looks.get(run["id"], Look(None)), capacity) for run in runs.values()]
         active = [one for one in demands if runs[one.id]["state"] in AT_WORK]
         wanting = [one for one in demands if (runs[one.id]["state"], runs[one.id]["wanted"]) == ("queued", "run")]
@@ -222,15 +223,13 @@ class Reconciler:
             held = (
                 connection.execute(sa.select(RUN).where(RUN.c.owner.in_(bounded))).mappings().all() if bounded else []
             )
+        uses = defaultdict[str, list[tuple[float, float]]](list)
+        for owner, counted, hours in rows:
+            uses[owner].append((counted, hours))
         stored = Counter[str]()
         for run in held:
             stored[run["owner"]] += self._stored(dict(run), now)
-        return {
-            user["name"]: _person(
-                dict(user), [(r[1], r[2]) for r in rows if r[0] == user["name"]], stored[user["name"]], now
-            )
-            for user in users
-        }
+        return {user["name"]: _person(dict(user), uses[user["name"]], stored[user["name"]], now) for user in users}
 
 
 def _person(user: Row, uses: list[tuple[float, float]], stored: int, now: float) -> Person:
