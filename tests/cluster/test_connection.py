@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -119,3 +120,32 @@ def test_whose_death_is_a_raylets() -> None:
     env = {**os.environ, "RAY_RAYLET_PID": "1"}
     done = subprocess.run([sys.executable, "-c", SCRIPT], env=env, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "True"]
+
+
+LITTER = """
+import gc, threading
+from cotuning_tune.cluster.connection import connected
+
+def allocate():
+    shutting.wait()
+    gc.set_threshold(50, 1, 1)
+    while True:
+        [[] for _ in range(100)]
+
+shutting = threading.Event()
+threading.Thread(target=allocate, daemon=True).start()
+gc.set_threshold(100_000_000)
+with connected(num_cpus=1):
+    import ray
+    for _ in range(20_000):
+        held = {}
+        held["itself"], held["object"] = held, ray.put(0)
+    shutting.set()
+print("ended in order")
+"""
+
+
+def test_garbage_that_refers_to_objects(tmp_path: Path) -> None:
+    """Another thread that collects it while Ray shuts down (a tracker's) would end the driver with code 1, unheard."""
+    done = subprocess.run([sys.executable, "-c", LITTER], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "ended in order\n"), done.stderr
