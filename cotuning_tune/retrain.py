@@ -114,7 +114,7 @@ def _discard_other_configuration(work: Retraining) -> None:
     if folder.config.exists() and read_json(folder.config)["config"] != work.config_hash:
         remove_states(folder)
         pictures = [folder.picture(tag) for tag in PICTURES]
-        files = (folder.best_weights, folder.model, folder.method, folder.metrics, folder.predictions)
+        files = (folder.model, folder.method, folder.metrics, folder.predictions)
         for path in (folder.result, *files, *pictures):
             path.unlink(missing_ok=True)
     config = {"config": work.config_hash, "seed": work.seed, "spec": work.spec.to_json()}
@@ -161,6 +161,7 @@ class Seeds:
             "run": str(self.run.path),
             "incarnation": self.driver.number,
             "threads": self.driver.concurrency.cpus,
+            "state_every": self.driver.concurrency.state_every,
             "crops": self.crops,
         }
 
@@ -234,7 +235,6 @@ def _write_result(
     write_json(folder.result, result)
     if not result.get("again"):
         remove_states(folder)
-        folder.best_weights.unlink(missing_ok=True)
     return result
 
 

@@ -40,11 +40,12 @@ OBJECT_STORE_BYTES = 200_000_000
 
 @dataclass(frozen=True)
 class Concurrency:
-    """What one trial takes, and how many run at the same time."""
+    """What one trial takes, and how many run at the same time; ``state_every``: seconds that a kill may cost one."""
 
     cpus: int
     gpus: float
     trials: int
+    state_every: float = 0.0
 
 
 def _local(num_cpus: int | None, folder: str | None) -> dict[str, Any]:
@@ -180,7 +181,8 @@ def find_concurrency(resources: Resources, most: int | None = None) -> Concurren
             f"resources.cpu_per_trial = {resources.cpu_per_trial}: the largest node has {most_cpus:g} cores"
         )
     count = sum(_fit(node, resources.cpu_per_trial, gpus) for node in nodes)
-    return Concurrency(resources.cpu_per_trial, gpus, min(max(count, 1), most or count or 1))
+    trials = min(max(count, 1), most or count or 1)
+    return Concurrency(resources.cpu_per_trial, gpus, trials, resources.state_every)
 
 
 def _fit(node: dict[str, float], cpus: int, gpus: float) -> int:

@@ -1,6 +1,7 @@
 """The Tune trainable of trials and of retrained seeds: a step is an epoch; Tune keeps no state, their folders do."""
 
 import platform
+from contextlib import suppress
 from typing import cast
 
 import torch
@@ -34,10 +35,12 @@ class TrainingTrial(tune.Trainable):
             run.check_writable(incarnation, size)
 
         self.job: SplitJobs | SeedJob | None = None
+        every = given["state_every"]
+        self.result = folder.result
         self.job = (
-            SeedJob(specs[0], folder, cast(Crops, given["crops"]), may_write=may_write)
+            SeedJob(specs[0], folder, cast(Crops, given["crops"]), state_every=every, may_write=may_write)
             if given["crops"]
-            else SplitJobs(specs, folder, may_write=may_write)
+            else SplitJobs(specs, folder, state_every=every, may_write=may_write)
         )
 
     def step(self) -> TrialReport:  # type: ignore[override]  # Tune wants a dict, and this is one
@@ -80,6 +83,12 @@ class TrainingTrial(tune.Trainable):
         if not self.checked or tests:
             check(self.run, self.spec.task, task_of(self.spec).snapshot(test=tests))
         self.checked = True
+
+    def cleanup(self) -> None:
+        """Tune ends this worker: a training that the driver leaves in the middle, as at a pause, keeps what it has."""
+        with suppress(Fenced, OSError):
+            if self.job and not self.result.exists():
+                self.job.save()
 
     def reset_config(self, new_config: Values) -> bool:
         self.setup(new_config)

@@ -75,6 +75,9 @@ class Resources:
     gpu_per_trial: float | Literal["auto"] = hyper(
         -1.0, doc="share of a GPU; -1: one where there is one, else none; auto: as the measured memory allows"
     )
+    state_every: float = hyper(
+        30.0, doc="seconds of training that a kill may cost; 0: the state is written after each epoch"
+    )
 
     @property
     def share(self) -> float:

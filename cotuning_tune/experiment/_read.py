@@ -1,5 +1,6 @@
 """Reading an experiment file: every mistake is a UserError that names file and line and what is possible instead."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -131,6 +132,9 @@ def _check_aim(config: ExperimentConfig) -> None:
 
 
 def _check_resources(resources: Resources) -> None:
+    if not 0 <= resources.state_every < math.inf:
+        problem = f"resources.state_every = {resources.state_every:g}: seconds, 0 for a state after each epoch"
+        raise UserError(problem, "resources.state_every")
     if resources.cpu_per_trial < 1:
         problem = f"resources.cpu_per_trial = {resources.cpu_per_trial}: at least 1 is needed"
         raise UserError(problem, "resources.cpu_per_trial")

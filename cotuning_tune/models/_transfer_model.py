@@ -25,6 +25,7 @@ from cotuning_tune.base.discovery import Shelf
 from cotuning_tune.base.errors import UserError, first_line, first_three, unknown
 from cotuning_tune.base.plugins import Plugin
 from cotuning_tune.data import Words
+from cotuning_tune.models._depthwise import quicken
 from cotuning_tune.models._layers import layers as layers_of
 from cotuning_tune.models._taps import Tap
 
@@ -65,6 +66,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.depths, self.drop_paths = dict(depths or {}), dict(drop_paths or {})
         self.chain = nn.ModuleList(chain)
+        quicken(self.chain)
         self.taps = {stage: tap if isinstance(tap, Tap) else self._at(tap) for stage, tap in taps.items()}
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))

@@ -26,7 +26,9 @@ class StudyCost:
     """One study: what a trial, a seed of the retraining and the method's set-up cost, in seconds (0: no speed).
 
     ``batches``: steps of a pass over the training split, of ``batch`` images each. ``steps``: of a whole training.
-    ``rows``: how many times it validates and keeps its state. ``tested``: images that go through the network in a test.
+    ``rows``: how many times it validates; ``saves``: how many times a trial writes its whole state, before its end.
+    ``best``: whether a retraining may keep weights of an epoch before its last one.
+    ``tested``: images that go through the network in a test.
     """
 
     study: Study
@@ -36,6 +38,8 @@ class StudyCost:
     steps: int
     rows: int
     tested: int
+    saves: int
+    best: bool
     trial_s: float = 0.0
     seed_s: float = 0.0
     setup_s: float = 0.0
@@ -154,9 +158,14 @@ class Plan:
 
     @property
     def running(self) -> int:
-        """Bytes of the states of running trainings: the newest and the one before, and a retraining's kept weights."""
-        largest = max(2 * f.state + f.model for f in map(self.footprint, self.studies))
+        """Bytes of the states of running trainings at most: the newest and the one before, with the best weights."""
+        largest = max(min(2, c.saves + 1) * self._state(c) for c in self.studies)
         return largest * min(self.concurrency.trials, self.trials)
+
+    def _state(self, cost: StudyCost) -> int:
+        """Bytes of a state of a retraining at most: it may hold weights of an epoch before."""
+        found = self.footprint(cost)
+        return found.state + found.model * cost.best
 
     @property
     def models(self) -> int:
@@ -165,9 +174,9 @@ class Plan:
 
     @property
     def written(self) -> int:
-        """Bytes written as states in all: one a row."""
-        trainings = self.searched + self.retrained
-        return sum(c.rows * self.footprint(c).state * trainings for c in self.studies)
+        """Bytes written as states in all: by time, and at the end of each retraining."""
+        counts = [(c, c.saves * self.searched, (c.saves + 1) * self.retrained) for c in self.studies]
+        return sum(self.footprint(c).state * trials + self._state(c) * seeds for c, trials, seeds in counts)
 
     @property
     def memory(self) -> int:
@@ -179,18 +188,23 @@ def _cost(experiment: Experiment, study: Study, parts: Parts, speed: Speed | Non
     train = build(TrainConfig, experiment.spec(study, {}, 0).train, "train")
     batch, batches = train.batch(parts.train), train.batches(parts.train)
     tested = parts.test * CROPS[experiment.config.test_crops]
-    counts = StudyCost(study, parts, batch, batches, train.steps(batches), train.rows(batches), tested)
+    rows, every = train.rows(batches), experiment.resources.state_every
+    counts = StudyCost(
+        study, parts, batch, batches, train.steps(batches), rows, tested, rows - 1, train.epoch == "best"
+    )
     if speed is None:
         return counts
     training = counts.trained / speed.batch * speed.step_s + counts.validated * speed.image_s
-    trial_s = speed.start_s + training + counts.rows * speed.keep_s
+    between = max(1, int(every / (training / rows)))  # epochs that end within that time
+    counts = dataclasses.replace(counts, saves=(rows - 1) // between)
+    trial_s = speed.start_s + training + counts.saves * speed.keep_s
     setup_s = 0.0
     if speed.setup_s:
         setup_s = speed.setup_s * (parts.train + parts.val) / speed.setup_images
     return dataclasses.replace(
         counts,
         trial_s=trial_s,
-        seed_s=trial_s + speed.start_s + counts.tested * speed.image_s,
+        seed_s=trial_s + speed.keep_s + speed.start_s + counts.tested * speed.image_s,
         setup_s=setup_s,
     )
 

@@ -16,7 +16,7 @@ class Speed:
     """Seconds of one method, and where they come from.
 
     ``step_s``: a training step of ``batch`` images, median of ``steps`` timed ones. ``image_s``: one image
-    of an evaluation. ``start_s``: building a trial. ``keep_s``: writing its state, once an epoch.
+    of an evaluation. ``start_s``: building a trial. ``keep_s``: writing its state.
     ``setup_s``: the method's own pass over ``setup_images``, once a task and rate (None: not measured).
     ``memory_bytes``: of the process, or of the GPU where it ran there (0: not measured).
     """

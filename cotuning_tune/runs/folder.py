@@ -66,11 +66,6 @@ class TrialDir:
             return ""
 
     @property
-    def best_weights(self) -> Path:
-        """Weights of the epoch that a retraining keeps, so far."""
-        return self.path / "best.pt"
-
-    @property
     def model(self) -> Path:
         return self.path / "model.safetensors"
 

@@ -55,6 +55,7 @@ class TrialConfig(TypedDict):
     """What a worker is given of a training: a spec for each validation split, folders, the driver's number, threads.
 
     ``crops``: of a retrained seed, how its test examples are looked at; '' of a trial, which is never tested.
+    ``state_every``: seconds of training that a kill may cost.
     """
 
     specs: list[Values]
@@ -63,6 +64,7 @@ class TrialConfig(TypedDict):
     incarnation: int
     threads: int
     crops: str
+    state_every: float
 
 
 class Tested(TypedDict, total=False):

@@ -50,6 +50,7 @@ class StudySearcher(Dealer):
             "run": str(self.run.path),
             "incarnation": self.driver.number,
             "threads": self.driver.concurrency.cpus,
+            "state_every": self.driver.concurrency.state_every,
             "crops": "",
         }  # a records.TrialConfig
 

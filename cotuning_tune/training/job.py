@@ -1,4 +1,4 @@
-"""One training in a folder of its own: after each epoch its state is on disk, and it continues from there."""
+"""One training in a folder of its own: its state is on disk every so often, and it continues from there."""
 
 import copy
 import functools
@@ -27,12 +27,12 @@ from cotuning_tune.runs.records import present
 from cotuning_tune.scores import Metric, Score, evaluate, metric_of
 from cotuning_tune.training.config import TrainConfig, TrainingSpec
 from cotuning_tune.training.optim import freeze_statistics
-from cotuning_tune.training.state import packed, read_state, unpacked, write_state
+from cotuning_tune.training.state import packed, read_state, write_state
 from cotuning_tune.training.trainer import Judgement, Trainer
 
 Row = dict[str, Any]
 log = logging.getLogger(__name__)
-STATE = "state 4"
+STATE = "state 5"
 
 
 @functools.lru_cache(maxsize=4)
@@ -213,6 +213,8 @@ class TrainingJob:
     Of several processes on one folder the one that began last owns it: the others (on a node that was cut
     off and comes back, say) raise Fenced before they write.
     ``keep_best`` keeps the weights of the epoch that ``train.epoch`` names, see ``kept_row``.
+    ``state_every``: seconds of training that a kill may cost. The state is written where the next epoch would end
+    later than that, and in the end; 0: after each epoch.
     ``notices``: a line for each state file that could not be used.
     """
 
@@ -222,19 +224,24 @@ class TrainingJob:
         folder: TrialDir | None = None,
         *,
         keep_best: bool = False,
+        state_every: float = 0.0,
         may_write: Callable[[int], None] = lambda size: None,
     ) -> None:
         self.spec, self.folder, self.keep_best, self.may_write = spec, folder, keep_best, may_write
+        self.state_every = state_every
         self.epochs = rows_of(spec)
         self.history: list[Row] = []
         self._trainer: Trainer | None = None
         self._state: dict[str, Any] | None = None
+        self._best: dict[str, Any] | None = None  # weights of the kept epoch, where that is not the last one
         self.notices: list[str] = []
         self._token = ""
         if folder is not None:
             self._state, self.notices = read_state(folder.state, lambda: self._key)
         if self._state is not None:
             self.history = [present(row) for row in self._state["history"]]
+            self._best = self._state["best"]
+        self._saved, self._since, self._between = len(self.history), time.monotonic(), True
 
     @functools.cached_property
     def _key(self) -> str:
@@ -264,13 +271,14 @@ class TrainingJob:
         return self._trainer
 
     def advance(self) -> Row:
-        """Train and validate one epoch, keep the state; returns the epoch's row.
+        """Train and validate one epoch, keep the state where it is time; returns the epoch's row.
 
         Raises TrainingFailed for NaN or lack of memory.
         """
         start = time.monotonic()
         self.claim()
         self._trace("begin")
+        self._between = False
         try:
             trained = self.trainer.train_epoch()
             validated = self._validate()
@@ -285,8 +293,10 @@ class TrainingJob:
             "time": time.time(),
         }
         self.history.append(row)
-        self._keep(self.kept is row and (self.finished or self.spec.epoch == "best"))
-        self._trace("end")
+        self._between = True
+        self._remember(row)
+        if self.finished or time.monotonic() - self._since + row["seconds"] > self.state_every:
+            self.save()
         return row
 
     def _validate(self) -> Row:
@@ -304,23 +314,34 @@ class TrainingJob:
             with Path(path).open("a") as file:
                 file.write(f"{event} {self.folder.path.parts[-3]} {self.folder.path.name} {epoch}\n")
 
-    def _keep(self, weights: bool) -> None:
-        if self.folder is None:
+    def _remember(self, row: Row) -> None:
+        """Keep the kept epoch's weights where a later epoch follows it."""
+        if self.keep_best and self.spec.epoch == "best" and self.kept is row:
+            weights = {} if self.finished else self.trainer.network.state_dict()
+            self._best = {name: value.detach().to("cpu", copy=True) for name, value in weights.items()} or None
+
+    def save(self) -> None:
+        """Write the state of the epochs so far, unless it is written, or an epoch has begun since.
+
+        What has ended is not trained on: of that the history is enough, where no weights are kept.
+        """
+        if self.folder is None or not self._between or self._saved == len(self.history):
             return
-        state = {"spec": self._key, "history": self.history, "trainer": self.trainer.state_dict()}
-        data, best = packed(state), b""
-        if self.keep_best and weights:
-            best = packed(self.trainer.network.state_dict())
-        self.check_owner(len(data) + len(best))
-        if best:
-            write_bytes(self.folder.best_weights, best)
+        state: dict[str, Any] = {"spec": self._key, "history": self.history, "best": self._best}
+        if self.keep_best or not self.finished:
+            state["trainer"] = self.trainer.state_dict()
+        data = packed(state)
+        self.check_owner(len(data))
         write_state(self.folder.state, data)
+        self._saved, self._since = len(self.history), time.monotonic()
+        self._trace("end")
 
     def claim(self) -> None:
         """Take the folder; not before the first step: an executor may make a job that it leaves to another process."""
         if self._token or self.folder is None:
             return
         self.may_write(0)
+        self._since = time.monotonic()
         self._token = secrets.token_hex(8)
         write_bytes(self.folder.owner, self._token.encode(), durable=False)
 
@@ -336,6 +357,6 @@ class TrainingJob:
 
     def load_best(self) -> None:
         """Put the model at the weights that ``keep_best`` kept."""
-        assert self.folder is not None
-        weights = unpacked(self.folder.best_weights.read_bytes(), self.trainer.device)
-        self.trainer.network.load_state_dict(weights)
+        trainer = self.trainer
+        if self._best is not None:
+            trainer.network.load_state_dict(self._best)

@@ -32,10 +32,11 @@ class SeedJob:
         folder: TrialDir,
         crops: Crops,
         *,
+        state_every: float = 0.0,
         may_write: Callable[[int], None] = lambda size: None,
     ) -> None:
         self.folder, self.crops = folder, crops
-        self.job = TrainingJob(spec, folder, keep_best=True, may_write=may_write)
+        self.job = TrainingJob(spec, folder, keep_best=True, state_every=state_every, may_write=may_write)
         self.ready, self.tested = False, list[Tested]()
 
     @property
@@ -69,6 +70,10 @@ class SeedJob:
             self.ready = True
         else:
             self.tested = [self._test()]
+
+    def save(self) -> None:
+        """Write what of the epochs so far is not written."""
+        self.job.save()
 
     def _keep(self) -> None:
         """Write the weights of the epoch that ``train.epoch`` names, and pictures of its mistakes on validation."""

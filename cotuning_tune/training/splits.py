@@ -13,10 +13,18 @@ class SplitJobs:
     """Looks like one job: its epochs are numbered through. Of one split it is that split's job alone."""
 
     def __init__(
-        self, specs: Sequence[TrainingSpec], folder: TrialDir, *, may_write: Callable[[int], None] = lambda size: None
+        self,
+        specs: Sequence[TrainingSpec],
+        folder: TrialDir,
+        *,
+        state_every: float = 0.0,
+        may_write: Callable[[int], None] = lambda size: None,
     ) -> None:
         folders = [folder, *(folder.split(number) for number in range(1, len(specs)))]
-        self.jobs = [TrainingJob(spec, own, may_write=may_write) for spec, own in zip(specs, folders, strict=True)]
+        self.jobs = [
+            TrainingJob(spec, own, state_every=state_every, may_write=may_write)
+            for spec, own in zip(specs, folders, strict=True)
+        ]
 
     @property
     def epochs(self) -> int:
@@ -54,6 +62,11 @@ class SplitJobs:
         job.advance()
         if job.finished and job is not self.jobs[-1]:
             job.release()
+
+    def save(self) -> None:
+        """Write what of the epochs so far is not written."""
+        for job in self.jobs:
+            job.save()
 
 
 def method_share(history: Sequence[Row]) -> float | None:

@@ -152,7 +152,7 @@ def test_paths_of_a_study() -> None:
 def test_paths_of_a_trial_differ() -> None:
     """Every file of a trial has a name of its own."""
     trial = TrialDir(Path("t"))
-    files = [trial.config, trial.metrics, trial.result, trial.state, trial.best_weights, trial.model]
+    files = [trial.config, trial.metrics, trial.result, trial.state, trial.predictions, trial.model]
     assert len({path.name for path in files}) == len(files)
     assert trial.result == Path("t/result.json")
 

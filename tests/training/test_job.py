@@ -1,6 +1,7 @@
 """A training in its folder: what is written when, and that every way to its end gives one result."""
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,9 +32,7 @@ def spec_of(method: str = "fine_tune", seed: int = 0, **train) -> TrainingSpec:
 
 def outcome(spec: TrainingSpec) -> tuple[list[dict], dict[str, Tensor]]:
     """All that a whole training leaves: its rows without the clock, its weights."""
-    training = TrainingJob(spec)
-    while not training.finished:
-        training.advance()
+    training = to_its_end(TrainingJob(spec))
     return without_clock(training.history), training.trainer.model.state_dict()
 
 
@@ -53,6 +52,12 @@ def judged(training: TrainingJob) -> TrainingJob:
     """The same job, its evaluation scripted: each epoch has the accuracy of the list."""
     left = iter(ACCURACIES[len(training.history) :])
     training.trainer.evaluate = lambda split: Score(next(left), 1.0, len(split), {})
+    return training
+
+
+def to_its_end(training: TrainingJob) -> TrainingJob:
+    while not training.finished:
+        training.advance()
     return training
 
 
@@ -160,21 +165,70 @@ def test_ties_go_to_the_later_epoch(accuracies):
         assert all(value < best["val_score"] for value in accuracies[number:])
 
 
-@pytest.mark.parametrize(
-    ("epoch", "keep_best", "after"),
-    [("last", False, []), ("best", False, []), ("last", True, [2]), ("best", True, [1])],
-)
-def test_only_what_is_asked_for_is_written(tmp_path, epoch, keep_best, after):
-    """A folder holds owner and state, and the weights from the first epoch that may be kept on; no temporary file."""
-    training, found = TrainingJob(spec_of(epochs=2, epoch=epoch), TrialDir(tmp_path), keep_best=keep_best), []
+@pytest.mark.parametrize("epoch", ["last", "best"])
+@pytest.mark.parametrize("keep_best", [False, True])
+def test_only_what_is_asked_for_is_written(tmp_path, epoch, keep_best):
+    """A folder holds owner and state, no temporary file; what has ended leaves its history, or what it keeps."""
+    training = TrainingJob(spec_of(epochs=2, epoch=epoch), TrialDir(tmp_path), keep_best=keep_best)
     for number in (1, 2):
         training.advance()
-        files = sorted(files_in(tmp_path))
-        if "best.pt" in files:
-            found.append(number)
-            files.remove("best.pt")
-        assert files == ["owner", *["state.previous.pt"][: number - 1], "state.pt"]
-    assert found[:1] == after
+        assert sorted(files_in(tmp_path)) == ["owner", *["state.previous.pt"][: number - 1], "state.pt"]
+        state = unpacked(TrialDir(tmp_path).state.read_bytes())
+        assert ("trainer" in state) == (keep_best or number == 1)
+        assert state["best"] is None or (keep_best, epoch) == (True, "best")
+
+
+@pytest.mark.parametrize(
+    ("every", "written"), [(0.0, [1, 2, 3, 4, 5]), (30.0, [3, 5]), (60.0, [5]), (9.0, [1, 2, 3, 4, 5])]
+)
+def test_a_kill_costs_at_most_so_many_seconds(tmp_path, monkeypatch, every, written):
+    """With epochs of 10 s the state is written where the next one would end later; and at the end."""
+    now, training = [0.0], TrainingJob(spec_of(epochs=5), TrialDir(tmp_path), state_every=every)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    train, found = training.trainer.train_epoch, []
+
+    def train_epoch():
+        now[0] += 10
+        return train()
+
+    monkeypatch.setattr(training.trainer, "train_epoch", train_epoch)
+    while not training.finished:
+        before = files_in(tmp_path).get("state.pt")
+        training.advance()
+        if files_in(tmp_path).get("state.pt") != before:
+            found.append(len(training.history))
+    assert found == written
+
+
+@pytest.mark.parametrize("epoch", ["last", "best"])
+@pytest.mark.parametrize("pauses", [True, False], ids=["paused", "killed"])
+def test_what_was_not_written_is_trained_again(tmp_path, pauses, epoch):
+    """A pause loses nothing, a kill what came after the state; the end is the same bit for bit."""
+    spec, folder = spec_of(epoch=epoch), TrialDir(tmp_path)
+    undisturbed = to_its_end(judged(TrainingJob(spec, keep_best=True)))
+    first = judged(TrainingJob(spec, folder, keep_best=True, state_every=1e9))
+    for saved in (False, True, pauses):
+        first.advance()
+        if saved:
+            first.save()
+    again = judged(TrainingJob(spec, folder, keep_best=True, state_every=1e9))
+    assert len(again.history) == (3 if pauses else 2)
+    assert without_clock(to_its_end(again).history) == without_clock(undisturbed.history)
+    for job_ in (undisturbed, again, TrainingJob(spec, folder, keep_best=True)):
+        assert job_.finished
+        job_.load_best()
+        assert same_weights(job_.trainer.network.state_dict(), undisturbed.trainer.network.state_dict())
+
+
+def test_a_state_is_of_whole_epochs(tmp_path, monkeypatch):
+    """Ended in the middle of an epoch, by an error of the method say, a training writes no state of that."""
+    training = TrainingJob(spec_of(epochs=4), TrialDir(tmp_path), state_every=1e9)
+    training.advance()
+    monkeypatch.setattr(training.trainer, "evaluate", lambda split: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        training.advance()
+    training.save()
+    assert list(files_in(tmp_path)) == ["owner"]
 
 
 @pytest.mark.parametrize("begins", [True, False], ids=["before its first epoch", "later"])

@@ -38,8 +38,9 @@ class Convolution(nn.Module):
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
         before, after = (kernel - stride) // 2, (kernel - stride + 1) // 2
-        self.pad = nn.ZeroPad2d((before, after, before, after)) if kernel > 1 else nn.Identity()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, groups=groups, bias=False)
+        even = before == after
+        self.pad = nn.Identity() if even else nn.ZeroPad2d((before, after, before, after))
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, before if even else 0, groups=groups, bias=False)
         self.norm = nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.1)
 
     def forward(self, x: Tensor) -> Tensor:
