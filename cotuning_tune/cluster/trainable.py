@@ -9,6 +9,7 @@ from ray import tune
 
 from cotuning_tune.base.errors import Fenced, TrainingFailed
 from cotuning_tune.base.files import place
+from cotuning_tune.base.memory import keep_freed_memory
 from cotuning_tune.data import Crops
 from cotuning_tune.runs.folder import RunDir, TrialDir
 from cotuning_tune.runs.records import TrialConfig, TrialReport, Values
@@ -26,6 +27,7 @@ class TrainingTrial(tune.Trainable):
     def setup(self, config: Values) -> None:
         given = cast(TrialConfig, config)
         torch.set_num_threads(given["threads"])
+        keep_freed_memory()
         run, self.failed, self.own, self.fenced, self.changed = RunDir(place(given["run"])), "", False, False, ""
         incarnation, folder = given["incarnation"], TrialDir(place(given["folder"]))
         specs = [TrainingSpec.from_json(spec) for spec in given["specs"]]

@@ -271,6 +271,8 @@ class Experiment:
         known = self.space(study.method, study.backbone)
         chosen = {key: values.get(key, p.first) for key, p in known.items()}
         every = {key: list(v) if isinstance(v, tuple) else v for key, v in chosen.items()}  # as JSON has them
+        if self.config.pruner != "none":
+            every["validate"] = "each"
         prefix, placed = f"{study.method}/", {key: every.pop(key) for key in self.placed}
         val_seed = self.task["val_seed"] + SPLITS_APART * split
         return TrainingSpec(

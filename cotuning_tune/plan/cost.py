@@ -26,7 +26,8 @@ class StudyCost:
     """One study: what a trial, a seed of the retraining and the method's set-up cost, in seconds (0: no speed).
 
     ``batches``: steps of a pass over the training split, of ``batch`` images each. ``steps``: of a whole training.
-    ``rows``: how many times it validates; ``saves``: how many times a trial writes its whole state, before its end.
+    ``rows``: epochs or intervals; ``validations``: of a training; ``saves``: how many times a trial writes its whole
+    state, before its end.
     ``best``: whether a retraining may keep weights of an epoch before its last one.
     ``tested``: images that go through the network in a test.
     """
@@ -37,6 +38,7 @@ class StudyCost:
     batches: int
     steps: int
     rows: int
+    validations: int
     tested: int
     saves: int
     best: bool
@@ -52,7 +54,7 @@ class StudyCost:
     @property
     def validated(self) -> int:
         """Images that go forward for the validations of one training."""
-        return self.rows * self.parts.val
+        return self.validations * self.parts.val
 
 
 @dataclass(frozen=True)
@@ -185,12 +187,21 @@ class Plan:
 
 
 def _cost(experiment: Experiment, study: Study, parts: Parts, speed: Speed | None) -> StudyCost:
-    train = build(TrainConfig, experiment.spec(study, {}, 0).train, "train")
+    spec = experiment.spec(study, {}, 0)
+    train = build(TrainConfig, spec.train, "train")
     batch, batches = train.batch(parts.train), train.batches(parts.train)
-    tested = parts.test * CROPS[experiment.config.test_crops]
     rows, every = train.rows(batches), experiment.resources.state_every
     counts = StudyCost(
-        study, parts, batch, batches, train.steps(batches), rows, tested, rows - 1, train.epoch == "best"
+        study=study,
+        parts=parts,
+        batch=batch,
+        batches=batches,
+        steps=train.steps(batches),
+        rows=rows,
+        validations=rows if spec.validates_each else 1,
+        tested=parts.test * CROPS[experiment.config.test_crops],
+        saves=rows - 1,
+        best=spec.epoch == "best",
     )
     if speed is None:
         return counts

@@ -23,6 +23,7 @@ import torch
 from cotuning_tune.base.cache import cache_root
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import write_bytes
+from cotuning_tune.base.memory import keep_freed_memory
 from cotuning_tune.data import ArrayImages, DataSet, Listing, Split, Task, TaskConfig, data_set
 from cotuning_tune.experiment import Experiment
 from cotuning_tune.hyper import build
@@ -224,6 +225,7 @@ def _most(found: Mapping[str, Any], kind: str, new: Any) -> Any:
 def run_probe(experiment: Experiment, inventories: Mapping[str, Inventory], say: Say) -> Probe:
     """Measure every method of the experiment, at the largest rate, with the cores that a trial takes."""
     threads = torch.get_num_threads()
+    keep_freed_memory()
     torch.set_num_threads(experiment.resources.cpu_per_trial)
     try:
         kinds = dict.fromkeys(inventory.kind.modality for inventory in inventories.values())

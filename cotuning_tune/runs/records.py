@@ -3,7 +3,7 @@
 A score is the study's metric (``scores``), in percent where that has one; times in seconds.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, TypeVar, cast
 
@@ -34,6 +34,11 @@ def read_facts(path: Path) -> Any:  # type: ignore[explicit-any]  # as read_json
 def read_rows(path: Path) -> list[Epoch]:
     """The rows of metrics.jsonl under the present names; none where there is no file."""
     return [present(row) for row in read_lines(path)]
+
+
+def scores_of(history: Iterable[Epoch]) -> dict[int, float]:
+    """By epoch the validation score, of those that were validated."""
+    return {int(row["epoch"]): row["val_score"] for row in history if "val_score" in row}
 
 
 class Owner(TypedDict):

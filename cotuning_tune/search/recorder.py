@@ -2,7 +2,7 @@
 
 from cotuning_tune.base.files import write_json, write_lines
 from cotuning_tune.runs.folder import RunDir
-from cotuning_tune.runs.records import Epoch, TrialResult, Values
+from cotuning_tune.runs.records import Epoch, TrialResult, Values, read_rows
 from cotuning_tune.search.study import Issue
 from cotuning_tune.training.state import remove_states
 
@@ -21,9 +21,13 @@ class Recorder:
             folder.config, {"trial": issue.number, "values": issue.values, **known, "specs": specs}, durable=False
         )
 
-    def report(self, issue: Issue, history: list[Epoch]) -> None:
-        """The epochs so far."""
-        write_lines(self.run.study(issue.study.name).trial(issue.number).metrics, history)
+    def report(self, issue: Issue, history: list[Epoch]) -> int:
+        """The epochs so far; how many of them are new. What a kill took back stays until it is reached again."""
+        metrics = self.run.study(issue.study.name).trial(issue.number).metrics
+        new = max(0, len(history) - len(read_rows(metrics)))
+        if new:
+            write_lines(metrics, history)
+        return new
 
     def finish(self, issue: Issue, result: TrialResult) -> None:
         """The result, written last."""

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from cotuning_tune.base.errors import UserError
 from cotuning_tune.base.files import move_folder, read_json, write_json, write_lines
 from cotuning_tune.runs.folder import RunDir, StudyDir, TrialDir
-from cotuning_tune.runs.records import Epoch, TrialResult, Values, read_rows
+from cotuning_tune.runs.records import Epoch, TrialResult, Values, read_rows, scores_of
 from cotuning_tune.search.rows import RESULT, facts_of, result_of, score_of
 from cotuning_tune.search.study import OptunaStudy, Studies
 from cotuning_tune.training.state import remove_states
@@ -69,7 +69,7 @@ def _from_folder(files: TrialDir, study: OptunaStudy) -> FrozenTrial | None:
         result = read_json(files.result) if files.result.exists() else None
         state = TrialState[result["state"]] if result else TrialState.RUNNING
         ended = {RESULT: facts_of(result)} if result else {}
-        steps = {int(row["epoch"]): row["val_score"] for row in history}
+        steps = scores_of(history)
         value = result["value"] if result and state != TrialState.FAIL else None
         if state == TrialState.PRUNED and steps:
             value = steps[max(steps)]
@@ -121,7 +121,7 @@ def _result(trial: FrozenTrial) -> Values:
     return {
         "state": trial.state.name,
         "value": None if trial.state == TrialState.FAIL else score_of(trial),
-        "epochs": len(trial.intermediate_values),
+        "epochs": known.get("epochs", len(trial.intermediate_values)),
         "seconds": known.get("seconds", 0.0),
         "reason": known.get("reason", ""),
         "restored": True,

@@ -20,8 +20,8 @@ def result_of(trial: FrozenTrial) -> Values:
 def facts_of(result: TrialResult) -> Values:
     """What a study keeps of a trial's end, of its ``result.json``."""
     if result["state"] == "FAIL":
-        return {"seconds": result["seconds"], "reason": result["reason"]}
-    known = {"score": result["value"], **{name: result.get(name) for name in ("loss", "share", "seconds")}}
+        return {name: result[name] for name in ("seconds", "reason", "epochs")}
+    known = {"score": result["value"], **{name: result.get(name) for name in ("loss", "share", "seconds", "epochs")}}
     return {name: fact for name, fact in known.items() if fact is not None}
 
 
@@ -50,7 +50,7 @@ def row_of(trial: FrozenTrial) -> TrialRow:
         "share": result.get("share"),
         "fixed": attrs.get("fixed", ""),
         "values": values_of(trial),
-        "epochs": len(trial.intermediate_values),
+        "epochs": result.get("epochs", len(trial.intermediate_values)),
         "seconds": result.get("seconds", 0.0),
         "reason": result.get("reason", ""),
         "reissued": attrs.get(LOSSES, {}).get("count", 0),

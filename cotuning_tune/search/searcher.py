@@ -99,8 +99,8 @@ class StudySearcher(Dealer):
         self.reported[trial_id] = len(history)
         for notice in result["notices"]:
             self.driver.stream.notice(notice)
-        self.recorder.report(issue, history)
-        new = self.studies.by_name[issue.study.name].report(issue.number, history)
+        new = self.recorder.report(issue, history)
+        self.studies.by_name[issue.study.name].report(issue.number, history)
         self.driver.stream.tell(EpochEnded(issue.study.name, issue.number, history, new, result["epochs"]))
 
     @leaves_tune
@@ -131,8 +131,9 @@ class StudySearcher(Dealer):
             self._write(issue, "PRUNED", history, "stopped early", kept)
 
     def _lost(self, issue: Issue) -> None:
-        owner = self.run.study(issue.study.name).trial(issue.number).owner_token
-        if self.studies.by_name[issue.study.name].reissue(issue.number, "the worker or its node died", owner):
+        folder = self.run.study(issue.study.name).trial(issue.number)
+        epochs, owner = len(read_rows(folder.metrics)), folder.owner_token
+        if self.studies.by_name[issue.study.name].reissue(issue.number, "the worker or its node died", epochs, owner):
             self._tell(issue, "LOST", None, 0.0)
         else:
             self._write(issue, "FAIL", [], LOST)

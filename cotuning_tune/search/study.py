@@ -24,7 +24,7 @@ from cotuning_tune.runs.choice import TOP, choose, to_confirm
 from cotuning_tune.runs.folder import RunDir
 from cotuning_tune.runs.identity import studies_prefix
 from cotuning_tune.runs.ledger import Head
-from cotuning_tune.runs.records import Epoch, TrialResult, TrialRow, Values
+from cotuning_tune.runs.records import Epoch, TrialResult, TrialRow, Values, scores_of
 from cotuning_tune.search.door import Door
 from cotuning_tune.search.heads import LEDGER
 from cotuning_tune.search.pruner import make_pruner
@@ -215,13 +215,12 @@ class OptunaStudy:
         self._tally()
         return number
 
-    def report(self, number: int, history: list[Epoch]) -> int:
-        """Fill in the validation scores that the study misses, also those a killed driver missed; how many."""
+    def report(self, number: int, history: list[Epoch]) -> None:
+        """Fill in the validation scores that the study misses, also those a killed driver missed."""
         known = self.stored.trial(number).intermediate_values
-        missing = [row for row in history if row["epoch"] not in known]
-        for row in missing:
-            self.stored.report(number, int(row["epoch"]), row["val_score"])
-        return len(missing)
+        for step, score in scores_of(history).items():
+            if step not in known:
+                self.stored.report(number, step, score)
 
     def stops(self, number: int) -> bool:
         """Whether the pruner ends the trial here; what it decides is kept before it is acted on."""
@@ -251,15 +250,16 @@ class OptunaStudy:
         self._states[TrialState.RUNNING] -= CONFIRMS not in trial.user_attrs
         self._ended(trial)
 
-    def reissue(self, number: int, reason: str, owner: str | None = None) -> bool:
+    def reissue(self, number: int, reason: str, epoch: int, owner: str | None = None) -> bool:
         """Put a trial back that the infrastructure lost; False where it was lost too often at one epoch.
 
         A trial that gets on between its losses is unlucky; one that dies at the same epoch again and
-        again kills its workers itself (a native crash, the kernel's out-of-memory killer). ``owner``: the token of who
+        again kills its workers itself (a native crash, the kernel's out-of-memory killer). ``epoch``: how many it had
+        reported. ``owner``: the token of who
         trained it last (None: not known); a worker that died before it had begun says nothing about the trial.
         """
         trial = self.stored.trial(number)
-        losses, epoch = trial.user_attrs.get(LOSSES, {}), len(trial.intermediate_values)
+        losses = trial.user_attrs.get(LOSSES, {})
         before = losses if losses.get("epoch") == epoch else {}
         begun = owner is None or owner != losses.get("owner", "")
         here, starts = before.get("here", 0) + begun, before.get("starts", 0) + (not begun)

@@ -90,7 +90,7 @@ class EventFile:
 def scalars_of(row: Mapping[str, Any], best: float | None, metric: Metric) -> dict[str, float]:
     """The scalars of an epoch's row, by tag; ``best``: the score so far, None where every example is trained on."""
     tags: dict[str, float] = {}
-    if best is not None:
+    if "val_score" in row and best is not None:
         tags = {f"val/{metric.name}": row["val_score"], f"val/best_{metric.name}": best}
     for name, value in row.items():
         split, _, rest = name.partition("_")

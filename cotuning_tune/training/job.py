@@ -300,9 +300,9 @@ class TrainingJob:
         return row
 
     def _validate(self) -> Row:
-        """What the metric says of the validation split; nothing where it is trained on."""
-        task = self.trainer.task
-        if task.config.train_on == "trainval":
+        """What the metric says of the validation split; nothing where it is trained on, or nobody asks."""
+        task, last = self.trainer.task, len(self.history) + 1 == self.epochs
+        if task.config.train_on == "trainval" or not (last or self.spec.validates_each):
             return {}
         found = self.trainer.evaluate(task.val)
         return recorded("val", found)

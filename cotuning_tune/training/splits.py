@@ -47,8 +47,8 @@ class SplitJobs:
     @property
     def kept(self) -> tuple[float, float]:
         """Score and loss of the epochs that are kept, the mean over the validation splits so far."""
-        rows = [job.kept for job in self.jobs]
-        found = [(row["val_score"], row["val_loss"]) for row in rows if row]
+        rows = [job.kept or {} for job in self.jobs]
+        found = [(row["val_score"], row["val_loss"]) for row in rows if "val_score" in row]
         scores, losses = zip(*found, strict=True) if found else ((math.nan,), (math.nan,))
         return fmean(scores), fmean(losses)
 

@@ -50,7 +50,7 @@ def experiment_text(
     lines = [f"{key} = {json.dumps(value)}" for key, value in (given | experiment).items()]
     made = "[data.synthetic]\nclasses = 3\nimages = 10\n" if task == "synthetic" else ""
     head = "[experiment]\n" + "\n".join(lines)
-    return f"{head}\n[task]\nsize = 8\nresize = 8\n[train]\nepochs = 3\nbatch_size = 10\n{made}"
+    return f'{head}\n[task]\nsize = 8\nresize = 8\n[train]\nepochs = 3\nbatch_size = 10\nvalidate = "each"\n{made}'
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The sums of a plan, worked out by hand."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -18,9 +19,12 @@ from tests.plan.conftest import experiment_text
 SPEED = Speed(step_s=2.0, batch=8, image_s=0.5, steps=20, start_s=3.0, keep_s=1.0, setup_s=10.0, setup_images=30)
 
 
-def planned(count: int = 4, **experiment: object) -> Plan:
-    """Two methods at two rates, the second method at half the speed and without a set-up."""
+def planned(count: int = 4, train: str = "", state_every: float = 0, **experiment: object) -> Plan:
+    """Two methods at two rates, the second method at half the speed and without a set-up; ``train``: of its table."""
     text = experiment_text(methods=("fine_tune", "co_tuning"), rates=[0.5, 1.0], **experiment)
+    text = (
+        text.replace('validate = "each"', train or 'validate = "each"') + f"\n[resources]\nstate_every = {state_every}"
+    )
     made = parse(text, "made")
     slow = Speed(step_s=4.0, batch=8, image_s=0.5, setup_s=0.0, memory_bytes=7)
     footprints = {"fine_tune": Footprint(100, 40), "co_tuning": Footprint(200, 50)}
@@ -35,8 +39,8 @@ def test_one_study() -> None:
     cost = planned().studies[2]
     assert (cost.study.rate, cost.study.method, cost.batches, cost.steps, cost.rows) == (1.0, "fine_tune", 2, 6, 3)
     assert (cost.trained, cost.validated, cost.tested) == (60, 18, 30)
-    assert cost.trial_s == 3 + 60 / 8 * 2 + 18 * 0.5 + 3 * 1
-    assert cost.seed_s == cost.trial_s + 3 + 30 * 0.5
+    assert cost.trial_s == 3 + 60 / 8 * 2 + 18 * 0.5 + 2 * 1
+    assert cost.seed_s == cost.trial_s + 1 + 3 + 30 * 0.5
     assert cost.setup_s == 10.0
 
 
@@ -118,14 +122,14 @@ def test_which_question_is_answered() -> None:
 def test_hours_of_the_whole() -> None:
     """Trial-seconds are the sums over the studies; few at a time share them, of many the longest counts."""
     plan = planned()
-    trials = [3 + 7.5 + 4.5 + 3, 15 + 4.5, 3 + 15 + 9 + 3, 30 + 9]
-    seeds = [trials[0] + 18, trials[1] + 15, trials[2] + 18, trials[3] + 15]
+    trials = [3 + 7.5 + 4.5 + 2, 15 + 4.5, 3 + 15 + 9 + 2, 30 + 9]
+    seeds = [trials[0] + 19, trials[1] + 15, trials[2] + 19, trials[3] + 15]
     assert [cost.trial_s for cost in plan.studies] == trials
     assert [cost.seed_s for cost in plan.studies] == seeds
     search, retrain = 4 * sum(trials) + 2 * 15, 3 * sum(seeds)
     assert (plan.search_s(plan.studies), plan.retrain_s(plan.studies)) == (search, retrain)
-    assert plan.wall_s == max(search / 4, 40) + max(retrain / 4, 54)
-    assert planned(1000).wall_s == 40 + 54
+    assert plan.wall_s == max(search / 4, 39) + max(retrain / 4, 54)
+    assert planned(1000).wall_s == 39 + 54
 
 
 def test_ten_crops_cost_ten_passes() -> None:
@@ -147,11 +151,32 @@ def test_iterations_count_in_place_of_epochs() -> None:
 def test_bytes() -> None:
     """States of running trainings (two, and kept weights), the retrained models, and all that is written."""
     plan = planned()
-    assert plan.running == 4 * (2 * 200 + 50)
+    assert plan.running == 4 * 2 * 200
     assert plan.models == 3 * 2 * (40 + 50)
-    assert plan.written == 7 * 3 * 2 * (100 + 200)
+    assert plan.written == (4 * 2 + 3 * 3) * 2 * (100 + 200)
     assert (plan.cache, plan.memory) == (0, 7)
-    assert planned(1000).running == 8 * 450
+    assert planned(1000).running == 8 * 400
+    assert planned(train='epoch = "best"').running == 4 * 2 * (200 + 50)
+
+
+def test_states_are_written_by_time() -> None:
+    """Epochs of 4, 6.5, 8 and 13 s, of which a kill may cost 30 s: of three only the slowest study's second is kept."""
+    plan, each = planned(state_every=30), planned()
+    assert [cost.saves for cost in plan.studies] == [0, 0, 0, 1]
+    assert plan.studies[0].trial_s == each.studies[0].trial_s - 2 * 1
+    assert plan.written == 3 * 2 * (100 + 200) + 7 * 200
+    assert planned(state_every=10).studies[3].saves == 2
+
+
+def test_an_epoch_is_validated_where_something_asks() -> None:
+    """The last one always; each where the best is kept, or early stopping looks."""
+
+    def validated(**given: Any) -> list[int]:
+        return [cost.validations for cost in planned(**given).studies]
+
+    assert validated(train="") == validated(train='epoch = "best"') == [3] * 4
+    assert validated(train='validate = "used"') == [1] * 4
+    assert validated(train='validate = "used"', pruner="median") == [3] * 4
 
 
 def test_without_speeds_there_are_counts() -> None:
@@ -168,7 +193,7 @@ def test_the_table() -> None:
     """By method: trials, steps a second, mean seconds of a trial and a set-up, hours."""
     rows = {row[0]: row[1:] for row in method_table(planned()).rows}
     assert rows["co_tuning"] == ["4", "0.25", "29.2", "0", "0.065", "0.0737"]
-    assert rows["fine_tune"][:4] == ["4", "0.5", "24", "7.5"]
+    assert rows["fine_tune"][:4] == ["4", "0.5", "23", "7.5"]
 
 
 @pytest.mark.parametrize(
@@ -260,4 +285,4 @@ def test_what_grows_with_the_images() -> None:
     more = dataclasses.replace(plan, footprints=grown)
     assert [more.footprint(cost).model for cost in more.of("fine_tune")] == [40, 160]
     assert more.models == plan.models + 3 * 120
-    assert more.running == 4 * (2 * 220 + 160)
+    assert more.running == 4 * 2 * 220

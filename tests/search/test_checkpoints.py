@@ -14,6 +14,7 @@ from cotuning_tune.search.selection import write_selections
 from cotuning_tune.search.storage import open_storage
 from cotuning_tune.search.study import Studies
 from cotuning_tune.training import TrainingJob
+from cotuning_tune.training.state import packed
 from tests.search.conftest import call
 from tests.search.ends import complete, prune
 

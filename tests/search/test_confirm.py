@@ -150,7 +150,7 @@ def test_a_running_one_is_issued_again() -> None:
     newer = begun(storage)
     assert not newer.finished
     assert newer.next() == lost
-    assert study_of(newer).reissue(lost.number, "killed")
+    assert study_of(newer).reissue(lost.number, "killed", 0)
     assert newer.next() == lost
     finish(newer, lost)
     assert [issue.number for issue in search(newer)] == [5, 6]
@@ -164,7 +164,7 @@ def test_a_failing_one_drops_its_trial(tmp_path: Path, lost: bool) -> None:
         study = study_of(studies)
         if study.trials()[issue.number].user_attrs.get(CONFIRMS) != 2:
             return finish(studies, issue)
-        if not lost or not study.reissue(issue.number, "killed"):
+        if not lost or not study.reissue(issue.number, "killed", 0):
             fail(study, issue.number, "not finite")
         return None
 

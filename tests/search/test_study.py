@@ -206,9 +206,9 @@ def test_the_infrastructure_may_lose_a_trial_three_times(tmp_path: Path) -> None
     study = Studies(experiment(), open_storage(RunDir(tmp_path))).by_name["synthetic-1.00-bss"]
     number = study.issue().number
     for _ in range(REISSUES):
-        assert study.reissue(number, "killed")
+        assert study.reissue(number, "killed", 0)
         assert study.issue().number == number
-    assert not study.reissue(number, "killed")
+    assert not study.reissue(number, "killed", 0)
     assert study.trials()[number].user_attrs[LOSSES]["count"] == REISSUES + 1
 
 
@@ -217,16 +217,16 @@ def test_a_worker_that_dies_before_it_has_begun_says_nothing_about_the_trial(tmp
     study = Studies(experiment(), open_storage(RunDir(tmp_path))).by_name["synthetic-1.00-bss"]
     number = study.issue().number
     for owner in ("", "", "first", "first", "first", "second", *["second"] * 10, "third"):
-        assert study.reissue(number, "killed", owner)
+        assert study.reissue(number, "killed", 0, owner)
         assert study.issue().number == number
     assert study.trials()[number].user_attrs[LOSSES]["here"] == REISSUES
-    assert not study.reissue(number, "killed", "fourth")
+    assert not study.reissue(number, "killed", 0, "fourth")
 
     other = study.issue().number
     for _ in range(STARTS):
-        assert study.reissue(other, "killed", "")
+        assert study.reissue(other, "killed", 0, "")
         assert study.issue().number == other
-    assert not study.reissue(other, "killed", "")
+    assert not study.reissue(other, "killed", 0, "")
 
 
 def test_a_trial_that_gets_on_is_only_unlucky(tmp_path: Path) -> None:
@@ -234,8 +234,7 @@ def test_a_trial_that_gets_on_is_only_unlucky(tmp_path: Path) -> None:
     study = Studies(experiment(), open_storage(RunDir(tmp_path))).by_name["synthetic-1.00-bss"]
     number = study.issue().number
     for epoch in range(1, 10):
-        study.report(number, [row(n, 10.0) for n in range(1, epoch + 1)])
-        assert study.reissue(number, "killed")
+        assert study.reissue(number, "killed", epoch)
         assert study.issue().number == number
     assert study.trials()[number].user_attrs[LOSSES]["count"] == 9
 
