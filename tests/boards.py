@@ -45,8 +45,11 @@ trials = 5
 sampler = "random"
 pruner = "asha"
 selection = "max"
+[resources]
+state_every = 0
 [train]
 epochs = 4
+validate = "each"
 epoch = "best"
 batch_norm = ["train", "frozen"]
 """

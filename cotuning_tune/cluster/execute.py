@@ -16,7 +16,7 @@ from cotuning_tune.base.cache import cache_root
 from cotuning_tune.base.errors import Unfinished
 from cotuning_tune.base.files import is_local
 from cotuning_tune.cluster.driver import Driver
-from cotuning_tune.cluster.signals import kept_handlers
+from cotuning_tune.cluster.signals import kept_handlers, pass_on_terminations
 from cotuning_tune.cluster.trainable import TrainingTrial
 from cotuning_tune.runs.folder import RunDir
 from cotuning_tune.runs.identity import read_identity
@@ -134,6 +134,7 @@ def execute(
     while True:
         searcher.held = False
         with kept_handlers():
+            pass_on_terminations()
             try:
                 _tuner(run, searcher, driver, scheduler).fit()
             except _Left as left:
@@ -141,7 +142,7 @@ def execute(
         if finished():
             return
         if not searcher.held:
-            raise Unfinished("interrupted")  # Tune caught SIGINT or SIGUSR1
+            raise Unfinished("interrupted")  # Tune caught a signal
         searcher.hold()
 
 

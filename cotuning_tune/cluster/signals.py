@@ -21,6 +21,12 @@ def end_cleanly() -> None:
         signal.signal(number, _end)
 
 
+def pass_on_terminations() -> None:
+    """From now on SIGTERM is taken as SIGUSR1: Tune handles that one, and lets its workers end in order."""
+    if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGUSR1"):
+        signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGUSR1))
+
+
 @contextmanager
 def ending_cleanly() -> Iterator[None]:
     """The same while inside; in other threads than the main one, where handlers cannot be set, nothing."""

@@ -6,6 +6,7 @@ repeated with the same number, a stop is asked for again.
 
 import dataclasses
 import logging
+import math
 import threading
 import time
 from collections import Counter, defaultdict
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 ROUND_S = 1.0
 LOOKS = 8  # at a time
 SIZES_S = 300.0  # for so long the size of a folder is good
+COUNTS_S = 10.0  # between two writes of an attempt's hours, while it takes as much as before
 MONTH_S = 30 * 86400.0
 FIELDS = tuple(field.name for field in dataclasses.fields(Known))
 
@@ -44,6 +46,7 @@ class Reconciler:
         self.beat = 0.0
         self._sizes: dict[str, tuple[float, int]] = {}
         self._noted: dict[str, dict[str, Any]] = {}
+        self._counted: dict[str, tuple[float, float]] = {}  # when, and for how many units
         self._stopped, self._woken = threading.Event(), threading.Event()
         self._pool = ThreadPoolExecutor(LOOKS, thread_name_prefix="look")
         self._thread: threading.Thread | None = None
@@ -118,13 +121,17 @@ class Reconciler:
         """The hours of an attempt, as long as its end is not confirmed."""
         if not run["attempt"] or run["state"] not in AT_WORK:
             return
+        units = max(run["share"], run["least"]) * run["cost"]
+        when, before = self._counted.get(run["id"], (-math.inf, 0.0))
+        if after.state in AT_WORK and before == units and 0 <= now - when < COUNTS_S:
+            return
+        self._counted[run["id"]] = now, units
         with self.store.writing() as connection:
             where = sa.and_(ATTEMPT.c.run == run["id"], ATTEMPT.c.number == run["attempt"])
             found = connection.execute(sa.select(ATTEMPT).where(where)).mappings().first()
             if found is None or found["ended"] is not None:
                 return
             hours = found["hours"] + max(now - found["counted"], 0.0) / 3600 * found["units"]
-            units = max(run["share"], run["least"]) * run["cost"]
             end = {} if after.state in AT_WORK else {"ended": now, "state": after.state, "reason": after.reason}
             connection.execute(ATTEMPT.update().where(where).values(hours=hours, counted=now, units=units, **end))
 

@@ -41,8 +41,11 @@ size = 32
 resize = 32
 [data.synthetic]
 images = 60
+[resources]
+state_every = 0
 [train]
 epochs = 4
+validate = "each"
 batch_size = 8
 """
 ACTOR = (b"ray::ResourceTrainable", b"ray::TrainingTrial")  # at work, and between two steps

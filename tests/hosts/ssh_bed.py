@@ -34,8 +34,11 @@ size = 16
 resize = 16
 [data.synthetic]
 images = 60
+[resources]
+state_every = 0
 [train]
 epochs = 6
+validate = "each"
 batch_size = 8
 """
 SSHD = """

@@ -33,8 +33,11 @@ size = 32
 resize = 32
 [data.synthetic]
 images = 100
+[resources]
+state_every = 0
 [train]
 epochs = {EPOCHS}
+validate = "each"
 batch_size = 8
 [train.optim]
 lr = [1e-3, 1e-2]

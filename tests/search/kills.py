@@ -33,8 +33,11 @@ size = 32
 resize = 32
 [data.synthetic]
 images = 150
+[resources]
+state_every = 0
 [train]
 epochs = 4
+validate = "each"
 batch_size = 8
 batch_norm = ["train", "frozen"]
 [train.optim]

@@ -27,8 +27,11 @@ size = 16
 resize = 16
 [data.synthetic]
 images = 40
+[resources]
+state_every = 0
 [train]
 epochs = 2
+validate = "each"
 batch_size = 8
 """
 STUDY = "synthetic-1.00-fine_tune"

@@ -282,3 +282,23 @@ def test_whoever_fills_the_disk_waits(here) -> None:
     clock[0] += SIZES_S + 1
     reconciler.round()
     assert runs.get(people["root"], second)["state"] == "starting"
+
+
+def test_hours_are_whole_though_rarely_written(here) -> None:
+    """Twenty-five rounds a second apart write an attempt's hours three times; the sum misses nothing."""
+    world, runs, reconciler, people, clock = here
+    run = runs.submit(people["ann"], Submission(experiment="", name="a"))
+    reconciler.round()
+    world.lives[run["id"]].needed = 1000
+    written, hours = 0, -1.0
+    start = clock[0]
+    for _ in range(25):
+        clock[0] += 1
+        reconciler.round()
+        attempt = runs.get(people["ann"], run["id"])["attempts"][0]
+        written, hours = written + (attempt["hours"] != hours), attempt["hours"]
+    assert 2 <= written <= 4
+    clock[0] += 10
+    reconciler.round()
+    attempt = runs.get(people["ann"], run["id"])["attempts"][0]
+    assert attempt["hours"] == pytest.approx((clock[0] - start) / 3600 * attempt["units"])

@@ -30,8 +30,11 @@ size = 16
 resize = 16
 [data.synthetic]
 images = 60
+[resources]
+state_every = 0
 [train]
 epochs = 4
+validate = "each"
 """
 
 
