@@ -2,9 +2,12 @@
 
 import driver
 import folder
+import gpu
 import loader
+import plain_way
 import relationship
 import service
+import start
 import steps
 import timm_script
 
@@ -18,6 +21,9 @@ def main() -> None:
     relationship.main(["--small", "--pairs", "7"])
     relationship.main(["--pairs", "5"])
     service.main()
+    start.main([])
+    plain_way.main([])
+    gpu.main([])
 
 
 if __name__ == "__main__":

@@ -42,7 +42,10 @@ def main(arguments: list[str] | None = None) -> None:
         search = Search(Path(folder) / "many")
         with mock.patch("os.fsync"):  # nothing is timed yet
             search.work(options.trials)
-        found = [measured(name, options.pairs, *words) for name, words in [("--help", ["--help"]), ("list", ["list"])]]
+        found = [
+            measured(name, options.pairs, *words)
+            for name, words in [("--help", ["--help"]), ("list methods", ["list", "methods"])]
+        ]
         found.append(measured(f"status of {options.trials} trials", options.pairs, "status", search.run.path))
     keep("start", found)
 

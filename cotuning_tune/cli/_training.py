@@ -1,25 +1,18 @@
-"""The commands for one configuration and for what there is: train, space, list."""
+"""The commands for one configuration: train, space."""
 
 import argparse
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from cotuning_tune.base.errors import UserError
 from cotuning_tune.cli._options import (
     Commands,
     add_calibration,
     add_decoding,
-    add_json,
     decoding,
-    origin,
     parse_values,
-    usable,
     with_options,
 )
-from cotuning_tune.cli._output import print_json
-
-KINDS = {"methods": "method", "data": "data set", "models": "backbone", "experiments": "shipped experiment"}
 
 
 def add(commands: Commands) -> None:
@@ -28,15 +21,6 @@ def add(commands: Commands) -> None:
     space = commands.add_parser("space", help="show a method's hyper-parameters and ranges")
     space.add_argument("method", metavar="METHOD")
     space.set_defaults(call=_space)
-    listing = commands.add_parser(
-        "list", help="list the methods, data sets, backbones or shipped experiments there are"
-    )
-    listing.add_argument("what", choices=list(KINDS))
-    listing.add_argument(
-        "pattern", nargs="?", default="", help="which names: 'resnet*'; timm's are listed for 'timm/*' only"
-    )
-    add_json(listing)
-    listing.set_defaults(call=_list)
 
 
 def _add_train(commands: Commands) -> None:
@@ -125,46 +109,3 @@ def _space(options: argparse.Namespace) -> int:
             rows.append([f"{prefix}.{key.replace('/', '.')}", str(default_of(item)), shown, doc])
     print(Table("space", "", ["key", "default", "searched by default", "meaning"], rows).markdown())
     return 0
-
-
-def _list(options: argparse.Namespace) -> int:
-    rows, wrong = _experiments(options.pattern) if options.what == "experiments" else _found(options)
-    if options.pattern and not rows and not wrong:
-        raise UserError(f"no {KINDS[options.what]} matches '{options.pattern}'")
-    if options.json:
-        print_json({"what": options.what, "found": rows, "broken": wrong})
-        return 0
-    for row in rows:
-        text = f"{row['about']} [{row['origin']}]" if row["origin"] else row["about"]
-        print(f"{row['name']:<24}{text.strip()}".rstrip())
-    for name, line in wrong.items():
-        print(f"{name:<24}broken: {line}")
-    return 0
-
-
-def _experiments(pattern: str) -> tuple[list[dict[str, str]], dict[str, str]]:
-    """The shipped experiments that match."""
-    import fnmatch
-
-    from cotuning_tune.base.shipped import about, shipped_experiments
-
-    found = shipped_experiments()
-    names = fnmatch.filter(found, pattern or "*")
-    return [{"name": name, "about": about(found[name]), "origin": ""} for name in names], {}
-
-
-def _found(options: argparse.Namespace) -> tuple[list[dict[str, str]], dict[str, str]]:
-    """The methods, data sets or backbones that match; and why plug-ins cannot be used, by name."""
-    import fnmatch
-    import importlib
-
-    package = importlib.import_module(f"cotuning_tune.{options.what}")
-    models, pattern = options.what == "models", options.pattern or "*"
-    wrong = {name: line for name, line in package.broken().items() if fnmatch.fnmatch(name, pattern)}
-    # timm's are so many that only a pattern of their own finds them
-    found = package.names(options.pattern) if models else fnmatch.filter(package.names(), pattern)
-    rows = [
-        {"name": name, "about": "" if models else package.about(name), "origin": origin(package, name)}
-        for name in usable(package, found, wrong)
-    ]
-    return rows, wrong

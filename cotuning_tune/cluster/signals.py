@@ -22,7 +22,7 @@ def end_cleanly() -> None:
 
 
 def pass_on_terminations() -> None:
-    """From now on SIGTERM is taken as SIGUSR1: Tune handles that one, and lets its workers end in order."""
+    """From now on SIGTERM is taken as SIGUSR1: Tune handles that one, and ends its workers cleanly."""
     if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGUSR1"):
         signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGUSR1))
 

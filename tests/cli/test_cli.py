@@ -324,7 +324,7 @@ def test_interrupted(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(options: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cotuning_tune.cli._training._list", interrupt)
+    monkeypatch.setattr("cotuning_tune.cli._listing._list", interrupt)
     code, out, err = call("list", "data")
     assert (code, out) == (85, [])
     assert "resume" in " ".join(err)
@@ -348,7 +348,7 @@ def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def stumble(options: object) -> int:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("cotuning_tune.cli._training._list", stumble)
+    monkeypatch.setattr("cotuning_tune.cli._listing._list", stumble)
     with pytest.raises(ZeroDivisionError):
         cli.main(["list", "data"])
 
