@@ -162,6 +162,7 @@ class Seeds:
             "incarnation": self.driver.number,
             "threads": self.driver.concurrency.cpus,
             "state_every": self.driver.concurrency.state_every,
+            "each": self.driver.each,
             "crops": self.crops,
         }
 

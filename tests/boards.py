@@ -37,6 +37,7 @@ from tests.servers import free_port
 ALL = ["STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING", "STATUS_UNKNOWN"]
 EXPERIMENT = """
 [experiment]
+validate = "each"
 tasks = ["synthetic"]
 rates = [0.5, 1.0]
 methods = {methods}
@@ -49,7 +50,6 @@ selection = "max"
 state_every = 0
 [train]
 epochs = 4
-validate = "each"
 epoch = "best"
 batch_norm = ["train", "frozen"]
 """

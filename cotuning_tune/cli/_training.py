@@ -76,7 +76,7 @@ def _train(options: argparse.Namespace) -> int:
     metric = experiment.metric(study.task)
 
     def shown(row: Mapping[str, float]) -> str:
-        return f"{metric.text(row['val_score'])}{metric.unit}" if "val_score" in row else "at the end"
+        return f"{metric.text(row['val_score'])}{metric.unit}"
 
     while not job.finished:
         row = job.advance()

@@ -19,13 +19,15 @@ LOST = "infrastructure: lost more often than it may be issued again"
 class Driver:
     """Its number (of the search's folder), what trainings may take, and the stream that it tells what happens.
 
-    ``owns``: raises Fenced where the studies are another driver's, that of a copied folder, say.
+    ``owns``: raises Fenced where the studies are another driver's, that of a copied folder, say. ``each``: every epoch
+    is validated, asked for or not.
     """
 
     number: int
     concurrency: Concurrency
     stream: Stream
     owns: Callable[[], None] = lambda: None
+    each: bool = False
     share: Share = field(init=False)
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ from cotuning_tune.base.cache import cache_root
 from cotuning_tune.base.errors import Unfinished
 from cotuning_tune.base.files import is_local
 from cotuning_tune.cluster.driver import Driver
-from cotuning_tune.cluster.signals import kept_handlers, pass_on_terminations
+from cotuning_tune.cluster.signals import kept_handlers, terminations_passed_on
 from cotuning_tune.cluster.trainable import TrainingTrial
 from cotuning_tune.runs.folder import RunDir
 from cotuning_tune.runs.identity import read_identity
@@ -133,8 +133,7 @@ def execute(
     """
     while True:
         searcher.held = False
-        with kept_handlers():
-            pass_on_terminations()
+        with kept_handlers(), terminations_passed_on():
             try:
                 _tuner(run, searcher, driver, scheduler).fit()
             except _Left as left:

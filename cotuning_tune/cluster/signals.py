@@ -2,10 +2,11 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+Handler = Callable[[int, FrameType | None], object] | int | None
 ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
 
 
@@ -21,10 +22,33 @@ def end_cleanly() -> None:
         signal.signal(number, _end)
 
 
-def pass_on_terminations() -> None:
-    """From now on SIGTERM is taken as SIGUSR1: Tune handles that one, and ends its workers cleanly."""
-    if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGUSR1"):
-        signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGUSR1))
+@contextmanager
+def terminations_passed_on(patience_s: float = 8.0) -> Iterator[None]:
+    """While inside, SIGTERM is taken as SIGUSR1: Tune handles that one, and ends its workers cleanly.
+
+    KeyboardInterrupt where it has not ended after ``patience_s``, or a second SIGTERM comes.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGUSR1"):
+        yield
+        return
+    before: list[Handler] = []
+
+    def at_once(_number: int, frame: FrameType | None) -> None:
+        _end(signal.SIGTERM, frame)
+
+    def first(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, at_once)
+        before.append(signal.signal(signal.SIGALRM, at_once))
+        signal.setitimer(signal.ITIMER_REAL, patience_s)
+        signal.raise_signal(signal.SIGUSR1)
+
+    signal.signal(signal.SIGTERM, first)
+    try:
+        yield
+    finally:
+        for handler in before:  # else the timer is somebody else's
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, handler)
 
 
 @contextmanager

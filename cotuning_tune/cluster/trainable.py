@@ -37,12 +37,12 @@ class TrainingTrial(tune.Trainable):
             run.check_writable(incarnation, size)
 
         self.job: SplitJobs | SeedJob | None = None
-        every = given["state_every"]
+        every, each = given["state_every"], given["each"]
         self.result = folder.result
         self.job = (
-            SeedJob(specs[0], folder, cast(Crops, given["crops"]), state_every=every, may_write=may_write)
+            SeedJob(specs[0], folder, cast(Crops, given["crops"]), state_every=every, each=each, may_write=may_write)
             if given["crops"]
-            else SplitJobs(specs, folder, state_every=every, may_write=may_write)
+            else SplitJobs(specs, folder, state_every=every, each=each, may_write=may_write)
         )
 
     def step(self) -> TrialReport:  # type: ignore[override]  # Tune wants a dict, and this is one

@@ -61,6 +61,9 @@ class ExperimentConfig:
         "tpe", doc="tpe finds the best fastest; qmc: the same points for every method, the fairest"
     )
     pruner: Literal["none", "asha", "median"] = hyper("none", doc="early stopping, within a study only")
+    validate: Literal["used", "each"] = hyper(
+        "used", doc="each: after every epoch, for the curves; used: where pruner or train.epoch = 'best' asks, and last"
+    )
     test_crops: Literal["centre", "ten"] = hyper("centre", doc="ten: corners and centre, mirrored too, as the paper")
     track: tuple[str, ...] = hyper((), doc="trackers beside TensorBoard: mlflow, wandb, trackio")
     on_end: str = hyper("", doc="shell command at a driver's end; runs only where the user says --on-end")
@@ -263,6 +266,11 @@ class Experiment:
         own = [f"{method}/{key}" for key, p in self.methods[method].items() if p.search is not None]
         return [*shared, *own]
 
+    @property
+    def validates_each(self) -> bool:
+        """Whether a trial is validated after every epoch, whichever is kept."""
+        return self.config.validate == "each" or self.config.pruner != "none"
+
     def spec(self, study: Study, values: Mapping[str, Any], seed: int, split: int = 0) -> TrainingSpec:
         """The training of a study with the searched ``values``; the others are pinned.
 
@@ -271,8 +279,6 @@ class Experiment:
         known = self.space(study.method, study.backbone)
         chosen = {key: values.get(key, p.first) for key, p in known.items()}
         every = {key: list(v) if isinstance(v, tuple) else v for key, v in chosen.items()}  # as JSON has them
-        if self.config.pruner != "none":
-            every["validate"] = "each"
         prefix, placed = f"{study.method}/", {key: every.pop(key) for key in self.placed}
         val_seed = self.task["val_seed"] + SPLITS_APART * split
         return TrainingSpec(

@@ -151,7 +151,8 @@ class _Stages:
 
     def work(self, run: RunDir, experiment: Experiment, owner: Owner) -> str:
         """Go through the stages of one search, whose lock ``owner`` holds; what is lacking then, '' for nothing."""
-        driver = Driver(run.raise_incarnation(owner), self.concurrency, self.stream)
+        each = experiment.config.validate == "each"
+        driver = Driver(run.raise_incarnation(owner), self.concurrency, self.stream, each=each)
         keep_sizes(run, self.sizes, self.concurrency.trials)
         studies = open_studies(run, experiment, self.stream.notice)
         driver = replace(driver, owns=studies.check_owner)

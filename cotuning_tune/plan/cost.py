@@ -198,7 +198,7 @@ def _cost(experiment: Experiment, study: Study, parts: Parts, speed: Speed | Non
         batches=batches,
         steps=train.steps(batches),
         rows=rows,
-        validations=rows if spec.validates_each else 1,
+        validations=rows if spec.epoch == "best" or experiment.validates_each else 1,
         tested=parts.test * CROPS[experiment.config.test_crops],
         saves=rows - 1,
         best=spec.epoch == "best",

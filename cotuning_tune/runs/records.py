@@ -60,7 +60,7 @@ class TrialConfig(TypedDict):
     """What a worker is given of a training: a spec for each validation split, folders, the driver's number, threads.
 
     ``crops``: of a retrained seed, how its test examples are looked at; '' of a trial, which is never tested.
-    ``state_every``: seconds of training that a kill may cost.
+    ``state_every``: seconds of training that a kill may cost. ``each``: every epoch is validated.
     """
 
     specs: list[Values]
@@ -70,6 +70,7 @@ class TrialConfig(TypedDict):
     threads: int
     crops: str
     state_every: float
+    each: bool
 
 
 class Tested(TypedDict, total=False):

@@ -51,6 +51,7 @@ class StudySearcher(Dealer):
             "incarnation": self.driver.number,
             "threads": self.driver.concurrency.cpus,
             "state_every": self.driver.concurrency.state_every,
+            "each": self.studies.experiment.validates_each,
             "crops": "",
         }  # a records.TrialConfig
 

@@ -81,10 +81,6 @@ class TrainConfig:
     epoch: Literal["last", "best"] = hyper(
         "last", doc="whose weights are kept and judged: the last one's, or of the best validation score"
     )
-    validate: Literal["used", "each"] = hyper(
-        "used",
-        doc="each: after every epoch, for the curves; used: where early stopping or epoch = 'best' asks, and last",
-    )
     precision: Literal["auto", "float32", "bf16", "fp16"] = hyper(
         "auto", doc="of training; auto: bf16 autocast on a GPU; fp16: with a scale of the loss"
     )
@@ -167,11 +163,6 @@ class TrainingSpec:
     def epoch(self) -> str:
         """Which epoch is kept (``train.epoch``): the default where the spec does not say."""
         return str(self.train.get("epoch", TrainConfig.epoch))
-
-    @property
-    def validates_each(self) -> bool:
-        """Whether every epoch is validated: where something asks, and where the spec does not say."""
-        return self.epoch == "best" or self.train.get("validate", "each") == "each"
 
     def to_json(self) -> dict[str, Any]:
         """Without a metric that is accuracy: as earlier versions wrote it, which knew no other."""

@@ -214,7 +214,8 @@ class TrainingJob:
     off and comes back, say) raise Fenced before they write.
     ``keep_best`` keeps the weights of the epoch that ``train.epoch`` names, see ``kept_row``.
     ``state_every``: seconds of training that a kill may cost. The state is written where the next epoch would end
-    later than that, and in the end; 0: after each epoch.
+    later than that, and in the end; 0: after each epoch. ``each``: every epoch is validated, else the last one alone,
+    unless the best is kept.
     ``notices``: a line for each state file that could not be used.
     """
 
@@ -225,10 +226,11 @@ class TrainingJob:
         *,
         keep_best: bool = False,
         state_every: float = 0.0,
+        each: bool = True,
         may_write: Callable[[int], None] = lambda size: None,
     ) -> None:
         self.spec, self.folder, self.keep_best, self.may_write = spec, folder, keep_best, may_write
-        self.state_every = state_every
+        self.state_every, self.each = state_every, each or spec.epoch == "best"
         self.epochs = rows_of(spec)
         self.history: list[Row] = []
         self._trainer: Trainer | None = None
@@ -302,7 +304,7 @@ class TrainingJob:
     def _validate(self) -> Row:
         """What the metric says of the validation split; nothing where it is trained on, or nobody asks."""
         task, last = self.trainer.task, len(self.history) + 1 == self.epochs
-        if task.config.train_on == "trainval" or not (last or self.spec.validates_each):
+        if task.config.train_on == "trainval" or not (last or self.each):
             return {}
         found = self.trainer.evaluate(task.val)
         return recorded("val", found)

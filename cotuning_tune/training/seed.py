@@ -33,10 +33,11 @@ class SeedJob:
         crops: Crops,
         *,
         state_every: float = 0.0,
+        each: bool = True,
         may_write: Callable[[int], None] = lambda size: None,
     ) -> None:
         self.folder, self.crops = folder, crops
-        self.job = TrainingJob(spec, folder, keep_best=True, state_every=state_every, may_write=may_write)
+        self.job = TrainingJob(spec, folder, keep_best=True, state_every=state_every, each=each, may_write=may_write)
         self.ready, self.tested = False, list[Tested]()
 
     @property

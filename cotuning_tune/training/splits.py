@@ -18,11 +18,12 @@ class SplitJobs:
         folder: TrialDir,
         *,
         state_every: float = 0.0,
+        each: bool = True,
         may_write: Callable[[int], None] = lambda size: None,
     ) -> None:
         folders = [folder, *(folder.split(number) for number in range(1, len(specs)))]
         self.jobs = [
-            TrainingJob(spec, own, state_every=state_every, may_write=may_write)
+            TrainingJob(spec, own, state_every=state_every, each=each, may_write=may_write)
             for spec, own in zip(specs, folders, strict=True)
         ]
 

@@ -23,6 +23,7 @@ from tests.moments import at, reached
 SEEDS = 20
 EXPERIMENT = f"""
 [experiment]
+validate = "each"
 tasks = ["synthetic"]
 methods = ["fine_tune", "bss"]
 backbone = "tiny_cnn"
@@ -39,7 +40,6 @@ images = 60
 state_every = 0
 [train]
 epochs = 2
-validate = "each"
 batch_size = 8
 """
 KILLED = 9

@@ -30,6 +30,7 @@ from cotuning_tune.search.storage import read_storage
 
 EXPERIMENT = """
 [experiment]
+validate = "each"
 tasks = ["synthetic"]
 methods = ["fine_tune", "bss", "l2_sp"]
 backbone = "tiny_cnn"
@@ -45,7 +46,6 @@ images = 60
 state_every = 0
 [train]
 epochs = 4
-validate = "each"
 batch_size = 8
 """
 ACTOR = (b"ray::ResourceTrainable", b"ray::TrainingTrial")  # at work, and between two steps

@@ -23,6 +23,7 @@ from tests.hosts.bed import Host, bed
 ROOT = Path(__file__).parents[2]
 EXPERIMENT = """
 [experiment]
+validate = "each"
 tasks = ["synthetic"]
 methods = ["fine_tune"]
 backbone = "tiny_cnn"
@@ -38,7 +39,6 @@ images = 60
 state_every = 0
 [train]
 epochs = 6
-validate = "each"
 batch_size = 8
 """
 SSHD = """

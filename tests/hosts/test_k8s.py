@@ -22,6 +22,7 @@ from tests.search.kills import trials_of
 
 EXPERIMENT = """
 [experiment]
+validate = "each"
 tasks = ["synthetic"]
 methods = ["fine_tune", "l2_sp"]
 backbone = "tiny_cnn"
@@ -37,7 +38,6 @@ images = 150
 state_every = 0
 [train]
 epochs = 4
-validate = "each"
 batch_size = 8
 """
 

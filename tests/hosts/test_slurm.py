@@ -21,6 +21,7 @@ from tests.search.kills import trials_of
 TRIALS, EPOCHS = 12, 3
 EXPERIMENT = f"""
 [experiment]
+validate = "each"
 tasks = ["synthetic"]
 methods = ["fine_tune"]
 backbone = "tiny_cnn"
@@ -37,7 +38,6 @@ images = 100
 state_every = 0
 [train]
 epochs = {EPOCHS}
-validate = "each"
 batch_size = 8
 [train.optim]
 lr = [1e-3, 1e-2]

@@ -84,7 +84,7 @@ def test_nothing_is_forgotten_at_the_start():
 
 def test_the_source_network_is_not_written(tmp_path):
     """The state of an interrupted training leaves the source network out: it has no other state."""
-    TrainingJob(spec_of(), TrialDir(tmp_path)).advance()
+    TrainingJob(spec_of(), TrialDir(tmp_path), keep_best=True).advance()
     assert unpacked(TrialDir(tmp_path).state.read_bytes())["trainer"]["method"] == {}
 
 

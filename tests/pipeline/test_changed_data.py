@@ -137,7 +137,7 @@ def issued(experiment: Experiment, run: RunDir, crops: str) -> TrialConfig:
     spec = experiment.spec(Study("pets", 1.0, "fine_tune"), {}, 0).to_json()
     number = run.raise_incarnation()
     given = {"specs": [spec], "folder": str(folder.path), "run": str(run.path), "incarnation": number}
-    return {**given, "threads": 1, "crops": crops}  # type: ignore[typeddict-item, return-value]
+    return {**given, "threads": 1, "crops": crops, "state_every": 0.0, "each": True}  # type: ignore[typeddict-item, return-value]
 
 
 @pytest.fixture

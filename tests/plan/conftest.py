@@ -47,10 +47,11 @@ def experiment_text(
 ) -> str:
     """An experiment on 8 px images: 2 trials of 3 epochs in batches of 10, seeds 0 to 2."""
     given = {"tasks": [task], "methods": list(methods), "rates": list(rates), "backbone": "tiny_cnn", "trials": 2}
+    given["validate"] = "each"
     lines = [f"{key} = {json.dumps(value)}" for key, value in (given | experiment).items()]
     made = "[data.synthetic]\nclasses = 3\nimages = 10\n" if task == "synthetic" else ""
     head = "[experiment]\n" + "\n".join(lines)
-    return f'{head}\n[task]\nsize = 8\nresize = 8\n[train]\nepochs = 3\nbatch_size = 10\nvalidate = "each"\n{made}'
+    return f"{head}\n[task]\nsize = 8\nresize = 8\n[train]\nepochs = 3\nbatch_size = 10\n{made}"
 
 
 @pytest.fixture

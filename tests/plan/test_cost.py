@@ -20,11 +20,10 @@ SPEED = Speed(step_s=2.0, batch=8, image_s=0.5, steps=20, start_s=3.0, keep_s=1.
 
 
 def planned(count: int = 4, train: str = "", state_every: float = 0, **experiment: object) -> Plan:
-    """Two methods at two rates, the second method at half the speed and without a set-up; ``train``: of its table."""
+    """Two methods at two rates, the second method at half the speed and without a set-up; ``train``: of it."""
     text = experiment_text(methods=("fine_tune", "co_tuning"), rates=[0.5, 1.0], **experiment)
-    text = (
-        text.replace('validate = "each"', train or 'validate = "each"') + f"\n[resources]\nstate_every = {state_every}"
-    )
+    text = text.replace("batch_size = 10\n", f"batch_size = 10\n{train}\n")
+    text += f"\n[resources]\nstate_every = {state_every}"
     made = parse(text, "made")
     slow = Speed(step_s=4.0, batch=8, image_s=0.5, setup_s=0.0, memory_bytes=7)
     footprints = {"fine_tune": Footprint(100, 40), "co_tuning": Footprint(200, 50)}
@@ -174,9 +173,9 @@ def test_an_epoch_is_validated_where_something_asks() -> None:
     def validated(**given: Any) -> list[int]:
         return [cost.validations for cost in planned(**given).studies]
 
-    assert validated(train="") == validated(train='epoch = "best"') == [3] * 4
-    assert validated(train='validate = "used"') == [1] * 4
-    assert validated(train='validate = "used"', pruner="median") == [3] * 4
+    assert validated(validate="used") == [1] * 4
+    assert validated(validate="each") == validated(validate="used", pruner="median") == [3] * 4
+    assert validated(validate="used", train='epoch = "best"') == [3] * 4
 
 
 def test_without_speeds_there_are_counts() -> None:

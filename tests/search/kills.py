@@ -21,6 +21,7 @@ __all__ = ["actors", "kill_all", "start", "summary", "trials_of", "wait_for", "w
 # lr 1e30 gives NaN: those trials must FAIL with the reason, and use up their draws.
 EXPERIMENT = """
 [experiment]
+validate = "each"
 tasks = ["synthetic"]
 methods = ["fine_tune", "l2_sp"]
 backbone = "tiny_cnn"
@@ -37,7 +38,6 @@ images = 150
 state_every = 0
 [train]
 epochs = 4
-validate = "each"
 batch_size = 8
 batch_norm = ["train", "frozen"]
 [train.optim]

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.proof
 
 EXPERIMENT = """
 [experiment]
+validate = "each"
 tasks = ["synthetic"]
 methods = ["fine_tune"]
 backbone = "tiny_cnn"
@@ -31,7 +32,6 @@ images = 40
 state_every = 0
 [train]
 epochs = 2
-validate = "each"
 batch_size = 8
 """
 STUDY = "synthetic-1.00-fine_tune"

@@ -20,6 +20,7 @@ from tests.servers import free_port
 pytestmark = pytest.mark.proof
 EXPERIMENT = """
 [experiment]
+validate = "each"
 tasks = ["synthetic"]
 methods = ["fine_tune", "bss"]
 backbone = "tiny_cnn"
@@ -34,7 +35,6 @@ images = 60
 state_every = 0
 [train]
 epochs = 4
-validate = "each"
 """
 
 

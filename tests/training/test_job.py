@@ -220,6 +220,17 @@ def test_what_was_not_written_is_trained_again(tmp_path, pauses, epoch):
         assert same_weights(job_.trainer.network.state_dict(), undisturbed.trainer.network.state_dict())
 
 
+@pytest.mark.parametrize(("epoch", "validated"), [("last", [4]), ("best", [1, 2, 3, 4])])
+def test_an_epoch_is_validated_where_something_asks(epoch, validated):
+    """The last one, or each where the best is kept; weights and training rows are those of a training that does all."""
+    each = to_its_end(TrainingJob(spec_of(epoch=epoch)))
+    asked = to_its_end(TrainingJob(spec_of(epoch=epoch), each=False))
+    assert [row["epoch"] for row in asked.history if "val_score" in row] == validated
+    assert asked.kept["val_score"] == each.kept["val_score"]
+    assert [row["train_loss"] for row in asked.history] == [row["train_loss"] for row in each.history]
+    assert same_weights(asked.trainer.model.state_dict(), each.trainer.model.state_dict())
+
+
 def test_a_state_is_of_whole_epochs(tmp_path, monkeypatch):
     """Ended in the middle of an epoch, by an error of the method say, a training writes no state of that."""
     training = TrainingJob(spec_of(epochs=4), TrialDir(tmp_path), state_every=1e9)
