@@ -86,7 +86,7 @@ def _is_raylet(info: Any) -> bool:
 def test_a_node_that_comes_back(tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A node cut off in the middle of an epoch loses its trial; when it comes back it writes no file."""
     run, log, trace, moment = (tmp_path / name for name in ("kills", "log", "trace", "moment"))
-    for name, value in at(moment, "cotuning_tune.training.job:TrainingJob._keep", "wait", 3).items():
+    for name, value in at(moment, "cotuning_tune.training.job:TrainingJob.save", "wait", 3).items():
         monkeypatch.setenv(name, value)  # both nodes are in the middle of an epoch then
     with cluster(2, trace) as made:
         driver = start("search", write_experiment(tmp_path), "--storage", tmp_path, "--address", made.address, log=log)
