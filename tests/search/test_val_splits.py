@@ -21,6 +21,9 @@ trials = 2
 selection = "max"
 val_splits = 2
 seeds = [0]
+validate = "each"
+[resources]
+state_every = 0
 [task]
 size = 32
 resize = 32
