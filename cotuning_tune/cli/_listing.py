@@ -2,17 +2,16 @@
 
 import argparse
 import fnmatch
-import hashlib
 import importlib
 import importlib.util
 import json
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from cotuning_tune.base.errors import UserError
+from cotuning_tune.base.versions import installed
 from cotuning_tune.cli._options import Commands, add_json, origin, usable
 from cotuning_tune.cli._output import print_json
 
@@ -88,14 +87,10 @@ def _known(what: str, pattern: str) -> tuple[Rows, dict[str, str]]:
 
 def _key(what: str, pattern: str) -> str:
     """Of all that a list depends on: the files of the room as they are, and the versions of the libraries."""
-    parts: list[object] = [what, pattern]
-    for library in LIBRARIES:
-        with suppress(PackageNotFoundError):
-            parts.append((library, version(library)))
-    for path in _files(what):
-        found = path.stat()
-        parts.append((str(path), found.st_mtime_ns, found.st_size))
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    from cotuning_tune.base.cache import content_key
+
+    files = [(str(path), (found := path.stat()).st_mtime_ns, found.st_size) for path in _files(what)]
+    return content_key(what, pattern, installed(LIBRARIES), files)
 
 
 def _files(what: str) -> Iterator[Path]:

@@ -49,7 +49,7 @@ def test_the_key_changes_with_what_is_listed(tmp_path: Path, monkeypatch: pytest
     keys.append(_listing._key("methods", ""))
     (home / "two.py").touch()
     keys.append(_listing._key("methods", ""))
-    monkeypatch.setattr(_listing, "version", lambda _library: "9.9")
+    monkeypatch.setattr(_listing, "installed", lambda libraries: dict.fromkeys(libraries, "9.9"))
     keys.append(_listing._key("methods", ""))
     assert keys[0] == keys[1]
     assert len(set(keys)) == 5
