@@ -12,6 +12,7 @@ class Recorder:
 
     def __init__(self, run: RunDir) -> None:
         self.run = run
+        self._known: dict[tuple[str, int], int] = {}  # epochs in the file of a trial
 
     def start(self, issue: Issue, specs: list[Values]) -> None:
         """A trial begins, or continues: its config, with a spec for each validation split and what its study knows."""
@@ -23,10 +24,13 @@ class Recorder:
 
     def report(self, issue: Issue, history: list[Epoch]) -> int:
         """The epochs so far; how many of them are new. What a kill took back stays until it is reached again."""
-        metrics = self.run.study(issue.study.name).trial(issue.number).metrics
-        new = max(0, len(history) - len(read_rows(metrics)))
+        metrics, trial = self.run.study(issue.study.name).trial(issue.number).metrics, (issue.study.name, issue.number)
+        if trial not in self._known:
+            self._known[trial] = len(read_rows(metrics))
+        new = max(0, len(history) - self._known[trial])
         if new:
             write_lines(metrics, history)
+            self._known[trial] = len(history)
         return new
 
     def finish(self, issue: Issue, result: TrialResult) -> None:
@@ -35,4 +39,5 @@ class Recorder:
 
     def release(self, issue: Issue) -> None:
         """The study knows the result: the state that resumes the trial is not needed any more."""
+        self._known.pop((issue.study.name, issue.number), None)
         remove_states(self.run.study(issue.study.name).trial(issue.number))
